@@ -1,0 +1,138 @@
+"""The nouns that pass between the engine's states, and the protocol behind which any engine stands.
+
+Everything here is frozen, and every array inside is read-only once built: a state receives values and
+returns values. How a state computes, where a run is kept and what makes a run good are elsewhere
+(`engine.states`, `engine.store`, `scoring`).
+
+Array shapes use these letters: m merchants, n sites, g groups (distinct zones of one merchant, summed
+over merchants), d days, r rows of S3 and S4 (r = d * g).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from policies import Pack
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Categories:
+    """A column of repeated strings: `values[codes[i]]` is row i's value."""
+
+    codes: NDArray[np.integer[Any]]  # [rows] index into values
+    values: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+
+Column = NDArray[Any] | Categories
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class World:
+    """The frozen upstream of one seed: merchants, their sites, each site's zone.
+
+    Merchants ascend by id; sites ascend by (merchant_id, legal_country_iso, site_order); groups
+    ascend by (merchant_id, zone name). `zones` and `countries` are sorted, so code order is name order.
+    """
+
+    digest: str  # hex64, the manifest fingerprint: SHA-256 over the canonical bytes of all below
+    source: str  # "drawn" or "imported"
+    merchant_id: NDArray[np.uint64]  # [m] ascending, unique
+    is_virtual: NDArray[np.bool_]  # [m]
+    site_offsets: NDArray[np.int64]  # [m+1] merchant i owns sites site_offsets[i]:site_offsets[i+1]
+    country: Categories  # [n] ISO-3166 alpha-2
+    site_order: NDArray[np.int32]  # [n] from 1 within (merchant, country)
+    lat_deg: NDArray[np.float64]  # [n] -90 … 90
+    lon_deg: NDArray[np.float64]  # [n] -180 … 180
+    zone: Categories  # [n] IANA tzid
+    zone_source: Categories  # [n] "polygon", "override" or "nudge"
+    group_offsets: NDArray[np.int64]  # [m+1] merchant i owns groups group_offsets[i]:group_offsets[i+1]
+    group_zone: NDArray[np.int32]  # [g] code into zone.values
+    site_group: NDArray[np.int64]  # [n] index into the groups
+
+    @property
+    def zones(self) -> tuple[str, ...]:
+        return self.zone.values
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Surface:
+    """One published table, held as columns; `table()` is its Arrow form under the declared schema."""
+
+    name: str
+    schema: pa.Schema
+    columns: Mapping[str, Column]
+
+    def __getitem__(self, column: str) -> Column:
+        return self.columns[column]
+
+    @property
+    def rows(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def table(self) -> pa.Table:
+        """The Arrow table: declared columns, types and order, nothing else."""
+        arrays = []
+        for field in self.schema:
+            column = self.columns[field.name]
+            if isinstance(column, Categories):
+                values = pa.array(column.values, pa.string())
+                codes = pa.array(np.asarray(column.codes, dtype=np.int32))
+                arrays.append(pa.DictionaryArray.from_arrays(codes, values).cast(field.type))
+            else:
+                arrays.append(pa.array(column, field.type))
+        return pa.Table.from_arrays(arrays, schema=self.schema)
+
+
+@dataclass(frozen=True, slots=True)
+class StateReport:
+    """What one state did in one run: never part of a surface, so seconds may differ between hosts."""
+
+    name: str  # "S3"
+    key: str  # hex64 content address: code version, policy digest, input keys, seed where it draws
+    rows: int
+    seconds: float
+    reused: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """The engine once: (world, pack, seed) -> surfaces."""
+
+    run_id: str  # hex32, a digest of engine, world, pack and seed
+    engine: str
+    seed: int
+    pack: Pack
+    world_digest: str  # hex64
+    code_version: str  # hex64
+    surfaces: Mapping[str, Surface]
+    states: tuple[StateReport, ...]
+    upstream: Any = None  # the engine's own view of its upstream (segment 2B: World); metrics may read it
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of each surface's bytes (hex64), computed now: trials that are not kept never pay for it."""
+        from engine.tables import table_digest
+
+        return {name: table_digest(surface.table()) for name, surface in self.surfaces.items()}
+
+
+class Engine(Protocol):
+    """What `sweeps` knows of an engine, and all of it. Found under the entry-point group `proofmark.engines`."""
+
+    name: str
+    code_version: str
+    policy_schemas: Mapping[str, Mapping[str, Any]]  # policy name -> JSON Schema; a pack has exactly these
+    states: Sequence[str]  # in order
+
+    def evaluate(self, pack: Pack, seed: int, *, world: Path | None = None, until: str | None = None) -> Run:
+        """One run. `world` is a folder brought in from outside; `until` names the last state wanted."""
+        ...

@@ -1,0 +1,128 @@
+"""Reading JSON documents strictly, holding them to a schema, and digesting them.
+
+Strict means: no duplicate key, no NaN or Infinity, no unknown field. The digest is the SHA-256 of the
+canonical JSON (RFC 8785), so white space and key order never change it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import rfc8785
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError, best_match
+
+from policies.errors import PolicyError
+
+ROOT = Path(__file__).parent
+SCHEMAS = ROOT / "schemas"
+
+
+def digest(document: Any) -> str:
+    """SHA-256 (hex64) of the document's canonical JSON."""
+    return hashlib.sha256(rfc8785.dumps(document)).hexdigest()
+
+
+def read_json(path: Path) -> Any:
+    """The document in `path`. Raises PolicyError naming the file and the line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise PolicyError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise PolicyError(f"{path}: cannot be read: {error}") from None
+    try:
+        return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_finite)
+    except json.JSONDecodeError as error:
+        raise PolicyError(f"{path}: line {error.lineno} column {error.colno}: not JSON: {error.msg}") from None
+    except (ValueError, RecursionError) as error:
+        raise PolicyError(f"{path}: {error}") from None
+
+
+def validate(document: Any, schema: Mapping[str, Any], where: str) -> None:
+    """Holds `document` to `schema`. Raises PolicyError: `where: /field: observed, bound`."""
+    error = best_match(_validator(_Frozen(schema)).iter_errors(document))
+    if error is not None:
+        raise PolicyError(f"{where}: {_describe(error)}")
+
+
+@cache
+def shipped_schema(name: str) -> Mapping[str, Any]:
+    """The schema `policies/schemas/<name>.schema.json`."""
+    schema: Mapping[str, Any] = read_json(SCHEMAS / f"{name}.schema.json")
+    Draft202012Validator.check_schema(schema)
+    return schema
+
+
+def shipped(kind: str, suffix: str = "") -> dict[str, Path]:
+    """What the package ships of one kind ("packs", "lanes", "gates", …): name -> path."""
+    return {path.name.removesuffix(suffix): path for path in sorted((ROOT / kind).glob(f"*{suffix}"))}
+
+
+def resolve(name: str, kind: str, suffix: str = "") -> Path:
+    """A shipped name or a path, as a path. Raises PolicyError naming what is shipped."""
+    known = shipped(kind, suffix)
+    if name in known:
+        return known[name]
+    path = Path(name)
+    if path.exists():
+        return path
+    raise PolicyError(f"{name}: neither a path nor one of the shipped {kind}: {', '.join(known)}")
+
+
+class _Frozen(dict[str, Any]):
+    """A schema hashable by identity, so that its validator is built once."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(self.get("$id") or json.dumps(self, sort_keys=True))
+
+
+@cache
+def _validator(schema: _Frozen) -> Draft202012Validator:
+    return Draft202012Validator(schema)
+
+
+def _unique_keys(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    document: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in document:
+            raise ValueError(f"/{key}: the field is given twice")
+        document[key] = value
+    return document
+
+
+def _finite(constant: str) -> float:
+    raise ValueError(f"{constant} is not a JSON number")
+
+
+def _describe(error: ValidationError) -> str:
+    field = error.json_path.replace("$", "", 1).replace(".", "/").replace("[", "/").replace("]", "") or "/"
+    seen = json.dumps(error.instance)
+    seen = seen if len(seen) <= 60 else f"{seen[:57]}..."
+    match error.validator:
+        case "minimum":
+            return f"{field}: {seen} is below the minimum {error.validator_value}"
+        case "maximum":
+            return f"{field}: {seen} is above the maximum {error.validator_value}"
+        case "exclusiveMinimum":
+            return f"{field}: {seen} must be above {error.validator_value}"
+        case "exclusiveMaximum":
+            return f"{field}: {seen} must be below {error.validator_value}"
+        case "type":
+            return f"{field}: {seen} is not of type {error.validator_value}"
+        case "enum":
+            return f"{field}: {seen} is not one of {json.dumps(error.validator_value)}"
+        case "additionalProperties":
+            known = set(error.schema.get("properties", ()))
+            unknown = sorted(set(error.instance) - known)
+            return f"{field}: unknown field {', '.join(unknown)} (known: {', '.join(sorted(known))})"
+        case "required":
+            missing = sorted(set(error.validator_value) - set(error.instance))
+            return f"{field}: missing field {', '.join(missing)}"
+        case _:
+            return f"{field}: {error.message.splitlines()[0][:200]}"

@@ -1,0 +1,171 @@
+"""A pack: a named, complete set of policies. Loading, digests, moved knobs and readable differences.
+
+On disk a pack is a folder with exactly one `<policy>.json` per policy its engine declares. In memory it
+is frozen, and it is valid by construction: every way to make one checks it against the engine's schemas.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from policies.documents import digest, read_json, resolve, validate
+from policies.errors import PolicyError
+
+Schemas = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One JSON document that governs one state of the engine."""
+
+    name: str
+    document: Mapping[str, Any]
+    digest: str  # hex64
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """One field that differs between two packs, and the first state that reads it."""
+
+    policy: str
+    pointer: str
+    before: Any
+    after: Any
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """Policies by name, complete and valid. `digest` covers the policies, not the name."""
+
+    name: str
+    policies: Mapping[str, Policy]
+    digest: str
+    schemas: Schemas = field(repr=False, compare=False)
+
+    def __getitem__(self, policy: str) -> Mapping[str, Any]:
+        return self.policies[policy].document
+
+    def documents(self) -> dict[str, Any]:
+        """The policies as plain JSON, by name: what a lock carries and `pack_of` reads back."""
+        return {name: copy.deepcopy(dict(policy.document)) for name, policy in self.policies.items()}
+
+    def with_knobs(self, moves: Mapping[str, Any]) -> Pack:
+        """This pack with fields replaced. Keys are `policy#/pointer`; raises PolicyError past a bound."""
+        documents = {name: policy.document for name, policy in self.policies.items()}
+        touched = set()
+        for address, value in moves.items():
+            policy, pointer = split_address(address)
+            if policy not in documents:
+                raise PolicyError(f"{address}: pack {self.name} has no policy {policy}")
+            if policy not in touched:
+                documents[policy] = copy.deepcopy(dict(documents[policy]))
+                touched.add(policy)
+            _replace(documents[policy], pointer, value, f"{self.name}: {address}")
+        policies = dict(self.policies)
+        for name in touched:
+            validate(documents[name], self.schemas[name], f"{self.name}/{name}.json")
+            policies[name] = Policy(name, documents[name], digest(documents[name]))
+        return Pack(self.name, policies, _pack_digest(policies), self.schemas)
+
+
+def load_pack(name_or_path: str | Path, schemas: Schemas) -> Pack:
+    """The pack in a folder, or a shipped one by name. Raises PolicyError naming file, field and bound."""
+    folder = resolve(str(name_or_path), "packs")
+    if not folder.is_dir():
+        raise PolicyError(f"{folder}: a pack is a folder with one file a policy: {', '.join(schemas)}")
+    found = {path.stem: path for path in sorted(folder.glob("*.json"))}
+    if unknown := sorted(set(found) - set(schemas)):
+        raise PolicyError(f"{folder}/{unknown[0]}.json: not a policy of this engine ({', '.join(schemas)})")
+    if missing := [name for name in schemas if name not in found]:
+        raise PolicyError(f"{folder}/{missing[0]}.json: the policy is missing from the pack")
+    documents = {name: read_json(found[name]) for name in schemas}
+    return pack_of(folder.resolve().name, documents, schemas, where=str(folder))
+
+
+def pack_of(name: str, documents: Mapping[str, Any], schemas: Schemas, where: str | None = None) -> Pack:
+    """A pack from plain documents, checked whole."""
+    where = where or name
+    if set(documents) != set(schemas):
+        odd = sorted(set(documents) ^ set(schemas))
+        raise PolicyError(f"{where}: a pack has exactly the policies {', '.join(schemas)}; differs in {', '.join(odd)}")
+    policies = {}
+    for policy, document in documents.items():
+        validate(document, schemas[policy], f"{where}/{policy}.json")
+        policies[policy] = Policy(policy, document, digest(document))
+    return Pack(name, policies, _pack_digest(policies), schemas)
+
+
+def diff(before: Pack, after: Pack) -> list[FieldChange]:
+    """Each field that differs, policy by policy, with the first state it touches."""
+    changes = []
+    for name, schema in before.schemas.items():
+        old, new = before[name], after[name]
+        for pointer, was, becomes in _changes(old, new, ""):
+            changes.append(FieldChange(name, pointer or "/", was, becomes, first_state(schema, pointer)))
+    return changes
+
+
+def first_state(schema: Mapping[str, Any], pointer: str) -> str:
+    """The `x-first-state` of the innermost schema node above `pointer` that has one."""
+    node: Mapping[str, Any] = schema
+    state = str(schema.get("x-first-state", "?"))
+    for part in pointer.split("/")[1:]:
+        inner = node.get("properties", {}).get(part, node.get("additionalProperties"))
+        inner = node.get("items", inner) if inner is None else inner
+        if not isinstance(inner, Mapping):
+            break
+        node = inner
+        state = str(node.get("x-first-state", state))
+    return state
+
+
+def split_address(address: str) -> tuple[str, str]:
+    """`policy#/pointer` in its two parts."""
+    policy, mark, pointer = address.partition("#")
+    if not mark or not pointer.startswith("/"):
+        raise PolicyError(f"{address}: a knob is addressed as policy#/field or policy#/field/inner")
+    return policy, pointer
+
+
+def value_at(document: Any, pointer: str, where: str) -> Any:
+    """The value under a JSON pointer (RFC 6901)."""
+    node = document
+    for part in _parts(pointer):
+        try:
+            node = node[int(part)] if isinstance(node, list) else node[part]
+        except (KeyError, IndexError, ValueError, TypeError):
+            raise PolicyError(f"{where}: no field {pointer}") from None
+    return node
+
+
+def _replace(document: Any, pointer: str, value: Any, where: str) -> None:
+    *parents, last = _parts(pointer)
+    value_at(document, pointer, where)  # a knob moves a field that exists, it never adds one
+    node = document
+    for part in parents:
+        node = node[int(part)] if isinstance(node, list) else node[part]
+    if isinstance(node, list):
+        node[int(last)] = value
+    else:
+        node[last] = value
+
+
+def _parts(pointer: str) -> list[str]:
+    return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
+
+
+def _changes(old: Any, new: Any, pointer: str) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in [*old, *(key for key in new if key not in old)]:
+            yield from _changes(old.get(key), new.get(key), f"{pointer}/{key.replace('~', '~0').replace('/', '~1')}")
+    elif old != new or type(old) is not type(new):
+        yield pointer, old, new
+
+
+def _pack_digest(policies: Mapping[str, Policy]) -> str:
+    return digest({name: policy.document for name, policy in policies.items()})
