@@ -49,6 +49,32 @@ _SPECS = (
         ("merchant_id", "legal_country_iso", "site_order"),
     ),
     TableSpec(
+        "s2_alias_index",
+        "S2",
+        pa.schema(
+            [
+                _MERCHANT,
+                _field("offset", pa.int64(), "bytes into the blob"),
+                _field("length", pa.int64(), "bytes"),
+                _field("sites", pa.int32(), "sites"),
+                _field("sha256", pa.string(), "hex64 of the slice"),
+            ]
+        ),
+        ("merchant_id",),
+    ),
+    TableSpec(
+        "s2_alias_blob",
+        "S2",
+        pa.schema(
+            [
+                _field("blob", pa.large_binary(), "alias.bin"),
+                _field("size", pa.int64(), "bytes"),
+                _field("sha256", pa.string(), "hex64 of the blob"),
+            ]
+        ),
+        ("sha256",),
+    ),
+    TableSpec(
         "s3_day_effects",
         "S3",
         pa.schema(

@@ -65,6 +65,22 @@ class World:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Grid:
+    """The rows of S3 and S4: (merchant, day, group), groups fastest. Made once a world and horizon.
+
+    Row of (merchant i, day d, its k-th group) = days * group_offsets[i] + d * groups(i) + k.
+    """
+
+    days: tuple[str, ...]  # ISO dates, ascending
+    merchant_id: NDArray[np.uint64]  # [r]
+    day: Categories  # [r]
+    zone: Categories  # [r]
+    group: NDArray[np.int64]  # [r] index into the world's groups
+    rank: NDArray[np.int32]  # [r] k: the group's rank within its merchant
+    starts: NDArray[np.int64]  # [m*d + 1] first row of each merchant-day, and the number of rows
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Surface:
     """One published table, held as columns; `table()` is its Arrow form under the declared schema."""
 

@@ -1,0 +1,51 @@
+# Everything a person does twice. `make sweep` and `make test` set up what they need first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: setup sweep test test-all bench ui lint lock clean
+.DEFAULT_GOAL := setup
+
+setup: $(READY)
+
+# The locks name exact versions; the engine, the tests and the sampler that needs PyTorch all come from them.
+# `make setup GP=0` leaves PyTorch out: `--sampler gp` then says what it lacks.
+GP ?= 1
+$(READY): requirements.lock requirements-gp.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "proofmark needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	test "$(GP)" = 0 || $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-gp.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
+# A NO_GO is an answer, not a failure of the command: exit code 1 is let through, anything else is not.
+sweep: setup
+	@$(BIN)/proofmark sweep p3 || test $$? -eq 1
+	@echo
+	@$(BIN)/proofmark sweep p3_wide
+
+test: setup
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: setup
+	$(BIN)/python -m pytest
+
+bench: setup
+	$(BIN)/python -m tests.bench
+
+ui: setup
+	$(BIN)/proofmark ui
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+lock: setup
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,193 @@
+"""A world brought in from outside, and one written out: the same tables both ways.
+
+A folder holds `site_locations`, optionally `site_timezones` and `merchants`, each as .parquet or .csv.
+Every row is checked before any is used; the first fault is refused with file, row (from 1) and field.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from engine import geography
+from engine.geography import categories
+from engine.types import Categories, World
+from engine.world import assemble_world, describe
+from policies import DataError
+
+_KEY = ("merchant_id", "legal_country_iso", "site_order")
+_TYPES = {
+    "merchant_id": pa.uint64(),
+    "legal_country_iso": pa.string(),
+    "site_order": pa.int32(),
+    "lat_deg": pa.float64(),
+    "lon_deg": pa.float64(),
+    "tzid": pa.string(),
+    "tz_source": pa.string(),
+    "is_virtual": pa.bool_(),
+}
+_COLUMNS = {
+    "site_locations": (*_KEY, "lat_deg", "lon_deg"),
+    "site_timezones": (*_KEY, "tzid"),
+    "merchants": ("merchant_id", "is_virtual"),
+}
+_OPTIONAL = {"site_timezones": ("tz_source",)}
+
+
+def open_world(folder: Path, policy: Mapping[str, Any]) -> World:
+    """The world in a folder; without site_timezones, zones are found by polygon under `policy`."""
+    path, sites = _read(folder, "site_locations", required=True)
+    _check_sites(path, sites)
+    zone = None
+    if (zones := _read(folder, "site_timezones", required=False))[1] is not None:
+        zone = _zones_of(path, sites, *zones)
+    ids = np.unique(sites["merchant_id"].to_numpy(np.uint64))
+    virtual = _virtual(folder, ids)
+    country = sites["legal_country_iso"].to_numpy(object)
+    return assemble_world(
+        source="imported",
+        merchant_id=ids,
+        is_virtual=virtual,
+        site_merchant=sites["merchant_id"].to_numpy(np.uint64),
+        country=categories(country),
+        site_order=sites["site_order"].to_numpy(np.int32),
+        lat_deg=sites["lat_deg"].to_numpy(np.float64).copy(),
+        lon_deg=sites["lon_deg"].to_numpy(np.float64).copy(),
+        zone=zone,
+        zone_policy=policy["zones"],
+    )
+
+
+def write_world(world: World, folder: Path) -> None:
+    """Writes the three tables and `world_receipt.json`; reading them back gives the same arrays."""
+    folder.mkdir(parents=True, exist_ok=True)
+    merchant = world.merchant_id[np.repeat(np.arange(len(world.merchant_id)), np.diff(world.site_offsets))]
+    key = {"merchant_id": merchant, "legal_country_iso": _strings(world.country), "site_order": world.site_order}
+    tables = {
+        "site_locations": {**key, "lat_deg": world.lat_deg, "lon_deg": world.lon_deg},
+        "site_timezones": {**key, "tzid": _strings(world.zone), "tz_source": _strings(world.zone_source)},
+        "merchants": {"merchant_id": world.merchant_id, "is_virtual": world.is_virtual},
+    }
+    for name, columns in tables.items():
+        schema = pa.schema([pa.field(column, _TYPES[column], nullable=False) for column in columns])
+        pq.write_table(pa.table([pa.array(values, _TYPES[column]) for column, values in columns.items()], schema), folder / f"{name}.parquet")
+    receipt = json.dumps({"status": "PASS", **describe(world)}, indent=2, sort_keys=True)
+    (folder / "world_receipt.json").write_text(receipt + "\n", encoding="utf-8")
+
+
+def _read(folder: Path, name: str, *, required: bool) -> tuple[Path, Any]:
+    """The table as pandas with the declared types, or (path, None) where it is optional and absent."""
+    found = [path for path in (folder / f"{name}.parquet", folder / f"{name}.csv") if path.exists()]
+    if len(found) > 1:
+        raise DataError(f"{folder}: both {found[0].name} and {found[1].name}: keep one")
+    path = found[0] if found else folder / f"{name}.parquet"
+    if not found:
+        if required:
+            raise DataError(f"{path}: no such file (nor {name}.csv)")
+        return path, None
+    try:
+        if path.suffix == ".parquet":
+            table = pq.read_table(path, partitioning=None)
+        else:
+            text = pyarrow.csv.ConvertOptions(column_types={c: pa.string() for c in _TYPES}, strings_can_be_null=True, null_values=[""])
+            table = pyarrow.csv.read_csv(path, convert_options=text)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: cannot be read: {' '.join(str(error).split())[:200]}") from None
+    _check_columns(path, table.column_names, _COLUMNS[name], _OPTIONAL.get(name, ()))
+    if table.num_rows == 0:
+        raise DataError(f"{path}: the table is empty")
+    columns = {column: _typed(path, column, table[column]) for column in table.column_names}
+    return path, pd.DataFrame(columns)
+
+
+def _check_columns(path: Path, seen: list[str], needed: tuple[str, ...], optional: tuple[str, ...]) -> None:
+    if missing := [column for column in needed if column not in seen]:
+        raise DataError(f"{path}: column {missing[0]} is missing (needed: {', '.join(needed)})")
+    if unknown := [column for column in seen if column not in needed + optional]:
+        raise DataError(f"{path}: unknown column {unknown[0]} (known: {', '.join(needed + optional)})")
+    if len(set(seen)) < len(seen):
+        raise DataError(f"{path}: a column is given twice")
+
+
+def _typed(path: Path, column: str, values: Any) -> NDArray[Any]:
+    """A column in its declared type. Row by row only to name the first that does not fit."""
+    want = _TYPES[column]
+    if values.null_count:
+        row = values.combine_chunks().is_null().to_pylist().index(True)
+        raise DataError(f"{path}: row {row + 1}: {column}: empty, a value of type {want} is needed")
+    try:
+        typed = values.cast(want)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        for row, value in enumerate(values.to_pylist()):
+            try:
+                pa.array([value], values.type).cast(want)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+                raise DataError(f"{path}: row {row + 1}: {column}: {value!r} is not of type {want}") from None
+        raise DataError(f"{path}: {column}: type {values.type} cannot be read as {want}") from None
+    found: NDArray[Any] = typed.to_numpy(zero_copy_only=False)
+    return found
+
+
+def _check_sites(path: Path, sites: Any) -> None:
+    def refuse(bad: Any, column: str, bound: str) -> None:
+        rows = np.flatnonzero(np.asarray(bad))
+        if len(rows):
+            raise DataError(f"{path}: row {rows[0] + 1}: {column}: {sites[column].iloc[rows[0]]!s}: {bound}")
+
+    refuse(~sites["legal_country_iso"].isin(geography.known_countries()), "legal_country_iso", "not an ISO-3166 alpha-2 code")
+    refuse(sites["site_order"] < 1, "site_order", "below the minimum 1")
+    _check_range(refuse, sites, "lat_deg", 90)
+    _check_range(refuse, sites, "lon_deg", 180)
+    refuse(sites.duplicated(list(_KEY)), "site_order", "the key (merchant_id, legal_country_iso, site_order) is given twice")
+
+
+def _check_range(refuse: Callable[[Any, str, str], None], sites: Any, column: str, limit: float) -> None:
+    value = sites[column].to_numpy()
+    refuse(~(np.abs(value) <= limit), column, f"outside -{limit} … {limit}")  # NaN is outside too
+
+
+def _zones_of(path: Path, sites: Any, zone_path: Path, zones: Any) -> Categories:
+    """The zone of each site, in the sites' order."""
+    unknown = np.flatnonzero(~zones["tzid"].isin(geography.known_zones()).to_numpy())
+    if len(unknown):
+        row = unknown[0]
+        raise DataError(f"{zone_path}: row {row + 1}: tzid: {zones['tzid'].iloc[row]!r} is not an IANA zone")
+    twice = np.flatnonzero(zones.duplicated(list(_KEY)).to_numpy())
+    if len(twice):
+        raise DataError(f"{zone_path}: row {twice[0] + 1}: the key (merchant_id, legal_country_iso, site_order) is given twice")
+    lookup = pd.Series(zones["tzid"].to_numpy(object), index=pd.MultiIndex.from_frame(zones[list(_KEY)]))
+    wanted = pd.MultiIndex.from_frame(sites[list(_KEY)])
+    missing = np.flatnonzero(~wanted.isin(lookup.index))
+    if len(missing):
+        raise DataError(f"{path}: row {missing[0] + 1}: the site has no row in {zone_path.name}")
+    if len(lookup) > len(wanted):
+        extra = np.flatnonzero(~lookup.index.isin(wanted))[0]
+        raise DataError(f"{zone_path}: row {extra + 1}: the site has no row in {path.name}")
+    return categories(lookup.loc[wanted].to_numpy(object))
+
+
+def _virtual(folder: Path, ids: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    path, merchants = _read(folder, "merchants", required=False)
+    if merchants is None:
+        return np.zeros(len(ids), np.bool_)
+    found = merchants["merchant_id"].to_numpy(np.uint64)
+    if len(np.unique(found)) < len(found):
+        row = int(np.flatnonzero(merchants.duplicated("merchant_id").to_numpy())[0])
+        raise DataError(f"{path}: row {row + 1}: merchant_id: given twice")
+    if not np.array_equal(np.sort(found), ids):
+        odd = np.setxor1d(found, ids)[0]
+        raise DataError(f"{path}: merchant_id {odd}: merchants and site_locations must name the same merchants")
+    return merchants["is_virtual"].to_numpy(np.bool_)[np.argsort(found)].copy()
+
+
+def _strings(column: Categories) -> NDArray[np.object_]:
+    return np.asarray(column.values, object)[column.codes]

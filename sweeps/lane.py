@@ -1,0 +1,202 @@
+"""A lane: a bounded permission, read from data and checked whole before anything runs.
+
+Checking whole means: every knob and fixed field exists in the authority's pack, both ends of every knob
+keep the pack valid, every graded gate exists, and no field is both fixed and a knob. A lane may touch
+nothing else: `Lane.candidate` is the only way from the authority to a trial's pack.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from engine.types import Engine, Run
+from policies import LaneError, Pack, PolicyError, load_pack, pack_of
+from policies.documents import digest, read_json, resolve, shipped_schema, validate
+from policies.pack import split_address, value_at
+from scoring.gates import GateSet, load_gates, parse_gates
+from scoring.scorecard import MetricSource
+from sweeps.seam import engine_named, metrics_named
+
+Value = float | int | str | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """One field a trial may move. Either `choices`, or a range [low, high] with an optional step."""
+
+    name: str
+    at: str  # policy#/pointer
+    low: float | int = 0
+    high: float | int = 0
+    step: float | int | None = None
+    log: bool = False
+    choices: tuple[Value, ...] = ()
+
+    @property
+    def integral(self) -> bool:
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    def ends(self) -> tuple[Value, ...]:
+        """The values at which the pack must still be valid for every value between to be."""
+        return self.choices or (self.low, self.high)
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What the search improves: a band's worst margin, or a metric's mean over seeds."""
+
+    name: str
+    maximize: bool
+    band: str | None
+    metric: str | None
+
+
+@dataclass(frozen=True)
+class Lane:
+    """From this authority, these knobs, these bounds, these vetoes, this budget."""
+
+    document: Mapping[str, Any]
+    engine: Engine
+    metrics: MetricSource
+    authority: Pack
+    gates_file: Mapping[str, Any]  # the gate file the lane chose from: what a lock carries
+    gates: GateSet  # the graded ones, with the lane's rails
+    knobs: tuple[Knob, ...]
+    objectives: tuple[Objective, ...]
+
+    @property
+    def id(self) -> str:
+        return str(self.document["id"])
+
+    @property
+    def title(self) -> str:
+        return str(self.document["title"])
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(self.document["seeds"])
+
+    @property
+    def until(self) -> str:
+        return str(self.document["until"])
+
+    @cached_property
+    def identity(self) -> str:
+        """Hex64 over what decides a trial: the lane less its budget, the authority and the gates."""
+        lane = {key: value for key, value in self.document.items() if key not in ("budget", "$schema")}
+        return digest({"lane": lane, "authority": self.authority.digest, "gates": self.gates.document})
+
+    @cached_property
+    def start(self) -> Pack:
+        """The authority's pack with the lane's fixed fields set."""
+        return self.authority.with_knobs(self.document["fixed"])
+
+    def candidate(self, values: Mapping[str, Value]) -> Pack:
+        """The pack of one trial: `values` by knob name."""
+        return self.start.with_knobs({knob.at: values[knob.name] for knob in self.knobs})
+
+    def measure(self, run: Run) -> dict[str, float]:
+        """The run's metrics; a number that does not exist is left out, so that its gate cannot pass."""
+        return {name: value for name, value in self.metrics.measure(run).items() if math.isfinite(value)}
+
+    def with_search(self, *, sampler: str | None = None, trials: int | None = None, seconds: float | None = None,
+                    batch: int | None = None) -> Lane:
+        """This lane with its search changed from the command line; what it may touch stays."""
+        document = dict(self.document)
+        if sampler is not None:
+            document["sampler"] = {**document["sampler"], "name": sampler}
+        if batch is not None:
+            document["batch"] = batch
+        budget = {"trials": trials, "seconds": seconds}
+        document["budget"] = {**document["budget"], **{key: of for key, of in budget.items() if of is not None}}
+        validate(document, shipped_schema("lane"), f"lane {self.id}")
+        return replace(self, document=document)
+
+
+def load_lane(name_or_path: str) -> Lane:
+    """The lane in a file, or a shipped one by name. Raises PolicyError or LaneError naming file and field."""
+    path = resolve(name_or_path, "lanes", ".json")
+    if path.is_dir():
+        raise LaneError(f"{path}: a lane is a JSON file, this is a folder")
+    document = read_json(path)
+    validate(document, shipped_schema("lane"), str(path))
+    engine = engine_named(document["engine"])
+    authority = load_pack(_beside(path, document["authority"]), engine.policy_schemas)
+    return _build(document, authority, str(path), _gate_file(path, document, metrics_named(document["engine"])))
+
+
+def lane_of(document: Mapping[str, Any], authority: Mapping[str, Any], gate_file: Mapping[str, Any], where: str) -> Lane:
+    """A lane rebuilt from what a lock carries: its document, its authority's policies and its gate file."""
+    validate(document, shipped_schema("lane"), where)
+    engine = engine_named(document["engine"])
+    pack = pack_of(str(authority["name"]), authority["policies"], engine.policy_schemas, where)
+    return _build(document, pack, where, parse_gates(gate_file, where))
+
+
+def _build(document: Mapping[str, Any], authority: Pack, where: str, gate_file: GateSet) -> Lane:
+    engine, metrics = engine_named(document["engine"]), metrics_named(document["engine"])
+    gates = gate_file.select(document["gates"]["grade"]).with_rails(document["gates"]["rails"])
+    knobs = tuple(_knob(name, row, where) for name, row in document["knobs"].items())
+    objectives = tuple(
+        Objective(row["name"], row["direction"] == "maximize", row.get("worst_margin"), row.get("metric"))
+        for row in document["objectives"]
+    )
+    lane = Lane(document, engine, metrics, authority, gate_file.document, gates, knobs, objectives)
+    _check(lane, where)
+    return lane
+
+
+def _check(lane: Lane, where: str) -> None:
+    if lane.until not in lane.engine.states:
+        raise LaneError(f"{where}: /until: {lane.until!r} is not a state of {lane.engine.name}: {', '.join(lane.engine.states)}")
+    bands = set(lane.gates.bands)
+    for objective in lane.objectives:
+        if objective.band is not None and objective.band not in bands:
+            raise LaneError(f"{where}: /objectives/{objective.name}: band {objective.band!r} is not one of {sorted(bands)}")
+    if lane.document["decision"]["accept_band"] not in bands:
+        raise LaneError(f"{where}: /decision/accept_band: not one of {sorted(bands)}")
+    if both := sorted(set(lane.document["fixed"]) & {knob.at for knob in lane.knobs}):
+        raise LaneError(f"{where}: {both[0]} is both fixed and a knob")
+    if len({knob.at for knob in lane.knobs}) < len(lane.knobs):
+        raise LaneError(f"{where}: /knobs: two knobs move the same field")
+    for knob in lane.knobs:
+        policy, pointer = split_address(knob.at)
+        field = f"{where}: /knobs/{knob.name}"
+        if policy not in lane.authority.policies:
+            raise LaneError(f"{field}: {lane.authority.name} has no policy {policy}")
+        value_at(lane.authority[policy], pointer, field)
+        for end in knob.ends():
+            try:
+                lane.start.with_knobs({knob.at: end})
+            except PolicyError as error:
+                raise LaneError(f"{field}: {end!r} is outside the policy's bounds: {error}") from None
+
+
+def _knob(name: str, row: Mapping[str, Any], where: str) -> Knob:
+    if "choices" in row:
+        return Knob(name, row["at"], choices=tuple(row["choices"]))
+    low, high, step, log = row["low"], row["high"], row.get("step"), row.get("scale") == "log"
+    field = f"{where}: /knobs/{name}"
+    if not low < high:
+        raise LaneError(f"{field}: low {low} is not below high {high}")
+    if log and (low <= 0 or step is not None):
+        raise LaneError(f"{field}: a log scale needs low above 0 and no step")
+    if step is not None and abs((high - low) / step - round((high - low) / step)) > 1e-9:
+        raise LaneError(f"{field}: step {step} does not divide the range {low} … {high}")
+    return Knob(name, row["at"], low, high, step, log)
+
+
+def _gate_file(path: Path, document: Mapping[str, Any], metrics: MetricSource) -> GateSet:
+    named = document["gates"].get("file")
+    return load_gates(str(metrics.gates_file) if named is None else _beside(path, named))
+
+
+def _beside(lane: Path, name: str) -> str:
+    """A path given in a lane is looked for beside the lane first, then as given."""
+    beside = lane.parent / name
+    return str(beside) if name.startswith(".") and beside.exists() else name

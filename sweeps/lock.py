@@ -1,0 +1,185 @@
+"""A lock: an immutable, self-contained record of an accepted (or terminal) candidate.
+
+It carries the candidate's pack, the authority's pack, the lane, the gates, and per seed the digests of
+world and surfaces and the whole scorecard. Its id is the SHA-256 of everything else in it. Proving a
+lock needs the lock and the installed package, nothing more (and the world folder, where one was brought
+in from outside): every digest is computed again, every seed run and scored again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from policies import IntegrityError, Pack, PolicyError, ProofmarkError, pack_of
+from policies.documents import digest, read_json, shipped, shipped_schema, validate
+from scoring.scorecard import combine, score
+from sweeps.decision import Decision
+from sweeps.lane import Lane, lane_of
+from sweeps.workspace import Workspace, write_document
+
+if TYPE_CHECKING:
+    from sweeps.sweep import Ground
+
+FORMAT = "proofmark.lock/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing a lock states, and whether it was found again."""
+
+    name: str
+    ok: bool
+    stated: Any
+    found: Any
+
+
+def make_lock(ground: Ground, decision: Decision, sweep: str, runs: Mapping[str, str | None]) -> dict[str, Any]:
+    """The lock of a closed sweep.
+
+    The candidate is run again on every seed, with digests; its metrics must be what the sweep recorded.
+    Raises IntegrityError where they are not.
+    """
+    lane, best = ground.lane, decision.best
+    pack = lane.start if best is None else lane.candidate(best.values)
+    proof = {str(seed): _prove(lane, pack, seed, ground.world) for seed in lane.seeds}
+    for seed, recorded in {} if best is None else best.record["measures"].items():
+        if proof[seed]["metrics"] != recorded:
+            raise IntegrityError(f"{sweep}: trial {best.number} on seed {seed} does not measure again what was recorded")
+    body = {
+        "format": FORMAT,
+        **decision.as_document(),
+        "candidate": "accepted" if decision.outcome == "GO" else "terminal",
+        "sweep": sweep,
+        "trial": None if best is None else best.number,
+        "runs": dict(runs),
+        "engine": lane.engine.name,
+        "code_version": lane.engine.code_version,
+        "lane": dict(lane.document),
+        "knobs": {} if best is None else dict(best.values),
+        "seeds": list(lane.seeds),
+        "pack": _carried(pack),
+        "authority": {**_carried(lane.authority), "metrics": {str(seed): ground.authority[seed] for seed in lane.seeds}},
+        "gates": lane.gates_file,
+        "world_source": "drawn" if ground.world is None else "imported",
+        "proof": proof,
+    }
+    lock = {**body, "lock_id": digest(body)}
+    validate(lock, shipped_schema("lock"), sweep)
+    return lock
+
+
+def store_lock(lock: Mapping[str, Any], folder: Path) -> Path:
+    """Writes a lock under its id, whole or not at all."""
+    path = folder / f"{lock['sweep']}.{lock['lock_id'][:12]}.json"
+    write_document(path, lock)
+    return path
+
+
+def find_lock(name: str, workspace: Workspace) -> Path:
+    """A lock by path, by id (or its beginning), by sweep, or by the name of a shipped one."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    known = shipped("locks", ".json")
+    if name in known:
+        return known[name]
+    stored = sorted(workspace.locks.glob("*.json"))
+    found = [path for path in stored if _named(path, name)]
+    if len(found) == 1:
+        return found[0]
+    what = "more than one lock is" if found else "no lock is"
+    raise PolicyError(f"{name}: {what} named so; known here: {', '.join(path.stem for path in stored) or 'none'}")
+
+
+def read_lock(path: Path) -> dict[str, Any]:
+    """A lock as it stands, held to its schema and its own id. Raises IntegrityError where a byte was changed."""
+    try:
+        lock: dict[str, Any] = read_json(path)
+        validate(lock, shipped_schema("lock"), str(path))
+    except PolicyError as error:
+        if not path.is_file():
+            raise
+        raise IntegrityError(f"not a whole lock: {error}") from None
+    body = {key: value for key, value in lock.items() if key != "lock_id"}
+    if digest(body) != lock["lock_id"]:
+        raise IntegrityError(f"{path}: /lock_id: the lock states {lock['lock_id']}, its content digests to {digest(body)}")
+    return lock
+
+
+def verify_lock(path: Path, world: Path | None = None, watch: Callable[[Check], None] = lambda check: None) -> list[Check]:
+    """Every check, in order; the lock holds if all are ok. Never stops at the first difference."""
+    lock = read_lock(path)
+    checks = []
+    for check in _checks(lock, str(path), world):
+        watch(check)
+        checks.append(check)
+    return checks
+
+
+def _checks(lock: Mapping[str, Any], where: str, world: Path | None) -> Iterator[Check]:
+    yield Check("lock_id", True, lock["lock_id"], lock["lock_id"])
+    if lock["world_source"] == "imported" and world is None:
+        raise PolicyError(f"{where}: the lock stands on a world brought in from outside: name it with --world DIR")
+    try:
+        lane = lane_of(lock["lane"], lock["authority"], lock["gates"], where)
+        pack = pack_of(lock["pack"]["name"], lock["pack"]["policies"], lane.engine.policy_schemas, where)
+        candidate = lane.candidate(lock["knobs"]) if lock["knobs"] else lane.start
+    except ProofmarkError as error:
+        yield Check("content", False, "a lane and packs valid under this package", str(error))
+        return
+    yield _same("pack digest", lock["pack"]["digest"], pack.digest)
+    yield _same("authority digest", lock["authority"]["digest"], lane.authority.digest)
+    yield _same("pack = authority + fixed fields + knobs", lock["pack"]["digest"], candidate.digest)
+    for seed in lane.seeds:
+        authority = lane.engine.evaluate(lane.authority, seed, world=world, until=lane.until)
+        measured = lane.measure(authority)
+        yield _same(f"seed {seed}: authority metrics", lock["authority"]["metrics"][str(seed)], measured)
+        stated, found = lock["proof"][str(seed)], _prove(lane, pack, seed, world)
+        yield _same(f"seed {seed}: world", stated["world"], found["world"])
+        for surface in stated["surfaces"] | found["surfaces"]:
+            was, now = stated["surfaces"].get(surface), found["surfaces"].get(surface)
+            yield _same(f"seed {seed}: {surface}", was, now)
+        yield _same(f"seed {seed}: metrics", stated["metrics"], found["metrics"])
+        card = score(found["metrics"], lane.gates, seed=seed, authority=measured).as_document()
+        stated_card = score(stated["metrics"], lane.gates, seed=seed, authority=lock["authority"]["metrics"][str(seed)])
+        yield _same(f"seed {seed}: scorecard", stated["card"], card)
+        yield _same(f"seed {seed}: scorecard of the stated metrics", stated["card"], stated_card.as_document())
+
+
+def verdict_of(lock: Mapping[str, Any]) -> str:
+    """What the lock's gates say of its candidate, over all its seeds."""
+    lane = lane_of(lock["lane"], lock["authority"], lock["gates"], lock["lock_id"])
+    return str(combine(tuple(
+        score(proof["metrics"], lane.gates, seed=int(seed), authority=lock["authority"]["metrics"][seed])
+        for seed, proof in lock["proof"].items()
+    )).verdict)
+
+
+def _prove(lane: Lane, pack: Pack, seed: int, world: Path | None) -> dict[str, Any]:
+    run = lane.engine.evaluate(pack, seed, world=world, until=lane.until)
+    authority = lane.measure(lane.engine.evaluate(lane.authority, seed, world=world, until=lane.until))
+    metrics = lane.measure(run)
+    card = score(metrics, lane.gates, seed=seed, authority=authority)
+    return {
+        "run_id": run.run_id,
+        "world": run.world_digest,
+        "surfaces": run.digests(),
+        "metrics": metrics,
+        "card": card.as_document(),
+    }
+
+
+def _carried(pack: Pack) -> dict[str, Any]:
+    return {"name": pack.name, "digest": pack.digest, "policies": pack.documents()}
+
+
+def _same(name: str, stated: Any, found: Any) -> Check:
+    return Check(name, stated == found, stated, found)
+
+
+def _named(path: Path, name: str) -> bool:
+    sweep, _, short = path.stem.rpartition(".")
+    return name in (path.stem, sweep) or (len(name) >= 6 and (name.startswith(short) or short.startswith(name)))

@@ -1,0 +1,162 @@
+"""Writes a sweep into the tracking record while the search goes on.
+
+The durable study is the truth; the record follows it. Writing happens on one thread, in order, so it
+overlaps with computing; on resume whatever the study holds and the record lacks is written first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from scoring.scorecard import combine
+from sweeps.decision import Decision, Ledger
+from sweeps.study import Study, Told
+from sweeps.workspace import Workspace
+
+if TYPE_CHECKING:
+    from sweeps.tracking import Entry, Tracking
+
+_BACKLOG = 256  # trials that may wait in memory before the search waits for the record
+
+
+class Recorder:
+    """A context: opened with the sweep, it writes behind it, and on leaving waits until all is written."""
+
+    def __init__(self, workspace: Workspace, study: Study, ledger: Ledger, track: bool) -> None:
+        self._workspace, self._study, self._ledger, self._track = workspace, study, ledger, track
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="record")
+        self._pending: list[Future[Any]] = []
+        self._runs: dict[int, tuple[str, bool]] = {}
+        self.parent: str | None = None
+
+    def __enter__(self) -> Self:
+        if self._track:
+            self._submit(self._open)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        # Interrupted or not, what was told is written: the queue is short and each write is whole.
+        self._writer.shutdown(wait=True)
+        if kind is None:
+            self._raise_failures(everything=True)
+
+    def trial(self, told: Told) -> None:
+        """Queues a trial for writing; waits only where the record has fallen far behind."""
+        if self._track:
+            self._submit(self._write_trial, told)
+            self._raise_failures(everything=len(self._pending) > _BACKLOG)
+
+    def runs_of(self, best: Told | None) -> dict[str, str | None]:
+        """The tracking runs a lock refers to. Waits until they exist."""
+        self._raise_failures(everything=True)
+        child = self._runs.get(best.number, (None, False))[0] if best is not None else None
+        return {"sweep": self.parent, "trial": child}
+
+    def close(self, decision: Decision, lock: Mapping[str, Any]) -> None:
+        """Writes the decision and the lock on the sweep's own run and ends it."""
+        if self._track:
+            self._submit(self._close, decision, lock)
+
+    def _submit(self, work: Any, *arguments: Any) -> None:
+        self._pending.append(self._writer.submit(work, *arguments))
+
+    def _raise_failures(self, *, everything: bool) -> None:
+        waiting = []
+        for future in self._pending:
+            if everything or future.done():
+                future.result()
+            else:
+                waiting.append(future)
+        self._pending = waiting
+
+    def _open(self) -> None:
+        # Importing and migrating MLflow takes seconds: on this thread it costs the search nothing.
+        from sweeps.tracking import Tracking
+
+        self._tracking: Tracking = Tracking(self._workspace)
+        lane = self._ledger.ground.lane
+        self.parent = self._tracking.open_sweep(lane.id, _permission(lane.document), self._study.name, self._begun())
+        self._runs = self._tracking.trials(self.parent)
+        for told in self._study.history:
+            if not self._runs.get(told.number, ("", False))[1]:
+                self._write_trial(told)
+
+    def _write_trial(self, told: Told) -> None:
+        run_id, whole = self._runs.get(told.number, (None, False))
+        if not whole:
+            assert self.parent is not None  # opened first, on the same thread
+            entry = self._entry(told)
+            self._runs[told.number] = (self._tracking.log_trial(self.parent, told.number, entry, run_id=run_id), True)
+
+    def _begun(self) -> Entry:
+        from sweeps.tracking import Entry, as_text
+
+        ground = self._ledger.ground
+        search = ground.lane.document["sampler"]
+        at_ms = int(self._study.attributes["at_ms"])
+        params = {"sampler": search["name"], "sampler_seed": str(search["seed"]), "batch": str(ground.lane.document["batch"])}
+        tags = {"proofmark.lane": ground.lane.id, "proofmark.authority": ground.lane.authority.digest}
+        return Entry(self._study.name, {}, params, tags, {"lane.json": as_text(ground.lane.document)}, at_ms)
+
+    def _entry(self, told: Told) -> Entry:
+        from sweeps.tracking import Entry, as_text
+
+        lane, cards = self._ledger.ground.lane, self._ledger.cards(told)
+        overall = combine(cards)
+        metrics = {name: value for name, value in overall.metrics.items() if math.isfinite(value)}
+        for card in cards:
+            metrics |= {f"seed_{card.seed}/{name}": value for name, value in card.metrics.items() if math.isfinite(value)}
+        if told.objectives is not None:
+            named = zip(lane.objectives, told.objectives, strict=True)
+            metrics |= {f"objective/{objective.name}": value for objective, value in named}
+        metrics |= {f"seconds/{part}": value for part, value in told.record["seconds"].items()}
+        vetoed = self._ledger.vetoed(told)
+        tags = {
+            "proofmark.verdict": str(overall.verdict),
+            "proofmark.band": self._ledger.band(told) or "below",
+            "proofmark.vetoed": ",".join(vetoed) or "none",
+            "proofmark.pack": told.record["pack"],
+            "proofmark.code": lane.engine.code_version,
+            "proofmark.sweep": self._study.name,
+            **{f"proofmark.policy.{name}": found for name, found in told.record["policies"].items()},
+            **{f"proofmark.world.{seed}": found for seed, found in told.record["worlds"].items()},
+        }
+        files = {
+            "scorecard.json": as_text(overall.as_document()),
+            "pack.json": as_text(lane.candidate(told.values).documents()),
+        }
+        params = {name: str(value) for name, value in told.values.items()}
+        return Entry(f"{self._study.name}/{told.number}", metrics, params, tags, files, told.record["at_ms"])
+
+    def _close(self, decision: Decision, lock: Mapping[str, Any]) -> None:
+        from sweeps.tracking import Entry, as_text
+
+        assert self.parent is not None
+        best = decision.best
+        metrics = dict(self._entry(best).metrics) if best is not None else {}
+        tags = {
+            "proofmark.decision": decision.outcome,
+            "proofmark.verdict": decision.verdict,
+            "proofmark.reason": decision.reason[:5000],
+            "proofmark.lock": lock["lock_id"],
+            "proofmark.best_trial": "" if best is None else str(best.number),
+        }
+        at_ms = best.record["at_ms"] if best is not None else int(self._study.attributes["at_ms"])
+        entry = Entry(self._study.name, metrics, {}, tags, {"lock.json": as_text(lock)}, at_ms)
+        self._tracking.close_sweep(self.parent, entry)
+
+
+def _permission(lane: Mapping[str, Any]) -> str:
+    """What a lane may touch, for the reader of its experiment."""
+    rows = []
+    for name, knob in lane["knobs"].items():
+        bounds = ", ".join(map(str, knob["choices"])) if "choices" in knob else f"{knob['low']} … {knob['high']}"
+        rows.append(f"- `{name}`: `{knob['at']}` in {bounds}")
+    budget = lane["budget"]
+    head = f"**{lane['title']}**\n\n{lane['why']}\n\nAuthority: pack `{lane['authority']}`. May touch:\n"
+    seeds = ", ".join(map(str, lane["seeds"]))
+    return head + "\n".join(rows) + f"\n\nSeeds {seeds}. Budget: {budget['trials']} trials or {budget['seconds']} s."

@@ -1,0 +1,59 @@
+"""Where engines and their metrics are found: entry points, and nothing else.
+
+`proofmark.engines` names an `engine.types.Engine`; `proofmark.metrics` names, under the same name, the
+`scoring.scorecard.MetricSource` that measures its runs.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from engine.types import Engine
+from policies import LaneError, Pack, PolicyError, load_pack
+from policies.documents import resolve
+from scoring.scorecard import MetricSource
+
+
+@cache
+def engine_named(name: str) -> Engine:
+    """The engine behind a name. Raises LaneError naming what is installed."""
+    engine: Engine = _load("proofmark.engines", name)
+    return engine
+
+
+@cache
+def metrics_named(name: str) -> MetricSource:
+    """The metrics of the engine behind a name."""
+    source: MetricSource = _load("proofmark.metrics", name)
+    return source
+
+
+def open_pack(name_or_path: str) -> tuple[Pack, Engine]:
+    """A pack, and the engine whose policies it holds: the one that declares the most of its files."""
+    folder = resolve(name_or_path, "packs")
+    if not folder.is_dir():
+        raise PolicyError(f"{folder}: a pack is a folder with one JSON file a policy")
+    files = {path.stem for path in folder.glob("*.json")}
+    names = sorted({point.name for point in entry_points(group="proofmark.engines")})
+    engines = [engine_named(name) for name in names]
+    engine = max(engines, key=lambda candidate: len(files & set(candidate.policy_schemas)))
+    return load_pack(folder, engine.policy_schemas), engine
+
+
+def _load(group: str, name: str):  # type: ignore[no-untyped-def]  # whatever the entry point names
+    found = {point.name: point for point in entry_points(group=group)}
+    if name not in found:
+        raise LaneError(f"/engine: {name!r} is not installed under {group} (found: {', '.join(sorted(found))})")
+    return found[name].load()
+
+
+def world_folder(path: str | None) -> Path | None:
+    """A world brought in from outside, or none: the engine then draws its own."""
+    if path is None:
+        return None
+    folder = Path(path)
+    if not folder.is_dir():
+        raise PolicyError(f"{folder}: --world names a folder with site_locations and, optionally, site_timezones")
+    return folder

@@ -1,0 +1,279 @@
+"""The search: one Optuna study that spends a lane's budget. The only module that imports optuna.
+
+Two storages stand behind one study. Proposals are made against an in-memory mirror; a trial reaches
+the durable storage once, whole, when it is told. So there is never a half-made trial on disk: a killed
+sweep has lost only proposals, and since each proposal is drawn by a sampler seeded by (lane seed, trial
+number) from the history told before its batch, the resumed sweep makes the very same ones again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, GPSampler, GridSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from policies import IntegrityError, LaneError, WorkspaceError
+from sweeps.lane import Knob, Lane, Value
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+_RECORD = "proofmark"  # the user attribute that carries a trial's record
+GRID_POINTS = 5  # values a knob without a step takes in a grid
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A trial asked for and not yet told."""
+
+    number: int
+    values: Mapping[str, Value]  # by knob name
+    handle: optuna.Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A trial as the durable storage holds it."""
+
+    number: int
+    values: Mapping[str, Value]
+    objectives: tuple[float, ...] | None  # None: the trial could not be graded
+    constraints: Mapping[str, float]  # veto or rail id -> signed violation, feasible where <= 0
+    record: Mapping[str, Any]  # what sweeps.sweep wrote about it
+
+
+class Study:
+    """One sweep's trials. Contract: asking then telling the same numbers in order is deterministic."""
+
+    def __init__(self, durable: optuna.Study, lane: Lane) -> None:
+        self._durable = durable
+        self._lane = lane
+        self._space = {knob.name: _distribution(knob) for knob in lane.knobs}
+        directions = ["maximize" if objective.maximize else "minimize" for objective in lane.objectives]
+        self._mirror = optuna.create_study(directions=directions)
+        stored = durable.get_trials(deepcopy=False)
+        # A kill may have left a batch half told. What it saw when it was asked must be seen again, so the
+        # mirror starts at the batch's beginning and the trials told of it wait to be recognised.
+        whole = len(stored) // lane.document["batch"] * lane.document["batch"]
+        self._mirror.add_trials(stored[:whole])
+        self.history: list[Told] = [_told(trial) for trial in stored[:whole]]
+        self._ahead = {trial.number: _told(trial) for trial in stored[whole:]}
+
+    @property
+    def name(self) -> str:
+        return self._durable.study_name
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """What was said when the study was created."""
+        return self._durable.user_attrs
+
+    def note(self, key: str, value: Any) -> None:
+        """Keeps a JSON value with the study."""
+        self._durable.set_user_attr(key, value)
+
+    @property
+    def capacity(self) -> int | None:
+        """How many different trials the sampler can propose; None: as many as one likes."""
+        if self._lane.document["sampler"]["name"] != "grid":
+            return None
+        size = 1
+        for values in _grid(self._lane.knobs).values():
+            size *= len(values)
+        return size
+
+    def ask(self, count: int) -> tuple[Proposal, ...]:
+        """The next `count` proposals, in order."""
+        return tuple(self._ask_one() for _ in range(count))
+
+    def _ask_one(self) -> Proposal:
+        number = len(self._mirror.get_trials(deepcopy=False))
+        self._mirror.sampler = _sampler(self._lane, number)
+        trial = self._mirror.ask(self._space)
+        if trial.number != number:
+            raise IntegrityError(f"study {self.name}: asked for trial {number}, was given {trial.number}")
+        ahead = self._ahead.get(number)
+        if ahead is not None and dict(ahead.values) != dict(trial.params):
+            raise IntegrityError(
+                f"study {self.name}: trial {number} was stored with {dict(ahead.values)}, the sampler now proposes "
+                f"{dict(trial.params)}; it was recorded by other code and cannot be resumed"
+            )
+        return Proposal(number, dict(trial.params), trial)
+
+    def stored(self, proposal: Proposal) -> Told | None:
+        """What is already stored of a proposal, where a kill came between two tellings of one batch."""
+        return self._ahead.get(proposal.number)
+
+    def tell(
+        self,
+        proposal: Proposal,
+        objectives: Sequence[float] | None,
+        constraints: Mapping[str, float],
+        record: Mapping[str, Any],
+    ) -> Told:
+        """Closes a proposal, in memory and, in one append, on disk."""
+        trial = proposal.handle
+        for name, violation in constraints.items():
+            trial.set_constraint(name, violation)
+        trial.set_user_attr(_RECORD, record)
+        # Telling draws nothing; a grid sampler would stop an optimize() loop that does not exist here.
+        self._mirror.sampler = RandomSampler(seed=0)
+        if objectives is None:
+            frozen = self._mirror.tell(trial, state=TrialState.FAIL)
+        else:
+            frozen = self._mirror.tell(trial, list(objectives))
+        if self._ahead.pop(proposal.number, None) is None:
+            try:
+                self._durable.add_trial(frozen)
+            except OSError as error:
+                raise WorkspaceError(f"study {self.name}: the trial cannot be stored: {error.strerror}") from None
+        told = _told(frozen)
+        self.history.append(told)
+        return told
+
+
+class Studies:
+    """The durable storage of a workspace: a journal file, or a database by URL."""
+
+    def __init__(self, place: Path | str) -> None:
+        self._storage = _open(place)
+
+    def names(self) -> tuple[str, ...]:
+        """All studies, oldest first."""
+        return tuple(study.study_name for study in self._storage.get_all_studies())
+
+    def create(self, name: str, lane: Lane, attributes: Mapping[str, Any]) -> Study:
+        """A new study under a name not yet taken."""
+        directions = ["maximize" if objective.maximize else "minimize" for objective in lane.objectives]
+        durable = optuna.create_study(storage=self._storage, study_name=name, directions=directions)
+        durable.set_metric_names([objective.name for objective in lane.objectives])
+        for key, value in attributes.items():
+            durable.set_user_attr(key, value)
+        return Study(durable, lane)
+
+    def attributes(self, name: str) -> Mapping[str, Any]:
+        """What was noted of a study."""
+        return optuna.load_study(study_name=name, storage=self._storage).user_attrs
+
+    def open(self, name: str, lane: Lane) -> Study:
+        """The study with its history."""
+        return Study(optuna.load_study(study_name=name, storage=self._storage), lane)
+
+
+class _KernelLock:
+    """A journal lock that dies with its process, unlike a lock made of a file's mere existence."""
+
+    def __init__(self, path: str) -> None:
+        self._lock = FileLock(f"{path}.lock")
+
+    def acquire(self) -> bool:
+        self._lock.acquire()
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+def _open(place: Path | str) -> BaseStorage:
+    if isinstance(place, str):
+        return optuna.storages.RDBStorage(place)
+    lock = _KernelLock(str(place))
+    try:
+        lock.acquire()
+        try:
+            _mend_torn_tail(place)
+        finally:
+            lock.release()
+        return JournalStorage(JournalFileBackend(str(place), lock_obj=lock))  # type: ignore[arg-type]
+    except OSError as error:
+        raise WorkspaceError(f"{place}: the study journal cannot be opened: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, NotImplementedError, AssertionError) as error:
+        raise WorkspaceError(
+            f"{place}: not a study journal of this Optuna ({optuna.__version__}): {str(error).splitlines()[0][:120]}; "
+            "it was changed, or written by a newer version"
+        ) from None
+
+
+def _mend_torn_tail(journal: Path) -> None:
+    """Drops a last line that a killed writer left without its end: nobody was told it was stored."""
+    if not journal.exists():
+        return
+    with journal.open("rb+") as file:
+        data = file.read()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            file.truncate(whole)
+
+
+def _sampler(lane: Lane, number: int) -> BaseSampler:
+    """The sampler of one trial: seeded by the lane's seed and the trial's number, so resumable anywhere."""
+    name, base = lane.document["sampler"]["name"], lane.document["sampler"]["seed"]
+    seed = int.from_bytes(hashlib.sha256(f"{base}/{number}".encode()).digest()[:4], "little")
+    batch = lane.document["batch"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        match name:
+            case "tpe":
+                return TPESampler(seed=seed, multivariate=True, n_startup_trials=max(10, 2 * batch))
+            case "gp":
+                return _gp(seed)
+            case "nsga2":
+                return NSGAIISampler(seed=seed, population_size=max(12, 2 * batch))
+            case "random":
+                return RandomSampler(seed=seed)
+            case "grid":
+                return GridSampler(_grid(lane.knobs), seed=base)  # the seed orders the whole grid: one for all trials
+    raise LaneError(f"/sampler/name: {name!r} is not one of tpe, gp, nsga2, random, grid")
+
+
+def _gp(seed: int) -> BaseSampler:
+    try:
+        import torch
+
+        torch.set_num_threads(1)  # sums in another order would propose other trials
+    except ImportError:
+        raise LaneError("/sampler/name: gp needs PyTorch: make setup, or pip install 'proofmark[gp]'") from None
+    return GPSampler(seed=seed, deterministic_objective=True)
+
+
+def _distribution(knob: Knob) -> BaseDistribution:
+    if knob.choices:
+        return CategoricalDistribution(knob.choices)
+    if knob.integral:
+        return IntDistribution(int(knob.low), int(knob.high), log=knob.log, step=int(knob.step or 1))
+    return FloatDistribution(float(knob.low), float(knob.high), log=knob.log, step=knob.step)
+
+
+def _grid(knobs: Sequence[Knob]) -> dict[str, list[Value]]:
+    return {knob.name: _points(knob) for knob in knobs}
+
+
+def _points(knob: Knob) -> list[Value]:
+    if knob.choices:
+        return list(knob.choices)
+    if knob.step is not None or (knob.integral and knob.high - knob.low < GRID_POINTS):
+        step = knob.step or 1
+        return [knob.low + step * i for i in range(round((knob.high - knob.low) / step) + 1)]
+    span = [i / (GRID_POINTS - 1) for i in range(GRID_POINTS)]
+    if knob.log:
+        return [float(knob.low * (knob.high / knob.low) ** part) for part in span]
+    points = [knob.low + part * (knob.high - knob.low) for part in span]
+    return [round(point) for point in points] if knob.integral else [float(point) for point in points]
+
+
+def _told(trial: FrozenTrial) -> Told:
+    objectives = tuple(trial.values) if trial.state == TrialState.COMPLETE and trial.values else None
+    return Told(trial.number, dict(trial.params), objectives, trial.constraints, trial.user_attrs.get(_RECORD, {}))
+
+
+

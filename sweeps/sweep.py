@@ -1,0 +1,219 @@
+"""Playing a lane: propose, evaluate under vetoes, tell, record, decide.
+
+`play` is the whole story of a sweep and `evaluate` the whole story of a trial. Deciding is pure and
+stands in `sweeps.decision`; what a lock is stands in `sweeps.lock`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from policies import LaneError, Pack
+from scoring.feasibility import GateReach, reach
+from scoring.scorecard import Scorecard, score
+from sweeps.decision import Decision, Ledger, decide, seed_order
+from sweeps.lane import Lane
+from sweeps.lock import make_lock, store_lock
+from sweeps.study import Proposal, Studies, Study, Told
+from sweeps.recorder import Recorder
+from sweeps.workspace import Workspace
+
+Measures = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What every trial of a sweep shares: the lane, the world, and what the authority measures there."""
+
+    lane: Lane
+    world: Path | None
+    authority: Mapping[int, Measures]  # seed -> metrics of the authority's pack
+    reach: tuple[GateReach, ...]  # what each gate can at best reach in this lane
+
+    @property
+    def unreachable(self) -> Mapping[str, frozenset[str]]:
+        """Band -> ids of the gates that no trial of this lane can pass."""
+        return {
+            band: frozenset(row.gate for row in self.reach if not row.reachable.get(band, True))
+            for band in self.lane.gates.bands
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A trial scored: its objectives, its constraints, and the record that all else is derived from."""
+
+    objectives: tuple[float, ...] | None
+    constraints: Mapping[str, float]
+    record: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a watcher is told after each batch."""
+
+    done: int
+    budget: int
+    best: Told | None
+    vetoed: Mapping[str, int]  # veto id -> trials it ended
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """How a sweep ended."""
+
+    sweep: str
+    decision: Decision
+    lock: Path
+    parent_run: str | None
+    trials: tuple[Told, ...]
+    ground: Ground = field(repr=False)
+    seconds: Mapping[str, float]  # "wall", "engine", "scoring"
+
+
+def survey(lane: Lane, world: Path | None) -> Ground:
+    """Runs the authority on the lane's seeds: its metrics (for the rails) and each gate's reach."""
+    measures, bounds = {}, {}
+    for seed in lane.seeds:
+        run = lane.engine.evaluate(lane.authority, seed, world=world, until=lane.until)
+        measures[seed] = lane.measure(run)
+        bounds[seed] = lane.metrics.bounds(run)
+    return Ground(lane, world, measures, reach(lane.gates, bounds))
+
+
+def evaluate(ground: Ground, pack: Pack, seeds: Iterable[int]) -> Outcome:
+    """One trial: cheapest proof of failure first. A veto ends it before the seeds that are left."""
+    lane, measures, worlds, cards = ground.lane, {}, {}, []
+    spent = {"engine": 0.0, "scoring": 0.0}
+    for seed in seeds:
+        began = time.perf_counter()
+        run = lane.engine.evaluate(pack, seed, world=ground.world, until=lane.until)
+        ran = time.perf_counter()
+        measures[seed] = lane.measure(run)
+        card = score(measures[seed], lane.gates, seed=seed, authority=ground.authority[seed])
+        spent["engine"] += ran - began
+        spent["scoring"] += time.perf_counter() - ran
+        worlds[str(seed)] = run.world_digest
+        cards.append(card)
+        if card.vetoed:
+            break
+    record = {
+        "measures": {str(seed): dict(found) for seed, found in measures.items()},
+        "pack": pack.digest,
+        "policies": {name: policy.digest for name, policy in pack.policies.items()},
+        "worlds": worlds,
+        "seconds": spent,
+        "at_ms": int(time.time() * 1000),
+    }
+    return Outcome(_objectives(ground, cards), _constraints(cards), record)
+
+
+def play(
+    lane: Lane,
+    workspace: Workspace,
+    *,
+    world: Path | None = None,
+    jobs: int = 1,
+    resume: bool = False,
+    track: bool = True,
+    watch: Callable[[Progress], None] = lambda progress: None,
+) -> Closed:
+    """Spends the lane's budget and closes it with a decision and a lock.
+
+    Raises LaneError if the lane is being played elsewhere or there is nothing to resume. Interrupted at
+    any moment, a call with `resume` goes on where the durable study stands.
+    """
+    began = time.perf_counter()
+    with workspace.alone(f"sweep-{lane.id}"):
+        study, lane, world = _open_study(Studies(workspace.journal), lane, world, resume)
+        ground = survey(lane, world)
+        ledger = Ledger(ground)
+        with Recorder(workspace, study, ledger, track) as recorder:
+            _search(study, ledger, recorder, jobs, began, watch)
+            decision = decide(study.history, ledger)
+            lock = make_lock(ground, decision, study.name, recorder.runs_of(decision.best))
+            path = store_lock(lock, workspace.locks)
+            recorder.close(decision, lock)
+    seconds = {"wall": time.perf_counter() - began}
+    for part in ("engine", "scoring"):
+        seconds[part] = sum(told.record["seconds"][part] for told in study.history)
+    return Closed(study.name, decision, path, recorder.parent, tuple(study.history), ground, seconds)
+
+
+def _search(
+    study: Study, ledger: Ledger, recorder: Recorder, jobs: int, began: float, watch: Callable[[Progress], None]
+) -> None:
+    ground, lane = ledger.ground, ledger.ground.lane
+    budget, batch = lane.document["budget"], lane.document["batch"]
+    trials = min(budget["trials"], study.capacity or budget["trials"])
+    with ThreadPoolExecutor(jobs, thread_name_prefix="trial") as workers:
+        while len(study.history) < trials:
+            seeds = seed_order(study.history, ledger)
+            proposals = study.ask(min(batch, trials - len(study.history)))
+            outcomes = workers.map(lambda proposal: _outcome(study, ground, proposal, seeds), proposals)
+            for proposal, outcome in zip(proposals, outcomes, strict=True):
+                told = study.tell(proposal, outcome.objectives, outcome.constraints, outcome.record)
+                recorder.trial(told)
+            seconds = time.perf_counter() - began
+            best = decide(study.history, ledger).best
+            watch(Progress(len(study.history), trials, best, ledger.vetoes(study.history), seconds))
+            if seconds > budget["seconds"]:
+                return
+
+
+def _outcome(study: Study, ground: Ground, proposal: Proposal, seeds: tuple[int, ...]) -> Outcome:
+    stored = study.stored(proposal)
+    if stored is not None:
+        return Outcome(stored.objectives, stored.constraints, stored.record)
+    return evaluate(ground, ground.lane.candidate(proposal.values), seeds)
+
+
+def _objectives(ground: Ground, cards: list[Scorecard]) -> tuple[float, ...] | None:
+    """The lane's objectives over the seeds that were run; None where a number is missing."""
+    values = []
+    for objective in ground.lane.objectives:
+        if objective.band is not None:
+            skip = ground.unreachable[objective.band]
+            values.append(min(card.margin(objective.band, skip) for card in cards))
+        else:
+            found = [card.metrics.get(objective.metric or "", math.nan) for card in cards]
+            values.append(sum(found) / len(found))
+    return tuple(values) if all(math.isfinite(value) for value in values) else None
+
+
+def _constraints(cards: list[Scorecard]) -> dict[str, float]:
+    """Each veto's and rail's worst signed violation over the seeds that were run."""
+    worst: dict[str, float] = {}
+    for card in cards:
+        for name, violation in card.violations().items():
+            worst[name] = max(worst.get(name, -math.inf), violation)
+    return worst
+
+
+def _open_study(studies: Studies, lane: Lane, world: Path | None, resume: bool) -> tuple[Study, Lane, Path | None]:
+    """A new study `<lane>-<n>`, or the newest one of this lane with the search it was begun with."""
+    mine = [name for name in studies.names() if name.rpartition("-")[0] == lane.id]
+    if not resume:
+        newest = max((int(name.rpartition("-")[2]) for name in mine), default=0)
+        attributes = {
+            "lane": dict(lane.document),
+            "lane_identity": lane.identity,
+            "at_ms": int(time.time() * 1000),
+            "world": str(world) if world else None,
+        }
+        return studies.create(f"{lane.id}-{newest + 1}", lane, attributes), lane, world
+    if not mine:
+        raise LaneError(f"lane {lane.id}: --resume: no sweep of it is in this workspace")
+    begun = studies.attributes(mine[-1])
+    said = begun["lane"]
+    lane = lane.with_search(sampler=said["sampler"]["name"], batch=said["batch"])
+    if lane.identity != begun["lane_identity"]:
+        raise LaneError(f"lane {lane.id}: --resume: the lane, its authority or its gates changed since {mine[-1]} began")
+    return studies.open(mine[-1], lane), lane, Path(begun["world"]) if begun["world"] else None

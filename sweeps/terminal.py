@@ -1,0 +1,148 @@
+"""What a person sees: tables, a sweep's progress, its closing words. Nothing here computes."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from scoring.feasibility import GateReach
+    from sweeps.sweep import Closed
+    from sweeps.sweep import Progress as Told
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Aligned columns, as wide as their content."""
+    drawn = Table(*head, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for row in rows:
+        drawn.add_row(*(cell if isinstance(cell, str) else short(cell) for cell in row))
+    console = Console(file=io.StringIO(), width=240, color_system=None, highlight=False, markup=False)
+    console.print(drawn)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().rstrip().splitlines())  # type: ignore[attr-defined]
+
+
+def fields(document: Mapping[str, Any]) -> str:
+    """One `name  value` a line."""
+    width = max(map(len, document))
+    return "\n".join(f"{name:<{width}}  {short(value, 200)}" for name, value in document.items())
+
+
+def short(value: Any, limit: int = 60) -> str:
+    """A value on one line, cut where it is long."""
+    text = f"{value:.6g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def reach_table(rows: Sequence[GateReach], bands: Sequence[str]) -> str:
+    """What each gate can at best reach, with its proof."""
+    body = []
+    for row in rows:
+        bound = "none known" if row.bound is None else f"{row.bound:.6g}"
+        words = ["within reach" if row.reachable.get(band, True) else "OUT OF REACH" for band in bands]
+        body.append((row.gate, bound, *words, row.movable_by or "", row.proof or ""))
+    return table(("gate", "bound", *bands, "movable by", "proof"), body)
+
+
+@contextmanager
+def watching(lane: str, *, live: bool) -> Iterator[Callable[[Told], None]]:
+    """A progress bar on a terminal, plain lines (about ten in all) elsewhere, nothing where not live."""
+    if not live:
+        yield lambda told: None
+    elif sys.stderr.isatty():
+        with Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[state]}"), console=Console(stderr=True), transient=True,
+        ) as bar:
+            task = bar.add_task(f"sweep {lane}", total=None, state="surveying the authority")
+            yield lambda told: bar.update(task, completed=told.done, total=told.budget, state=_state(told))
+    else:
+        printed = 0
+
+        def line(told: Told) -> None:
+            nonlocal printed
+            tenth = told.done * 10 // told.budget
+            if tenth > printed:
+                printed = tenth
+                click.echo(f"sweep {lane}: {told.done}/{told.budget} trials in {told.seconds:.1f} s; {_state(told)}", err=True)
+
+        yield line
+
+
+def _state(told: Told) -> str:
+    vetoes = ", ".join(f"{name} {count}" for name, count in sorted(told.vetoed.items())) or "none"
+    best = "none yet"
+    if told.best is not None and told.best.objectives is not None:
+        best = f"trial {told.best.number} ({', '.join(f'{value:+.4f}' for value in told.best.objectives)})"
+    return f"best {best}; vetoed: {vetoes}"
+
+
+def best_document(closed: Closed) -> dict[str, Any] | None:
+    """The chosen trial for machines: its knobs, objectives and worst metrics."""
+    best = closed.decision.best
+    if best is None:
+        return None
+    names = [objective.name for objective in closed.ground.lane.objectives]
+    objectives = None if best.objectives is None else dict(zip(names, best.objectives, strict=True))
+    measures = {seed: dict(found) for seed, found in best.record["measures"].items()}
+    return {"trial": best.number, "knobs": dict(best.values), "objectives": objectives, "metrics": measures}
+
+
+def closing(closed: Closed) -> str:
+    """How a sweep ended, in the order a reader asks: what, why, which candidate, where."""
+    from sweeps.decision import Ledger
+
+    decision, lane = closed.decision, closed.ground.lane
+    rate = len(closed.trials) / closed.seconds["wall"]
+    lines = [f"{decision.outcome}  {lane.title}", f"  {decision.reason}", ""]
+    best = decision.best
+    if best is not None:
+        knobs = ", ".join(f"{name} {short(value)}" for name, value in best.values.items())
+        lines += [f"best trial {best.number}: {knobs}", ""]
+        cards = sorted(Ledger(closed.ground).cards(best), key=lambda card: lane.seeds.index(card.seed))
+        rows = []
+        for index, gate in enumerate(cards[0].gates):
+            values = [short(card.gates[index].value) for card in cards]
+            bands = [short(gate.thresholds.get(band)) for band in lane.gates.bands]
+            met = [band for band in lane.gates.bands if all(card.gates[index].passed.get(band) for card in cards)]
+            rows.append((gate.id, gate.severity, gate.comparison, *bands, *values, met[-1] if met else "no"))
+        head = ("gate", "kind", "", *lane.gates.bands, *(f"seed {card.seed}" for card in cards), "holds")
+        lines += [table(head, rows), ""]
+    vetoes = Ledger(closed.ground).vetoes(closed.trials)
+    vetoed = ", ".join(f"{name} ended {count}" for name, count in sorted(vetoes.items())) or "no trial was vetoed"
+    lines += [
+        f"{len(closed.trials)} trials in {closed.seconds['wall']:.1f} s ({rate:.1f}/s); {vetoed}",
+        f"lock   {closed.lock}",
+        f"prove  proofmark verify {closed.lock.stem}",
+    ]
+    return "\n".join(lines)
+
+
+def lock_text(lock: Mapping[str, Any]) -> str:
+    """A lock for a reader."""
+    head = {
+        "lock": lock["lock_id"],
+        "decision": f"{lock['decision']} ({lock['candidate']} candidate, {lock['verdict']})",
+        "reason": lock["reason"],
+        "lane": f"{lock['lane']['id']}: {lock['lane']['title']}",
+        "sweep": f"{lock['sweep']}, trial {lock['trial']}",
+        "knobs": ", ".join(f"{name} {short(value)}" for name, value in lock["knobs"].items()),
+        "pack": lock["pack"]["digest"],
+        "authority": f"{lock['authority']['name']} {lock['authority']['digest']}",
+        "code": lock["code_version"],
+        "seeds": ", ".join(map(str, lock["seeds"])),
+    }
+    width = max(map(len, head))
+    lines = [f"{name:<{width}}  {value}" for name, value in head.items()]
+    metrics = sorted(lock["proof"][str(lock["seeds"][0])]["metrics"])
+    rows = [(name, *(short(lock["proof"][str(seed)]["metrics"].get(name)) for seed in lock["seeds"])) for name in metrics]
+    return "\n".join([*lines, "", table(("metric", *(f"seed {seed}" for seed in lock["seeds"])), rows)])

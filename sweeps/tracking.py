@@ -1,0 +1,160 @@
+"""The record: MLflow runs of a sweep. The only module that imports mlflow.
+
+One experiment a lane, one parent run a sweep, one child run a trial. Runs are found again by their tags
+`proofmark.sweep` and `proofmark.trial`, and metrics carry the trial's own time, so that writing a trial
+twice, after a kill, changes nothing and doubles nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+
+from policies import WorkspaceError
+from sweeps.workspace import Workspace
+
+for _noisy in ("mlflow", "alembic", "sqlalchemy"):
+    logging.getLogger(_noisy).setLevel(logging.ERROR)
+
+SWEEP, TRIAL, KIND = "proofmark.sweep", "proofmark.trial", "proofmark.kind"
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is written of one trial, or of a sweep as a whole."""
+
+    name: str
+    metrics: Mapping[str, float]
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    files: Mapping[str, str]  # artifact path -> text
+    at_ms: int  # when it was told: the timestamp of every metric
+
+
+class Tracking:
+    """An MLflow store seen as sweeps and trials."""
+
+    def __init__(self, workspace: Workspace, uri: str | None = None) -> None:
+        """Opens the workspace's own database, or the server that `uri` (MLFLOW_TRACKING_URI) names."""
+        self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{workspace.tracking_database}"
+        self._artifacts = None if "://" in self.uri and not self.uri.startswith("sqlite") else workspace.artifacts
+        self._experiments: dict[str, str] = {}  # run id -> experiment id, asked once
+        with _explained(self.uri):
+            self._client = MlflowClient(tracking_uri=self.uri)
+            self._client.search_experiments(max_results=1)  # creates or refuses the database now, not in mid-sweep
+
+    def open_sweep(self, experiment: str, description: str, sweep: str, entry: Entry) -> str:
+        """The parent run of a sweep: made at the first call, found again at any later one."""
+        with _explained(self.uri):
+            experiment_id = self._experiment(experiment, description)
+            tags = {**entry.tags, SWEEP: sweep, KIND: "sweep", "mlflow.note.content": description}
+            runs = self._search(experiment_id, f"tags.`{SWEEP}` = '{sweep}' and tags.`{KIND}` = 'sweep'")
+            if runs:
+                self._client.update_run(runs[0].info.run_id, status="RUNNING")
+                return str(runs[0].info.run_id)
+            run = self._client.create_run(experiment_id, start_time=entry.at_ms, tags=tags, run_name=entry.name)
+            self._write(run.info.run_id, entry)
+            return str(run.info.run_id)
+
+    def trials(self, parent: str) -> dict[int, tuple[str, bool]]:
+        """Trial number -> (run id, whether it was written to its end)."""
+        with _explained(self.uri):
+            experiment_id = self._client.get_run(parent).info.experiment_id
+            runs = self._search(experiment_id, f"tags.`mlflow.parentRunId` = '{parent}'")
+        return {int(run.data.tags[TRIAL]): (str(run.info.run_id), run.info.status == "FINISHED") for run in runs}
+
+    def log_trial(self, parent: str, number: int, entry: Entry, *, run_id: str | None = None) -> str:
+        """One child run: created, written in one batch, closed. `run_id` finishes one left half-written."""
+        with _explained(self.uri):
+            if run_id is None:
+                experiment_id = self._experiment_of(parent)
+                tags = {"mlflow.parentRunId": parent, TRIAL: str(number), KIND: "trial"}
+                run = self._client.create_run(experiment_id, start_time=entry.at_ms, tags=tags, run_name=entry.name)
+                run_id = str(run.info.run_id)
+            self._write(run_id, entry)
+            self._client.set_terminated(run_id, "FINISHED", end_time=entry.at_ms)
+            return run_id
+
+    def close_sweep(self, parent: str, entry: Entry) -> None:
+        """Writes the decision on the parent run and ends it."""
+        with _explained(self.uri):
+            self._write(parent, entry)
+            self._client.set_terminated(parent, "FINISHED")
+
+    def _write(self, run_id: str, entry: Entry) -> None:
+        metrics = [Metric(key, value, entry.at_ms, 0) for key, value in entry.metrics.items()]
+        params = [Param(key, value) for key, value in entry.params.items()]
+        tags = [RunTag(key, value) for key, value in entry.tags.items()]
+        self._client.log_batch(run_id, metrics=metrics, params=params, tags=tags)
+        if entry.files:
+            with tempfile.TemporaryDirectory() as folder:
+                for name, text in entry.files.items():
+                    Path(folder, name).write_text(text, encoding="utf-8")
+                self._client.log_artifacts(run_id, folder)
+
+    def _experiment(self, name: str, description: str) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        location = None if self._artifacts is None else (self._artifacts / name).as_uri()
+        made = self._client.create_experiment(name, location, tags={"mlflow.note.content": description})
+        return str(made)
+
+    def _experiment_of(self, run_id: str) -> str:
+        if run_id not in self._experiments:
+            self._experiments[run_id] = str(self._client.get_run(run_id).info.experiment_id)
+        return self._experiments[run_id]
+
+    def _search(self, experiment_id: str, where: str) -> list[Run]:
+        runs: list[Run] = []
+        token = None
+        while True:
+            page = self._client.search_runs([experiment_id], where, max_results=_PAGE, page_token=token)
+            runs.extend(page)
+            token = page.token
+            if not token:
+                return runs
+
+
+@contextmanager
+def _explained(uri: str) -> Iterator[None]:
+    """Turns what MLflow and its database refuse into one line that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise WorkspaceError(f"{uri}: the record cannot be written: {error.strerror or error}") from None
+    except Exception as error:
+        if not isinstance(error, MlflowException) and not type(error).__module__.startswith(("sqlalchemy", "alembic")):
+            raise
+        text = " ".join(str(error).split())
+        if "Can't locate revision" in text or "out-of-date database schema" in text:
+            text = "the database was written by another version of MLflow; open it with that one, or name a new workspace"
+        raise WorkspaceError(f"{uri}: {text[:300]}") from None
+
+
+def as_text(document: object) -> str:
+    """JSON for people: the form in which artifacts are kept."""
+    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def serve(workspace: Workspace, port: int) -> int:
+    """Runs the MLflow UI over the workspace on 127.0.0.1 until it is stopped; its exit code."""
+    tracking = Tracking(workspace)
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking.uri, "--host", "127.0.0.1"]
+    return subprocess.call([*command, "--port", str(port), "--default-artifact-root", workspace.artifacts.as_uri()])

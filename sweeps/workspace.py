@@ -1,0 +1,111 @@
+"""The place where everything is recorded, and the one way to be alone in a part of it.
+
+Locks are kernel locks: a process that is killed leaves nothing behind that a later one must clean up.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from policies import LaneError, WorkspaceError
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """A folder with the MLflow database and artifacts, the Optuna journal, locks and published runs."""
+
+    root: Path
+
+    @classmethod
+    def at(cls, root: Path) -> Workspace:
+        """The workspace in `root`, created where missing. Raises WorkspaceError if it cannot be written."""
+        workspace = cls(root.resolve())
+        with writing(workspace.root):
+            for folder in (workspace.root, workspace.locks, workspace.runs, workspace.artifacts):
+                folder.mkdir(parents=True, exist_ok=True)
+            probe = workspace.root / f".probe-{os.getpid()}"
+            probe.write_bytes(b"proofmark")
+            probe.unlink()
+        return workspace
+
+    @property
+    def tracking_database(self) -> Path:
+        return self.root / "mlflow.db"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.root / "artifacts"
+
+    @property
+    def journal(self) -> Path:
+        return self.root / "optuna.journal"
+
+    @property
+    def locks(self) -> Path:
+        return self.root / "locks"
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @contextmanager
+    def alone(self, what: str) -> Iterator[None]:
+        """Holds `what` for this process. Raises LaneError at once where another process holds it."""
+        lock = FileLock(self.root / f".{what}.lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise LaneError(f"{self.root}: {what} is being played by another process; wait for it to end") from None
+        except OSError as error:
+            raise _cannot_write(self.root, error) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Turns what the file system refuses below `place` into one clear WorkspaceError."""
+    try:
+        yield
+    except OSError as error:
+        raise _cannot_write(place, error) from None
+
+
+def write_document(path: Path, document: Any) -> None:
+    """Writes JSON whole or not at all: staging beside the target, fsync, rename."""
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staged = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with staged.open("w", encoding="utf-8") as file:
+                json.dump(document, file, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            staged.replace(path)
+        finally:
+            staged.unlink(missing_ok=True)
+
+
+def _cannot_write(place: Path, error: OSError) -> WorkspaceError:
+    why = {
+        errno.ENOSPC: "the disk is full",
+        errno.EDQUOT: "the quota is spent",
+        errno.EROFS: "the file system is read-only",
+        errno.EACCES: "it may not be written by this user",
+        errno.EPERM: "it may not be written by this user",
+        errno.ENOTDIR: "it is not a folder",
+        errno.EEXIST: "it is not a folder",
+    }.get(error.errno or 0, error.strerror or str(error))
+    return WorkspaceError(f"workspace {place}: {why}; name another with --workspace DIR or PROOFMARK_WORKSPACE")

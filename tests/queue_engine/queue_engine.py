@@ -1,0 +1,70 @@
+"""A second engine, of another field: an M/M/c queue. It shows that the sweep knows no engine by name.
+
+Its world is nothing, its one state draws interarrival and service times, its surface is one row a customer.
+"""
+
+from __future__ import annotations
+
+import heapq
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from engine.types import Run, StateReport, Surface
+from policies.documents import digest
+from scoring.feasibility import Bound
+
+_NUMBER = {"type": "number", "description": "customers per minute", "exclusiveMinimum": 0, "maximum": 100}
+SCHEMA = {
+    "$id": "queue_policy_v1",
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["arrivals", "service", "servers"],
+    "x-first-state": "Q1",
+    "properties": {
+        "arrivals": _NUMBER,
+        "service": _NUMBER,
+        "servers": {"type": "integer", "minimum": 1, "maximum": 20, "description": "servers"},
+    },
+}
+WAITS = pa.schema([pa.field("wait", pa.float64(), nullable=False), pa.field("busy", pa.float64(), nullable=False)])
+
+
+class QueueEngine:
+    name = "queue"
+    code_version = digest("queue/1")
+    policy_schemas = {"queue_policy_v1": SCHEMA}
+    states = ("Q1",)
+
+    def evaluate(self, pack, seed, *, world=None, until=None):
+        policy = pack["queue_policy_v1"]
+        draw = np.random.Generator(np.random.Philox(key=seed))
+        arrive = np.cumsum(draw.exponential(1 / policy["arrivals"], 2_000))
+        service = draw.exponential(1 / policy["service"], 2_000)
+        free = [0.0] * policy["servers"]
+        wait = np.empty(len(arrive))
+        for i, (at, length) in enumerate(zip(arrive, service, strict=True)):
+            start = max(at, heapq.heappop(free))
+            wait[i] = start - at
+            heapq.heappush(free, start + length)
+        waits = Surface("waits", WAITS, {"wait": wait, "busy": service})
+        key = digest({"policy": pack.digest, "seed": seed})
+        return Run(key[:32], self.name, seed, pack, digest("no world"), self.code_version, {"waits": waits},
+                   (StateReport("Q1", key, len(wait), 0.0, False),))
+
+
+class QueueMetrics:
+    name = "queue"
+    gates_file = Path(__file__).parent / "gates.json"
+
+    def measure(self, run):
+        wait = run.surfaces["waits"]["wait"]
+        return {"q1/wait_p90": float(np.quantile(wait, 0.9)), "q1/served_at_once": float(np.mean(wait == 0)),
+                "q1/servers": float(run.pack["queue_policy_v1"]["servers"])}
+
+    def bounds(self, run):
+        return {"q1/servers": Bound("q1/servers", "at_least", 1.0, "a queue has at least one server", "none")}
+
+
+ENGINE, METRICS = QueueEngine(), QueueMetrics()
