@@ -1,0 +1,195 @@
+"""Segment 2B behind the engine protocol: nine states, visible as calls, each computed only if its inputs changed.
+
+A state's key is the SHA-256 over its code, the digests of the policies it reads, the keys of the states it
+reads and, where it draws, the seed. Results are kept in memory by key, least recently used out first:
+moving a knob of S4 recomputes S4 and nothing above it, because no key above it has changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine import geography, mass, streams, tables, world, world_import
+from engine.states import s0_gate, s1_site_weights, s2_alias_index, s3_day_effects, s4_group_weights
+from engine.types import Categories, Run, StateReport, Surface
+from policies import Pack, PolicyError
+from policies.documents import digest, shipped_schema
+
+POLICIES = (
+    "world_v1",
+    "alias_layout_policy_v1",
+    "day_effect_policy_v1",
+    "group_mix_regularizer_v1",
+    "route_rng_policy_v1",
+    "virtual_edge_policy_v1",
+)
+_SHARED = (tables, mass, streams)  # what every state stands on
+_WORLD = (world, world_import, geography)
+_STATES = (s0_gate, s1_site_weights, s2_alias_index, s3_day_effects, s4_group_weights)
+_MEMORY_BYTES = 3 << 30
+
+
+class Segment2B:
+    """The routing-realism layer: sites, weights, day effects, group mixes."""
+
+    name = "segment_2b"
+    states = ("S0", "S1", "S2", "S3", "S4")
+
+    def __init__(self, memory_bytes: int = _MEMORY_BYTES) -> None:
+        self._memory = _Memory(memory_bytes)
+
+    @cached_property
+    def policy_schemas(self) -> Mapping[str, Mapping[str, Any]]:
+        return {name: shipped_schema(name) for name in POLICIES}
+
+    @cached_property
+    def code_version(self) -> str:
+        """Hex64 over the source of every state and of all they stand on."""
+        return _code(*_STATES, *_WORLD)
+
+    def evaluate(self, pack: Pack, seed: int, *, world: Path | None = None, until: str | None = None) -> Run:
+        """One run. Raises PolicyError or DataError on input that cannot be run."""
+        last = self.states[-1] if until is None else until
+        if last not in self.states:
+            raise PolicyError(f"{last!r} is not a state of {self.name}: {', '.join(self.states)}")
+        step = _Steps(self._memory, pack, seed)
+        wanted = self.states[: self.states.index(last) + 1]
+
+        upstream = step("world", (), ("world_v1",), _WORLD, lambda: _upstream(pack, seed, world), folder=world)
+        s0 = step("S0", ("world",), tuple(pack.policies), (s0_gate,), lambda: s0_gate.seal(upstream, pack, seed))
+        stamp, surfaces = s0.created_utc, dict[str, Surface]()
+        layout, effects, mix = (pack[name] for name in POLICIES[1:4])
+        if "S1" in wanted:
+            s1 = step("S1", ("world",), POLICIES[1:2], (s1_site_weights,),
+                      lambda: s1_site_weights.site_weights(upstream, layout, stamp))  # fmt: skip
+            surfaces[s1.name] = s1
+        if "S2" in wanted and until is None:  # no metric reads the alias tables: a trial does not build them
+            s2 = step("S2", ("S1",), POLICIES[1:2], (s2_alias_index, s1_site_weights),
+                      lambda: s2_alias_index.alias_index(upstream, s1, layout))  # fmt: skip
+            surfaces |= {surface.name: surface for surface in s2}
+        if "S3" in wanted:
+            rows = step("grid", ("world",), POLICIES[2:3], (s3_day_effects, s1_site_weights),
+                        lambda: s3_day_effects.grid(upstream, effects))  # fmt: skip
+            s3 = step("S3", ("grid",), POLICIES[2:3], (s3_day_effects, s1_site_weights),
+                      lambda: s3_day_effects.day_effects(upstream, rows, effects, seed, stamp), draws=True)  # fmt: skip
+            surfaces[s3.name] = s3
+        if "S4" in wanted:
+            s4 = step("S4", ("S1", "S3"), POLICIES[3:4], (s4_group_weights,),
+                      lambda: s4_group_weights.group_weights(upstream, rows, s1, s3, mix, stamp))  # fmt: skip
+            surfaces[s4.name] = s4
+        reports = tuple(report for report in step.reports if report.name != "grid")
+        run_id = digest([self.name, upstream.digest, pack.digest, seed])[:32]
+        return Run(run_id, self.name, seed, pack, upstream.digest, self.code_version, surfaces, reports, upstream)
+
+
+class _Steps:
+    """Runs states by key, and reports what it did."""
+
+    def __init__(self, memory: _Memory, pack: Pack, seed: int) -> None:
+        self._memory, self._pack, self._seed = memory, pack, seed
+        self._keys: dict[str, str] = {}
+        self.reports: list[StateReport] = []
+
+    def __call__(
+        self, name: str, inputs: tuple[str, ...], policies: tuple[str, ...], modules: tuple[Any, ...],
+        compute: Callable[[], Any], *, draws: bool = False, folder: Path | None = None,
+    ) -> Any:  # fmt: skip
+        address = {
+            "state": name,
+            "code": _code(*modules),
+            "policies": [self._pack.policies[policy].digest for policy in policies],
+            "inputs": [self._keys[which] for which in inputs],
+            "seed": self._seed if draws or (name == "world" and folder is None) else None,
+            "folder": None if folder is None else _folder_digest(folder),
+        }
+        key = self._keys[name] = digest(address)
+        began = time.perf_counter()
+        value, reused = self._memory.get(key, compute)
+        self.reports.append(StateReport(name, key, _rows(value), time.perf_counter() - began, reused))
+        return value
+
+
+class _Memory:
+    """State results by key, bounded in bytes. Safe under threads; two may compute the same key once each."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._held = limit, OrderedDict[str, tuple[Any, int]]()
+        self._bytes, self._lock = 0, threading.Lock()
+
+    def get(self, key: str, compute: Callable[[], Any]) -> tuple[Any, bool]:
+        """(value, whether it was there)."""
+        with self._lock:
+            if key in self._held:
+                self._held.move_to_end(key)
+                return self._held[key][0], True
+        value = compute()
+        size = _size(value)
+        with self._lock:
+            if key not in self._held:
+                self._held[key] = value, size
+                self._bytes += size
+            while self._bytes > self._limit and len(self._held) > 1:
+                self._bytes -= self._held.popitem(last=False)[1][1]
+        return value, False
+
+
+def _upstream(pack: Pack, seed: int, folder: Path | None) -> Any:
+    policy = pack["world_v1"]
+    return world.draw_world(policy, seed) if folder is None else world_import.open_world(folder, policy)
+
+
+def _rows(value: Any) -> int:
+    if isinstance(value, tuple):
+        return int(value[0].rows)
+    if isinstance(value, Surface):
+        return value.rows
+    return len(getattr(value, "assets", getattr(value, "lat_deg", ())))
+
+
+def _size(value: Any) -> int:
+    """Bytes of the arrays a value holds; those it shares with others are counted again, on the safe side."""
+    if isinstance(value, Surface):
+        return sum(_size(column) for column in value.columns.values())
+    if isinstance(value, Categories):
+        return int(value.codes.nbytes)
+    if isinstance(value, np.ndarray):
+        return int(value.nbytes)
+    if isinstance(value, tuple):
+        return sum(_size(part) for part in value)
+    names = getattr(type(value), "__slots__", ())
+    return sum(_size(getattr(value, name)) for name in names if name != "__weakref__")
+
+
+def _code(*modules: Any) -> str:
+    """Hex64 over the sources of these modules and of what every state stands on."""
+    sink = hashlib.sha256()
+    for path in sorted({str(module.__file__) for module in (*modules, *_SHARED)}, key=lambda path: Path(path).name):
+        sink.update(_source(path))
+    return sink.hexdigest()
+
+
+_SOURCES: dict[str, bytes] = {}
+
+
+def _source(path: str) -> bytes:
+    """A source file's digest, read once a process: what runs is what was imported."""
+    if path not in _SOURCES:
+        _SOURCES[path] = hashlib.sha256(Path(path).read_bytes()).digest()
+    return _SOURCES[path]
+
+
+def _folder_digest(folder: Path) -> str:
+    """Hex64 over the files of a world brought in from outside."""
+    return digest({path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.*"))})
+
+
+SEGMENT_2B = Segment2B()
