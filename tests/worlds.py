@@ -8,8 +8,9 @@ from importlib.resources import files
 
 import numpy as np
 
+from engine.geography import categories
 from engine.types import World
-from engine.world_assembly import Sites, assemble_world, categories_of
+from engine.world import assemble_world
 
 DEFAULT_SITES: Mapping[int, Mapping[str, int]] = {
     1: {"Europe/London": 3, "Europe/Paris": 2},
@@ -40,18 +41,17 @@ def tiny_world(
         seen[merchant, country] = seen.get((merchant, country), 0) + 1
         orders.append(seen[merchant, country])
     merchants, countries, lats, lons, zones_ = zip(*rows, strict=True)
+    ids = np.array(sorted(sites), dtype=np.uint64)
     return assemble_world(
-        Sites(
-            np.array(merchants, dtype=np.uint64),
-            categories_of(countries),
-            np.array(orders, dtype=np.int32),
-            np.array(lats, dtype=np.float64),
-            np.array(lons, dtype=np.float64),
-            categories_of(zones_),
-            categories_of(["polygon"] * len(rows)),
-        ),
-        np.array(sorted(virtual), dtype=np.uint64),
-        source,
+        source=source,
+        merchant_id=ids,
+        is_virtual=np.isin(ids, np.array(sorted(virtual), dtype=np.uint64)),
+        site_merchant=np.array(merchants, dtype=np.uint64),
+        country=categories(countries),
+        site_order=np.array(orders, dtype=np.int32),
+        lat_deg=np.array(lats, dtype=np.float64),
+        lon_deg=np.array(lons, dtype=np.float64),
+        zone=categories(zones_),
     )
 
 
