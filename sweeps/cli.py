@@ -147,7 +147,7 @@ def world_show(pack: str, seed: int, world: str | None, **options: Any) -> int:
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write it to [default: worlds/<digest> in the workspace].")
 def world_build(pack: str, seed: int, world: str | None, out: Path | None, **options: Any) -> int:
     """Draw or import a world and write it, with its receipt, where other commands can read it."""
-    from engine.world import write_world
+    from engine.world_import import write_world
     from sweeps.workspace import writing
 
     session = _session(options)
@@ -378,7 +378,8 @@ def _score(made: Any) -> Any:
 
 
 def _describe_world(pack: str, seed: int, folder: str | None) -> tuple[Any, dict[str, Any]]:
-    from engine.world import describe, draw_world, open_world
+    from engine.world import describe, draw_world
+    from engine.world_import import open_world
     from sweeps.seam import world_folder
 
     held, _ = _open_pack(pack)

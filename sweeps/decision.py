@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from scoring.gates import Severity
-from scoring.scorecard import GateResult, Scorecard, score
+from scoring.scorecard import GateResult, Scorecard, Verdict, score
 from sweeps.study import Told
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def decide(history: Sequence[Told], ledger: Ledger) -> Decision:
     reached = ledger.band(best)
     bands = lane.gates.bands
     if reached is not None and bands.index(reached) >= bands.index(accept):
-        return Decision("GO", _verdict(reached), f"trial {best.number} meets band {reached} on every seed", best, ())
+        return Decision("GO", str(Verdict.of_band(reached)), f"trial {best.number} meets band {reached} on every seed", best, ())
     blockers = _blockers(best, ledger, accept)
     vetoed = ledger.vetoed(best)
     if vetoed:
@@ -175,7 +175,7 @@ def _blockers(best: Told, ledger: Ledger, accept: str) -> tuple[Blocker, ...]:
                 result.metric,
                 accept,
                 result.value,
-                result.thresholds[accept],
+                result.thresholds.get(accept),
                 result.seed,
                 None if row is None else row.bound,
                 "" if row is None else row.proof,
@@ -186,9 +186,6 @@ def _blockers(best: Told, ledger: Ledger, accept: str) -> tuple[Blocker, ...]:
 
 
 def _margin(result: GateResult, band: str) -> float:
-    margin = result.margins[band]
+    margin = result.margins.get(band)
     return -math.inf if margin is None else margin
 
-
-def _verdict(band: str) -> str:
-    return {"B": "PASS_B", "B+": "PASS_BPLUS"}.get(band, f"PASS_{band}")

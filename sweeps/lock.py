@@ -155,7 +155,7 @@ def verdict_of(lock: Mapping[str, Any]) -> str:
     return str(combine(tuple(
         score(proof["metrics"], lane.gates, seed=int(seed), authority=lock["authority"]["metrics"][seed])
         for seed, proof in lock["proof"].items()
-    )).verdict)
+    ), lane.gates).verdict)
 
 
 def _prove(lane: Lane, pack: Pack, seed: int, world: Path | None) -> dict[str, Any]:

@@ -106,7 +106,7 @@ class Recorder:
         from sweeps.tracking import Entry, as_text
 
         lane, cards = self._ledger.ground.lane, self._ledger.cards(told)
-        overall = combine(cards)
+        overall = combine(cards, lane.gates)
         metrics = {name: value for name, value in overall.metrics.items() if math.isfinite(value)}
         for card in cards:
             metrics |= {f"seed_{card.seed}/{name}": value for name, value in card.metrics.items() if math.isfinite(value)}

@@ -1,0 +1,191 @@
+"""Scoring: what a set of gates says of a run's metrics. Pure, and fail-closed.
+
+A number that is missing never passes: its gate fails and the grade is INVALID_FOR_GRADING. A failed veto or
+rail is FAIL_REALISM whatever the other gates say. Otherwise the grade is the highest band whose every
+gate passes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+from engine.types import Run
+from policies.documents import shipped_schema, validate
+from scoring.feasibility import Bound
+from scoring.gates import Gate, GateSet, Severity
+
+MISSING = 10.0  # the violation of a veto without a value: ten scales past its threshold
+
+
+class MetricSource(Protocol):
+    """Measures the runs of one engine. Found under the entry-point group `proofmark.metrics`."""
+
+    name: str
+    gates_file: str | Path  # the engine's own gate file: a shipped name or a path
+
+    def measure(self, run: Run) -> Mapping[str, float]:
+        """Metrics by name; one that cannot be measured on this run is left out or NaN."""
+        ...
+
+    def bounds(self, run: Run) -> Mapping[str, Bound]:
+        """By metric: what no policy of the run's later states can pass, whatever it says."""
+        ...
+
+
+class Verdict(StrEnum):
+    """What the gates say of one candidate."""
+
+    PASS_BPLUS = "PASS_BPLUS"
+    PASS_B = "PASS_B"
+    FAIL_REALISM = "FAIL_REALISM"
+    INVALID_FOR_GRADING = "INVALID_FOR_GRADING"
+
+    @classmethod
+    def of_band(cls, band: str | None) -> Verdict:
+        """The verdict of a candidate that meets `band` and no higher one."""
+        return cls.FAIL_REALISM if band is None else cls(f"PASS_{band.replace('+', 'PLUS')}")
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """What one gate said. The numbers it used are all here, by band where bands differ."""
+
+    id: str
+    metric: str
+    severity: Severity
+    comparison: str
+    value: float | None
+    thresholds: Mapping[str, float | None]  # only the bands that ask
+    margins: Mapping[str, float | None]  # over the gate's scale; passing where >= 0; None where unknown
+    passed: Mapping[str, bool]  # every band
+    seed: int | None
+
+    @property
+    def known(self) -> bool:
+        """Whether there was a value and a threshold to compare."""
+        return None not in self.margins.values()
+
+    @property
+    def worst_margin(self) -> float:
+        """The least margin over the bands; -inf where unknown."""
+        return min((-math.inf if margin is None else margin for margin in self.margins.values()), default=math.inf)
+
+
+@dataclass(frozen=True, slots=True)
+class Scorecard:
+    """Every gate's result on one run, or the worst of several seeds (`seed` None)."""
+
+    verdict: Verdict
+    metrics: Mapping[str, float]
+    gates: tuple[GateResult, ...]
+    seed: int | None
+
+    @property
+    def vetoed(self) -> tuple[str, ...]:
+        """Ids of the vetoes and rails that failed."""
+        return tuple(row.id for row in self.gates if row.severity.ends_trial and not all(row.passed.values()))
+
+    def violations(self) -> dict[str, float]:
+        """Each veto's and rail's signed violation, feasible where <= 0: the sign that Optuna's constraints have."""
+        rows = (row for row in self.gates if row.severity.ends_trial)
+        return {row.id: -row.worst_margin if row.known else MISSING for row in rows}
+
+    def margin(self, band: str, skip: Collection[str] = ()) -> float:
+        """The least margin of the graded gates in a band, those of `skip` left out; -inf where one is unknown."""
+        rows = (row for row in self.gates if row.severity == Severity.GATE and band in row.margins and row.id not in skip)
+        margins = (row.margins[band] for row in rows)
+        return min((-math.inf if margin is None else margin for margin in margins), default=math.inf)
+
+    def as_document(self) -> dict[str, Any]:
+        """JSON under `scorecard.schema.json`."""
+        rows = [asdict(row) for row in self.gates]
+        document = {
+            "verdict": str(self.verdict),
+            "seed": self.seed,
+            "metrics": dict(self.metrics),
+            "gates": [{**row, "severity": str(row["severity"])} for row in rows],
+            "vetoed": list(self.vetoed),
+        }
+        validate(document, shipped_schema("scorecard"), "scorecard")
+        return document
+
+    def as_markdown(self) -> str:
+        """A table for people, the failed gates first."""
+        bands = list(self.gates[0].passed) if self.gates else []
+        head = ["gate", "metric", "kind", "value", "", *bands, *(f"margin {band}" for band in bands), "seed", "holds"]
+        lines = [f"**{self.verdict}**" + ("" if self.seed is None else f", seed {self.seed}"), "", _line(head)]
+        lines.append(_line(["---"] * len(head)))
+        for row in sorted(self.gates, key=lambda row: all(row.passed.values())):
+            held = [band for band in bands if row.passed[band]]
+            holds = "yes" if len(held) == len(bands) else held[-1] if held else "**no**"
+            lines.append(_line([
+                row.id, f"`{row.metric}`", row.severity, _number(row.value), row.comparison,
+                *(_number(row.thresholds.get(band), "–") for band in bands),
+                *(_number(row.margins.get(band), "–") for band in bands),
+                "worst" if row.seed is None else str(row.seed), holds,
+            ]))  # fmt: skip
+        return "\n".join(lines)
+
+
+def score(
+    measures: Mapping[str, float], gates: GateSet, *, seed: int | None, authority: Mapping[str, float] | None
+) -> Scorecard:
+    """Grades a run's metrics. Rails need the `authority`'s metrics on the same seed; without, they stay unknown."""
+    finite = {name: float(value) for name, value in measures.items() if math.isfinite(value)}
+    rows = tuple(_judge(gate, gates.bands, finite, authority, seed) for gate in gates.gates)
+    return Scorecard(_verdict(rows, gates.bands), finite, rows, seed)
+
+
+def combine(cards: Sequence[Scorecard], gates: GateSet) -> Scorecard:
+    """The worst of several seeds: per gate its worst result, per metric its worst value."""
+    rows = tuple(min(results, key=lambda row: row.worst_margin) for results in zip(*(card.gates for card in cards), strict=True))
+    metrics = {}
+    for name in sorted({name for card in cards for name in card.metrics}):
+        found = [card.metrics[name] for card in cards if name in card.metrics]
+        known = gates.metrics.get(name)
+        metrics[name] = min(found) if known is not None and known.worst_is_lowest else max(found)
+    seed = cards[0].seed if len(cards) == 1 else None
+    return Scorecard(_verdict(rows, gates.bands), metrics, rows, seed)
+
+
+def _judge(
+    gate: Gate, bands: tuple[str, ...], measures: Mapping[str, float], authority: Mapping[str, float] | None, seed: int | None
+) -> GateResult:
+    value = measures.get(gate.metric)
+    thresholds: dict[str, float | None] = dict(gate.thresholds)
+    if gate.relative is not None:
+        base = None if authority is None else authority.get(gate.metric)
+        thresholds = dict.fromkeys(bands, None if base is None else gate.relative.threshold(base))
+    margins = {
+        band: None if value is None or threshold is None else gate.margin(value, threshold)
+        for band, threshold in thresholds.items()
+    }
+    passed = {band: _passes(margins.get(band, math.inf if value is not None else None)) for band in bands}
+    return GateResult(gate.id, gate.metric, gate.severity, gate.comparison, value, thresholds, margins, passed, seed)
+
+
+def _passes(margin: float | None) -> bool:
+    return margin is not None and margin >= 0.0
+
+
+def _verdict(rows: Sequence[GateResult], bands: tuple[str, ...]) -> Verdict:
+    unmet = (row for row in rows if row.severity == Severity.PRECONDITION and not row.passed[bands[0]])
+    if any(not row.known for row in rows) or any(unmet):
+        return Verdict.INVALID_FOR_GRADING
+    if any(row.severity.ends_trial and not all(row.passed.values()) for row in rows):
+        return Verdict.FAIL_REALISM
+    met = [band for band in bands if all(row.passed[band] for row in rows)]
+    return Verdict.of_band(met[-1] if met else None)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def _number(value: float | None, missing: str = "missing") -> str:
+    return missing if value is None else f"{value:.6g}"
