@@ -35,6 +35,7 @@ POLICIES = (
 _SHARED = (tables, mass, streams)  # what every state stands on
 _WORLD = (world, world_import, geography)
 _STATES = (s0_gate, s1_site_weights, s2_alias_index, s3_day_effects, s4_group_weights)
+_WITHIN = ("grid", "raw mix")  # steps of a state that are remembered by themselves and reported with no one
 _MEMORY_BYTES = 3 << 30
 
 
@@ -83,10 +84,12 @@ class Segment2B:
                       lambda: s3_day_effects.day_effects(upstream, rows, effects, seed, stamp), draws=True)  # fmt: skip
             surfaces[s3.name] = s3
         if "S4" in wanted:
-            s4 = step("S4", ("S1", "S3"), POLICIES[3:4], (s4_group_weights,),
-                      lambda: s4_group_weights.group_weights(upstream, rows, s1, s3, mix, stamp))  # fmt: skip
+            raw = step("raw mix", ("S1", "S3"), (), (s4_group_weights,),
+                       lambda: s4_group_weights.raw_mix(upstream, rows, s1, s3))  # fmt: skip
+            s4 = step("S4", ("raw mix",), POLICIES[3:4], (s4_group_weights,),
+                      lambda: s4_group_weights.group_weights(rows, raw, mix, stamp))  # fmt: skip
             surfaces[s4.name] = s4
-        reports = tuple(report for report in step.reports if report.name != "grid")
+        reports = tuple(report for report in step.reports if report.name not in _WITHIN)
         run_id = digest([self.name, upstream.digest, pack.digest, seed])[:32]
         return Run(run_id, self.name, seed, pack, upstream.digest, self.code_version, surfaces, reports, upstream)
 

@@ -155,20 +155,32 @@ def _zone_counts(breadth: Mapping[str, Any], counts: NDArray[np.int64], seed: in
     size = len(counts)
     upto = np.cumsum(breadth["zone_count_shares"]) ** breadth["breadth"]
     quota = np.rint(size * upto / upto[-1]).astype(np.int64)
-    wanted = np.repeat(np.arange(1, len(quota) + 1), np.diff(quota, prepend=0))
     small = np.flatnonzero(counts <= breadth["small_merchant_sites"])
     single = round(len(small) * breadth["small_single_share"])
     zones = np.ones(size, np.int64)
     zones[_shuffled(small, seed, "1A/small")[single:]] = 2
     rest = np.setdiff1d(np.arange(size), small)
-    left = np.sort(wanted)
-    for taken in np.sort(zones[small]):
-        left = np.delete(left, np.searchsorted(left, taken))
+    left = np.repeat(np.arange(1, len(quota) + 1), _less(np.diff(quota, prepend=0), np.bincount(zones[small])[1:]))
     pull = breadth["size_pull"]
     rank = np.argsort(np.argsort(counts[rest], kind="stable")) / max(1, len(rest))
     score = pull * rank + (1.0 - pull) * _strata_shuffled(len(rest), seed, "1A/zones")
     zones[rest[np.argsort(score, kind="stable")]] = left[: len(rest)]
     return np.minimum(zones, counts)
+
+
+def _less(quota: NDArray[np.int64], taken: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[k] what is left of each count's quota; where one has too few, the next counts give instead."""
+    left, owed = quota.copy(), 0
+    for k in range(len(left)):
+        owed += int(taken[k]) if k < len(taken) else 0
+        given = min(owed, int(left[k]))
+        left[k] -= given
+        owed -= given
+    for k in range(len(left) - 1, -1, -1):  # more merchants are small than there are quotas above: take from below
+        given = min(owed, int(left[k]))
+        left[k] -= given
+        owed -= given
+    return left
 
 
 def _home_sites(
@@ -188,11 +200,15 @@ def _home_sites(
     u = np.sort(_strata(len(multi), seed, "1A/home/strata"))[::-1] ** dispersion["dispersion"]
     knots = np.array(dispersion["home_share_quantiles"], np.float64)
     shares = np.interp(u, knots[:, 0], knots[:, 1])
-    free = list(np.argsort(most, kind="stable"))  # the last has the most room
-    draw = _generator(seed, "1A/home/pick")
-    for share in shares:  # the highest first, to a random one of those with room for it
-        able = len(free) - int(np.searchsorted(most[free], share))
-        pick = free.pop(-1 - int(draw.integers(max(able, 1))))
+    waiting = list(np.argsort(most, kind="stable"))  # the last has the most room
+    able: list[int] = []
+    luck = _generator(seed, "1A/home/pick").random(len(multi))
+    for share, u in zip(shares, luck, strict=True):  # the highest first, to a random one of those with room for it
+        while waiting and (not able or most[waiting[-1]] >= share):
+            able.append(waiting.pop())
+        at = int(u * len(able))
+        able[at], able[-1] = able[-1], able[at]
+        pick = able.pop()
         at_home = np.clip(round(share * total[pick]), -(-total[pick] // n[pick]), total[pick] - n[pick] + 1)
         home[multi[pick]] = at_home
     return home

@@ -223,6 +223,10 @@ def _day_shape(starts: Any, p: Any, raw: Any) -> Any:
     visible, inversions = np.empty(d, np.int64), np.empty(d, np.int64)
     for i in range(d):
         a, b = starts[i], starts[i + 1]
+        if b - a == 1:
+            top[i], raw_top[i], entropy[i], error[i] = p[a], 1.0, 0.0, abs(p[a] - 1.0)
+            visible[i], inversions[i] = p[a] >= VISIBLE, 0
+            continue
         total, whole, most, raw_most, spread, seen, turned = 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0
         for j in range(a, b):
             x = p[j]

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -48,21 +49,35 @@ def base_shares(world: World, s1: Surface) -> NDArray[np.float64]:
     return np.bincount(world.site_group, np.asarray(s1["p_weight"]), minlength=len(world.group_zone))
 
 
-def group_weights(
-    world: World, rows: Grid, s1: Surface, s3: Surface, policy: Mapping[str, Any], created_utc: str
-) -> Surface:
-    """The surface s4_group_weights: [r] rows in grid order."""
+@dataclass(frozen=True, slots=True, eq=False)
+class RawMix:
+    """The mix before any regularizer: what S1 and S3 say, and no knob of S4 moves."""
+
+    base_share: NDArray[np.float64]  # [r] share, sums to 1 per merchant
+    gamma: NDArray[np.float64]  # [r] multiplier, echoed from S3
+    mass: NDArray[np.float64]  # [r] base_share * gamma
+    denom: NDArray[np.float64]  # [r] sum of mass over the merchant-day
+
+
+def raw_mix(world: World, rows: Grid, s1: Surface, s3: Surface) -> RawMix:
+    """Base share, mass and denominator of each row."""
     gamma = np.asarray(s3["gamma"])
     base = base_shares(world, s1)[rows.group]
     mass = base * gamma
-    size = len(mass)
-    p, denom, delta, applied = np.empty(size), np.empty(size), np.empty(size), np.empty(size, np.bool_)
+    denom = np.repeat(np.add.reduceat(mass, rows.starts[:-1]), np.diff(rows.starts))
+    return RawMix(base, gamma, mass, denom)
+
+
+def group_weights(rows: Grid, raw: RawMix, policy: Mapping[str, Any], created_utc: str) -> Surface:
+    """The surface s4_group_weights: [r] rows in grid order."""
+    size = len(raw.mass)
+    p, delta, applied = np.empty(size), np.empty(size), np.empty(size, np.bool_)
     law = _LAWS[policy["law"]] if policy["enabled"] else _OFF
     strength = float(policy["regularization_strength"])
     cap = effective_cap(policy) if law == _SMOOTH else float(policy["max_p_group_soft_cap"])
     _mix(
-        rows.starts, mass, law, int(policy["apply_when_groups_ge"]), strength, cap,
-        float(policy["entropy_floor"]), float(policy["knee"]), p, denom, delta, applied,
+        rows.starts, raw.mass, raw.denom, law, int(policy["apply_when_groups_ge"]), strength, cap,
+        float(policy["entropy_floor"]), float(policy["knee"]), p, delta, applied,
     )  # fmt: skip
     return Surface(
         "s4_group_weights",
@@ -72,11 +87,11 @@ def group_weights(
             "utc_day": rows.day,
             "tz_group_id": rows.zone,
             "p_group": p,
-            "base_share": base,
-            "gamma": gamma,
+            "base_share": raw.base_share,
+            "gamma": raw.gamma,
             "created_utc": Categories(np.zeros(size, np.int8), (created_utc,)),
-            "mass_raw": mass,
-            "denom_raw": denom,
+            "mass_raw": raw.mass,
+            "denom_raw": raw.denom,
             "regularizer_applied": applied,
             "regularizer_strength": np.where(applied, strength, 0.0),
             "regularizer_delta_mass": delta,
@@ -96,8 +111,8 @@ def effective_cap(policy: Mapping[str, Any]) -> float:
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _mix(
-    starts: Any, mass: Any, law: int, from_groups: int, strength: float, cap: float, floor: float, knee: float,
-    p: Any, denom: Any, delta: Any, applied: Any,
+    starts: Any, mass: Any, denom: Any, law: int, from_groups: int, strength: float, cap: float, floor: float,
+    knee: float, p: Any, delta: Any, applied: Any,
 ) -> None:  # fmt: skip
     total = np.int64(1) << GROUP_BITS
     unit = 1.0 / total
@@ -105,28 +120,28 @@ def _mix(
     for day in range(len(starts) - 1):
         a, b = starts[day], starts[day + 1]
         n = b - a
-        whole = 0.0
-        for i in range(a, b):
-            whole += mass[i]
+        if n == 1:
+            p[a], delta[a], applied[a] = 1.0, 0.0, False
+            continue
         top = 0.0
         for i in range(a, b):
-            p[i] = mass[i] / whole
+            p[i] = mass[i] / denom[i]
             top = max(top, p[i])
         blend = 0.0
-        if law != _OFF and n > 1 and n >= from_groups:
+        if law != _OFF and n >= from_groups:
             if law == _BLEND:
                 blend = _recorded_blend(p[a:b], top, strength, cap, floor)
             else:
                 blend = _smooth_blend(top, n, strength, cap, knee)
+        even = blend / n
         for i in range(a, b):
-            p[i] = (1.0 - blend) * p[i] + blend / n
-        apportion(p[a:b], total, quanta[:n])
+            p[i] = (1.0 - blend) * p[i] + even
+        apportion(p[a:b], total, quanta)
         moved = 0.0
         for i in range(a, b):
             p[i] = quanta[i - a] * unit
-            moved += abs(p[i] - mass[i] / whole)
+            moved += abs(p[i] - mass[i] / denom[i])
         for i in range(a, b):
-            denom[i] = whole
             applied[i] = blend > 0.0
             delta[i] = 0.5 * moved if blend > 0.0 else 0.0
 
