@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,14 @@ def read_json(path: Path) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         raise PolicyError(f"{path}: cannot be read: {error}") from None
     try:
-        return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_finite)
+        document = json.loads(text, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
         raise PolicyError(f"{path}: line {error.lineno} column {error.colno}: not JSON: {error.msg}") from None
     except (ValueError, RecursionError) as error:
         raise PolicyError(f"{path}: {error}") from None
+    for pointer, number in _not_finite(document, ""):
+        raise PolicyError(f"{path}: {pointer or '/'}: {number} is not a JSON number")
+    return document
 
 
 def validate(document: Any, schema: Mapping[str, Any], where: str) -> None:
@@ -96,8 +100,16 @@ def _unique_keys(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return document
 
 
-def _finite(constant: str) -> float:
-    raise ValueError(f"{constant} is not a JSON number")
+def _not_finite(node: Any, pointer: str) -> Iterator[tuple[str, float]]:
+    """Where a document holds NaN or Infinity (which `1e999` is too), which JSON does not have."""
+    if isinstance(node, float) and not math.isfinite(node):
+        yield pointer, node
+    elif isinstance(node, dict):
+        for key, inner in node.items():
+            yield from _not_finite(inner, f"{pointer}/{key}")
+    elif isinstance(node, list):
+        for index, inner in enumerate(node):
+            yield from _not_finite(inner, f"{pointer}/{index}")
 
 
 def _describe(error: ValidationError) -> str:

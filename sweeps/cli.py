@@ -205,7 +205,7 @@ def run(pack: str, seed: int, world: str | None, scored: bool, publish: bool, **
     if scored:
         card = _score(made)
         document |= {key: card.as_document()[key] for key in ("verdict", "metrics", "gates")}
-        text.append("\n" + card.as_markdown())
+        text.append("\n" + terminal.scorecard(card))
         code = _verdict_code(str(card.verdict))
     session.show(document, "\n".join(text))
     return code
@@ -220,7 +220,7 @@ def score(run_id: str, **options: Any) -> int:
 
     session = _session(options)
     card = _score(open_run(session.workspace().runs, run_id))
-    session.show(card.as_document(), card.as_markdown())
+    session.show(card.as_document(), terminal.scorecard(card))
     return _verdict_code(str(card.verdict))
 
 
@@ -402,7 +402,9 @@ def main(arguments: list[str] | None = None) -> None:
     except click.exceptions.Abort:
         code = 130
     except click.ClickException as error:
-        error.show()
+        context = getattr(error, "ctx", None)
+        see = f" (see {context.command_path} --help)" if context is not None else ""
+        click.echo(f"proofmark: {' '.join(error.format_message().split())}{see}", err=True)
         code = error.exit_code
     except OSError as error:
         click.echo(f"proofmark: {error.filename or 'input/output'}: {error.strerror or error}", err=True)

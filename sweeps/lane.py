@@ -140,7 +140,10 @@ def lane_of(document: Mapping[str, Any], authority: Mapping[str, Any], gate_file
 
 def _build(document: Mapping[str, Any], authority: Pack, where: str, gate_file: GateSet) -> Lane:
     engine, metrics = engine_named(document["engine"]), metrics_named(document["engine"])
-    gates = gate_file.select(document["gates"]["grade"]).with_rails(document["gates"]["rails"])
+    try:
+        gates = gate_file.select(document["gates"]["grade"]).with_rails(document["gates"]["rails"])
+    except PolicyError as error:
+        raise LaneError(f"{where}: {error}") from None
     knobs = tuple(_knob(name, row, where) for name, row in document["knobs"].items())
     objectives = tuple(
         Objective(row["name"], row["direction"] == "maximize", row.get("worst_margin"), row.get("metric"))

@@ -24,10 +24,10 @@ _BACKLOG = 256  # trials that may wait in memory before the search waits for the
 
 
 class Recorder:
-    """A context: opened with the sweep, it writes behind it, and on leaving waits until all is written."""
+    """A context: opened before the sweep, it writes behind it, and on leaving waits until all is written."""
 
-    def __init__(self, workspace: Workspace, study: Study, ledger: Ledger, track: bool) -> None:
-        self._workspace, self._study, self._ledger, self._track = workspace, study, ledger, track
+    def __init__(self, workspace: Workspace, track: bool) -> None:
+        self._workspace, self._track = workspace, track
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="record")
         self._pending: list[Future[Any]] = []
         self._runs: dict[int, tuple[str, bool]] = {}
@@ -35,8 +35,18 @@ class Recorder:
 
     def __enter__(self) -> Self:
         if self._track:
-            self._submit(self._open)
+            self._submit(self._connect)
         return self
+
+    def ready(self) -> None:
+        """Waits until the record is open. Raises WorkspaceError if it cannot be written, before anything is begun."""
+        self._raise_failures(everything=True)
+
+    def begin(self, study: Study, ledger: Ledger) -> None:
+        """Opens the sweep's own run, and writes what a killed sweep's study holds and the record lacks."""
+        self._study, self._ledger = study, ledger
+        if self._track:
+            self._submit(self._open)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         # Interrupted or not, what was told is written: the queue is short and each write is whole.
@@ -73,11 +83,13 @@ class Recorder:
                 waiting.append(future)
         self._pending = waiting
 
-    def _open(self) -> None:
-        # Importing and migrating MLflow takes seconds: on this thread it costs the search nothing.
+    def _connect(self) -> None:
+        # Importing MLflow takes a second: on this thread it overlaps with the survey of the lane.
         from sweeps.tracking import Tracking
 
         self._tracking: Tracking = Tracking(self._workspace)
+
+    def _open(self) -> None:
         lane = self._ledger.ground.lane
         self.parent = self._tracking.open_sweep(lane.id, _permission(lane.document), self._study.name, self._begun())
         self._runs = self._tracking.trials(self.parent)

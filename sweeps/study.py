@@ -156,7 +156,9 @@ class Studies:
         """A new study under a name not yet taken."""
         directions = ["maximize" if objective.maximize else "minimize" for objective in lane.objectives]
         durable = optuna.create_study(storage=self._storage, study_name=name, directions=directions)
-        durable.set_metric_names([objective.name for objective in lane.objectives])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            durable.set_metric_names([objective.name for objective in lane.objectives])
         for key, value in attributes.items():
             durable.set_user_attr(key, value)
         return Study(durable, lane)
@@ -274,6 +276,3 @@ def _points(knob: Knob) -> list[Value]:
 def _told(trial: FrozenTrial) -> Told:
     objectives = tuple(trial.values) if trial.state == TrialState.COMPLETE and trial.values else None
     return Told(trial.number, dict(trial.params), objectives, trial.constraints, trial.user_attrs.get(_RECORD, {}))
-
-
-

@@ -132,10 +132,14 @@ def play(
     """
     began = time.perf_counter()
     with workspace.alone(f"sweep-{lane.id}"):
-        study, lane, world = _open_study(Studies(workspace.journal), lane, world, resume)
-        ground = survey(lane, world)
-        ledger = Ledger(ground)
-        with Recorder(workspace, study, ledger, track) as recorder:
+        studies = Studies(workspace.journal)
+        name, lane, world = _resumed(studies, lane) if resume else (_next_name(studies, lane), lane, world)
+        with Recorder(workspace, track) as recorder:
+            ground = survey(lane, world)
+            ledger = Ledger(ground)
+            recorder.ready()
+            study = studies.open(name, lane) if resume else studies.create(name, lane, _said(lane, world))
+            recorder.begin(study, ledger)
             _search(study, ledger, recorder, jobs, began, watch)
             decision = decide(study.history, ledger)
             lock = make_lock(ground, decision, study.name, recorder.runs_of(decision.best))
@@ -197,23 +201,33 @@ def _constraints(cards: list[Scorecard]) -> dict[str, float]:
     return worst
 
 
-def _open_study(studies: Studies, lane: Lane, world: Path | None, resume: bool) -> tuple[Study, Lane, Path | None]:
-    """A new study `<lane>-<n>`, or the newest one of this lane with the search it was begun with."""
-    mine = [name for name in studies.names() if name.rpartition("-")[0] == lane.id]
-    if not resume:
-        newest = max((int(name.rpartition("-")[2]) for name in mine), default=0)
-        attributes = {
-            "lane": dict(lane.document),
-            "lane_identity": lane.identity,
-            "at_ms": int(time.time() * 1000),
-            "world": str(world) if world else None,
-        }
-        return studies.create(f"{lane.id}-{newest + 1}", lane, attributes), lane, world
-    if not mine:
+def _next_name(studies: Studies, lane: Lane) -> str:
+    """`<lane>-<n>`, n one more than the newest sweep's of this lane."""
+    return f"{lane.id}-{1 + max((int(name.rpartition('-')[2]) for name in _names(studies, lane)), default=0)}"
+
+
+def _said(lane: Lane, world: Path | None) -> dict[str, Any]:
+    """What a study keeps of how it was begun."""
+    return {
+        "lane": dict(lane.document),
+        "lane_identity": lane.identity,
+        "at_ms": int(time.time() * 1000),
+        "world": str(world) if world else None,
+    }
+
+
+def _resumed(studies: Studies, lane: Lane) -> tuple[str, Lane, Path | None]:
+    """The newest sweep of a lane, with the search and the world it was begun with."""
+    names = _names(studies, lane)
+    if not names:
         raise LaneError(f"lane {lane.id}: --resume: no sweep of it is in this workspace")
-    begun = studies.attributes(mine[-1])
+    begun = studies.attributes(names[-1])
     said = begun["lane"]
     lane = lane.with_search(sampler=said["sampler"]["name"], batch=said["batch"])
     if lane.identity != begun["lane_identity"]:
-        raise LaneError(f"lane {lane.id}: --resume: the lane, its authority or its gates changed since {mine[-1]} began")
-    return studies.open(mine[-1], lane), lane, Path(begun["world"]) if begun["world"] else None
+        raise LaneError(f"lane {lane.id}: --resume: the lane, its authority or its gates changed since {names[-1]} began")
+    return names[-1], lane, Path(begun["world"]) if begun["world"] else None
+
+
+def _names(studies: Studies, lane: Lane) -> list[str]:
+    return [name for name in studies.names() if name.rpartition("-")[0] == lane.id]

@@ -17,6 +17,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from scoring.feasibility import GateReach
+    from scoring.scorecard import Scorecard
     from sweeps.sweep import Closed
     from sweeps.sweep import Progress as Told
 
@@ -39,6 +40,8 @@ def fields(document: Mapping[str, Any]) -> str:
 
 def short(value: Any, limit: int = 60) -> str:
     """A value on one line, cut where it is long."""
+    if value is None:
+        return "–"
     text = f"{value:.6g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
@@ -51,6 +54,19 @@ def reach_table(rows: Sequence[GateReach], bands: Sequence[str]) -> str:
         words = ["within reach" if row.reachable.get(band, True) else "OUT OF REACH" for band in bands]
         body.append((row.gate, bound, *words, row.movable_by or "", row.proof or ""))
     return table(("gate", "bound", *bands, "movable by", "proof"), body)
+
+
+def scorecard(card: Scorecard) -> str:
+    """A scorecard, the failed gates first."""
+    bands = list(card.gates[0].passed) if card.gates else []
+    rows = []
+    for row in sorted(card.gates, key=lambda row: all(row.passed.values())):
+        held = [band for band in bands if row.passed[band]]
+        thresholds, margins = ([short(of.get(band)) for band in bands] for of in (row.thresholds, row.margins))
+        value = "missing" if row.value is None else row.value
+        rows.append((row.id, row.severity, value, row.comparison, *thresholds, *margins, held[-1] if held else "no"))
+    head = ("gate", "kind", "value", "", *bands, *(f"margin {band}" for band in bands), "holds")
+    return f"{card.verdict}\n\n{table(head, rows)}"
 
 
 @contextmanager

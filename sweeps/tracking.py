@@ -29,7 +29,7 @@ from policies import WorkspaceError
 from sweeps.workspace import Workspace
 
 for _noisy in ("mlflow", "alembic", "sqlalchemy"):
-    logging.getLogger(_noisy).setLevel(logging.ERROR)
+    logging.getLogger(_noisy).setLevel(logging.CRITICAL)  # what they would log is raised as well, and told once
 
 SWEEP, TRIAL, KIND = "proofmark.sweep", "proofmark.trial", "proofmark.kind"
 _PAGE = 1000
@@ -142,7 +142,8 @@ def _explained(uri: str) -> Iterator[None]:
     except Exception as error:
         if not isinstance(error, MlflowException) and not type(error).__module__.startswith(("sqlalchemy", "alembic")):
             raise
-        text = " ".join(str(error).split())
+        cause = getattr(error.__cause__ or error, "orig", None)  # what the database itself said
+        text = " ".join(str(cause or error).split())
         if "Can't locate revision" in text or "out-of-date database schema" in text:
             text = "the database was written by another version of MLflow; open it with that one, or name a new workspace"
         raise WorkspaceError(f"{uri}: {text[:300]}") from None

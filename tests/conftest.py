@@ -1,0 +1,47 @@
+"""What tests share: packs, tiny worlds' policies, a workspace, the command."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from engine.run import SEGMENT_2B
+from policies import load_pack
+
+ROOT = Path(__file__).resolve().parent.parent
+settings.register_profile(
+    "proofmark", deadline=None, max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("proofmark")
+
+
+@pytest.fixture(scope="session")
+def packs():
+    """A shipped pack by name."""
+    return lambda name: load_pack(name, SEGMENT_2B.policy_schemas)
+
+
+@pytest.fixture
+def proofmark(tmp_path):
+    """Runs the command in a process of its own: (exit code, stdout, stderr). `--json` is read back."""
+
+    def call(*arguments, workspace=None, **environment):
+        command = [sys.executable, "-c", "from sweeps.cli import main; main()", *map(str, arguments)]
+        place = {"PROOFMARK_WORKSPACE": str(workspace or tmp_path / "workspace")}
+        done = subprocess.run(command, capture_output=True, text=True, env=child_environment(**place, **environment))
+        out = json.loads(done.stdout) if "--json" in arguments and done.stdout else done.stdout
+        return done.returncode, out, done.stderr
+
+    return call
+
+
+def child_environment(**more):
+    """The environment in which a child finds the packages and the second engine."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "queue_engine")])
+    return {**os.environ, "PYTHONPATH": path, "COLUMNS": "200", **more}
