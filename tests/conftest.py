@@ -45,3 +45,7 @@ def child_environment(**more):
     """The environment in which a child finds the packages and the second engine."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "queue_engine")])
     return {**os.environ, "PYTHONPATH": path, "COLUMNS": "200", **more}
+
+
+def pytest_addoption(parser):
+    parser.addoption("--golden", action="store_true", help="Write the golden files anew from what is computed now.")

@@ -8,10 +8,12 @@ is (day * 65536 + group rank, merchant id): a merchant's draws depend on no othe
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
@@ -45,11 +47,9 @@ def day_effects(world: World, rows: Grid, policy: Mapping[str, Any], seed: int, 
     z = ndtri(streams.uniforms(streams.stream_key(world.digest, seed, stream), lo, rows.merchant_id))
     sigma, weekly_amp, weekly = _shape(world, rows, policy)
     log_gamma = sigma * z - 0.5 * sigma * sigma + weekly
-    gamma = np.exp(log_gamma)
-    if policy["law"] == "sigma_gamma_policy_v2":
-        low, high = policy["sigma_gamma_policy_v2"]["gamma_clip"]
-        gamma = np.clip(gamma, low, high)
-        log_gamma = np.clip(log_gamma, np.log(low), np.log(high))
+    clipped = policy["law"] == "sigma_gamma_policy_v2"
+    low, high = policy["sigma_gamma_policy_v2"]["gamma_clip"] if clipped else (0.0, math.inf)
+    gamma = _exponentials(log_gamma, low, high)
     constant = np.zeros(len(gamma), np.int8)
     return Surface(
         "s3_day_effects",
@@ -90,9 +90,35 @@ def _shape(
     amp = np.array([law["weekly_amplitude"][name] for name in BUCKETS])[bucket]
     phase = 2.0 * np.pi * streams.stable_uniform("s3/phase", world.merchant_id)
     weekday = np.array([dt.date.fromisoformat(day).weekday() for day in rows.days])
-    wave = amp[:, None] * np.sin(2.0 * np.pi * weekday / 7.0 + phase[:, None])  # [m, d]
+    wave = amp[:, None] * _sines(2.0 * np.pi * weekday / 7.0 + phase[:, None])  # [m, d]
     per_day = np.repeat(groups, len(rows.days))
     return sigma[rows.group], np.repeat(amp, groups * len(rows.days)), np.repeat(wave.ravel(), per_day)
+
+
+# NumPy picks its own exp and sin by what the processor can do, and they differ in the last bit. The C
+# library's are the same on every machine of one kind, so surfaces do not depend on the host.
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _exponentials(log_gamma: Any, low: float, high: float) -> Any:
+    """exp of each value, clipped to [low, high]; the values themselves are clipped with it, in place."""
+    out = np.empty_like(log_gamma)
+    for i in range(len(out)):
+        out[i] = math.exp(log_gamma[i])
+        if out[i] < low:
+            out[i], log_gamma[i] = low, math.log(low)
+        elif out[i] > high:
+            out[i], log_gamma[i] = high, math.log(high)
+    return out
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _sines(angles: Any) -> Any:
+    out = np.empty_like(angles)
+    for i in range(angles.shape[0]):
+        for j in range(angles.shape[1]):
+            out[i, j] = math.sin(angles[i, j])
+    return out
 
 
 def zone_multiplier(zone: str, law: Mapping[str, Any]) -> float:

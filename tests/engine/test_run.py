@@ -1,0 +1,116 @@
+"""A run is a function of (world, pack, seed); what changes recomputes, nothing else does; published bytes are proved."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from engine.run import SEGMENT_2B, Segment2B
+from engine.store import check_run, open_run, publish
+from engine.tables import TABLES
+from policies import IntegrityError, PolicyError
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "reference_seed_42.txt"
+
+
+def states(run):
+    return {state.name: state.reused for state in run.states}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    from engine.world_import import write_world
+    from worlds import tiny_world
+
+    folder = tmp_path_factory.mktemp("world")
+    write_world(tiny_world(), folder)
+    return folder
+
+
+def test_the_reference_run_is_the_golden_one(packs, request):
+    """`pytest --golden` writes the file anew; a change to it is a change of the engine's law."""
+    lines = []
+    for name in ("baseline", "p1", "p2", "p3", "p3_wide"):
+        run = SEGMENT_2B.evaluate(packs(name), 42)
+        lines += [f"{name}/world:{run.world_digest}", *(f"{name}/{key}:{value}" for key, value in run.digests().items())]
+    found = "\n".join(lines) + "\n"
+    if request.config.getoption("--golden"):
+        GOLDEN.write_text(found)
+    assert found == GOLDEN.read_text()
+
+
+def test_surfaces_have_their_declared_schema_key_and_order(packs):
+    run = SEGMENT_2B.evaluate(packs("p3"), 7)
+    assert set(run.surfaces) == set(TABLES)
+    for name, surface in run.surfaces.items():
+        table, spec = surface.table(), TABLES[name]
+        assert table.schema == spec.schema
+        if name == "s2_alias_blob":
+            continue
+        frame = table.select(list(spec.key)).to_pandas()
+        assert frame.equals(frame.sort_values(list(spec.key)).reset_index(drop=True)), f"{name} is not in key order"
+        assert not frame.duplicated().any(), f"{name} repeats a key"
+
+
+def test_a_knob_recomputes_its_own_state_and_what_follows(packs, tiny):
+    engine, pack = Segment2B(), packs("p2")
+    assert not any(states(engine.evaluate(pack, 42, world=tiny)).values())
+    assert all(states(engine.evaluate(pack, 42, world=tiny)).values())
+    mixed = engine.evaluate(pack.with_knobs({"group_mix_regularizer_v1#/enabled": True}), 42, world=tiny)
+    assert states(mixed) == {"world": True, "S0": False, "S1": True, "S2": True, "S3": True, "S4": False}
+    weighted = engine.evaluate(pack.with_knobs({"alias_layout_policy_v1#/quantised_bits": 20}), 42, world=tiny)
+    assert states(weighted) == {"world": True, "S0": False, "S1": False, "S2": False, "S3": True, "S4": False}
+    seeded = engine.evaluate(pack, 43, world=tiny)  # a world from outside is the same for every seed
+    assert states(seeded) == {"world": True, "S0": True, "S1": True, "S2": True, "S3": False, "S4": False}
+
+
+def test_forgetting_changes_nothing(packs, tiny):
+    small, large = Segment2B(memory_bytes=1), Segment2B()
+    for name in ("p1", "p2", "p3"):
+        assert small.evaluate(packs(name), 5, world=tiny).digests() == large.evaluate(packs(name), 5, world=tiny).digests()
+
+
+def test_an_unknown_state_is_refused(packs):
+    with pytest.raises(PolicyError, match="'S99' is not a state of segment_2b"):
+        SEGMENT_2B.evaluate(packs("p2"), 42, until="S99")
+
+
+def test_published_and_opened_it_is_the_same_run(packs, tiny, tmp_path):
+    run = Segment2B().evaluate(packs("p3"), 42, world=tiny)
+    folder = publish(run, tmp_path)
+    assert publish(run, tmp_path) == folder, "publishing again is a no-op"
+    assert [path.name for path in tmp_path.iterdir()] == [run.run_id], "no staging is left"
+    again = open_run(tmp_path, run.run_id)
+    assert again.digests() == run.digests()
+    table = pq.ParquetFile(next((folder / "data/layer1/2B/s4_group_weights").rglob("*.parquet"))).read()
+    assert table.schema.names == TABLES["s4_group_weights"].schema.names
+
+
+@pytest.mark.parametrize("name", ["parquet", "policies", "receipt", "extra", "gone"])
+def test_a_changed_byte_is_found(packs, tiny, tmp_path, name):
+    run = Segment2B().evaluate(packs("p3"), 42, world=tiny)
+    folder = publish(run, tmp_path)
+    victim = {
+        "parquet": next(folder.rglob("s3_day_effects/**/*.parquet")),
+        "policies": folder / "policies" / "world_v1.json",
+        "receipt": folder / "run_receipt.json",
+        "extra": folder / "policies" / "more.json",
+        "gone": next(folder.rglob("s1_site_weights/**/*.parquet")),
+    }[name]
+    if name == "gone":
+        victim.unlink()
+    elif name == "extra":
+        victim.write_text("{}")
+    elif name == "receipt":
+        receipt = json.loads(victim.read_text())
+        victim.write_text(json.dumps({**receipt, "seed": 43}))
+    else:
+        data = bytearray(victim.read_bytes())
+        data[len(data) // 2] ^= 1
+        victim.write_bytes(bytes(data))
+    with pytest.raises(IntegrityError):
+        check_run(folder)
+    if name != "receipt":
+        with pytest.raises(IntegrityError, match="published before with other bytes"):
+            publish(run, tmp_path)
