@@ -38,18 +38,16 @@ def read_json(path: Path) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         raise PolicyError(f"{path}: cannot be read: {error}") from None
     try:
-        document = json.loads(text, object_pairs_hook=_unique_keys)
+        return json.loads(text, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
         raise PolicyError(f"{path}: line {error.lineno} column {error.colno}: not JSON: {error.msg}") from None
     except (ValueError, RecursionError) as error:
         raise PolicyError(f"{path}: {error}") from None
-    for pointer, number in _not_finite(document, ""):
-        raise PolicyError(f"{path}: {pointer or '/'}: {number} is not a JSON number")
-    return document
-
 
 def validate(document: Any, schema: Mapping[str, Any], where: str) -> None:
     """Holds `document` to `schema`. Raises PolicyError: `where: /field: observed, bound`."""
+    for pointer, number in _not_finite(document, ""):
+        raise PolicyError(f"{where}: {pointer or '/'}: {number} is not a JSON number")
     error = best_match(_validator(_Frozen(schema)).iter_errors(document))
     if error is not None:
         raise PolicyError(f"{where}: {_describe(error)}")
