@@ -15,7 +15,7 @@ from numba import njit
 GROUP_BITS = 48  # quantum 2^-48 of S4: far below what any metric sees, and sums stay inside a double's 53 bits
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def apportion(shares: Any, total: int, quanta: Any) -> None:
     """Fills `quanta` (int64) with integers that sum to `total` and follow `shares` (which sum to about 1)."""
     n = len(shares)
@@ -26,7 +26,7 @@ def apportion(shares: Any, total: int, quanta: Any) -> None:
     _settle(shares, total, quanta, left)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def apportion_rounded(shares: Any, total: int, quanta: Any) -> None:
     """As `apportion`, but S1's law: round half to even first, then settle what is left by remainder."""
     n = len(shares)
@@ -37,7 +37,7 @@ def apportion_rounded(shares: Any, total: int, quanta: Any) -> None:
     _settle(shares, total, quanta, left)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _settle(shares: Any, total: int, quanta: Any, left: int) -> None:
     """Gives (or takes) `left` quanta one by one where shares are most under- (or over-) served."""
     n = len(shares)

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,9 @@ def check_run(folder: Path) -> Mapping[str, Any]:
     found = _digests(folder)
     for name in sorted(stated.keys() | found.keys()):
         if stated.get(name) != found.get(name):
-            raise IntegrityError(f"{folder / name}: sha256 {found.get(name, 'missing')}, the receipt states {stated.get(name, 'nothing')}")
+            raise IntegrityError(
+                f"{folder / name}: sha256 {found.get(name, 'missing')}, the receipt: {stated.get(name, 'nothing')}"
+            )
     return receipt
 
 
@@ -102,7 +104,9 @@ def _write(run: Run, folder: Path) -> None:
         "manifest_fingerprint": sealed.manifest_fingerprint, "parameter_hash": sealed.parameter_hash,
         "seed": sealed.seed, "created_utc": sealed.created_utc,
     })  # fmt: skip
-    _json(folder / _DATA / "sealed_inputs" / partition / "sealed_inputs.json", [asdict(asset) for asset in sealed.assets])
+    _json(
+        folder / _DATA / "sealed_inputs" / partition / "sealed_inputs.json", [asdict(asset) for asset in sealed.assets]
+    )
     for name, document in run.pack.documents().items():
         _json(folder / "policies" / f"{name}.json", document)
     write_world(run.upstream, folder / "upstream")
@@ -155,7 +159,9 @@ def _partition(seed: int, fingerprint: str) -> Path:
 def _same(staging: Path, target: Path) -> None:
     new, old = _digests(staging, everything=True), _digests(target, everything=True)
     if odd := sorted(name for name in new.keys() | old.keys() if new.get(name) != old.get(name)):
-        raise IntegrityError(f"{target / odd[0]}: this run was published before with other bytes ({len(odd)} files differ)")
+        raise IntegrityError(
+            f"{target / odd[0]}: this run was published before with other bytes ({len(odd)} files differ)"
+        )
 
 
 def _digests(folder: Path, *, everything: bool = False) -> dict[str, str]:
@@ -173,12 +179,12 @@ def _json(path: Path, document: Any) -> None:
 
 
 def _sync(path: Path) -> None:
-    with suppress(OSError) if path.is_dir() else suppress():
-        handle = os.open(path, os.O_RDONLY)
-        try:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError) if path.is_dir() else nullcontext():  # not every file system syncs folders
             os.fsync(handle)
-        finally:
-            os.close(handle)
+    finally:
+        os.close(handle)
 
 
 def _alive(process: int) -> bool:

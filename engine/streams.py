@@ -50,7 +50,7 @@ def _key(text: str) -> Key:
     return np.uint64(int.from_bytes(digest[:8], "little")), np.uint64(int.from_bytes(digest[8:16], "little"))
 
 
-@njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True, inline="always")
 def _high(a: Any, b: Any) -> Any:
     """The upper 64 bits of a 128-bit product, from four 32-bit ones."""
     a_lo, a_hi, b_lo, b_hi = a & _LOW, a >> _HALF, b & _LOW, b >> _HALF
@@ -59,7 +59,7 @@ def _high(a: Any, b: Any) -> Any:
     return a_hi * b_hi + (middle >> _HALF) + (low >> _HALF)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def philox(k0: Any, k1: Any, c0: Any, c1: Any) -> Any:
     """First output word of Philox4x64-10 at counter (c0, c1, 0, 0)."""
     c2, c3 = np.uint64(0), np.uint64(0)
@@ -71,7 +71,7 @@ def philox(k0: Any, k1: Any, c0: Any, c1: Any) -> Any:
     return c0
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _words(k0: Any, k1: Any, lo: Any, hi: Any) -> Any:
     out = np.empty(len(lo), np.uint64)
     for i in range(len(lo)):
@@ -79,7 +79,7 @@ def _words(k0: Any, k1: Any, lo: Any, hi: Any) -> Any:
     return out
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _uniforms(k0: Any, k1: Any, lo: Any, hi: Any) -> Any:
     out = np.empty(len(lo), np.float64)
     for i in range(len(lo)):

@@ -127,7 +127,16 @@ def describe(world: World) -> dict[str, Any]:
         "virtual_share": float(np.mean(world.is_virtual)),
         "site_count_quantiles": {
             name: float(np.quantile(sites, at))
-            for name, at in (("min", 0), ("p10", 0.1), ("p25", 0.25), ("p50", 0.5), ("p75", 0.75), ("p90", 0.9), ("p99", 0.99), ("max", 1))
+            for name, at in (
+                ("min", 0),
+                ("p10", 0.1),
+                ("p25", 0.25),
+                ("p50", 0.5),
+                ("p75", 0.75),
+                ("p90", 0.9),
+                ("p99", 0.99),
+                ("max", 1),
+            )
         },
         "zone_sources": {
             name: int(np.sum(world.zone_source.codes == code)) for code, name in enumerate(world.zone_source.values)
@@ -252,7 +261,9 @@ class _Atlas:
         lat, lon = land.lat_deg[largest], land.lon_deg[largest]
         far = geography.distance_km(lat[:, None], lon[:, None], lat, lon)
         same = land.country.codes[largest][:, None] == land.country.codes[largest]
-        self.appeal = self.weight * np.exp(-far / breadth["reach_km"]) * np.where(same, breadth["home_country_pull"], 1.0)
+        self.appeal = (
+            self.weight * np.exp(-far / breadth["reach_km"]) * np.where(same, breadth["home_country_pull"], 1.0)
+        )
 
     def zones_of(self, wanted: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
         """[m, most] pool indices, home first, then by Gumbel top-k over the home zone's appeal; -1 beyond."""
@@ -274,7 +285,7 @@ class _Atlas:
         low, high = upto[self.first[zone]], upto[self.last[zone]]
         u = _generator(seed, "1B/cities").random(len(zone))
         city = np.searchsorted(upto, low + u * (high - low), side="right") - 1
-        return np.clip(city, self.first[zone], self.last[zone] - 1)
+        return np.asarray(np.clip(city, self.first[zone], self.last[zone] - 1))
 
 
 # --- 2A: zones --------------------------------------------------------------------------------------

@@ -79,7 +79,10 @@ def write_world(world: World, folder: Path) -> None:
     }
     for name, columns in tables.items():
         schema = pa.schema([pa.field(column, _TYPES[column], nullable=False) for column in columns])
-        pq.write_table(pa.table([pa.array(values, _TYPES[column]) for column, values in columns.items()], schema), folder / f"{name}.parquet")
+        pq.write_table(
+            pa.table([pa.array(values, _TYPES[column]) for column, values in columns.items()], schema),
+            folder / f"{name}.parquet",
+        )
     receipt = json.dumps({"status": "PASS", **describe(world)}, indent=2, sort_keys=True)
     (folder / "world_receipt.json").write_text(receipt + "\n", encoding="utf-8")
 
@@ -98,7 +101,9 @@ def _read(folder: Path, name: str, *, required: bool) -> tuple[Path, Any]:
         if path.suffix == ".parquet":
             table = pq.read_table(path, partitioning=None)
         else:
-            text = pyarrow.csv.ConvertOptions(column_types={c: pa.string() for c in _TYPES}, strings_can_be_null=True, null_values=[""])
+            text = pyarrow.csv.ConvertOptions(
+                column_types={c: pa.string() for c in _TYPES}, strings_can_be_null=True, null_values=[""]
+            )
             table = pyarrow.csv.read_csv(path, convert_options=text)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: cannot be read: {' '.join(str(error).split())[:200]}") from None
@@ -143,11 +148,19 @@ def _check_sites(path: Path, sites: Any) -> None:
         if len(rows):
             raise DataError(f"{path}: row {rows[0] + 1}: {column}: {sites[column].iloc[rows[0]]!s}: {bound}")
 
-    refuse(~sites["legal_country_iso"].isin(geography.known_countries()), "legal_country_iso", "not an ISO-3166 alpha-2 code")
+    refuse(
+        ~sites["legal_country_iso"].isin(geography.known_countries()),
+        "legal_country_iso",
+        "not an ISO-3166 alpha-2 code",
+    )
     refuse(sites["site_order"] < 1, "site_order", "below the minimum 1")
     _check_range(refuse, sites, "lat_deg", 90)
     _check_range(refuse, sites, "lon_deg", 180)
-    refuse(sites.duplicated(list(_KEY)), "site_order", "the key (merchant_id, legal_country_iso, site_order) is given twice")
+    refuse(
+        sites.duplicated(list(_KEY)),
+        "site_order",
+        "the key (merchant_id, legal_country_iso, site_order) is given twice",
+    )
 
 
 def _check_range(refuse: Callable[[Any, str, str], None], sites: Any, column: str, limit: float) -> None:
@@ -163,7 +176,9 @@ def _zones_of(path: Path, sites: Any, zone_path: Path, zones: Any) -> Categories
         raise DataError(f"{zone_path}: row {row + 1}: tzid: {zones['tzid'].iloc[row]!r} is not an IANA zone")
     twice = np.flatnonzero(zones.duplicated(list(_KEY)).to_numpy())
     if len(twice):
-        raise DataError(f"{zone_path}: row {twice[0] + 1}: the key (merchant_id, legal_country_iso, site_order) is given twice")
+        raise DataError(
+            f"{zone_path}: row {twice[0] + 1}: the key (merchant_id, legal_country_iso, site_order) is given twice"
+        )
     lookup = pd.Series(zones["tzid"].to_numpy(object), index=pd.MultiIndex.from_frame(zones[list(_KEY)]))
     wanted = pd.MultiIndex.from_frame(sites[list(_KEY)])
     missing = np.flatnonzero(~wanted.isin(lookup.index))
@@ -186,8 +201,9 @@ def _virtual(folder: Path, ids: NDArray[np.uint64]) -> NDArray[np.bool_]:
     if not np.array_equal(np.sort(found), ids):
         odd = np.setxor1d(found, ids)[0]
         raise DataError(f"{path}: merchant_id {odd}: merchants and site_locations must name the same merchants")
-    return merchants["is_virtual"].to_numpy(np.bool_)[np.argsort(found)].copy()
+    return np.array(merchants["is_virtual"].to_numpy(np.bool_)[np.argsort(found)])
 
 
 def _strings(column: Categories) -> NDArray[np.object_]:
-    return np.asarray(column.values, object)[column.codes]
+    found: NDArray[np.object_] = np.array(column.values, object)[column.codes]
+    return found

@@ -44,6 +44,7 @@ def read_json(path: Path) -> Any:
     except (ValueError, RecursionError) as error:
         raise PolicyError(f"{path}: {error}") from None
 
+
 def validate(document: Any, schema: Mapping[str, Any], where: str) -> None:
     """Holds `document` to `schema`. Raises PolicyError: `where: /field: observed, bound`."""
     for pointer, number in _not_finite(document, ""):

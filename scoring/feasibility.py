@@ -55,5 +55,13 @@ def _reach(gate: Gate, bounds: Mapping[int, Mapping[str, Bound]]) -> GateReach:
     seed, bound = min(standing, key=lambda row: gate.margin(row[1].value, 0.0))
     reachable = {band: gate.margin(bound.value, threshold) >= 0.0 for band, threshold in gate.thresholds.items()}
     return GateReach(
-        gate.id, gate.metric, gate.comparison, gate.thresholds, bound.value, seed, reachable, bound.proof, bound.movable_by
+        gate.id,
+        gate.metric,
+        gate.comparison,
+        gate.thresholds,
+        bound.value,
+        seed,
+        reachable,
+        bound.proof,
+        bound.movable_by,
     )

@@ -136,4 +136,6 @@ def _gate(row: Mapping[str, Any], bands: tuple[str, ...], metrics: Mapping[str, 
     lowest = next((thresholds[band] for band in bands if band in thresholds), 0.0)
     scale = row.get("scale", abs(lowest) or 1.0)
     severity, tolerance = Severity(row["severity"]), row.get("tolerance", 0.0)
-    return Gate(row["id"], row["metric"], severity, row["comparison"], thresholds, relative, tolerance, scale, row["why"])
+    return Gate(
+        row["id"], row["metric"], severity, row["comparison"], thresholds, relative, tolerance, scale, row["why"]
+    )

@@ -97,7 +97,9 @@ class Scorecard:
 
     def margin(self, band: str, skip: Collection[str] = ()) -> float:
         """The least margin of the graded gates in a band, those of `skip` left out; -inf where one is unknown."""
-        rows = (row for row in self.gates if row.severity == Severity.GATE and band in row.margins and row.id not in skip)
+        rows = (
+            row for row in self.gates if row.severity == Severity.GATE and band in row.margins and row.id not in skip
+        )
         margins = (row.margins[band] for row in rows)
         return min((-math.inf if margin is None else margin for margin in margins), default=math.inf)
 
@@ -143,7 +145,9 @@ def score(
 
 def combine(cards: Sequence[Scorecard], gates: GateSet) -> Scorecard:
     """The worst of several seeds: per gate its worst result, per metric its worst value."""
-    rows = tuple(min(results, key=lambda row: row.worst_margin) for results in zip(*(card.gates for card in cards), strict=True))
+    rows = tuple(
+        min(results, key=lambda row: row.worst_margin) for results in zip(*(card.gates for card in cards), strict=True)
+    )
     metrics = {}
     for name in sorted({name for card in cards for name in card.metrics}):
         found = [card.metrics[name] for card in cards if name in card.metrics]
@@ -154,7 +158,11 @@ def combine(cards: Sequence[Scorecard], gates: GateSet) -> Scorecard:
 
 
 def _judge(
-    gate: Gate, bands: tuple[str, ...], measures: Mapping[str, float], authority: Mapping[str, float] | None, seed: int | None
+    gate: Gate,
+    bands: tuple[str, ...],
+    measures: Mapping[str, float],
+    authority: Mapping[str, float] | None,
+    seed: int | None,
 ) -> GateResult:
     value = measures.get(gate.metric)
     thresholds: dict[str, float | None] = dict(gate.thresholds)

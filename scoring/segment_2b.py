@@ -50,12 +50,16 @@ class Segment2BMetrics:
         groups = np.diff(run.upstream.group_offsets)
         single = float(np.mean(groups == 1))
         entropy, even = float(np.median(np.log(groups))), float(np.median(1.0 / groups))
-        told = f"{int(np.sum(groups == 1))} of {len(groups)} merchants have one group, so share(n_groups = 1) = {single:.6f}"
+        told = f"{np.sum(groups == 1)} of {len(groups)} merchants have one group: share(n_groups = 1) = {single:.6f}"
         rows = (
             Bound("s4/tail_share", "at_least", single, f"tail_share >= {single:.6f}: {told}", "1B"),
-            Bound("s4/multigroup_share", "at_most", 1.0 - single, f"multigroup_share <= {1 - single:.6f}: {told}", "1B"),
+            Bound(
+                "s4/multigroup_share", "at_most", 1.0 - single, f"multigroup_share <= {1 - single:.6f}: {told}", "1B"
+            ),
             Bound("s4/max_p_median", "at_least", even, f"max_p >= 1/n_groups, whose median is {even:.6f}", "1B"),
-            Bound("s4/entropy_p50", "at_most", entropy, f"entropy <= log(n_groups), whose median is {entropy:.6f}", "1B"),
+            Bound(
+                "s4/entropy_p50", "at_most", entropy, f"entropy <= log(n_groups), whose median is {entropy:.6f}", "1B"
+            ),
         )
         return {bound.metric: bound for bound in rows}
 
@@ -181,7 +185,7 @@ def _day_starts(merchant: NDArray[np.uint64], day: NDArray[Any]) -> tuple[NDArra
     return starts, np.diff(starts)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _site_shape(starts: Any, p: Any) -> Any:
     m = len(starts) - 1
     residual, gap, hhi = np.empty(m), np.empty(m), np.empty(m)
@@ -199,7 +203,7 @@ def _site_shape(starts: Any, p: Any) -> Any:
     return residual, gap, hhi
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _std_by_group(starts: Any, values: Any) -> Any:
     """Standard deviation (ddof 1) of each run; NaN for runs of one."""
     out = np.empty(len(starts) - 1)
@@ -216,7 +220,7 @@ def _std_by_group(starts: Any, values: Any) -> Any:
     return out
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _day_shape(starts: Any, p: Any, raw: Any) -> Any:
     d = len(starts) - 1
     top, raw_top, entropy, error = np.empty(d), np.empty(d), np.empty(d), np.empty(d)
@@ -243,7 +247,7 @@ def _day_shape(starts: Any, p: Any, raw: Any) -> Any:
     return top, raw_top, entropy, visible, error, inversions
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _longest_within(ordered: Any, width: float) -> int:
     longest, first = 0, 0
     for last in range(len(ordered)):
@@ -253,7 +257,7 @@ def _longest_within(ordered: Any, width: float) -> int:
     return longest
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _unbacked(starts: Any, merchant: Any, place: Any, zone: Any, known: Any, offsets: Any, group_zone: Any) -> int:
     """Rows that no group of the world backs, and groups of the world that a merchant-day leaves out."""
     wrong, i = 0, 0

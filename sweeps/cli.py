@@ -118,7 +118,10 @@ def policy_diff(before: str, after: str, **options: Any) -> int:
     changes = diff(old, new)
     rows = [(change.policy, change.pointer, change.before, change.after, change.state) for change in changes]
     document = {"before": old.name, "after": new.name, "changes": [asdict(change) for change in changes]}
-    session.show(document, terminal.table(("policy", "field", old.name, new.name, "first state"), rows) if rows else "no difference")
+    session.show(
+        document,
+        terminal.table(("policy", "field", old.name, new.name, "first state"), rows) if rows else "no difference",
+    )
     return 0
 
 
@@ -129,7 +132,9 @@ def world() -> None:
 
 def _world_options(command: Any) -> Any:
     command = click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=42, show_default=True)(command)
-    return click.option("--pack", default="baseline", show_default=True, help="Whose world policy.")(_WORLD(_common(command)))
+    return click.option("--pack", default="baseline", show_default=True, help="Whose world policy.")(
+        _WORLD(_common(command))
+    )
 
 
 @world.command("show")
@@ -144,7 +149,9 @@ def world_show(pack: str, seed: int, world: str | None, **options: Any) -> int:
 
 @world.command("build")
 @_world_options
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to write it to [default: worlds/<digest> in the workspace].")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder to write it to [default: worlds/<digest> in the workspace]."
+)
 def world_build(pack: str, seed: int, world: str | None, out: Path | None, **options: Any) -> int:
     """Draw or import a world and write it, with its receipt, where other commands can read it."""
     from engine.world_import import write_world
@@ -191,7 +198,10 @@ def run(pack: str, seed: int, world: str | None, scored: bool, publish: bool, **
         "verdict": None,
         "gates": None,
     }
-    rows = [(s.name, f"{s.rows:,}", f"{s.seconds:.3f}", "reused" if s.reused else "computed", s.key[:16]) for s in made.states]
+    rows = [
+        (s.name, f"{s.rows:,}", f"{s.seconds:.3f}", "reused" if s.reused else "computed", s.key[:16])
+        for s in made.states
+    ]
     text = [f"run {made.run_id}  pack {held.name}  seed {seed}  world {made.world_digest[:16]}", ""]
     text.append(terminal.table(("state", "rows", "seconds", "", "key"), rows))
     text.append("\n".join(["", *(f"{found}  {surface}" for surface, found in digests.items())]))
@@ -248,10 +258,22 @@ def feasibility(lane: str, world: str | None, **options: Any) -> int:
 @cli.command()
 @click.argument("lane")
 @click.option("--trials", type=click.IntRange(1, 100_000), help="Budget in trials [default: the lane's].")
-@click.option("--seconds", type=click.FloatRange(0, 604_800, min_open=True), help="Budget in seconds [default: the lane's].")
-@click.option("--jobs", type=click.IntRange(1, 256), default=os.cpu_count() or 1, show_default=True, help="Trials computed at once; never changes a result.")
+@click.option(
+    "--seconds", type=click.FloatRange(0, 604_800, min_open=True), help="Budget in seconds [default: the lane's]."
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 256),
+    default=os.cpu_count() or 1,
+    show_default=True,
+    help="Trials computed at once; never changes a result.",
+)
 @click.option("--batch", type=click.IntRange(1, 256), help="Trials proposed together [default: the lane's].")
-@click.option("--sampler", type=click.Choice(["tpe", "gp", "nsga2", "random", "grid"]), help="Optuna sampler [default: the lane's].")
+@click.option(
+    "--sampler",
+    type=click.Choice(["tpe", "gp", "nsga2", "random", "grid"]),
+    help="Optuna sampler [default: the lane's].",
+)
 @click.option("--resume", is_flag=True, help="Go on with the lane's newest sweep.")
 @click.option("--anyway", is_flag=True, help="Play a lane even though a gate is out of its reach.")
 @_WORLD
@@ -310,10 +332,18 @@ def _verify(lock: str, world: str | None, options: dict[str, Any]) -> int:
     path = find_lock(lock, session.workspace())
     checks = verify_lock(path, world_folder(world))
     failed = [check for check in checks if not check.ok]
-    document = {"ok": not failed, "checked": len(checks), "lock": str(path), "failed": [asdict(check) for check in failed]}
+    document = {
+        "ok": not failed,
+        "checked": len(checks),
+        "lock": str(path),
+        "failed": [asdict(check) for check in failed],
+    }
     session.show(document, f"{path}: {len(checks)} checks, {len(failed)} differ")
     for check in failed:
-        click.echo(f"{path}: {check.name}: stated {terminal.short(check.stated)}, found {terminal.short(check.found)}", err=True)
+        click.echo(
+            f"{path}: {check.name}: stated {terminal.short(check.stated)}, found {terminal.short(check.found)}",
+            err=True,
+        )
     return 3 if failed else 0
 
 

@@ -64,21 +64,21 @@ class Ledger:
 
     def __init__(self, ground: Ground) -> None:
         self.ground = ground
-        self._cards: dict[int, tuple[Scorecard, ...]] = {}
+        self._cards: dict[int, dict[int, Scorecard]] = {}
 
-    def cards(self, told: Told) -> tuple[Scorecard, ...]:
-        """One card a seed, in the order in which the seeds were run."""
+    def cards(self, told: Told) -> Mapping[int, Scorecard]:
+        """Seed -> card, in the order in which the seeds were run."""
         if told.number not in self._cards:
             lane = self.ground.lane
-            self._cards[told.number] = tuple(
-                score(found, lane.gates, seed=int(seed), authority=self.ground.authority[int(seed)])
+            self._cards[told.number] = {
+                int(seed): score(found, lane.gates, seed=int(seed), authority=self.ground.authority[int(seed)])
                 for seed, found in told.record["measures"].items()
-            )
+            }
         return self._cards[told.number]
 
     def vetoed(self, told: Told) -> tuple[str, ...]:
         """Ids of the vetoes and rails that ended this trial."""
-        return tuple(dict.fromkeys(name for card in self.cards(told) for name in card.vetoed))
+        return tuple(dict.fromkeys(name for card in self.cards(told).values() for name in card.vetoed))
 
     def vetoes(self, history: Sequence[Told]) -> Mapping[str, int]:
         """Veto id -> trials it ended."""
@@ -92,7 +92,7 @@ class Ledger:
             return None
         for band in reversed(lane.gates.bands):
             skip = self.ground.unreachable[band] if reachable_only else frozenset()
-            if all(card.margin(band, skip) >= 0 for card in cards):
+            if all(card.margin(band, skip) >= 0 for card in cards.values()):
                 return band
         return None
 
@@ -107,7 +107,9 @@ def decide(history: Sequence[Told], ledger: Ledger) -> Decision:
     reached = ledger.band(best)
     bands = lane.gates.bands
     if reached is not None and bands.index(reached) >= bands.index(accept):
-        return Decision("GO", str(Verdict.of_band(reached)), f"trial {best.number} meets band {reached} on every seed", best, ())
+        return Decision(
+            "GO", str(Verdict.of_band(reached)), f"trial {best.number} meets band {reached} on every seed", best, ()
+        )
     blockers = _blockers(best, ledger, accept)
     vetoed = ledger.vetoed(best)
     if vetoed:
@@ -126,11 +128,11 @@ def seed_order(history: Sequence[Told], ledger: Ledger) -> tuple[int, ...]:
     vetoes: Counter[int] = Counter()
     margins: dict[int, list[float]] = {seed: [] for seed in lane.seeds}
     for told in history:
-        for card in ledger.cards(told):
-            vetoes[card.seed] += bool(card.vetoed)
+        for seed, card in ledger.cards(told).items():
+            vetoes[seed] += bool(card.vetoed)
             margin = card.margin(objective, skip)
             if math.isfinite(margin):
-                margins[card.seed].append(margin)
+                margins[seed].append(margin)
 
     def hardness(seed: int) -> tuple[float, float]:
         seen = margins[seed]
@@ -158,16 +160,16 @@ def _rank(told: Told, ledger: Ledger) -> tuple[float, ...]:
 
 def _blockers(best: Told, ledger: Ledger, accept: str) -> tuple[Blocker, ...]:
     """Per gate that fails the accept band, its worst seed; gates out of reach first."""
-    worst: dict[str, GateResult] = {}
-    for card in ledger.cards(best):
+    worst: dict[str, tuple[int, GateResult]] = {}
+    for seed, card in ledger.cards(best).items():
         for result in card.gates:
             if result.severity is Severity.GATE and not result.passed[accept]:
                 held = worst.get(result.id)
-                if held is None or _margin(result, accept) < _margin(held, accept):
-                    worst[result.id] = result
+                if held is None or _margin(result, accept) < _margin(held[1], accept):
+                    worst[result.id] = seed, result
     reach = {row.gate: row for row in ledger.ground.reach if not row.reachable.get(accept, True)}
     found = []
-    for name, result in worst.items():
+    for name, (seed, result) in worst.items():
         row = reach.get(name)
         found.append(
             Blocker(
@@ -176,7 +178,7 @@ def _blockers(best: Told, ledger: Ledger, accept: str) -> tuple[Blocker, ...]:
                 accept,
                 result.value,
                 result.thresholds.get(accept),
-                result.seed,
+                seed,
                 None if row is None else row.bound,
                 "" if row is None else row.proof,
                 "" if row is None else row.movable_by,
@@ -188,4 +190,3 @@ def _blockers(best: Told, ledger: Ledger, accept: str) -> tuple[Blocker, ...]:
 def _margin(result: GateResult, band: str) -> float:
     margin = result.margins.get(band)
     return -math.inf if margin is None else margin
-

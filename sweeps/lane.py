@@ -104,8 +104,14 @@ class Lane:
         """The run's metrics; a number that does not exist is left out, so that its gate cannot pass."""
         return {name: value for name, value in self.metrics.measure(run).items() if math.isfinite(value)}
 
-    def with_search(self, *, sampler: str | None = None, trials: int | None = None, seconds: float | None = None,
-                    batch: int | None = None) -> Lane:
+    def with_search(
+        self,
+        *,
+        sampler: str | None = None,
+        trials: int | None = None,
+        seconds: float | None = None,
+        batch: int | None = None,
+    ) -> Lane:
         """This lane with its search changed from the command line; what it may touch stays."""
         document = dict(self.document)
         if sampler is not None:
@@ -130,7 +136,9 @@ def load_lane(name_or_path: str) -> Lane:
     return _build(document, authority, str(path), _gate_file(path, document, metrics_named(document["engine"])))
 
 
-def lane_of(document: Mapping[str, Any], authority: Mapping[str, Any], gate_file: Mapping[str, Any], where: str) -> Lane:
+def lane_of(
+    document: Mapping[str, Any], authority: Mapping[str, Any], gate_file: Mapping[str, Any], where: str
+) -> Lane:
     """A lane rebuilt from what a lock carries: its document, its authority's policies and its gate file."""
     validate(document, shipped_schema("lane"), where)
     engine = engine_named(document["engine"])
@@ -156,11 +164,15 @@ def _build(document: Mapping[str, Any], authority: Pack, where: str, gate_file: 
 
 def _check(lane: Lane, where: str) -> None:
     if lane.until not in lane.engine.states:
-        raise LaneError(f"{where}: /until: {lane.until!r} is not a state of {lane.engine.name}: {', '.join(lane.engine.states)}")
+        raise LaneError(
+            f"{where}: /until: {lane.until!r} is not a state of {lane.engine.name}: {', '.join(lane.engine.states)}"
+        )
     bands = set(lane.gates.bands)
     for objective in lane.objectives:
         if objective.band is not None and objective.band not in bands:
-            raise LaneError(f"{where}: /objectives/{objective.name}: band {objective.band!r} is not one of {sorted(bands)}")
+            raise LaneError(
+                f"{where}: /objectives/{objective.name}: band {objective.band!r} is not one of {sorted(bands)}"
+            )
     if lane.document["decision"]["accept_band"] not in bands:
         raise LaneError(f"{where}: /decision/accept_band: not one of {sorted(bands)}")
     if both := sorted(set(lane.document["fixed"]) & {knob.at for knob in lane.knobs}):

@@ -45,9 +45,9 @@ def make_lock(ground: Ground, decision: Decision, sweep: str, runs: Mapping[str,
     lane, best = ground.lane, decision.best
     pack = lane.start if best is None else lane.candidate(best.values)
     proof = {str(seed): _prove(lane, pack, seed, ground.world) for seed in lane.seeds}
-    for seed, recorded in {} if best is None else best.record["measures"].items():
+    for seed, recorded in (best.record["measures"] if best is not None else {}).items():
         if proof[seed]["metrics"] != recorded:
-            raise IntegrityError(f"{sweep}: trial {best.number} on seed {seed} does not measure again what was recorded")
+            raise IntegrityError(f"{sweep}: the candidate on seed {seed} does not measure again what was recorded")
     body = {
         "format": FORMAT,
         **decision.as_document(),
@@ -61,7 +61,10 @@ def make_lock(ground: Ground, decision: Decision, sweep: str, runs: Mapping[str,
         "knobs": {} if best is None else dict(best.values),
         "seeds": list(lane.seeds),
         "pack": _carried(pack),
-        "authority": {**_carried(lane.authority), "metrics": {str(seed): ground.authority[seed] for seed in lane.seeds}},
+        "authority": {
+            **_carried(lane.authority),
+            "metrics": {str(seed): ground.authority[seed] for seed in lane.seeds},
+        },
         "gates": lane.gates_file,
         "world_source": "drawn" if ground.world is None else "imported",
         "proof": proof,
@@ -105,11 +108,15 @@ def read_lock(path: Path) -> dict[str, Any]:
         raise IntegrityError(f"not a whole lock: {error}") from None
     body = {key: value for key, value in lock.items() if key != "lock_id"}
     if digest(body) != lock["lock_id"]:
-        raise IntegrityError(f"{path}: /lock_id: the lock states {lock['lock_id']}, its content digests to {digest(body)}")
+        raise IntegrityError(
+            f"{path}: /lock_id: the lock states {lock['lock_id']}, its content digests to {digest(body)}"
+        )
     return lock
 
 
-def verify_lock(path: Path, world: Path | None = None, watch: Callable[[Check], None] = lambda check: None) -> list[Check]:
+def verify_lock(
+    path: Path, world: Path | None = None, watch: Callable[[Check], None] = lambda check: None
+) -> list[Check]:
     """Every check, in order; the lock holds if all are ok. Never stops at the first difference."""
     lock = read_lock(path)
     checks = []
@@ -152,10 +159,15 @@ def _checks(lock: Mapping[str, Any], where: str, world: Path | None) -> Iterator
 def verdict_of(lock: Mapping[str, Any]) -> str:
     """What the lock's gates say of its candidate, over all its seeds."""
     lane = lane_of(lock["lane"], lock["authority"], lock["gates"], lock["lock_id"])
-    return str(combine(tuple(
-        score(proof["metrics"], lane.gates, seed=int(seed), authority=lock["authority"]["metrics"][seed])
-        for seed, proof in lock["proof"].items()
-    ), lane.gates).verdict)
+    return str(
+        combine(
+            tuple(
+                score(proof["metrics"], lane.gates, seed=int(seed), authority=lock["authority"]["metrics"][seed])
+                for seed, proof in lock["proof"].items()
+            ),
+            lane.gates,
+        ).verdict
+    )
 
 
 def _prove(lane: Lane, pack: Pack, seed: int, world: Path | None) -> dict[str, Any]:

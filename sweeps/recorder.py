@@ -48,7 +48,9 @@ class Recorder:
         if self._track:
             self._submit(self._open)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         # Interrupted or not, what was told is written: the queue is short and each write is whole.
         self._writer.shutdown(wait=True)
         if kind is None:
@@ -110,18 +112,24 @@ class Recorder:
         ground = self._ledger.ground
         search = ground.lane.document["sampler"]
         at_ms = int(self._study.attributes["at_ms"])
-        params = {"sampler": search["name"], "sampler_seed": str(search["seed"]), "batch": str(ground.lane.document["batch"])}
+        params = {
+            "sampler": search["name"],
+            "sampler_seed": str(search["seed"]),
+            "batch": str(ground.lane.document["batch"]),
+        }
         tags = {"proofmark.lane": ground.lane.id, "proofmark.authority": ground.lane.authority.digest}
         return Entry(self._study.name, {}, params, tags, {"lane.json": as_text(ground.lane.document)}, at_ms)
 
     def _entry(self, told: Told) -> Entry:
         from sweeps.tracking import Entry, as_text
 
-        lane, cards = self._ledger.ground.lane, self._ledger.cards(told)
+        lane, cards = self._ledger.ground.lane, tuple(self._ledger.cards(told).values())
         overall = combine(cards, lane.gates)
         metrics = {name: value for name, value in overall.metrics.items() if math.isfinite(value)}
         for card in cards:
-            metrics |= {f"seed_{card.seed}/{name}": value for name, value in card.metrics.items() if math.isfinite(value)}
+            metrics |= {
+                f"seed_{card.seed}/{name}": value for name, value in card.metrics.items() if math.isfinite(value)
+            }
         if told.objectives is not None:
             named = zip(lane.objectives, told.objectives, strict=True)
             metrics |= {f"objective/{objective.name}": value for objective, value in named}

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from filelock import FileLock
@@ -28,6 +28,7 @@ from sweeps.lane import Knob, Lane, Value
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
+_DIRECTIONS: Mapping[bool, Literal["minimize", "maximize"]] = {True: "maximize", False: "minimize"}
 _RECORD = "proofmark"  # the user attribute that carries a trial's record
 GRID_POINTS = 5  # values a knob without a step takes in a grid
 
@@ -59,7 +60,7 @@ class Study:
         self._durable = durable
         self._lane = lane
         self._space = {knob.name: _distribution(knob) for knob in lane.knobs}
-        directions = ["maximize" if objective.maximize else "minimize" for objective in lane.objectives]
+        directions = [_DIRECTIONS[objective.maximize] for objective in lane.objectives]
         self._mirror = optuna.create_study(directions=directions)
         stored = durable.get_trials(deepcopy=False)
         # A kill may have left a batch half told. What it saw when it was asked must be seen again, so the
@@ -154,7 +155,7 @@ class Studies:
 
     def create(self, name: str, lane: Lane, attributes: Mapping[str, Any]) -> Study:
         """A new study under a name not yet taken."""
-        directions = ["maximize" if objective.maximize else "minimize" for objective in lane.objectives]
+        directions = [_DIRECTIONS[objective.maximize] for objective in lane.objectives]
         durable = optuna.create_study(storage=self._storage, study_name=name, directions=directions)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

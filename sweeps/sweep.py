@@ -7,10 +7,14 @@ stands in `sweeps.decision`; what a lock is stands in `sweeps.lock`.
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +24,8 @@ from scoring.scorecard import Scorecard, score
 from sweeps.decision import Decision, Ledger, decide, seed_order
 from sweeps.lane import Lane
 from sweeps.lock import make_lock, store_lock
-from sweeps.study import Proposal, Studies, Study, Told
 from sweeps.recorder import Recorder
+from sweeps.study import Proposal, Studies, Study, Told
 from sweeps.workspace import Workspace
 
 Measures = Mapping[str, float]
@@ -157,14 +161,15 @@ def _search(
     ground, lane = ledger.ground, ledger.ground.lane
     budget, batch = lane.document["budget"], lane.document["batch"]
     trials = min(budget["trials"], study.capacity or budget["trials"])
-    with ThreadPoolExecutor(jobs, thread_name_prefix="trial") as workers:
+    with ThreadPoolExecutor(jobs, thread_name_prefix="trial") as workers, _interrupts_held() as stop:
         while len(study.history) < trials:
             seeds = seed_order(study.history, ledger)
             proposals = study.ask(min(batch, trials - len(study.history)))
-            outcomes = workers.map(lambda proposal: _outcome(study, ground, proposal, seeds), proposals)
+            outcomes = workers.map(partial(_outcome, study, ground, seeds), proposals)
             for proposal, outcome in zip(proposals, outcomes, strict=True):
                 told = study.tell(proposal, outcome.objectives, outcome.constraints, outcome.record)
                 recorder.trial(told)
+                stop()
             seconds = time.perf_counter() - began
             best = decide(study.history, ledger).best
             watch(Progress(len(study.history), trials, best, ledger.vetoes(study.history), seconds))
@@ -172,7 +177,26 @@ def _search(
                 return
 
 
-def _outcome(study: Study, ground: Ground, proposal: Proposal, seeds: tuple[int, ...]) -> Outcome:
+@contextmanager
+def _interrupts_held() -> Iterator[Callable[[], None]]:
+    """Holds Ctrl-C back until `stop()` is called, between trials: what is told is then also recorded."""
+    pressed = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # where Python lets no one handle signals
+        yield lambda: None
+        return
+
+    def stop() -> None:
+        if pressed.is_set():
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, lambda *_: pressed.set())
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _outcome(study: Study, ground: Ground, seeds: tuple[int, ...], proposal: Proposal) -> Outcome:
     stored = study.stored(proposal)
     if stored is not None:
         return Outcome(stored.objectives, stored.constraints, stored.record)
@@ -225,7 +249,9 @@ def _resumed(studies: Studies, lane: Lane) -> tuple[str, Lane, Path | None]:
     said = begun["lane"]
     lane = lane.with_search(sampler=said["sampler"]["name"], batch=said["batch"])
     if lane.identity != begun["lane_identity"]:
-        raise LaneError(f"lane {lane.id}: --resume: the lane, its authority or its gates changed since {names[-1]} began")
+        raise LaneError(
+            f"lane {lane.id}: --resume: the lane, its authority or its gates changed since {names[-1]} began"
+        )
     return names[-1], lane, Path(begun["world"]) if begun["world"] else None
 
 

@@ -76,8 +76,13 @@ def watching(lane: str, *, live: bool) -> Iterator[Callable[[Told], None]]:
         yield lambda told: None
     elif sys.stderr.isatty():
         with Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            TextColumn("{task.fields[state]}"), console=Console(stderr=True), transient=True,
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[state]}"),
+            console=Console(stderr=True),
+            transient=True,
         ) as bar:
             task = bar.add_task(f"sweep {lane}", total=None, state="surveying the authority")
             yield lambda told: bar.update(task, completed=told.done, total=told.budget, state=_state(told))
@@ -89,7 +94,9 @@ def watching(lane: str, *, live: bool) -> Iterator[Callable[[Told], None]]:
             tenth = told.done * 10 // told.budget
             if tenth > printed:
                 printed = tenth
-                click.echo(f"sweep {lane}: {told.done}/{told.budget} trials in {told.seconds:.1f} s; {_state(told)}", err=True)
+                click.echo(
+                    f"sweep {lane}: {told.done}/{told.budget} trials in {told.seconds:.1f} s; {_state(told)}", err=True
+                )
 
         yield line
 
@@ -124,7 +131,8 @@ def closing(closed: Closed) -> str:
     if best is not None:
         knobs = ", ".join(f"{name} {short(value)}" for name, value in best.values.items())
         lines += [f"best trial {best.number}: {knobs}", ""]
-        cards = sorted(Ledger(closed.ground).cards(best), key=lambda card: lane.seeds.index(card.seed))
+        found = Ledger(closed.ground).cards(best)
+        cards = [found[seed] for seed in lane.seeds if seed in found]
         rows = []
         for index, gate in enumerate(cards[0].gates):
             values = [short(card.gates[index].value) for card in cards]
@@ -160,5 +168,7 @@ def lock_text(lock: Mapping[str, Any]) -> str:
     width = max(map(len, head))
     lines = [f"{name:<{width}}  {value}" for name, value in head.items()]
     metrics = sorted(lock["proof"][str(lock["seeds"][0])]["metrics"])
-    rows = [(name, *(short(lock["proof"][str(seed)]["metrics"].get(name)) for seed in lock["seeds"])) for name in metrics]
+    rows = [
+        (name, *(short(lock["proof"][str(seed)]["metrics"].get(name)) for seed in lock["seeds"])) for name in metrics
+    ]
     return "\n".join([*lines, "", table(("metric", *(f"seed {seed}" for seed in lock["seeds"])), rows)])

@@ -145,7 +145,9 @@ def _explained(uri: str) -> Iterator[None]:
         cause = getattr(error.__cause__ or error, "orig", None)  # what the database itself said
         text = " ".join(str(cause or error).split())
         if "Can't locate revision" in text or "out-of-date database schema" in text:
-            text = "the database was written by another version of MLflow; open it with that one, or name a new workspace"
+            text = (
+                "the database was written by another version of MLflow; open it with that one, or name a new workspace"
+            )
         raise WorkspaceError(f"{uri}: {text[:300]}") from None
 
 

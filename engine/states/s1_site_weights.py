@@ -97,8 +97,10 @@ def _mixture(
     return component, alphas[bucket, component]
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _weigh(offsets: Any, score: Any, component: Any, alpha: Any, cap: Any, floor: Any, weight: Any, floored: Any) -> None:
+@njit(cache=True, nogil=True)
+def _weigh(
+    offsets: Any, score: Any, component: Any, alpha: Any, cap: Any, floor: Any, weight: Any, floored: Any
+) -> None:
     for i in range(len(offsets) - 1):
         begin, n = offsets[i], offsets[i + 1] - offsets[i]
         order = np.argsort(score[begin : begin + n])
@@ -125,7 +127,7 @@ def _weigh(offsets: Any, score: Any, component: Any, alpha: Any, cap: Any, floor
             weight[begin + order[r]] = w[r]
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _quantise(offsets: Any, weight: Any, total: int, quanta: Any) -> None:
     for i in range(len(offsets) - 1):
         begin, end = offsets[i], offsets[i + 1]

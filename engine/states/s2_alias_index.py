@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from engine.states.s1_site_weights import site_quanta
 from engine.tables import TABLES
-from engine.types import Surface, World
+from engine.types import Column, Surface, World
 from policies import IntegrityError
 
 PROB_QBITS = 32
@@ -39,14 +39,14 @@ def alias_index(world: World, s1: Surface, policy: Mapping[str, Any]) -> tuple[S
     _fill(world.site_offsets, quanta, bits, offset // 4, words)
     blob = words.tobytes()
     digests = [hashlib.sha256(blob[offset[i] : offset[i + 1]]).digest() for i in range(len(sites))]
-    index = {
+    index: dict[str, Column] = {
         "merchant_id": world.merchant_id,
         "offset": offset[:-1],
         "length": length.astype(np.int64),
         "sites": sites.astype(np.int32),
         "sha256": np.array([digest.hex() for digest in digests], object),
     }
-    whole = {
+    whole: dict[str, Column] = {
         "blob": np.array([blob], object),
         "size": np.array([len(blob)], np.int64),
         "sha256": np.array([hashlib.sha256(blob).hexdigest()], object),
@@ -62,7 +62,9 @@ def decode(blob: bytes, offset: int, length: int) -> NDArray[np.float64]:
     words = np.frombuffer(blob[offset : offset + length], "<u4").astype(np.int64)
     n = int(words[0]) if len(words) >= _HEADER else -1
     if n < 1 or len(words) != _HEADER + 2 * n or words[1] != PROB_QBITS:
-        raise IntegrityError(f"alias.bin: offset {offset}: not a slice of {length} bytes with {PROB_QBITS}-bit thresholds")
+        raise IntegrityError(
+            f"alias.bin: offset {offset}: not a slice of {length} bytes with {PROB_QBITS}-bit thresholds"
+        )
     own, alias = words[_HEADER : _HEADER + n], words[_HEADER + n :]
     if alias.max() >= n:
         raise IntegrityError(f"alias.bin: offset {offset}: an alias points past the {n} sites of the slice")
@@ -72,7 +74,7 @@ def decode(blob: bytes, offset: int, length: int) -> NDArray[np.float64]:
     return np.asarray(mass / (n * float(1 << PROB_QBITS)))
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _fill(offsets: Any, quanta: Any, bits: int, at: Any, words: Any) -> None:
     for i in range(len(offsets) - 1):
         begin, n = offsets[i], offsets[i + 1] - offsets[i]

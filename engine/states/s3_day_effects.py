@@ -99,7 +99,7 @@ def _shape(
 # library's are the same on every machine of one kind, so surfaces do not depend on the host.
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _exponentials(log_gamma: Any, low: float, high: float) -> Any:
     """exp of each value, clipped to [low, high]; the values themselves are clipped with it, in place."""
     out = np.empty_like(log_gamma)
@@ -112,7 +112,7 @@ def _exponentials(log_gamma: Any, low: float, high: float) -> Any:
     return out
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _sines(angles: Any) -> Any:
     out = np.empty_like(angles)
     for i in range(angles.shape[0]):

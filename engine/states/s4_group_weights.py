@@ -46,7 +46,8 @@ _LAWS = {"uniform_blend_v1": _BLEND, "smooth_soft_cap_v1": _SMOOTH}
 
 def base_shares(world: World, s1: Surface) -> NDArray[np.float64]:
     """[g] sum of the S1 weights of a group's sites."""
-    return np.bincount(world.site_group, np.asarray(s1["p_weight"]), minlength=len(world.group_zone))
+    weights = np.asarray(s1["p_weight"])
+    return np.bincount(world.site_group, weights, minlength=len(world.group_zone)).astype(np.float64, copy=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,12 +110,12 @@ def effective_cap(policy: Mapping[str, Any]) -> float:
     return min(float(policy["max_p_group_soft_cap"]), high)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _mix(
     starts: Any, mass: Any, denom: Any, law: int, from_groups: int, strength: float, cap: float, floor: float,
     knee: float, p: Any, delta: Any, applied: Any,
 ) -> None:  # fmt: skip
-    total = np.int64(1) << GROUP_BITS
+    total = 1 << GROUP_BITS
     unit = 1.0 / total
     quanta = np.empty(65536, np.int64)
     for day in range(len(starts) - 1):
@@ -146,7 +147,7 @@ def _mix(
             delta[i] = 0.5 * moved if blend > 0.0 else 0.0
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _smooth_blend(top: float, n: int, strength: float, cap: float, knee: float) -> float:
     even = 1.0 / n
     u = (top - even) / (1.0 - even)
@@ -154,10 +155,10 @@ def _smooth_blend(top: float, n: int, strength: float, cap: float, knee: float) 
     if u <= 0.0:
         return 0.0
     shrunk = (1.0 + (c**-knee - 1.0) * u**knee) ** (-1.0 / knee)  # g(u) / u
-    return strength * (1.0 - shrunk)
+    return float(strength * (1.0 - shrunk))
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _recorded_blend(q: Any, top: float, strength: float, cap: float, floor: float) -> float:
     n = len(q)
     even = 1.0 / n
@@ -176,7 +177,7 @@ def _recorded_blend(q: Any, top: float, strength: float, cap: float, floor: floa
     return 1.0 - kept
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _entropy(q: Any, kept: float) -> float:
     """Nats of q pulled to uniform, of whose distance the share `kept` is left."""
     n = len(q)

@@ -4,17 +4,24 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracle import laws
+from worlds import tiny_world
 
 from engine.mass import GROUP_BITS
 from engine.states import s1_site_weights as s1
 from engine.states import s2_alias_index as s2
 from engine.states import s3_day_effects as s3
 from engine.states import s4_group_weights as s4
-from oracle import laws
 from policies import IntegrityError
-from worlds import tiny_world
 
-ZONES = ["Europe/London", "Europe/Paris", "America/New_York", "America/Argentina/Buenos_Aires", "Asia/Tokyo", "Africa/Cairo"]
+ZONES = [
+    "Europe/London",
+    "Europe/Paris",
+    "America/New_York",
+    "America/Argentina/Buenos_Aires",
+    "Asia/Tokyo",
+    "Africa/Cairo",
+]
 WORLDS = st.dictionaries(
     st.integers(0, 2**64 - 1),
     st.dictionaries(st.sampled_from(ZONES), st.integers(1, 9), min_size=1, max_size=5),
@@ -157,7 +164,20 @@ def top_after(tops, n, mix):
     p, delta, applied = np.empty(days * n), np.empty(days * n), np.empty(days * n, bool)
     law = {"uniform_blend_v1": 1, "smooth_soft_cap_v1": 2}[mix["law"]]
     cap = s4.effective_cap(mix) if law == 2 else mix["max_p_group_soft_cap"]
-    s4._mix(starts, mass, np.ones(days * n), law, 2, mix["regularization_strength"], cap, mix["entropy_floor"], mix["knee"], p, delta, applied)
+    s4._mix(
+        starts,
+        mass,
+        np.ones(days * n),
+        law,
+        2,
+        mix["regularization_strength"],
+        cap,
+        mix["entropy_floor"],
+        mix["knee"],
+        p,
+        delta,
+        applied,
+    )
     return p.reshape(days, n)
 
 

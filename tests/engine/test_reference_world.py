@@ -29,7 +29,9 @@ def test_every_merchant_day_sums_to_exactly_one_in_any_order(name):
     pack = load_pack(name, SEGMENT_2B.policy_schemas)
     run = SEGMENT_2B.evaluate(pack, 42, until="S4")
     p = run.surfaces["s4_group_weights"]["p_group"]
-    keys = np.stack([run.surfaces["s4_group_weights"]["merchant_id"], run.surfaces["s4_group_weights"]["utc_day"].codes])
+    keys = np.stack(
+        [run.surfaces["s4_group_weights"]["merchant_id"], run.surfaces["s4_group_weights"]["utc_day"].codes]
+    )
     starts = np.flatnonzero(np.r_[True, (np.diff(keys, axis=1) != 0).any(axis=0)])
     assert np.all(np.add.reduceat(p, starts) == 1.0)
     assert np.all(np.add.reduceat(p[::-1], np.sort(len(p) - np.r_[starts[1:], len(p)])) == 1.0)

@@ -1,4 +1,4 @@
-"""A run is a function of (world, pack, seed); what changes recomputes, nothing else does; published bytes are proved."""
+"""A run is a function of (world, pack, seed); only what changes recomputes; published bytes are proved."""
 
 import json
 from pathlib import Path
@@ -20,8 +20,9 @@ def states(run):
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    from engine.world_import import write_world
     from worlds import tiny_world
+
+    from engine.world_import import write_world
 
     folder = tmp_path_factory.mktemp("world")
     write_world(tiny_world(), folder)
@@ -33,7 +34,10 @@ def test_the_reference_run_is_the_golden_one(packs, request):
     lines = []
     for name in ("baseline", "p1", "p2", "p3", "p3_wide"):
         run = SEGMENT_2B.evaluate(packs(name), 42)
-        lines += [f"{name}/world:{run.world_digest}", *(f"{name}/{key}:{value}" for key, value in run.digests().items())]
+        lines += [
+            f"{name}/world:{run.world_digest}",
+            *(f"{name}/{key}:{value}" for key, value in run.digests().items()),
+        ]
     found = "\n".join(lines) + "\n"
     if request.config.getoption("--golden"):
         GOLDEN.write_text(found)
@@ -68,7 +72,9 @@ def test_a_knob_recomputes_its_own_state_and_what_follows(packs, tiny):
 def test_forgetting_changes_nothing(packs, tiny):
     small, large = Segment2B(memory_bytes=1), Segment2B()
     for name in ("p1", "p2", "p3"):
-        assert small.evaluate(packs(name), 5, world=tiny).digests() == large.evaluate(packs(name), 5, world=tiny).digests()
+        assert (
+            small.evaluate(packs(name), 5, world=tiny).digests() == large.evaluate(packs(name), 5, world=tiny).digests()
+        )
 
 
 def test_an_unknown_state_is_refused(packs):

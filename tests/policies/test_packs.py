@@ -56,7 +56,11 @@ def test_shipped_packs_are_valid(name):
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53) + 1, 2**53 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=12,
 )
@@ -98,7 +102,12 @@ MIX = "group_mix_regularizer_v1"
         (lambda text: text[: len(text) // 2], "not JSON"),
         (lambda text: "[]", "/: [] is not of type object"),
         (lambda text: "", "line 1 column 1: not JSON"),
-        (lambda text: text.replace('"law": "smooth_soft_cap_v1"', '"law": "magic"').replace('"law": "uniform_blend_v1"', '"law": "magic"'), "/law"),
+        (
+            lambda text: text.replace('"law": "smooth_soft_cap_v1"', '"law": "magic"').replace(
+                '"law": "uniform_blend_v1"', '"law": "magic"'
+            ),
+            "/law",
+        ),
     ],
 )
 def test_a_bad_policy_is_refused_with_file_field_and_bound(tmp_path, change, said):
@@ -125,7 +134,13 @@ def test_knobs_move_what_exists_within_its_bounds_and_nothing_else(packs):
     moved = pack.with_knobs({f"{MIX}#/knee": 2.5})
     assert moved[MIX]["knee"] == 2.5 and pack[MIX]["knee"] == 1.0
     assert moved.digest != pack.digest and moved.with_knobs({f"{MIX}#/knee": 1.0}).digest == pack.digest
-    for address, value in {f"{MIX}#/knee": 99, f"{MIX}#/other": 1, "other#/knee": 1, f"{MIX}/knee": 1, f"{MIX}#/knee/deep": 1}.items():
+    for address, value in {
+        f"{MIX}#/knee": 99,
+        f"{MIX}#/other": 1,
+        "other#/knee": 1,
+        f"{MIX}/knee": 1,
+        f"{MIX}#/knee/deep": 1,
+    }.items():
         with pytest.raises(PolicyError):
             pack.with_knobs({address: value})
     with pytest.raises(PolicyError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -34,7 +35,7 @@ WAITS = pa.schema([pa.field("wait", pa.float64(), nullable=False), pa.field("bus
 class QueueEngine:
     name = "queue"
     code_version = digest("queue/1")
-    policy_schemas = {"queue_policy_v1": SCHEMA}
+    policy_schemas: ClassVar = {"queue_policy_v1": SCHEMA}
     states = ("Q1",)
 
     def evaluate(self, pack, seed, *, world=None, until=None):
@@ -50,8 +51,16 @@ class QueueEngine:
             heapq.heappush(free, start + length)
         waits = Surface("waits", WAITS, {"wait": wait, "busy": service})
         key = digest({"policy": pack.digest, "seed": seed})
-        return Run(key[:32], self.name, seed, pack, digest("no world"), self.code_version, {"waits": waits},
-                   (StateReport("Q1", key, len(wait), 0.0, False),))
+        return Run(
+            key[:32],
+            self.name,
+            seed,
+            pack,
+            digest("no world"),
+            self.code_version,
+            {"waits": waits},
+            (StateReport("Q1", key, len(wait), 0.0, False),),
+        )
 
 
 class QueueMetrics:
@@ -60,8 +69,11 @@ class QueueMetrics:
 
     def measure(self, run):
         wait = run.surfaces["waits"]["wait"]
-        return {"q1/wait_p90": float(np.quantile(wait, 0.9)), "q1/served_at_once": float(np.mean(wait == 0)),
-                "q1/servers": float(run.pack["queue_policy_v1"]["servers"])}
+        return {
+            "q1/wait_p90": float(np.quantile(wait, 0.9)),
+            "q1/served_at_once": float(np.mean(wait == 0)),
+            "q1/servers": float(run.pack["queue_policy_v1"]["servers"]),
+        }
 
     def bounds(self, run):
         return {"q1/servers": Bound("q1/servers", "at_least", 1.0, "a queue has at least one server", "none")}

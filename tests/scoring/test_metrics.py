@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from oracle import laws
+from worlds import tiny_world
 
 from engine.run import SEGMENT_2B, Segment2B
 from engine.types import Run, Surface
 from engine.world_import import write_world
-from oracle import laws
 from scoring.segment_2b import SEGMENT_2B as METRICS
 from scoring.segment_2b import atom_share, cliff
-from worlds import tiny_world
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,9 @@ def test_the_reference_world_measures_what_was_recorded(packs, pack):
 
 @pytest.mark.parametrize("seed", [42, 7, 101, 202])
 def test_p1_passes_s1_and_p2_moves_s4_the_wrong_way(packs, seed):
-    p0, p1, p2 = (METRICS.measure(SEGMENT_2B.evaluate(packs(name), seed, until="S4")) for name in ("baseline", "p1", "p2"))
+    p0, p1, p2 = (
+        METRICS.measure(SEGMENT_2B.evaluate(packs(name), seed, until="S4")) for name in ("baseline", "p1", "p2")
+    )
     assert p1["s1/residual"] >= 0.006 and p1["s1/gap"] >= 0.05 and p1["s1/hhi_iqr"] >= 0.10
     assert p2["s4/max_p_median"] > p0["s4/max_p_median"] and p2["s4/entropy_p50"] < p0["s4/entropy_p50"]
     assert p2["s3/merchant_std_median"] >= 0.04 and p2["s3/merchant_std_upper_tail"] >= 1.25
@@ -197,4 +199,6 @@ def test_the_recorded_law_trips_the_detectors_and_the_smooth_one_need_not(packs)
     for seed in (42, 7, 101, 202):
         found = METRICS.measure(SEGMENT_2B.evaluate(smooth, seed, until="S4"))
         assert found["s4/atom_share"] < 0.001 and found["s4/cliff"] < 0.02
-        assert found["s4/max_p_median"] <= 0.78 and found["s4/entropy_p50"] >= 0.45 and found["s4/multigroup_share"] >= 0.5
+        assert (
+            found["s4/max_p_median"] <= 0.78 and found["s4/entropy_p50"] >= 0.45 and found["s4/multigroup_share"] >= 0.5
+        )

@@ -17,9 +17,13 @@ from scoring.scorecard import MISSING, Verdict, combine, score
 def gates_of(*rows, **metrics) -> GateSet:
     """A gate set over metrics m/a, m/b, …; rows are the fields that matter."""
     names = {row["metric"] for row in rows} | set(metrics)
-    described = {name: {"unit": "u", "state": "S1", "worst": metrics.get(name, "lowest"), "what": "w"} for name in names}
+    described = {
+        name: {"unit": "u", "state": "S1", "worst": metrics.get(name, "lowest"), "what": "w"} for name in names
+    }
     full = [{"id": f"g{i}", "severity": "gate", "comparison": ">=", "why": "w", **row} for i, row in enumerate(rows)]
-    return parse_gates({"id": "mine", "title": "t", "bands": ["B", "B+"], "metrics": described, "gates": full}, "mine.json")
+    return parse_gates(
+        {"id": "mine", "title": "t", "bands": ["B", "B+"], "metrics": described, "gates": full}, "mine.json"
+    )
 
 
 BANDED = {"metric": "m/a", "thresholds": {"B": 1.0, "B+": 2.0}}
@@ -36,7 +40,8 @@ def test_the_verdict_is_the_highest_band_met(value, verdict):
 
 
 @pytest.mark.parametrize(
-    ("comparison", "below", "at", "above"), [(">=", False, True, True), ("<=", True, True, False), ("==", False, True, False)]
+    ("comparison", "below", "at", "above"),
+    [(">=", False, True, True), ("<=", True, True, False), ("==", False, True, False)],
 )
 def test_comparisons(comparison, below, at, above):
     gates = gates_of({"metric": "m/a", "severity": "veto", "comparison": comparison, "threshold": 1.0})
@@ -44,8 +49,8 @@ def test_comparisons(comparison, below, at, above):
 
 
 def test_a_veto_fails_whatever_the_gates_say():
-    card = score({"m/a": 5.0, "m/b": 1.0}, gates_of(BANDED, {"metric": "m/b", "severity": "veto", "comparison": "<=", "threshold": 0}),
-                 seed=1, authority=None)  # fmt: skip
+    veto = {"metric": "m/b", "severity": "veto", "comparison": "<=", "threshold": 0}
+    card = score({"m/a": 5.0, "m/b": 1.0}, gates_of(BANDED, veto), seed=1, authority=None)
     assert card.verdict == "FAIL_REALISM" and card.vetoed == ("g1",) and card.violations() == {"g1": 1.0}
 
 
@@ -61,7 +66,12 @@ def test_a_precondition_not_met_makes_grading_invalid_and_caps_the_band():
 
 
 def test_a_rail_follows_its_authority():
-    row = {"metric": "m/a", "severity": "rail", "comparison": "<=", "relative_to_authority": {"plus": 0.05, "at_least": 0.97}}
+    row = {
+        "metric": "m/a",
+        "severity": "rail",
+        "comparison": "<=",
+        "relative_to_authority": {"plus": 0.05, "at_least": 0.97},
+    }
     gates = gates_of(row)
     for authority, value, holds in ((0.90, 0.97, True), (0.90, 0.971, False), (0.96, 1.005, True), (0.96, 1.02, False)):
         card = score({"m/a": value}, gates, seed=1, authority={"m/a": authority})
@@ -70,7 +80,15 @@ def test_a_rail_follows_its_authority():
 
 
 def test_a_tolerance_forgives_and_no_more():
-    gates = gates_of({"metric": "m/a", "severity": "rail", "comparison": "==", "relative_to_authority": {"plus": 0}, "tolerance": 1e-12})
+    gates = gates_of(
+        {
+            "metric": "m/a",
+            "severity": "rail",
+            "comparison": "==",
+            "relative_to_authority": {"plus": 0},
+            "tolerance": 1e-12,
+        }
+    )
     assert not score({"m/a": 0.3 + 5e-13}, gates, seed=1, authority={"m/a": 0.3}).vetoed
     assert score({"m/a": 0.3 + 5e-12}, gates, seed=1, authority={"m/a": 0.3}).vetoed
 
@@ -126,8 +144,14 @@ def test_a_bad_gate_file_is_refused(change, said):
 
 def test_reach_takes_the_hardest_seed_and_only_bounds_that_stand_against_the_gate():
     gates = gates_of({"metric": "m/t", "comparison": "<=", "thresholds": {"B": 0.35, "B+": 0.2}}, BANDED)
-    at = {seed: {"m/t": Bound("m/t", "at_least", value, f"floor {value}", "1B"), "m/a": Bound("m/a", "at_least", 0.0, "-", "-")}
-          for seed, value in ((1, 0.1), (2, 0.25))}  # fmt: skip
-    tail, free = reach(gates, at)
-    assert tail.bound == 0.25 and tail.seed == 2 and tail.reachable == {"B": True, "B+": False} and tail.proof == "floor 0.25"
-    assert free.bound is None and all(free.reachable.values())
+    free = Bound("m/a", "at_least", 0.0, "-", "-")
+    floors = {1: 0.1, 2: 0.25}
+    at = {seed: {"m/t": Bound("m/t", "at_least", x, f"floor {x}", "1B"), "m/a": free} for seed, x in floors.items()}
+    tail, other = reach(gates, at)
+    assert (
+        tail.bound == 0.25
+        and tail.seed == 2
+        and tail.reachable == {"B": True, "B+": False}
+        and tail.proof == "floor 0.25"
+    )
+    assert other.bound is None and all(other.reachable.values())
