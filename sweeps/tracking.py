@@ -21,6 +21,7 @@ from pathlib import Path
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
@@ -56,8 +57,10 @@ class Tracking:
         self._artifacts = None if "://" in self.uri and not self.uri.startswith("sqlite") else workspace.artifacts
         self._experiments: dict[str, str] = {}  # run id -> experiment id, asked once
         with _explained(self.uri):
+            if self.uri == f"sqlite:///{workspace.tracking_database}":
+                _create_database(workspace.tracking_database)
             self._client = MlflowClient(tracking_uri=self.uri)
-            self._client.search_experiments(max_results=1)  # creates or refuses the database now, not in mid-sweep
+            self._client.search_experiments(max_results=1)  # refuses the database now, not in mid-sweep
 
     def open_sweep(self, experiment: str, description: str, sweep: str, entry: Entry) -> str:
         """The parent run of a sweep: made at the first call, found again at any later one."""
@@ -132,6 +135,19 @@ class Tracking:
                 return runs
 
 
+def _create_database(path: Path) -> None:
+    """Makes a workspace's database where there is none, whole or not at all: beside it, then renamed."""
+    with FileLock(f"{path}.lock"):
+        staged = path.with_name(f".{path.name}.new")
+        staged.unlink(missing_ok=True)  # what a killed or full process left of one
+        if not path.exists():
+            try:
+                MlflowClient(tracking_uri=f"sqlite:///{staged}").search_experiments(max_results=1)
+                staged.rename(path)
+            finally:
+                staged.unlink(missing_ok=True)
+
+
 @contextmanager
 def _explained(uri: str) -> Iterator[None]:
     """Turns what MLflow and its database refuse into one line that says what to do."""
@@ -142,8 +158,10 @@ def _explained(uri: str) -> Iterator[None]:
     except Exception as error:
         if not isinstance(error, MlflowException) and not type(error).__module__.startswith(("sqlalchemy", "alembic")):
             raise
-        cause = getattr(error.__cause__ or error, "orig", None)  # what the database itself said
-        text = " ".join(str(cause or error).split())
+        said = (getattr(raised, "orig", None) for raised in (error, error.__cause__))  # by the database itself
+        text = " ".join(str(next(filter(None, said), error)).split())
+        if "disk is full" in text:
+            text = "the disk is full; make room and go on with --resume, or name another place with --workspace DIR"
         if "Can't locate revision" in text or "out-of-date database schema" in text:
             text = (
                 "the database was written by another version of MLflow; open it with that one, or name a new workspace"
