@@ -19,7 +19,7 @@ from engine.geography import categories
 from engine.types import Categories, World
 from policies import DataError
 
-_SOURCES = ("nudge", "override", "polygon")
+ZONE_SOURCES = ("nudge", "override", "polygon")
 
 
 def draw_world(policy: Mapping[str, Any], seed: int) -> World:
@@ -63,6 +63,7 @@ def assemble_world(
     lat_deg: NDArray[np.float64],
     lon_deg: NDArray[np.float64],
     zone: Categories | None,
+    zone_source: Categories | None = None,
     zone_policy: Mapping[str, Any] | None = None,
 ) -> World:
     """Sorts sites by key, finds zones where none are given, builds the groups, digests, freezes.
@@ -88,7 +89,8 @@ def assemble_world(
         zone, origin = _find_zones(keys, lat_deg, lon_deg, zone_policy or {})
     else:
         zone = categories(np.asarray(zone.values, object)[zone.codes[order]])
-        origin = Categories(np.full(len(order), 2, np.int8), _SOURCES)
+        polygon = np.full(len(order), ZONE_SOURCES.index("polygon"), np.int8)
+        origin = Categories(polygon if zone_source is None else zone_source.codes[order], ZONE_SOURCES)
     pair = merchant * len(zone.values) + zone.codes
     pairs, site_group = np.unique(pair, return_inverse=True)
     arrays: dict[str, Any] = {
@@ -306,7 +308,7 @@ def _find_zones(
         raise DataError(f"site at lat_deg {lat}, lon_deg {lon}: no zone's polygon holds the point")
     where = where.ravel()
     zone = np.array([name for name, _ in found], object)[where]
-    source = np.array([_SOURCES.index(origin) for _, origin in found], np.int8)[where]
+    source = np.array([ZONE_SOURCES.index(origin) for _, origin in found], np.int8)[where]
     merchant, country, number = keys
     for row in policy.get("tz_overrides", ()):
         hit = np.asarray(country.values, object)[country.codes] == row["legal_country_iso"]
@@ -318,8 +320,8 @@ def _find_zones(
             hit = hit & (zone == row["from_tzid"])
         if row["tzid"] not in geography.known_zones():
             raise DataError(f"world_v1: /zones/tz_overrides: {row['tzid']!r} is not an IANA zone")
-        zone[hit], source[hit] = row["tzid"], _SOURCES.index("override")
-    return categories(zone), Categories(source, _SOURCES)
+        zone[hit], source[hit] = row["tzid"], ZONE_SOURCES.index("override")
+    return categories(zone), Categories(source, ZONE_SOURCES)
 
 
 # --- quotas and digests -----------------------------------------------------------------------------

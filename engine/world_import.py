@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from engine import geography
 from engine.geography import categories
 from engine.types import Categories, World
-from engine.world import assemble_world, describe
+from engine.world import ZONE_SOURCES, assemble_world, describe
 from policies import DataError
 
 _KEY = ("merchant_id", "legal_country_iso", "site_order")
@@ -47,9 +47,9 @@ def open_world(folder: Path, policy: Mapping[str, Any]) -> World:
     """The world in a folder; without site_timezones, zones are found by polygon under `policy`."""
     path, sites = _read(folder, "site_locations", required=True)
     _check_sites(path, sites)
-    zone = None
+    zone, zone_source = None, None
     if (zones := _read(folder, "site_timezones", required=False))[1] is not None:
-        zone = _zones_of(path, sites, *zones)
+        zone, zone_source = _zones_of(path, sites, *zones)
     ids = np.unique(sites["merchant_id"].to_numpy(np.uint64))
     virtual = _virtual(folder, ids)
     country = sites["legal_country_iso"].to_numpy(object)
@@ -63,6 +63,7 @@ def open_world(folder: Path, policy: Mapping[str, Any]) -> World:
         lat_deg=sites["lat_deg"].to_numpy(np.float64).copy(),
         lon_deg=sites["lon_deg"].to_numpy(np.float64).copy(),
         zone=zone,
+        zone_source=zone_source,
         zone_policy=policy["zones"],
     )
 
@@ -168,8 +169,8 @@ def _check_range(refuse: Callable[[Any, str, str], None], sites: Any, column: st
     refuse(~(np.abs(value) <= limit), column, f"outside -{limit} … {limit}")  # NaN is outside too
 
 
-def _zones_of(path: Path, sites: Any, zone_path: Path, zones: Any) -> Categories:
-    """The zone of each site, in the sites' order."""
+def _zones_of(path: Path, sites: Any, zone_path: Path, zones: Any) -> tuple[Categories, Categories]:
+    """The zone of each site and where it came from, in the sites' order."""
     unknown = np.flatnonzero(~zones["tzid"].isin(geography.known_zones()).to_numpy())
     if len(unknown):
         row = unknown[0]
@@ -187,7 +188,19 @@ def _zones_of(path: Path, sites: Any, zone_path: Path, zones: Any) -> Categories
     if len(lookup) > len(wanted):
         extra = np.flatnonzero(~lookup.index.isin(wanted))[0]
         raise DataError(f"{zone_path}: row {extra + 1}: the site has no row in {path.name}")
-    return categories(lookup.loc[wanted].to_numpy(object))
+    row = lookup.index.get_indexer(wanted)
+    return categories(lookup.to_numpy(object)[row]), _zone_sources(zone_path, zones, row)
+
+
+def _zone_sources(path: Path, zones: Any, row: NDArray[np.intp]) -> Categories:
+    """Where each zone came from; a table that does not say is taken to have looked it up."""
+    said = zones["tz_source"] if "tz_source" in zones else pd.Series("polygon", index=zones.index)
+    codes = pd.Index(ZONE_SOURCES).get_indexer(said)
+    unknown = np.flatnonzero(codes < 0)
+    if len(unknown):
+        seen, known = said.iloc[unknown[0]], ", ".join(ZONE_SOURCES)
+        raise DataError(f"{path}: row {unknown[0] + 1}: tz_source: {seen!r} is not one of {known}")
+    return Categories(codes[row].astype(np.int8), ZONE_SOURCES)
 
 
 def _virtual(folder: Path, ids: NDArray[np.uint64]) -> NDArray[np.bool_]:

@@ -7,7 +7,7 @@ overlaps with computing; on resume whatever the study holds and the record lacks
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -30,7 +30,8 @@ class Recorder:
         self._workspace, self._track = workspace, track
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="record")
         self._pending: list[Future[Any]] = []
-        self._runs: dict[int, tuple[str, bool]] = {}
+        self._runs: dict[int, tuple[str, bool]] = {}  # trial -> run id, and whether it is written to its end
+        self._broken = False
         self.parent: str | None = None
 
     def __enter__(self) -> Self:
@@ -73,8 +74,17 @@ class Recorder:
         if self._track:
             self._submit(self._close, decision, lock)
 
-    def _submit(self, work: Any, *arguments: Any) -> None:
-        self._pending.append(self._writer.submit(work, *arguments))
+    def _submit(self, work: Callable[..., None], *arguments: Any) -> None:
+        self._pending.append(self._writer.submit(self._unless_broken, work, *arguments))
+
+    def _unless_broken(self, work: Callable[..., None], *arguments: Any) -> None:
+        # After a failure nothing more is written: the study holds it all, and a resumed sweep writes it in order.
+        if not self._broken:
+            try:
+                work(*arguments)
+            except BaseException:
+                self._broken = True
+                raise
 
     def _raise_failures(self, *, everything: bool) -> None:
         waiting = []
@@ -96,15 +106,18 @@ class Recorder:
         self.parent = self._tracking.open_sweep(lane.id, _permission(lane.document), self._study.name, self._begun())
         self._runs = self._tracking.trials(self.parent)
         for told in self._study.history:
-            if not self._runs.get(told.number, ("", False))[1]:
-                self._write_trial(told)
+            self._write_trial(told)
 
     def _write_trial(self, told: Told) -> None:
         run_id, whole = self._runs.get(told.number, (None, False))
         if not whole:
             assert self.parent is not None  # opened first, on the same thread
             entry = self._entry(told)
-            self._runs[told.number] = (self._tracking.log_trial(self.parent, told.number, entry, run_id=run_id), True)
+            if run_id is None:
+                run_id = self._tracking.open_trial(self.parent, told.number, entry)
+                self._runs[told.number] = run_id, False
+            self._tracking.close_trial(run_id, entry)
+            self._runs[told.number] = run_id, True
 
     def _begun(self) -> Entry:
         from sweeps.tracking import Entry, as_text

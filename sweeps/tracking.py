@@ -82,17 +82,19 @@ class Tracking:
             runs = self._search(experiment_id, f"tags.`mlflow.parentRunId` = '{parent}'")
         return {int(run.data.tags[TRIAL]): (str(run.info.run_id), run.info.status == "FINISHED") for run in runs}
 
-    def log_trial(self, parent: str, number: int, entry: Entry, *, run_id: str | None = None) -> str:
-        """One child run: created, written in one batch, closed. `run_id` finishes one left half-written."""
+    def open_trial(self, parent: str, number: int, entry: Entry) -> str:
+        """Creates the child run of a trial, to be found again by its tags; its id."""
         with _explained(self.uri):
-            if run_id is None:
-                experiment_id = self._experiment_of(parent)
-                tags = {"mlflow.parentRunId": parent, TRIAL: str(number), KIND: "trial"}
-                run = self._client.create_run(experiment_id, start_time=entry.at_ms, tags=tags, run_name=entry.name)
-                run_id = str(run.info.run_id)
+            experiment_id = self._experiment_of(parent)
+            tags = {"mlflow.parentRunId": parent, TRIAL: str(number), KIND: "trial"}
+            run = self._client.create_run(experiment_id, start_time=entry.at_ms, tags=tags, run_name=entry.name)
+            return str(run.info.run_id)
+
+    def close_trial(self, run_id: str, entry: Entry) -> None:
+        """Writes a trial's run in one batch and ends it."""
+        with _explained(self.uri):
             self._write(run_id, entry)
             self._client.set_terminated(run_id, "FINISHED", end_time=entry.at_ms)
-            return run_id
 
     def close_sweep(self, parent: str, entry: Entry) -> None:
         """Writes the decision on the parent run and ends it."""

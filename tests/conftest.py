@@ -27,13 +27,14 @@ def packs():
     return lambda name: load_pack(name, SEGMENT_2B.policy_schemas)
 
 
-@pytest.fixture
-def proofmark(tmp_path):
+@pytest.fixture(scope="session")
+def proofmark(tmp_path_factory):
     """Runs the command in a process of its own: (exit code, stdout, stderr). `--json` is read back."""
+    usual = tmp_path_factory.mktemp("workspace")
 
-    def call(*arguments, workspace=None, **environment):
+    def call(*arguments, workspace=usual, **environment):
         command = [sys.executable, "-c", "from sweeps.cli import main; main()", *map(str, arguments)]
-        place = {"PROOFMARK_WORKSPACE": str(workspace or tmp_path / "workspace")}
+        place = {"PROOFMARK_WORKSPACE": str(workspace)}
         done = subprocess.run(command, capture_output=True, text=True, env=child_environment(**place, **environment))
         out = json.loads(done.stdout) if "--json" in arguments and done.stdout else done.stdout
         return done.returncode, out, done.stderr

@@ -108,8 +108,18 @@ def test_written_and_read_back_it_is_the_same_world(policy, tmp_path):
     write_world(drawn, tmp_path)
     again = open_world(tmp_path, policy)
     for (name, ours), (_, theirs) in zip(arrays(drawn), arrays(again), strict=True):
-        if name not in ("digest", "source", "zone_source"):
+        if name != "source":
             assert np.array_equal(ours, theirs), name
+    assert drawn.digest == again.digest
+
+
+def test_a_zone_from_nowhere_known_is_refused(policy, tmp_path):
+    write_world(draw_world(policy, 42), tmp_path)
+    zones = pd.read_parquet(tmp_path / "site_timezones.parquet")
+    zones.loc[4, "tz_source"] = "guess"
+    zones.to_parquet(tmp_path / "site_timezones.parquet", index=False)
+    with pytest.raises(DataError, match="row 5: tz_source: 'guess' is not one of nudge, override, polygon"):
+        open_world(tmp_path, policy)
 
 
 def test_a_csv_world_finds_its_zones_or_takes_those_given(policy, tmp_path):

@@ -1,0 +1,136 @@
+"""The main job on the reference world: p3 closes NO_GO on its floor, the same search on a wider world closes GO."""
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from policies.documents import read_json, shipped_schema, validate
+from scoring.gates import load_gates
+from scoring.scorecard import score
+from sweeps.lock import read_lock, verify_lock
+
+SEEDS = ("42", "7", "101", "202")
+ARTIFACTS = ("s4_atom", "s4_rank", "s4_backed_groups", "s4_cliff")
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory, proofmark):
+    """Both lanes with their own budgets, as `make sweep` plays them, in one workspace."""
+    workspace = tmp_path_factory.mktemp("p3")
+    said = {}
+    for lane, code in (("p3", 1), ("p3_wide", 0)):
+        found, said[lane], err = proofmark("sweep", lane, "--anyway", "--json", workspace=workspace)
+        assert found == code, err
+        assert err == "", "with --json nothing else is said"
+    return workspace, said
+
+
+def test_p3_passes_all_it_can_and_names_the_floor_that_blocks_it(swept):
+    workspace, said = swept
+    closed = said["p3"]
+    assert closed["decision"] == "NO_GO" and closed["verdict"] == "FAIL_REALISM" and closed["trials"] == 120
+    assert [row["gate"] for row in closed["blockers"]] == ["s4_tail"]
+    (floor,) = closed["blockers"]
+    assert floor["movable_by"] == "1B" and "share(n_groups = 1)" in floor["proof"] and "s4_tail" in closed["reason"]
+    for seed in SEEDS:
+        found = closed["best"]["metrics"][seed]
+        assert (
+            found["s4/max_p_median"] <= 0.78
+            and found["s4/entropy_p50"] >= 0.45
+            and found["s4/multigroup_share"] >= 0.50
+        )
+        assert found["s4/tail_share"] == found["s4/single_group_share"] == pytest.approx(0.483, abs=0.005)
+        assert floor["bound"] <= max(closed["best"]["metrics"][s]["s4/tail_share"] for s in SEEDS)
+    lock = read_lock(Path(closed["lock"]))
+    assert (
+        lock["candidate"] == "terminal"
+        and lock["decision"] == "NO_GO"
+        and Path(closed["lock"]).parent == workspace / "locks"
+    )
+    assert_no_artifact(lock)
+
+
+def test_on_a_wider_world_the_same_search_closes_go(swept):
+    closed = swept[1]["p3_wide"]
+    assert closed["decision"] == "GO" and closed["verdict"] in ("PASS_B", "PASS_BPLUS") and closed["blockers"] == []
+    lock = read_lock(Path(closed["lock"]))
+    assert lock["candidate"] == "accepted" and all(not lock["proof"][seed]["card"]["vetoed"] for seed in SEEDS)
+    assert_no_artifact(lock)
+
+
+def assert_no_artifact(lock):
+    for seed in SEEDS:
+        rows = {row["id"]: row for row in lock["proof"][seed]["card"]["gates"]}
+        assert all(all(rows[name]["passed"].values()) for name in ARTIFACTS)
+
+
+def test_the_lock_is_proved_again_from_itself_and_the_package(swept, proofmark, tmp_path):
+    lock = swept[1]["p3_wide"]["lock"]
+    code, said, _ = proofmark("lock", "verify", lock, "--json", workspace=tmp_path / "elsewhere")
+    assert code == 0 and said["ok"] and said["checked"] > 4 * 7 and said["failed"] == []
+
+
+@pytest.mark.parametrize(
+    ("pointer", "value", "said"),
+    [
+        (("reason",), "because", "/lock_id"),
+        (("proof", "7", "metrics", "s4/tail_share"), 0.1, "/lock_id"),
+        (("surprise",), 1, "not a whole lock"),
+    ],
+)
+def test_a_changed_lock_is_found(swept, proofmark, tmp_path, pointer, value, said):
+    lock = read_json(Path(swept[1]["p3_wide"]["lock"]))
+    node = lock
+    for part in pointer[:-1]:
+        node = node[part]
+    node[pointer[-1]] = value
+    path = tmp_path / "lock.json"
+    path.write_text(json.dumps(lock))
+    code, _, err = proofmark("lock", "verify", path)
+    assert code == 3 and said in err and "Traceback" not in err
+
+
+def test_a_lie_under_a_right_id_is_found_by_running_again(swept, tmp_path):
+    from policies.documents import digest
+
+    lock = read_json(Path(swept[1]["p3_wide"]["lock"]))
+    lock["proof"]["101"]["metrics"]["s4/tail_share"] = 0.1
+    del lock["lock_id"]
+    path = tmp_path / "lock.json"
+    path.write_text(json.dumps({**lock, "lock_id": digest(lock)}))
+    failed = [check.name for check in verify_lock(path) if not check.ok]
+    assert "seed 101: metrics" in failed and "seed 42: metrics" not in failed
+
+
+def test_a_scorecard_of_a_trial_says_what_the_gates_say(swept):
+    import mlflow
+
+    workspace, said = swept
+    lock = read_lock(Path(said["p3"]["lock"]))
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{workspace / 'mlflow.db'}")
+    folder = client.download_artifacts(lock["runs"]["trial"], "")
+    card = read_json(Path(folder) / "scorecard.json")
+    validate(card, shipped_schema("scorecard"), "scorecard.json")
+    run = client.get_run(lock["runs"]["trial"])
+    assert run.data.tags["proofmark.vetoed"] == "none" and run.data.tags["proofmark.pack"] == lock["pack"]["digest"]
+    assert run.data.metrics["s4/entropy_p50"] == min(lock["proof"][s]["metrics"]["s4/entropy_p50"] for s in SEEDS)
+    assert run.data.metrics["s4/max_p_median"] == max(lock["proof"][s]["metrics"]["s4/max_p_median"] for s in SEEDS)
+    gates = load_gates("segment_2b")
+    for seed in SEEDS:
+        again = score(lock["proof"][seed]["metrics"], gates, seed=int(seed), authority=None)
+        stated = {row["id"]: row for row in lock["proof"][seed]["card"]["gates"]}
+        for row in again.gates:
+            if row.id in stated:
+                assert stated[row.id]["passed"] == dict(row.passed) and stated[row.id]["margins"] == dict(row.margins)
+
+
+def test_every_trial_is_recorded_once_with_one_value_a_metric(swept):
+    with closing(sqlite3.connect(swept[0] / "mlflow.db")) as database:
+        count = "SELECT COUNT(*) FROM (SELECT run_uuid, key FROM metrics GROUP BY run_uuid, key HAVING COUNT(*) > 1)"
+        assert database.execute(count).fetchone() == (0,)
+        trials = "SELECT COUNT(DISTINCT run_uuid), COUNT(*) FROM tags WHERE key = 'proofmark.trial'"
+        expected = sum(said["trials"] for said in swept[1].values())
+        assert database.execute(trials).fetchone() == (expected, expected)
