@@ -39,8 +39,8 @@ class Recorder:
             self._submit(self._connect)
         return self
 
-    def ready(self) -> None:
-        """Waits until the record is open. Raises WorkspaceError if it cannot be written, before anything is begun."""
+    def settle(self) -> None:
+        """Waits until all that is queued is written. Raises WorkspaceError where the record cannot be."""
         self._raise_failures(everything=True)
 
     def begin(self, study: Study, ledger: Ledger) -> None:
@@ -55,7 +55,7 @@ class Recorder:
         # Interrupted or not, what was told is written: the queue is short and each write is whole.
         self._writer.shutdown(wait=True)
         if kind is None:
-            self._raise_failures(everything=True)
+            self.settle()
 
     def trial(self, told: Told) -> None:
         """Queues a trial for writing; waits only where the record has fallen far behind."""
@@ -65,7 +65,7 @@ class Recorder:
 
     def runs_of(self, best: Told | None) -> dict[str, str | None]:
         """The tracking runs a lock refers to. Waits until they exist."""
-        self._raise_failures(everything=True)
+        self.settle()
         child = self._runs.get(best.number, (None, False))[0] if best is not None else None
         return {"sweep": self.parent, "trial": child}
 

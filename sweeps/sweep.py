@@ -79,7 +79,9 @@ class Closed:
     parent_run: str | None
     trials: tuple[Told, ...]
     ground: Ground = field(repr=False)
-    seconds: Mapping[str, float]  # "wall", "engine", "scoring"
+    seconds: Mapping[
+        str, float
+    ]  # "wall"; "search", with its record written; "engine" and "scoring", summed over trials
 
 
 def survey(lane: Lane, world: Path | None) -> Ground:
@@ -141,15 +143,18 @@ def play(
         with Recorder(workspace, track) as recorder:
             ground = survey(lane, world)
             ledger = Ledger(ground)
-            recorder.ready()
+            recorder.settle()  # refused, if it is, before anything is begun
             study = studies.open(name, lane) if resume else studies.create(name, lane, _said(lane, world))
             recorder.begin(study, ledger)
+            surveyed = time.perf_counter()
             _search(study, ledger, recorder, jobs, began, watch)
+            recorder.settle()
+            searched = time.perf_counter() - surveyed
             decision = decide(study.history, ledger)
             lock = make_lock(ground, decision, study.name, recorder.runs_of(decision.best))
             path = store_lock(lock, workspace.locks)
             recorder.close(decision, lock)
-    seconds = {"wall": time.perf_counter() - began}
+    seconds = {"wall": time.perf_counter() - began, "search": searched}
     for part in ("engine", "scoring"):
         seconds[part] = sum(told.record["seconds"][part] for told in study.history)
     return Closed(study.name, decision, path, recorder.parent, tuple(study.history), ground, seconds)

@@ -1,0 +1,161 @@
+"""`make bench`: what the engine, the search and the record cost, each beside something to measure it by.
+
+All from one run of one process, since machines differ and the same machine differs by the hour: quote the
+ratios. The hand-written loop is what a user would write without Proofmark: Optuna on journal storage, the
+engine and the scoring as they are, and one MLflow run a trial with the same numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from engine.run import SEGMENT_2B, Segment2B
+from policies import load_pack
+from scoring.scorecard import combine, score
+from sweeps import terminal
+from sweeps.lane import load_lane
+from sweeps.sweep import Ground, evaluate, play, survey
+from sweeps.workspace import Workspace
+from tests.oracle import laws
+
+SEED, TRIALS, ROUNDS = 42, 100, 3
+
+
+def seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def bench_engine() -> None:
+    """Seconds of each state on the reference world, nothing remembered from before."""
+    pack = load_pack("p3", SEGMENT_2B.policy_schemas)
+    SEGMENT_2B.evaluate(pack, SEED)  # compiles, and reads the cities
+    rounds = [Segment2B().evaluate(pack, SEED).states for _ in range(5)]
+    rows = [(s.name, f"{s.rows:,}", statistics.median(states[i].seconds for states in rounds))
+            for i, s in enumerate(rounds[0])]  # fmt: skip
+    total = statistics.median(sum(state.seconds for state in states) for states in rounds)
+    print("engine: seconds a state, reference world, one seed (median of 5)")
+    print(terminal.table(("state", "rows", "seconds"), [*rows, ("all", "", total)]), "\n")
+
+
+def bench_oracle() -> None:
+    """The row-by-row oracle of each law against the engine, over every row of the reference world."""
+    pack = load_pack("p3", SEGMENT_2B.policy_schemas)
+    run = Segment2B().evaluate(pack, SEED, until="S4")
+    fast = {state.name: state.seconds for state in run.states}
+    world, (layout, effects, mix) = run.upstream, (pack[name] for name in (
+        "alias_layout_policy_v1", "day_effect_policy_v1", "group_mix_regularizer_v1"))  # fmt: skip
+    sites = np.diff(world.site_offsets)
+    s3, s4 = run.surfaces["s3_day_effects"], run.surfaces["s4_group_weights"]
+
+    def s1_slow() -> None:
+        for merchant, count in zip(world.merchant_id, sites, strict=True):
+            laws.site_weights(int(merchant), int(count), layout)
+
+    def s3_slow() -> None:
+        days = s3["utc_day"]
+        for i, merchant in enumerate(world.merchant_id):
+            zones = [world.zones[z] for z in world.group_zone[world.group_offsets[i] : world.group_offsets[i + 1]]]
+            for d, day in enumerate(days.values):
+                for rank, zone in enumerate(zones):
+                    laws.day_effect(world.digest, SEED, int(merchant), int(sites[i]), zone, rank, d, day, effects)
+
+    def s4_slow() -> None:
+        keys = np.stack([s4["merchant_id"], s4["utc_day"].codes.astype(np.uint64)])
+        starts = np.flatnonzero(np.r_[True, (np.diff(keys, axis=1) != 0).any(axis=0)])
+        for a, b in zip(starts, [*starts[1:], s4.rows], strict=True):
+            laws.day_mix(s4["base_share"][a:b], s4["gamma"][a:b], mix)
+
+    rows = []
+    for law, slow in (("S1", s1_slow), ("S3", s3_slow), ("S4", s4_slow)):
+        took = seconds(slow)
+        rows.append((law, took, fast[law], f"{took / fast[law]:.0f}"))
+    print("oracle: the same law, one row at a time, over every row")
+    print(terminal.table(("law", "oracle s", "engine s", "ratio"), rows), "\n")
+
+
+def bench_sweep() -> None:
+    """p3 trials a second on four seeds, and what a trial costs beside the engine and the scoring."""
+    lane = load_lane("p3").with_search(trials=TRIALS)
+    ground = survey(lane, None)
+    ours, hands, rates = [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for index in range(ROUNDS):
+            place = Path(folder, str(index))
+            closed = play(lane, Workspace.at(place / "ours"), jobs=1)
+            ours.append((closed.seconds["search"] - bare(ground, [told.values for told in closed.trials])) / TRIALS)
+            took, values = by_hand(ground, place / "hand")
+            hands.append((took - bare(ground, values)) / TRIALS)
+            closed = play(lane, Workspace.at(place / "both"), jobs=os.cpu_count() or 1)
+            rates.append(TRIALS / closed.seconds["search"])
+    mine, hand = statistics.median(ours), statistics.median(hands)
+    print(f"sweep: p3, {len(lane.seeds)} seeds, {TRIALS} trials (medians of {ROUNDS})")
+    print(f"  {statistics.median(rates):.1f} trials/s with --jobs {os.cpu_count()}, tracked")
+    print("  beside engine and scoring, one job, seconds a trial:")
+    print(terminal.table(("harness", "hand-written loop", "ratio"), [(mine, hand, f"{mine / hand:.2f}")]))
+
+
+def bare(ground: Ground, values: list[dict]) -> float:
+    """Seconds of the engine and the scoring alone on these trials."""
+    packs = [ground.lane.candidate(one) for one in values]
+    return seconds(lambda: [evaluate(ground, pack, ground.lane.seeds) for pack in packs])
+
+
+def by_hand(ground: Ground, folder: Path) -> tuple[float, list[dict]]:
+    """The loop a user writes: ask, evaluate on every seed until a veto, one MLflow run, tell."""
+    import mlflow
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    lane = ground.lane
+    folder.mkdir()
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    mlflow.set_experiment(experiment_id=mlflow.create_experiment("hand", (folder / "artifacts").as_uri()))
+    storage = JournalStorage(JournalFileBackend(str(folder / "journal")))
+    sampler = optuna.samplers.TPESampler(seed=1, multivariate=True)
+    study = optuna.create_study(storage=storage, directions=["maximize", "minimize"], sampler=sampler)
+    tried = []
+
+    def loop() -> None:
+        for number in range(TRIALS):
+            trial = study.ask()
+            values = {knob.name: trial.suggest_float(knob.name, knob.low, knob.high, step=knob.step, log=knob.log)
+                      for knob in lane.knobs}  # fmt: skip
+            pack = lane.candidate(values)
+            outcome = evaluate(ground, pack, lane.seeds)
+            cards = [score(found, lane.gates, seed=int(seed), authority=ground.authority[int(seed)])
+                     for seed, found in outcome.record["measures"].items()]  # fmt: skip
+            overall = combine(cards, lane.gates)
+            metrics = dict(overall.metrics)
+            for card in cards:
+                metrics |= {f"seed_{card.seed}/{name}": value for name, value in card.metrics.items()}
+            with mlflow.start_run(run_name=str(number)):
+                mlflow.log_params(values)
+                mlflow.log_metrics(metrics)
+                mlflow.set_tags({"verdict": str(overall.verdict), "pack": pack.digest, **outcome.record["policies"]})
+                mlflow.log_text(json.dumps(overall.as_document()), "scorecard.json")
+                mlflow.log_text(json.dumps(pack.documents()), "pack.json")
+            for name, violation in outcome.constraints.items():
+                trial.set_constraint(name, violation)
+            study.tell(trial, outcome.objectives)
+            tried.append(values)
+
+    return seconds(loop), tried
+
+
+if __name__ == "__main__":
+    bench_engine()
+    bench_oracle()
+    bench_sweep()
