@@ -160,6 +160,7 @@ class Recorder:
         }
         files = {
             "scorecard.json": as_text(overall.as_document()),
+            "scorecard.md": overall.as_markdown() + "\n",
             "pack.json": as_text(lane.candidate(told.values).documents()),
         }
         params = {name: str(value) for name, value in told.values.items()}

@@ -86,7 +86,11 @@ def test_it_is_swept_scored_tracked_and_locked_by_the_same_code(workspace, tmp_p
         assert ("crowd" in run.data.tags["proofmark.vetoed"]) == (told.constraints["crowd"] > 0)
         assert run.data.tags["proofmark.verdict"] in ("PASS_BPLUS", "PASS_B", "FAIL_REALISM")
     best = children[closed.decision.best.number]
-    assert {item.path for item in client.list_artifacts(best.info.run_id)} == {"scorecard.json", "pack.json"}
+    assert {item.path for item in client.list_artifacts(best.info.run_id)} == {
+        "scorecard.json",
+        "scorecard.md",
+        "pack.json",
+    }
     card = json.loads(Path(client.download_artifacts(best.info.run_id, "scorecard.json", str(tmp_path))).read_text())
     validate(card, shipped_schema("scorecard"), "scorecard.json")
     assert (
