@@ -1,0 +1,81 @@
+"""`feasibility` and `sweep`: what a lane can reach, and the search that spends its budget."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from sweeps import terminal
+from sweeps.session import WORLD, common_options, session_of
+
+
+@click.command()
+@click.argument("lane")
+@WORLD
+@common_options
+def feasibility(lane: str, world: str | None, **options: Any) -> int:
+    """The best each gate can reach in LANE, from the frozen upstream alone."""
+    from sweeps.lane import load_lane
+    from sweeps.seam import world_folder
+    from sweeps.sweep import survey
+
+    session, held = session_of(options), load_lane(lane)
+    ground = survey(held, world_folder(world))
+    gates = [asdict(row) for row in ground.reach]
+    session.show({"lane": held.id, "gates": gates}, terminal.reach_table(ground.reach, held.gates.bands))
+    accept = held.document["decision"]["accept_band"]
+    return 1 if ground.unreachable[accept] else 0
+
+
+@click.command()
+@click.argument("lane")
+@click.option("--trials", type=click.IntRange(1, 100_000), help="Budget in trials [default: the lane's].")
+@click.option(
+    "--seconds", type=click.FloatRange(0, 604_800, min_open=True), help="Budget in seconds [default: the lane's]."
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 256),
+    default=os.cpu_count() or 1,
+    show_default=True,
+    help="Trials computed at once; never changes a result.",
+)
+@click.option("--batch", type=click.IntRange(1, 256), help="Trials proposed together [default: the lane's].")
+@click.option(
+    "--sampler",
+    type=click.Choice(["tpe", "gp", "nsga2", "random", "grid"]),
+    help="Optuna sampler [default: the lane's].",
+)
+@click.option("--resume", is_flag=True, help="Go on with the lane's newest sweep.")
+@click.option("--anyway", is_flag=True, help="Play a lane even though a gate is out of its reach.")
+@WORLD
+@common_options
+def sweep(lane: str, jobs: int, resume: bool, anyway: bool, world: str | None, **options: Any) -> int:
+    """Spend LANE's budget: search, record, decide, lock."""
+    from sweeps.lane import load_lane
+    from sweeps.seam import world_folder
+    from sweeps.sweep import play
+
+    session = session_of(options)
+    held = load_lane(lane).with_search(**options)
+    workspace = session.workspace()
+    with terminal.watching(held.id, live=not (session.as_json or session.quiet)) as watch:
+        try:
+            closed = play(held, workspace, world=world_folder(world), jobs=jobs, resume=resume, watch=watch)
+        except KeyboardInterrupt:
+            again = f"proofmark sweep {lane} --resume"
+            click.echo(f"interrupted; every trial told so far is kept. Go on with: {again}", err=True)
+            return 130
+    document = {
+        **closed.decision.as_document(),
+        "sweep": closed.sweep,
+        "best": terminal.best_document(closed),
+        "lock": str(closed.lock),
+        "trials": len(closed.trials),
+        "seconds": dict(closed.seconds),
+    }
+    session.show(document, terminal.closing(closed))
+    return 0 if closed.decision.outcome == "GO" else 1
