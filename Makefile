@@ -27,10 +27,10 @@ sweep: setup
 	@$(BIN)/proofmark sweep p3 --anyway || test $$? -eq 1
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow"
 
 test-all: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadscope
 
 bench: setup
 	$(BIN)/python -m tests.bench
