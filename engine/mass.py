@@ -7,12 +7,28 @@ the floors are equal j has the larger remainder and is served first, so quanta(i
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
+
+from policies import PolicyError
 
 GROUP_BITS = 48  # quantum 2^-48 of S4: far below what any metric sees, and sums stay inside a double's 53 bits
+
+
+def cumulative(weights: Iterable[float], field: str) -> NDArray[np.float64]:
+    """[k] cumulative shares of declared weights, the last one 1. Raises PolicyError where no weight is above 0."""
+    listed = [float(weight) for weight in weights]
+    total = math.fsum(listed)
+    if not total > 0.0:
+        raise PolicyError(f"{field}: one weight at least must be above 0")
+    upto = np.cumsum(listed) / total
+    upto[np.flatnonzero(listed)[-1] :] = 1.0  # whatever rounding left: the last with a weight takes it
+    return upto
 
 
 @njit(cache=True, nogil=True)

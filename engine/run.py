@@ -19,7 +19,18 @@ from typing import Any
 import numpy as np
 
 from engine import geography, mass, streams, tables, world, world_import
-from engine.states import s0_gate, s1_site_weights, s2_alias_index, s3_day_effects, s4_group_weights
+from engine.states import (
+    rng_log,
+    s0_gate,
+    s1_site_weights,
+    s2_alias_index,
+    s3_day_effects,
+    s4_group_weights,
+    s5_roster,
+    s5_routing,
+    s6_edges,
+    s7_audit,
+)
 from engine.types import Categories, Run, StateReport, Surface
 from policies import Pack, PolicyError
 from policies.documents import digest, shipped_schema
@@ -34,8 +45,9 @@ POLICIES = (
 )
 _SHARED = (tables, mass, streams)  # what every state stands on
 _WORLD = (world, world_import, geography)
-_STATES = (s0_gate, s1_site_weights, s2_alias_index, s3_day_effects, s4_group_weights)
-_WITHIN = ("grid", "raw mix")  # steps of a state that are remembered by themselves and reported with no one
+_ROUTING = (rng_log, s5_roster, s5_routing)
+_STATES = (s0_gate, s1_site_weights, s2_alias_index, s3_day_effects, s4_group_weights, *_ROUTING, s6_edges, s7_audit)
+_WITHIN = ("grid", "raw mix", "roster")  # steps of a state that are remembered by themselves and reported with no one
 _MEMORY_BYTES = 3 << 30
 
 
@@ -43,7 +55,7 @@ class Segment2B:
     """The routing-realism layer: sites, weights, day effects, group mixes."""
 
     name = "segment_2b"
-    states = ("S0", "S1", "S2", "S3", "S4")
+    states = ("S0", "S1", "S2", "S3", "S4", "S5", "S6", "S7")
 
     def __init__(self, memory_bytes: int = _MEMORY_BYTES) -> None:
         self._memory = _Memory(memory_bytes)
@@ -89,9 +101,29 @@ class Segment2B:
             s4 = step("S4", ("raw mix",), POLICIES[3:4], (s4_group_weights,),
                       lambda: s4_group_weights.group_weights(rows, raw, mix, stamp))  # fmt: skip
             surfaces[s4.name] = s4
+        routing, offers = pack[POLICIES[4]], pack[POLICIES[5]]
+        if "S5" in wanted:
+            days = rows.days
+            roster = step("roster", ("world",), POLICIES[2:3] + POLICIES[4:5], _ROUTING,
+                          lambda: s5_roster.roster(upstream, days, routing, seed, stamp), draws=True)  # fmt: skip
+            s5 = step("S5", ("roster", "S1", "S4"), POLICIES[4:5], _ROUTING,
+                      lambda: s5_routing.routed(upstream, days, s1, s4, roster, routing, seed, stamp),
+                      draws=True)  # fmt: skip
+            surfaces |= {surface.name: surface for surface in (roster, *s5)}
+        if "S6" in wanted:
+            s6 = step("S6", ("roster",), POLICIES[4:6], (s6_edges, *_ROUTING),
+                      lambda: s6_edges.virtual(upstream, roster, offers, routing, seed, stamp), draws=True)  # fmt: skip
+            surfaces |= {surface.name: surface for surface in s6}
+        report = None
+        if "S7" in wanted:
+            evidence = s7_audit.Evidence(upstream, pack, seed, s0, surfaces)
+            report = step("S7", ("S0", "S1", "S2", "S3", "S4", "S5", "S6"), (), (s7_audit,),
+                          lambda: s7_audit.audit(evidence))  # fmt: skip
         reports = tuple(report for report in step.reports if report.name not in _WITHIN)
         run_id = digest([self.name, upstream.digest, pack.digest, seed])[:32]
-        return Run(run_id, self.name, seed, pack, upstream.digest, self.code_version, surfaces, reports, upstream)
+        return Run(
+            run_id, self.name, seed, pack, upstream.digest, self.code_version, surfaces, reports, upstream, report
+        )
 
 
 class _Steps:

@@ -35,7 +35,7 @@ def stable_uniform(name: str, lo: NDArray[np.uint64], hi: NDArray[np.uint64] | i
 
 def uniforms(key: Key, lo: NDArray[np.uint64], hi: NDArray[np.uint64]) -> NDArray[np.float64]:
     """One uniform in (0, 1) a counter: (first output word >> 11, plus a half) / 2^53. Never 0, never 1."""
-    found: NDArray[np.float64] = _uniforms(key[0], key[1], lo, hi)
+    found: NDArray[np.float64] = _uniforms(key, lo, hi)
     return found
 
 
@@ -72,6 +72,12 @@ def philox(k0: Any, k1: Any, c0: Any, c1: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
+def unit(key: Any, lo: Any, hi: Any) -> Any:
+    """The uniform of one counter, for loops that draw as they go."""
+    return (np.float64(philox(key[0], key[1], lo, hi) >> _DROP) + 0.5) * _UNIT
+
+
+@njit(cache=True, nogil=True)
 def _words(k0: Any, k1: Any, lo: Any, hi: Any) -> Any:
     out = np.empty(len(lo), np.uint64)
     for i in range(len(lo)):
@@ -80,8 +86,8 @@ def _words(k0: Any, k1: Any, lo: Any, hi: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _uniforms(k0: Any, k1: Any, lo: Any, hi: Any) -> Any:
+def _uniforms(key: Any, lo: Any, hi: Any) -> Any:
     out = np.empty(len(lo), np.float64)
     for i in range(len(lo)):
-        out[i] = (np.float64(philox(k0, k1, lo[i], hi[i]) >> _DROP) + 0.5) * _UNIT
+        out[i] = unit(key, lo[i], hi[i])
     return out

@@ -7,15 +7,43 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+TABLE = ("seed", "manifest_fingerprint")
+LOG = ("seed", "parameter_hash", "run_id", "utc_day")
+TRACE = ("seed", "parameter_hash", "run_id")
+
 
 @dataclass(frozen=True, slots=True)
 class TableSpec:
-    """A surface's contract: its columns, and the columns that both key and order its rows."""
+    """A surface's contract: its columns, the columns that both key and order its rows, where it is published."""
 
     name: str
     state: str
     schema: pa.Schema
     key: tuple[str, ...]
+    partitions: tuple[str, ...] = TABLE  # the parts of its path, in order
+
+
+def contract() -> list[dict[str, object]]:
+    """Every surface as plain JSON: what tools outside may rely on."""
+    return [
+        {
+            "surface": spec.name,
+            "state": spec.state,
+            "path": "/".join(["data/layer1/2B", spec.name, *(f"{part}={{{part}}}" for part in spec.partitions)]),
+            "key": list(spec.key),
+            "order": list(spec.key),
+            "columns": [
+                {
+                    "name": field.name,
+                    "type": str(field.type),
+                    "nullable": field.nullable,
+                    "unit": field.metadata[b"unit"].decode(),
+                }
+                for field in spec.schema
+            ],
+        }
+        for spec in _SPECS
+    ]
 
 
 def _field(name: str, kind: pa.DataType, unit: str) -> pa.Field:
@@ -26,6 +54,30 @@ _MERCHANT = _field("merchant_id", pa.uint64(), "id")
 _DAY = _field("utc_day", pa.string(), "ISO date")
 _GROUP = _field("tz_group_id", pa.string(), "IANA zone")
 _CREATED = _field("created_utc", pa.string(), "RFC 3339, the sealed time of S0")
+
+_MOMENT = _field("utc_timestamp", pa.timestamp("us", "UTC"), "UTC microseconds")
+_STREAM = _field("rng_stream_id", pa.string(), "stream")
+
+
+def _counter(name: str) -> tuple[pa.Field, pa.Field]:
+    """The two words that address a draw for an arrival."""
+    lo = "utc microseconds * 4096 + occurrence among equal (merchant, moment)"
+    return _field(f"{name}_hi", pa.uint64(), "merchant id"), _field(f"{name}_lo", pa.uint64(), lo)
+
+
+def _events(name: str, state: str) -> TableSpec:
+    """One row a draw of one stream."""
+    hi, lo = _counter("rng_counter")
+    draws = _field("draws", pa.int32(), "uniforms drawn at the address")
+    schema = pa.schema([_MOMENT, _MERCHANT, _DAY, _STREAM, hi, lo, draws, _CREATED])
+    return TableSpec(name, state, schema, ("utc_timestamp", "merchant_id", "rng_counter_lo"), LOG)
+
+
+def _trace(name: str, state: str) -> TableSpec:
+    """One row a stream: what it drew in all."""
+    totals = (_field("events", pa.int64(), "rows of the event log"), _field("draws", pa.int64(), "uniforms"))
+    return TableSpec(name, state, pa.schema([_STREAM, *totals, _CREATED]), ("rng_stream_id",), TRACE)
+
 
 _SPECS = (
     TableSpec(
@@ -117,6 +169,67 @@ _SPECS = (
         ),
         ("merchant_id", "utc_day", "tz_group_id"),
     ),
+    TableSpec(
+        "s5_arrival_roster",
+        "S5",
+        pa.schema(
+            [
+                _MOMENT,
+                _MERCHANT,
+                _DAY,
+                _field("is_virtual", pa.bool_(), "flag"),
+                _field("arrival_class", pa.string(), "class"),
+                _field("channel", pa.string(), "channel"),
+                _field("occurrence", pa.int32(), "earlier arrivals of the merchant at the moment"),
+                _CREATED,
+            ]
+        ),
+        ("utc_timestamp", "merchant_id", "occurrence"),
+    ),
+    TableSpec(
+        "s5_selection_log",
+        "S5",
+        pa.schema(
+            [
+                _MOMENT,
+                _MERCHANT,
+                _DAY,
+                _GROUP,
+                _field("site_id", pa.uint64(), "(two ASCII letters of the country) * 2^32 + site_order"),
+                _field("rng_stream_id", pa.string(), "stream of the zone + stream of the site"),
+                *_counter("ctr_group"),
+                *_counter("ctr_site"),
+                _CREATED,
+            ]
+        ),
+        ("utc_timestamp", "merchant_id", "ctr_group_lo"),
+        LOG,
+    ),
+    _events("s5_rng_event_group", "S5"),
+    _events("s5_rng_event_site", "S5"),
+    _trace("s5_rng_trace", "S5"),
+    TableSpec(
+        "s6_edge_log",
+        "S6",
+        pa.schema(
+            [
+                _MOMENT,
+                _MERCHANT,
+                _DAY,
+                _field("edge_id", pa.string(), "edge"),
+                _field("ip_country", pa.string(), "ISO-3166 alpha-2"),
+                _field("edge_lat", pa.float64(), "degrees"),
+                _field("edge_lon", pa.float64(), "degrees"),
+                _STREAM,
+                *_counter("ctr_edge"),
+                _CREATED,
+            ]
+        ),
+        ("utc_timestamp", "merchant_id", "ctr_edge_lo"),
+        LOG,
+    ),
+    _events("s6_rng_event_edge", "S6"),
+    _trace("s6_rng_trace", "S6"),
 )
 
 TABLES: dict[str, TableSpec] = {spec.name: spec for spec in _SPECS}

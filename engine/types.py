@@ -133,6 +133,7 @@ class Run:
     surfaces: Mapping[str, Surface]
     states: tuple[StateReport, ...]
     upstream: Any = None  # the engine's own view of its upstream (segment 2B: World); metrics may read it
+    audit: Any = None  # what the engine found when it audited itself, where it went so far (segment 2B: Audit)
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of each surface's bytes (hex64), computed now: trials that are not kept never pay for it."""

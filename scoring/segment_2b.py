@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from engine.types import Run, Surface, World
 from scoring.feasibility import Bound
+from scoring.segment_2b_roster import arrivals
 
 TAIL, VISIBLE = 0.95, 0.05  # a day all but one group's; a group that shows
 ATOM_WIDTH = 1e-9
@@ -43,6 +44,8 @@ class Segment2BMetrics:
             found |= self._once(run.surfaces["s3_day_effects"], lambda surface: day_effects(surface, law))
         if "s4_group_weights" in run.surfaces:
             found |= group_weights(run.surfaces["s4_group_weights"], run.upstream)
+        if "s5_arrival_roster" in run.surfaces:
+            found |= self._once(run.surfaces["s5_arrival_roster"], lambda roster: arrivals(roster, run.pack))
         return found
 
     def bounds(self, run: Run) -> dict[str, Bound]:

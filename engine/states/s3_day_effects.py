@@ -25,10 +25,16 @@ from engine.types import Categories, Grid, Surface, World
 _DAY_STRIDE = 65536  # more groups than any merchant has
 
 
+def horizon(policy: Mapping[str, Any]) -> tuple[str, ...]:
+    """The days of the policy's horizon, ISO dates, ascending."""
+    first, count = dt.date.fromisoformat(policy["horizon"]["start_day"]), int(policy["horizon"]["days"])
+    return tuple((first + dt.timedelta(i)).isoformat() for i in range(count))
+
+
 def grid(world: World, policy: Mapping[str, Any]) -> Grid:
     """The (merchant, day, group) rows of a world over the policy's horizon."""
-    first, count = dt.date.fromisoformat(policy["horizon"]["start_day"]), int(policy["horizon"]["days"])
-    days = tuple((first + dt.timedelta(i)).isoformat() for i in range(count))
+    days = horizon(policy)
+    count = len(days)
     groups = np.diff(world.group_offsets)
     per_day = np.repeat(groups, count)  # [m*d] groups of each merchant-day
     starts = np.concatenate([[0], np.cumsum(per_day)]).astype(np.int64)

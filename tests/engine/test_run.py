@@ -61,12 +61,17 @@ def test_a_knob_recomputes_its_own_state_and_what_follows(packs, tiny):
     engine, pack = Segment2B(), packs("p2")
     assert not any(states(engine.evaluate(pack, 42, world=tiny)).values())
     assert all(states(engine.evaluate(pack, 42, world=tiny)).values())
-    mixed = engine.evaluate(pack.with_knobs({"group_mix_regularizer_v1#/enabled": True}), 42, world=tiny)
-    assert states(mixed) == {"world": True, "S0": False, "S1": True, "S2": True, "S3": True, "S4": False}
-    weighted = engine.evaluate(pack.with_knobs({"alias_layout_policy_v1#/quantised_bits": 20}), 42, world=tiny)
-    assert states(weighted) == {"world": True, "S0": False, "S1": False, "S2": False, "S3": True, "S4": False}
-    seeded = engine.evaluate(pack, 43, world=tiny)  # a world from outside is the same for every seed
-    assert states(seeded) == {"world": True, "S0": True, "S1": True, "S2": True, "S3": False, "S4": False}
+    moves = {
+        "group_mix_regularizer_v1#/enabled": (True, {"S4", "S5"}),
+        "alias_layout_policy_v1#/quantised_bits": (20, {"S1", "S2", "S4", "S5"}),
+        "route_rng_policy_v1#/roster/arrivals_per_merchant_day": (5, {"S5", "S6"}),
+        "virtual_edge_policy_v1#/default_edges/0/weight": (0.5, {"S6"}),
+    }
+    for knob, (value, moved) in moves.items():  # S0 seals every policy, and S7 audits all
+        found = states(engine.evaluate(pack.with_knobs({knob: value}), 42, world=tiny))
+        assert {name for name, reused in found.items() if not reused} == moved | {"S0", "S7"}, knob
+    seeded = states(engine.evaluate(pack, 43, world=tiny))  # a world from outside is the same for every seed
+    assert {name for name, reused in seeded.items() if not reused} == {"S3", "S4", "S5", "S6", "S7"}
 
 
 def test_forgetting_changes_nothing(packs, tiny):
