@@ -78,10 +78,8 @@ class Router:
         if len(wrong):
             at = wrong[0]
             row = 1 + int(at if rows is None else rows[at])
-            what = (
-                f"merchant_id {merchant_id[at]}: unknown" if unknown[at] else f"utc_timestamp {utc_us[at]} us: no day"
-            )
-            raise DataError(f"arrivals: row {row}: {what} in the routed tables")
+            column, value = ("merchant_id", merchant_id[at]) if unknown[at] else ("utc_timestamp", utc_us[at])
+            raise DataError(f"arrivals: row {row}: {column}: {value} is not in the routed tables")
         return merchant, day
 
     def choose(
