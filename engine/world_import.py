@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from engine import geography
 from engine.geography import categories
 from engine.types import Categories, World
+from engine.user_tables import read_table, typed_columns
 from engine.world import ZONE_SOURCES, assemble_world, describe
 from policies import DataError
 
@@ -98,49 +98,8 @@ def _read(folder: Path, name: str, *, required: bool) -> tuple[Path, Any]:
         if required:
             raise DataError(f"{path}: no such file (nor {name}.csv)")
         return path, None
-    try:
-        if path.suffix == ".parquet":
-            table = pq.read_table(path, partitioning=None)
-        else:
-            text = pyarrow.csv.ConvertOptions(
-                column_types={c: pa.string() for c in _TYPES}, strings_can_be_null=True, null_values=[""]
-            )
-            table = pyarrow.csv.read_csv(path, convert_options=text)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: cannot be read: {' '.join(str(error).split())[:200]}") from None
-    _check_columns(path, table.column_names, _COLUMNS[name], _OPTIONAL.get(name, ()))
-    if table.num_rows == 0:
-        raise DataError(f"{path}: the table is empty")
-    columns = {column: _typed(path, column, table[column]) for column in table.column_names}
-    return path, pd.DataFrame(columns)
-
-
-def _check_columns(path: Path, seen: list[str], needed: tuple[str, ...], optional: tuple[str, ...]) -> None:
-    if missing := [column for column in needed if column not in seen]:
-        raise DataError(f"{path}: column {missing[0]} is missing (needed: {', '.join(needed)})")
-    if unknown := [column for column in seen if column not in needed + optional]:
-        raise DataError(f"{path}: unknown column {unknown[0]} (known: {', '.join(needed + optional)})")
-    if len(set(seen)) < len(seen):
-        raise DataError(f"{path}: a column is given twice")
-
-
-def _typed(path: Path, column: str, values: Any) -> NDArray[Any]:
-    """A column in its declared type. Row by row only to name the first that does not fit."""
-    want = _TYPES[column]
-    if values.null_count:
-        row = values.combine_chunks().is_null().to_pylist().index(True)
-        raise DataError(f"{path}: row {row + 1}: {column}: empty, a value of type {want} is needed")
-    try:
-        typed = values.cast(want)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        for row, value in enumerate(values.to_pylist()):
-            try:
-                pa.array([value], values.type).cast(want)
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-                raise DataError(f"{path}: row {row + 1}: {column}: {value!r} is not of type {want}") from None
-        raise DataError(f"{path}: {column}: type {values.type} cannot be read as {want}") from None
-    found: NDArray[Any] = typed.to_numpy(zero_copy_only=False)
-    return found
+    table = read_table(path)
+    return path, pd.DataFrame(typed_columns(path, table, _TYPES, _COLUMNS[name], _OPTIONAL.get(name, ())))
 
 
 def _check_sites(path: Path, sites: Any) -> None:

@@ -1,0 +1,105 @@
+"""A roster brought in from outside: one table of arrivals, as .parquet or .csv, checked whole before it is used.
+
+Columns: utc_timestamp (with its offset: a time without one is refused), merchant_id, utc_day, is_virtual,
+arrival_class, channel. Rows ascend by (utc_timestamp, merchant_id). Every row is checked; the first fault
+is refused with file, row (from 1) and field. A published s5_arrival_roster reads back as it was.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from engine.geography import categories
+from engine.states.s5_roster import DAY_US, occurrences
+from engine.tables import TABLES
+from engine.types import Categories, Column, Surface, World
+from engine.user_tables import read_table, typed_columns
+from policies import DataError
+
+_NEEDED = ("utc_timestamp", "merchant_id", "utc_day", "is_virtual", "arrival_class", "channel")
+_IGNORED = ("occurrence", "created_utc")  # of a published roster: found again from the others
+_SCHEMA = TABLES["s5_arrival_roster"].schema
+
+
+def open_roster(
+    path: Path, world: World, days: tuple[str, ...], policy: Mapping[str, Any], created_utc: str
+) -> Surface:
+    """The surface s5_arrival_roster in a file. Raises DataError naming file, row and field."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; --roster names a .parquet or .csv table of arrivals")
+    table = read_table(path)
+    types = {name: _SCHEMA.field(name).type for name in _NEEDED if name != "utc_timestamp"}
+    columns = typed_columns(path, table, types, _NEEDED, _IGNORED)
+    moment = _moments(path, table["utc_timestamp"])
+    day, klass, channel = (categories(columns[name]) for name in ("utc_day", "arrival_class", "channel"))
+    merchant, virtual = columns["merchant_id"], columns["is_virtual"]
+
+    def refuse(bad: NDArray[np.bool_], field: str, bound: str) -> None:
+        rows = np.flatnonzero(bad)
+        if len(rows):
+            raise DataError(f"{path}: row {rows[0] + 1}: {field}: {bound}")
+
+    law = policy["roster"]
+    refuse(_outside(day, days), "utc_day", f"outside the policy's horizon {days[0]} … {days[-1]}")
+    number = np.array([_days_since_1970(name) if name in days else 0 for name in day.values], np.int64)
+    refuse(moment // DAY_US != number[day.codes], "utc_day", "not the day of utc_timestamp")
+    at = np.minimum(np.searchsorted(world.merchant_id, merchant), len(world.merchant_id) - 1)
+    refuse(world.merchant_id[at] != merchant, "merchant_id", "not a merchant of the world")
+    refuse(world.is_virtual[at] != virtual, "is_virtual", "the world says otherwise of the merchant")
+    refuse(_outside(klass, law["class_mix"]), "arrival_class", f"not one of {', '.join(law['class_mix'])}")
+    refuse(_outside(channel, law["channel_mix"]), "channel", f"not one of {', '.join(law['channel_mix'])}")
+    before = np.zeros(len(moment), np.bool_)
+    before[1:] = (moment[1:] < moment[:-1]) | ((moment[1:] == moment[:-1]) & (merchant[1:] < merchant[:-1]))
+    refuse(before, "utc_timestamp", "not in the order of (utc_timestamp, merchant_id)")
+    found: dict[str, Column] = {
+        "utc_timestamp": moment,
+        "merchant_id": merchant,
+        "utc_day": _under(day, days),
+        "is_virtual": virtual,
+        "arrival_class": _under(klass, tuple(law["class_mix"])),
+        "channel": _under(channel, tuple(law["channel_mix"])),
+        "occurrence": occurrences(moment, merchant),
+        "created_utc": Categories(np.zeros(len(moment), np.int8), (created_utc,)),
+    }
+    return Surface("s5_arrival_roster", _SCHEMA, found)
+
+
+def _moments(path: Path, values: Any) -> NDArray[np.int64]:
+    """[a] microseconds since 1970, UTC."""
+    if pa.types.is_timestamp(values.type):
+        if values.type.tz is None:
+            raise DataError(f"{path}: row 1: utc_timestamp: a time without an offset; write it as UTC")
+        found: NDArray[np.int64] = values.cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
+        return found
+    moments = np.empty(len(values), np.int64)
+    epoch = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+    for row, text in enumerate(values.to_pylist()):
+        try:
+            moment = dt.datetime.fromisoformat(str(text))
+        except ValueError:
+            raise DataError(f"{path}: row {row + 1}: utc_timestamp: {text!r} is not an ISO 8601 time") from None
+        if moment.tzinfo is None:
+            raise DataError(f"{path}: row {row + 1}: utc_timestamp: {text!r} has no offset; write it as UTC")
+        moments[row] = (moment - epoch) // dt.timedelta(microseconds=1)
+    return moments
+
+
+def _days_since_1970(day: str) -> int:
+    return (dt.date.fromisoformat(day) - dt.date(1970, 1, 1)).days
+
+
+def _outside(column: Categories, known: Any) -> NDArray[np.bool_]:
+    return np.asarray(np.array([name not in known for name in column.values], np.bool_)[column.codes])
+
+
+def _under(column: Categories, values: tuple[str, ...]) -> Categories:
+    """The column with its codes in the order of `values`, as a drawn roster has them."""
+    place = np.array([values.index(name) for name in column.values], np.int16)
+    return Categories(place[column.codes], values)
