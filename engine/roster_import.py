@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine.geography import categories
-from engine.states.s5_roster import DAY_US, occurrences
+from engine.states.s5_roster import DAY_US, names_of, occurrences
 from engine.tables import TABLES
 from engine.types import Categories, Column, Surface, World
 from engine.user_tables import read_table, typed_columns
@@ -63,8 +63,8 @@ def open_roster(
         "merchant_id": merchant,
         "utc_day": _under(day, days),
         "is_virtual": virtual,
-        "arrival_class": _under(klass, tuple(law["class_mix"])),
-        "channel": _under(channel, tuple(law["channel_mix"])),
+        "arrival_class": _under(klass, names_of(law, "class_mix")),
+        "channel": _under(channel, names_of(law, "channel_mix")),
         "occurrence": occurrences(moment, merchant),
         "created_utc": Categories(np.zeros(len(moment), np.int8), (created_utc,)),
     }

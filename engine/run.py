@@ -1,24 +1,20 @@
 """Segment 2B behind the engine protocol: nine states, visible as calls, each computed only if its inputs changed.
 
-A state's key is the SHA-256 over its code, the digests of the policies it reads, the keys of the states it
-reads and, where it draws, the seed. Results are kept in memory by key, least recently used out first:
-moving a knob of S4 recomputes S4 and nothing above it, because no key above it has changed.
+What a key is made of and what a state may read stands in `engine.steps`. Results are kept in memory by key
+and, where a cache is attached, on disk: moving a knob of S4 recomputes S4 and what follows and nothing above
+it, because no key above it has changed. S8 answers for files, so it is called where files are: in
+`engine.store.publish`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import threading
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from engine import geography, mass, streams, tables, world, world_import
+from engine import geography, roster_import, user_tables, world, world_import, world_receipt
+from engine.cache import Cache
 from engine.states import (
     rng_log,
     s0_gate,
@@ -30,12 +26,15 @@ from engine.states import (
     s5_routing,
     s6_edges,
     s7_audit,
+    s8_bundle,
 )
-from engine.types import Categories, Run, StateReport, Surface
+from engine.steps import Memory, Reads, Steps, code_of, folded
+from engine.tables import table_digest
+from engine.types import Run, Surface, World
 from policies import Pack, PolicyError
 from policies.documents import digest, shipped_schema
 
-POLICIES = (
+WORLD, LAYOUT, EFFECTS, MIX, ROUTING, EDGES = POLICIES = (
     "world_v1",
     "alias_layout_policy_v1",
     "day_effect_policy_v1",
@@ -43,22 +42,25 @@ POLICIES = (
     "route_rng_policy_v1",
     "virtual_edge_policy_v1",
 )
-_SHARED = (tables, mass, streams)  # what every state stands on
-_WORLD = (world, world_import, geography)
-_ROUTING = (rng_log, s5_roster, s5_routing)
-_STATES = (s0_gate, s1_site_weights, s2_alias_index, s3_day_effects, s4_group_weights, *_ROUTING, s6_edges, s7_audit)
-_WITHIN = ("grid", "raw mix", "roster")  # steps of a state that are remembered by themselves and reported with no one
+_UPSTREAM = (world, world_import, world_receipt, user_tables, geography)
+_ROSTER = (rng_log, s5_roster)
+_STATES = (s0_gate, s1_site_weights, s2_alias_index, s3_day_effects, s4_group_weights, *_ROSTER, s5_routing)
+_WITHIN = {"grid": "S3", "raw mix": "S4", "roster": "S5"}  # steps that are remembered by themselves -> their state
 _MEMORY_BYTES = 3 << 30
 
 
 class Segment2B:
-    """The routing-realism layer: sites, weights, day effects, group mixes."""
+    """The routing-realism layer: sites, weights, day effects, group mixes, routed arrivals."""
 
     name = "segment_2b"
-    states = ("S0", "S1", "S2", "S3", "S4", "S5", "S6", "S7")
+    states = ("S0", "S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8")
 
-    def __init__(self, memory_bytes: int = _MEMORY_BYTES) -> None:
-        self._memory = _Memory(memory_bytes)
+    def __init__(self, memory_bytes: int = _MEMORY_BYTES, disk: Cache | None = None) -> None:
+        self._memory, self._memory_bytes, self.disk = Memory(memory_bytes), memory_bytes, disk
+
+    def keeping(self, folder: Path, limit_bytes: int) -> Segment2B:
+        """The same engine over a bounded cache in `folder`."""
+        return Segment2B(self._memory_bytes, Cache(folder, limit_bytes))
 
     @cached_property
     def policy_schemas(self) -> Mapping[str, Mapping[str, Any]]:
@@ -67,164 +69,93 @@ class Segment2B:
     @cached_property
     def code_version(self) -> str:
         """Hex64 over the source of every state and of all they stand on."""
-        return _code(*_STATES, *_WORLD)
+        return code_of(*_STATES, s6_edges, s7_audit, s8_bundle, roster_import, *_UPSTREAM)
 
-    def evaluate(self, pack: Pack, seed: int, *, world: Path | None = None, until: str | None = None) -> Run:
-        """One run. Raises PolicyError or DataError on input that cannot be run."""
+    def evaluate(
+        self, pack: Pack, seed: int, *, world: Path | None = None, until: str | None = None, roster: Path | None = None
+    ) -> Run:
+        """One run. `roster` is a table of arrivals brought in from outside.
+
+        Raises PolicyError or DataError on input that cannot be run, IntegrityError on a state that reads what
+        it does not declare or S0 did not seal.
+        """
         last = self.states[-1] if until is None else until
         if last not in self.states:
             raise PolicyError(f"{last!r} is not a state of {self.name}: {', '.join(self.states)}")
-        step = _Steps(self._memory, pack, seed)
+        step, surfaces = Steps(self._memory, pack, seed, self.disk), dict[str, Surface]()
         wanted = self.states[: self.states.index(last) + 1]
 
-        upstream = step("world", (), ("world_v1",), _WORLD, lambda: _upstream(pack, seed, world), folder=world)
-        s0 = step("S0", ("world",), tuple(pack.policies), (s0_gate,), lambda: s0_gate.seal(upstream, pack, seed))
-        stamp, surfaces = s0.created_utc, dict[str, Surface]()
-        layout, effects, mix = (pack[name] for name in POLICIES[1:4])
+        files = {} if world is None else world_receipt.world_files(world)
+        upstream = step("world", (), (WORLD,), _UPSTREAM, lambda policy: _upstream(policy[WORLD], seed, world),
+                        draws=world is None, files=files)  # fmt: skip
+        step.known("world", upstream.digest)
+        arrivals: Any = None if roster is None else _arrivals(step, roster, upstream)
+        brought = None if roster is None else table_digest(arrivals.table())
+        s0 = step("S0", ("world",), POLICIES, (s0_gate,), lambda _: s0_gate.seal(upstream, pack, seed, brought),
+                  draws=True, files={} if brought is None else {"arrival_roster": brought}, keep=False)  # fmt: skip
+        step.seal(s0.digests())
+        stamp, audit = s0.created_utc, None
         if "S1" in wanted:
-            s1 = step("S1", ("world",), POLICIES[1:2], (s1_site_weights,),
-                      lambda: s1_site_weights.site_weights(upstream, layout, stamp))  # fmt: skip
+            s1 = step("S1", ("world",), (LAYOUT,), (s1_site_weights,),
+                      lambda policy: s1_site_weights.site_weights(upstream, policy[LAYOUT], stamp))  # fmt: skip
             surfaces[s1.name] = s1
         if "S2" in wanted and until is None:  # no metric reads the alias tables: a trial does not build them
-            s2 = step("S2", ("S1",), POLICIES[1:2], (s2_alias_index, s1_site_weights),
-                      lambda: s2_alias_index.alias_index(upstream, s1, layout))  # fmt: skip
+            s2 = step("S2", ("world", "S1"), (LAYOUT,), (s2_alias_index, s1_site_weights),
+                      lambda policy: s2_alias_index.alias_index(upstream, s1, policy[LAYOUT]))  # fmt: skip
             surfaces |= {surface.name: surface for surface in s2}
         if "S3" in wanted:
-            rows = step("grid", ("world",), POLICIES[2:3], (s3_day_effects, s1_site_weights),
-                        lambda: s3_day_effects.grid(upstream, effects))  # fmt: skip
-            s3 = step("S3", ("grid",), POLICIES[2:3], (s3_day_effects, s1_site_weights),
-                      lambda: s3_day_effects.day_effects(upstream, rows, effects, seed, stamp), draws=True)  # fmt: skip
+            rows = step("grid", ("world",), (EFFECTS,), (s3_day_effects, s1_site_weights),
+                        lambda policy: s3_day_effects.grid(upstream, policy[EFFECTS]), keep=False)  # fmt: skip
+            s3 = step("S3", ("world", "grid"), (EFFECTS,), (s3_day_effects, s1_site_weights),
+                      lambda policy: s3_day_effects.day_effects(upstream, rows, policy[EFFECTS], seed, stamp),
+                      draws=True)  # fmt: skip
             surfaces[s3.name] = s3
         if "S4" in wanted:
-            raw = step("raw mix", ("S1", "S3"), (), (s4_group_weights,),
-                       lambda: s4_group_weights.raw_mix(upstream, rows, s1, s3))  # fmt: skip
-            s4 = step("S4", ("raw mix",), POLICIES[3:4], (s4_group_weights,),
-                      lambda: s4_group_weights.group_weights(rows, raw, mix, stamp))  # fmt: skip
+            raw = step("raw mix", ("world", "S1", "S3"), (), (s4_group_weights,),
+                       lambda _: s4_group_weights.raw_mix(upstream, rows, s1, s3), keep=False)  # fmt: skip
+            s4 = step("S4", ("raw mix",), (MIX,), (s4_group_weights,),
+                      lambda policy: s4_group_weights.group_weights(rows, raw, policy[MIX], stamp))  # fmt: skip
             surfaces[s4.name] = s4
-        routing, offers = pack[POLICIES[4]], pack[POLICIES[5]]
         if "S5" in wanted:
-            days = rows.days
-            roster = step("roster", ("world",), POLICIES[2:3] + POLICIES[4:5], _ROUTING,
-                          lambda: s5_roster.roster(upstream, days, routing, seed, stamp), draws=True)  # fmt: skip
-            s5 = step("S5", ("roster", "S1", "S4"), POLICIES[4:5], _ROUTING,
-                      lambda: s5_routing.routed(upstream, days, s1, s4, roster, routing, seed, stamp),
-                      draws=True)  # fmt: skip
-            surfaces |= {surface.name: surface for surface in (roster, *s5)}
+            if arrivals is None:
+                arrivals = step("roster", ("world",), (EFFECTS, ROUTING), _ROSTER, lambda policy: s5_roster.roster(
+                    upstream, rows.days, policy[ROUTING], seed, stamp), draws=True)  # fmt: skip
+            s5 = step("S5", ("world", "roster", "S1", "S4"), (ROUTING,), (*_ROSTER, s5_routing),
+                      lambda policy: s5_routing.routed(
+                          upstream, rows.days, s1, s4, arrivals, policy[ROUTING], seed, stamp), draws=True)  # fmt: skip
+            surfaces |= {surface.name: surface for surface in (arrivals, *s5)}
         if "S6" in wanted:
-            s6 = step("S6", ("roster",), POLICIES[4:6], (s6_edges, *_ROUTING),
-                      lambda: s6_edges.virtual(upstream, roster, offers, routing, seed, stamp), draws=True)  # fmt: skip
+            s6 = step("S6", ("world", "roster"), (ROUTING, EDGES), (*_ROSTER, s5_routing, s6_edges),
+                      lambda policy: s6_edges.virtual(upstream, arrivals, policy[EDGES], policy[ROUTING], seed, stamp),
+                      draws=True)  # fmt: skip
             surfaces |= {surface.name: surface for surface in s6}
-        report = None
         if "S7" in wanted:
             evidence = s7_audit.Evidence(upstream, pack, seed, s0, surfaces)
-            report = step("S7", ("S0", "S1", "S2", "S3", "S4", "S5", "S6"), (), (s7_audit,),
-                          lambda: s7_audit.audit(evidence))  # fmt: skip
-        reports = tuple(report for report in step.reports if report.name not in _WITHIN)
-        run_id = digest([self.name, upstream.digest, pack.digest, seed])[:32]
+            audit = step("S7", ("S0", "S1", "S2", "S3", "S4", "S5", "S6"), POLICIES, (s7_audit, *_STATES, s6_edges),
+                         lambda _: s7_audit.audit(evidence))  # fmt: skip
+        run_id = digest([self.name, pack.digest, seed, s0.digests()])[:32]
         return Run(
-            run_id, self.name, seed, pack, upstream.digest, self.code_version, surfaces, reports, upstream, report
-        )
+            run_id, self.name, seed, pack, upstream.digest, self.code_version, surfaces, folded(step.reports, _WITHIN),
+            upstream, s0, audit,
+        )  # fmt: skip
 
 
-class _Steps:
-    """Runs states by key, and reports what it did."""
+def _arrivals(step: Steps, file: Path, upstream: World) -> Surface:
+    """A roster from outside, keyed by its content: the same arrivals in another file change nothing."""
 
-    def __init__(self, memory: _Memory, pack: Pack, seed: int) -> None:
-        self._memory, self._pack, self._seed = memory, pack, seed
-        self._keys: dict[str, str] = {}
-        self.reports: list[StateReport] = []
+    def read(policy: Reads) -> Surface:
+        days, stamp = s3_day_effects.horizon(policy[EFFECTS]), str(policy[WORLD]["verified_utc"])
+        return roster_import.open_roster(file, upstream, days, policy[ROUTING], stamp)
 
-    def __call__(
-        self, name: str, inputs: tuple[str, ...], policies: tuple[str, ...], modules: tuple[Any, ...],
-        compute: Callable[[], Any], *, draws: bool = False, folder: Path | None = None,
-    ) -> Any:  # fmt: skip
-        address = {
-            "state": name,
-            "code": _code(*modules),
-            "policies": [self._pack.policies[policy].digest for policy in policies],
-            "inputs": [self._keys[which] for which in inputs],
-            "seed": self._seed if draws or (name == "world" and folder is None) else None,
-            "folder": None if folder is None else _folder_digest(folder),
-        }
-        key = self._keys[name] = digest(address)
-        began = time.perf_counter()
-        value, reused = self._memory.get(key, compute)
-        self.reports.append(StateReport(name, key, _rows(value), time.perf_counter() - began, reused))
-        return value
+    modules = (roster_import, user_tables, *_ROSTER)
+    files = user_tables.file_digest(file)
+    found: Surface = step("roster", ("world",), (WORLD, EFFECTS, ROUTING), modules, read, files=files, keep=False)
+    step.known("roster", table_digest(found.table()))
+    return found
 
 
-class _Memory:
-    """State results by key, bounded in bytes. Safe under threads; two may compute the same key once each."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit, self._held = limit, OrderedDict[str, tuple[Any, int]]()
-        self._bytes, self._lock = 0, threading.Lock()
-
-    def get(self, key: str, compute: Callable[[], Any]) -> tuple[Any, bool]:
-        """(value, whether it was there)."""
-        with self._lock:
-            if key in self._held:
-                self._held.move_to_end(key)
-                return self._held[key][0], True
-        value = compute()
-        size = _size(value)
-        with self._lock:
-            if key not in self._held:
-                self._held[key] = value, size
-                self._bytes += size
-            while self._bytes > self._limit and len(self._held) > 1:
-                self._bytes -= self._held.popitem(last=False)[1][1]
-        return value, False
-
-
-def _upstream(pack: Pack, seed: int, folder: Path | None) -> Any:
-    policy = pack["world_v1"]
+def _upstream(policy: Mapping[str, Any], seed: int, folder: Path | None) -> World:
     return world.draw_world(policy, seed) if folder is None else world_import.open_world(folder, policy)
-
-
-def _rows(value: Any) -> int:
-    if isinstance(value, tuple):
-        return int(value[0].rows)
-    if isinstance(value, Surface):
-        return value.rows
-    return len(getattr(value, "assets", getattr(value, "lat_deg", ())))
-
-
-def _size(value: Any) -> int:
-    """Bytes of the arrays a value holds; those it shares with others are counted again, on the safe side."""
-    if isinstance(value, Surface):
-        return sum(_size(column) for column in value.columns.values())
-    if isinstance(value, Categories):
-        return int(value.codes.nbytes)
-    if isinstance(value, np.ndarray):
-        return int(value.nbytes)
-    if isinstance(value, tuple):
-        return sum(_size(part) for part in value)
-    names = getattr(type(value), "__slots__", ())
-    return sum(_size(getattr(value, name)) for name in names if name != "__weakref__")
-
-
-def _code(*modules: Any) -> str:
-    """Hex64 over the sources of these modules and of what every state stands on."""
-    sink = hashlib.sha256()
-    for path in sorted({str(module.__file__) for module in (*modules, *_SHARED)}, key=lambda path: Path(path).name):
-        sink.update(_source(path))
-    return sink.hexdigest()
-
-
-_SOURCES: dict[str, bytes] = {}
-
-
-def _source(path: str) -> bytes:
-    """A source file's digest, read once a process: what runs is what was imported."""
-    if path not in _SOURCES:
-        _SOURCES[path] = hashlib.sha256(Path(path).read_bytes()).digest()
-    return _SOURCES[path]
-
-
-def _folder_digest(folder: Path) -> str:
-    """Hex64 over the files of a world brought in from outside."""
-    return digest({path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.*"))})
 
 
 SEGMENT_2B = Segment2B()

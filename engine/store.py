@@ -1,197 +1,223 @@
-"""Published runs: written whole or not at all, read back as runs.
+"""Published runs: written whole or not at all, read back as runs, executed again and compared.
 
-Publishing is: staging folder beside the target, every file fsynced, digests into `run_receipt.json`,
-rename. The same run published again is a no-op where byte-identical and an IntegrityError where not.
+Publishing is: a staging folder beside the target, every file written and digested, S8 over them, the receipt
+over all, fsync, rename. The same run published again is a no-op where byte-identical and an IntegrityError
+where not. Nothing published carries a clock, a path, a host or an order of work.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
-from collections.abc import Mapping
-from contextlib import nullcontext, suppress
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from engine import layout
+from engine.layout import Address
+from engine.receipts import digests, file_digest, read_receipt, write_json, write_receipt
+from engine.reports import state_reports
 from engine.run import SEGMENT_2B
-from engine.states.s0_gate import seal
+from engine.staging import clear_abandoned, place, staging
+from engine.states.s8_bundle import bundle
 from engine.tables import TABLES
-from engine.types import Categories, Column, Run, StateReport, Surface
+from engine.types import Run, StateReport, Surface, World
+from engine.workers import spread
 from engine.world_import import open_world, write_world
 from policies import DataError, IntegrityError, PolicyError, load_pack
-from policies.documents import read_json
+from policies.documents import digest, read_json
 
 RECEIPT = "run_receipt.json"
-_DATA = Path("data/layer1/2B")
 
 
 def publish(run: Run, runs: Path) -> Path:
-    """Publishes a run below `runs`; its folder."""
-    target, staging = runs / run.run_id, runs / f".staging-{run.run_id}-{os.getpid()}"
+    """Publishes a whole run below `runs`; its folder. Raises IntegrityError where other bytes were published before."""
+    target = runs / run.run_id
     runs.mkdir(parents=True, exist_ok=True)
-    for abandoned in runs.glob(f".staging-{run.run_id}-*"):
-        if not _alive(int(abandoned.name.rpartition("-")[2])):
-            shutil.rmtree(abandoned, ignore_errors=True)
-    try:
-        _write(run, staging)
-        if target.exists():
-            _same(staging, target)
-        else:
-            staging.rename(target)
-            _sync(runs)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    clear_abandoned(runs)
+    with staging(runs, run.run_id) as staged:
+        write_run(run, staged)
+        differing = differences(staged, target) if target.exists() or not place(staged, target) else []
+        if differing:
+            count = len(differing)
+            raise IntegrityError(f"{target / differing[0]}: published before with other bytes ({count} files differ)")
     return target
 
 
+def bundled(run: Run, folder: Path, seconds: float) -> StateReport:
+    """S8's report: rows are the files that the index of a published run lists."""
+    index, _ = _bundled(folder, {"manifest_fingerprint": run.world_digest})
+    inputs = {state.name: state.key for state in run.states}
+    address = {"state": "S8", "inputs": inputs, "code": SEGMENT_2B.code_version}
+    return StateReport("S8", digest(address), len(read_json(folder / index)["files"]), seconds, False, address)
+
+
+def keep_world(world: World, folder: Path) -> None:
+    """Writes a world's folder whole or not at all. Raises DataError where something else stands there."""
+    with staging(folder.parent, folder.name) as staged:
+        write_world(world, staged)
+        if not place(staged, folder) and differences(staged, folder):
+            raise DataError(f"{folder}: not empty, and not this world; name another folder")
+
+
 def open_run(runs: Path, run_id: str) -> Run:
-    """A published run from its files alone, every digest checked first."""
-    folder = runs / run_id
-    if not folder.is_dir():
-        known = sorted(path.name for path in runs.glob("[0-9a-f]*"))
-        raise PolicyError(f"{run_id}: no such run in {runs} (published: {', '.join(known) or 'none'})")
-    receipt = check_run(folder)
+    """A published run from its files alone, its receipt checked; each surface is read when it is asked for."""
+    folder = run_folder(runs, run_id)
+    receipt = check_run(folder, missing=DataError)
+    address = Address(*(receipt[name] for name in Address.__slots__))
     pack = load_pack(folder / "policies", SEGMENT_2B.policy_schemas)
-    partition = _partition(receipt["seed"], receipt["manifest_fingerprint"])
-    surfaces = {name: _read_surface(folder, name, partition) for name in receipt["surfaces"]}
     upstream = open_world(folder / "upstream", pack["world_v1"])
-    if upstream.digest != receipt["upstream_digest"]:
+    if upstream.digest != receipt["manifest_fingerprint"]:
         raise IntegrityError(f"{folder}/upstream: the tables give another world than the receipt states")
+    surfaces = _Published(folder, address, tuple(receipt["surfaces"]))
     states = tuple(StateReport(**row, seconds=0.0, reused=True) for row in receipt["states"])
     return Run(
-        receipt["run_id"], receipt["engine"], receipt["seed"], pack, receipt["manifest_fingerprint"],
-        receipt["code_version"], surfaces, states, upstream,
+        address.run_id, receipt["engine"], address.seed, pack, address.manifest_fingerprint, receipt["code_version"],
+        surfaces, states, upstream,
     )  # fmt: skip
 
 
-def check_run(folder: Path) -> Mapping[str, Any]:
-    """The receipt of a published run whose files all digest to what it states. Raises IntegrityError."""
-    path = folder / RECEIPT
-    if not path.exists():
-        raise IntegrityError(f"{path}: the receipt is missing")
-    try:
-        receipt: dict[str, Any] = read_json(path)
-        stated = dict(receipt["files"])
-    except (PolicyError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{path}: not a receipt: {error}") from None
-    body = {key: value for key, value in receipt.items() if key != "receipt_sha256"}
-    if _text_digest(body) != receipt.get("receipt_sha256"):
-        raise IntegrityError(f"{path}: the receipt was changed")
-    found = _digests(folder)
+def check_run(folder: Path, missing: type[Exception] = IntegrityError) -> Mapping[str, Any]:
+    """The receipt of a run whose files all digest to what it states.
+
+    Raises IntegrityError at the first that does not, and `missing` where one is not there.
+    """
+    receipt = read_receipt(folder / RECEIPT)
+    stated, found = receipt["files"], digests(folder, (RECEIPT,))
     for name in sorted(stated.keys() | found.keys()):
-        if stated.get(name) != found.get(name):
-            raise IntegrityError(
-                f"{folder / name}: sha256 {found.get(name, 'missing')}, the receipt: {stated.get(name, 'nothing')}"
-            )
+        if name not in found:
+            raise missing(f"{folder / name}: missing, the receipt states sha256 {stated[name]}")
+        if stated.get(name) != found[name]:
+            said = stated.get(name, "nothing")
+            raise IntegrityError(f"{folder / name}: sha256 {found[name]}, the receipt states {said}")
+    index, flag = _bundled(folder, receipt)
+    if (folder / index).exists() and (folder / flag).exists():
+        _, expected = bundle(_evidence(stated), lambda name: (folder / name).read_bytes())
+        if (folder / flag).read_text(encoding="utf-8") != expected:
+            raise IntegrityError(f"{folder / flag}: it does not pass the evidence that the index lists")
     return receipt
 
 
-def _write(run: Run, folder: Path) -> None:
-    partition = _partition(run.seed, run.world_digest)
-    sealed = seal(run.upstream, run.pack, run.seed)
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What executing a published run again gave."""
+
+    files: int
+    differences: tuple[str, ...]  # files that differ, are missing, or are new
+
+    @property
+    def identical(self) -> bool:
+        return not self.differences
+
+
+def replay(folder: Path, scratch: Path) -> Replayed:
+    """Executes a run again from its sealed inputs below `scratch`, and compares the bytes of every file."""
+    receipt = check_run(folder)
+    pack = load_pack(folder / "policies", SEGMENT_2B.policy_schemas)
+    address = Address(*(receipt[name] for name in Address.__slots__))
+    drawn = receipt["sources"]["world"] == "drawn"
+    arrivals = folder / address.folder("s5_arrival_roster", TABLES["s5_arrival_roster"].partitions) / layout.PART
+    again = type(SEGMENT_2B)().evaluate(
+        pack, address.seed, world=None if drawn else folder / "upstream",
+        roster=arrivals if receipt["sources"]["roster"] == "imported" else None,
+    )  # fmt: skip
+    with staging(scratch, address.run_id) as staged:
+        write_run(again, staged)
+        return Replayed(len(digests(staged)), tuple(differences(staged, folder)))
+
+
+def published(name: str, runs: Path) -> Path | None:
+    """The folder of a published run by its id or its path; None where there is none."""
+    for folder in (runs / name, Path(name)):
+        if (folder / RECEIPT).is_file() or (folder.is_dir() and (folder / "data").is_dir()):
+            return folder
+    return None
+
+
+def run_folder(runs: Path, run_id: str) -> Path:
+    """Where a run is published. Raises PolicyError naming those that are."""
+    folder = runs / run_id
+    if not run_id or not folder.is_dir():
+        known = sorted(path.name for path in runs.glob("[0-9a-f]*"))
+        raise PolicyError(f"{run_id}: no such run in {runs} (published: {', '.join(known) or 'none'})")
+    return folder
+
+
+def write_run(run: Run, folder: Path) -> None:
+    """Every file of a run below `folder`, the receipt last."""
+    address = Address.of(run)
+    work: list[tuple[Surface, slice, Path]] = []
     for name, surface in run.surfaces.items():
-        place = folder / _DATA / name / partition
-        place.mkdir(parents=True, exist_ok=True)
-        pq.write_table(surface.table(), place / "part-00000.parquet", compression="zstd", store_schema=True)
-    _json(folder / _DATA / "s0_gate_receipt" / partition / "s0_gate_receipt.json", {
-        "manifest_fingerprint": sealed.manifest_fingerprint, "parameter_hash": sealed.parameter_hash,
-        "seed": sealed.seed, "created_utc": sealed.created_utc,
-    })  # fmt: skip
-    _json(
-        folder / _DATA / "sealed_inputs" / partition / "sealed_inputs.json", [asdict(asset) for asset in sealed.assets]
-    )
+        if TABLES[name].state != "S2":
+            work += [(surface, rows, folder / path) for path, rows in layout.files_of(surface, address)]
+    spread(lambda part: layout.write_parquet(*part), work)
+    layout.write_alias(run.surfaces["s2_alias_index"], run.surfaces["s2_alias_blob"], folder, address)
+    sealed = asdict(run.sealed)
+    write_json(folder / address.document("sealed_inputs"), sealed.pop("assets"))
+    write_json(folder / address.document("s0_gate_receipt"), sealed)
+    write_json(folder / address.document("s7_audit_report"), run.audit.as_document())
     for name, document in run.pack.documents().items():
-        _json(folder / "policies" / f"{name}.json", document)
+        write_json(folder / "policies" / f"{name}.json", document)
     write_world(run.upstream, folder / "upstream")
+    for state, report in state_reports(run).items():
+        write_json(folder / address.report(state), {**asdict(address), "state": state, **report})
+    files = digests(folder)
     receipt = {
-        "run_id": run.run_id,
+        **asdict(address),
         "engine": run.engine,
-        "seed": run.seed,
-        "manifest_fingerprint": run.world_digest,
-        "parameter_hash": run.pack.digest,
         "code_version": run.code_version,
-        "created_utc": sealed.created_utc,
-        "upstream_digest": run.upstream.digest,
+        "created_utc": run.sealed.created_utc,
+        "sources": {
+            "world": run.upstream.source,
+            "roster": "imported" if "arrival_roster" in run.sealed.digests() else "drawn",
+        },
         "states": [{"name": state.name, "key": state.key, "rows": state.rows} for state in run.states],
         "surfaces": list(run.surfaces),
-        "files": _digests(folder),
     }
-    _json(folder / RECEIPT, {**receipt, "receipt_sha256": _text_digest(receipt)})
-    for path in sorted(folder.rglob("*")):
-        _sync(path)
+    index, flag = _bundled(folder, receipt)
+    document, passed = bundle(_evidence(files), lambda name: (folder / name).read_bytes())
+    write_json(folder / index, document)
+    if run.audit.passed:  # no pass, no flag
+        (folder / flag).write_text(passed, encoding="utf-8")
+    files |= {str(name): file_digest(folder / name) for name in (index, flag) if (folder / name).exists()}
+    write_receipt(folder / RECEIPT, {**receipt, "files": files})
 
 
-def _read_surface(folder: Path, name: str, partition: Path) -> Surface:
-    path = folder / _DATA / name / partition / "part-00000.parquet"
-    schema = TABLES[name].schema
-    try:
-        table = pq.ParquetFile(path).read()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from None
-    if table.schema.names != schema.names or table.schema.types != schema.types:
-        raise DataError(f"{path}: columns {table.schema.names} are not those of {name}")
-    return Surface(name, schema, {field.name: _column(table[field.name]) for field in schema})
+def differences(ours: Path, theirs: Path) -> list[str]:
+    """Files below either folder that are not the same below both, in ASCII order."""
+    new, old = digests(ours), digests(theirs)
+    return sorted(name for name in new.keys() | old.keys() if new.get(name) != old.get(name))
 
 
-def _column(values: Any) -> Column:
-    if pa.types.is_string(values.type):
-        coded = values.combine_chunks().dictionary_encode()
-        order = np.argsort(np.asarray(coded.dictionary.to_pylist(), object))
-        place = np.empty(len(order), np.int32)
-        place[order] = np.arange(len(order))
-        names = coded.dictionary.to_pylist()
-        return Categories(place[coded.indices.to_numpy()], tuple(names[i] for i in order))
-    found: Column = values.to_numpy()
-    return found
+class _Published(Mapping[str, Surface]):
+    """A run's surfaces, each read at the first asking."""
+
+    def __init__(self, folder: Path, address: Address, names: tuple[str, ...]) -> None:
+        self._folder, self._address, self._names = folder, address, names
+        self._read: dict[str, Surface] = {}
+
+    def __getitem__(self, name: str) -> Surface:
+        if name not in self._names:
+            raise KeyError(name)
+        if name not in self._read:
+            self._read[name] = layout.read_surface(self._folder, name, self._address)
+        return self._read[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
-def _partition(seed: int, fingerprint: str) -> Path:
-    return Path(f"seed={seed}") / f"manifest_fingerprint={fingerprint}"
+def _bundled(folder: Path, receipt: Mapping[str, Any]) -> tuple[Path, Path]:
+    """Index and flag, relative to the run."""
+    place = layout.VALIDATION / f"manifest_fingerprint={receipt['manifest_fingerprint']}"
+    return place / "index.json", place / "_passed.flag"
 
 
-def _same(staging: Path, target: Path) -> None:
-    new, old = _digests(staging, everything=True), _digests(target, everything=True)
-    if odd := sorted(name for name in new.keys() | old.keys() if new.get(name) != old.get(name)):
-        raise IntegrityError(
-            f"{target / odd[0]}: this run was published before with other bytes ({len(odd)} files differ)"
-        )
-
-
-def _digests(folder: Path, *, everything: bool = False) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and (everything or path != folder / RECEIPT))
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def _text_digest(document: Any) -> str:
-    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
-
-
-def _json(path: Path, document: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        with suppress(OSError) if path.is_dir() else nullcontext():  # not every file system syncs folders
-            os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _evidence(files: Mapping[str, str]) -> dict[str, str]:
+    """What S8 indexes: all that the run computed and was computed from."""
+    return {name: found for name, found in files.items() if not name.startswith(f"{layout.VALIDATION}/")}

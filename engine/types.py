@@ -11,9 +11,9 @@ over merchants), d days, r rows of S3 and S4 (r = d * g).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -98,14 +98,13 @@ class Surface:
     def table(self) -> pa.Table:
         """The Arrow table: declared columns, types and order, nothing else."""
         arrays = []
-        for field in self.schema:
-            column = self.columns[field.name]
+        for column, kind in zip(map(self.columns.__getitem__, self.schema.names), self.schema.types, strict=True):
             if isinstance(column, Categories):
                 values = pa.array(column.values, pa.string())
                 codes = pa.array(np.asarray(column.codes, dtype=np.int32))
-                arrays.append(pa.DictionaryArray.from_arrays(codes, values).cast(field.type))
+                arrays.append(pa.DictionaryArray.from_arrays(codes, values).cast(kind))
             else:
-                arrays.append(pa.array(column, field.type))
+                arrays.append(pa.array(column, kind))
         return pa.Table.from_arrays(arrays, schema=self.schema)
 
 
@@ -118,6 +117,7 @@ class StateReport:
     rows: int
     seconds: float
     reused: bool
+    address: Mapping[str, Any] = field(default_factory=dict)  # what the key is the digest of, input by input
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,13 +133,16 @@ class Run:
     surfaces: Mapping[str, Surface]
     states: tuple[StateReport, ...]
     upstream: Any = None  # the engine's own view of its upstream (segment 2B: World); metrics may read it
+    sealed: Any = None  # the engine's own receipt of what it read (segment 2B: SealedInputs)
     audit: Any = None  # what the engine found when it audited itself, where it went so far (segment 2B: Audit)
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of each surface's bytes (hex64), computed now: trials that are not kept never pay for it."""
         from engine.tables import table_digest
+        from engine.workers import spread
 
-        return {name: table_digest(surface.table()) for name, surface in self.surfaces.items()}
+        found = spread(lambda surface: table_digest(surface.table()), self.surfaces.values())
+        return dict(zip(self.surfaces, found, strict=True))
 
 
 class Engine(Protocol):
@@ -153,3 +156,16 @@ class Engine(Protocol):
     def evaluate(self, pack: Pack, seed: int, *, world: Path | None = None, until: str | None = None) -> Run:
         """One run. `world` is a folder brought in from outside; `until` names the last state wanted."""
         ...
+
+
+@runtime_checkable
+class Publishing(Protocol):
+    """An engine whose runs can be kept: its states by key on disk, its runs published, opened and executed again."""
+
+    def keeping(self, folder: Path, limit_bytes: int) -> Publishing:
+        """The same engine over a bounded cache of states in `folder`."""
+        ...
+
+    def evaluate(
+        self, pack: Pack, seed: int, *, world: Path | None = None, until: str | None = None, roster: Path | None = None
+    ) -> Run: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from policies import DataError
+
+
+def file_digest(path: Path) -> dict[str, str]:
+    """Name -> SHA-256 (hex64) of a file's bytes. Raises DataError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return {path.name: hashlib.file_digest(file, "sha256").hexdigest()}
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def read_table(path: Path) -> pa.Table:

@@ -6,7 +6,6 @@ Every row is checked before any is used; the first fault is refused with file, r
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from engine.geography import categories
 from engine.types import Categories, World
 from engine.user_tables import read_table, typed_columns
 from engine.world import ZONE_SOURCES, assemble_world, describe
+from engine.world_receipt import pass_world, world_files
 from policies import DataError
 
 _KEY = ("merchant_id", "legal_country_iso", "site_order")
@@ -45,6 +45,7 @@ _OPTIONAL = {"site_timezones": ("tz_source",)}
 
 def open_world(folder: Path, policy: Mapping[str, Any]) -> World:
     """The world in a folder; without site_timezones, zones are found by polygon under `policy`."""
+    world_files(folder)  # a world that was written is read only if it passes
     path, sites = _read(folder, "site_locations", required=True)
     _check_sites(path, sites)
     zone, zone_source = None, None
@@ -69,7 +70,7 @@ def open_world(folder: Path, policy: Mapping[str, Any]) -> World:
 
 
 def write_world(world: World, folder: Path) -> None:
-    """Writes the three tables and `world_receipt.json`; reading them back gives the same arrays."""
+    """Writes the three tables, their receipt and flag; reading them back gives the same arrays."""
     folder.mkdir(parents=True, exist_ok=True)
     merchant = world.merchant_id[np.repeat(np.arange(len(world.merchant_id)), np.diff(world.site_offsets))]
     key = {"merchant_id": merchant, "legal_country_iso": _strings(world.country), "site_order": world.site_order}
@@ -84,8 +85,7 @@ def write_world(world: World, folder: Path) -> None:
             pa.table([pa.array(values, _TYPES[column]) for column, values in columns.items()], schema),
             folder / f"{name}.parquet",
         )
-    receipt = json.dumps({"status": "PASS", **describe(world)}, indent=2, sort_keys=True)
-    (folder / "world_receipt.json").write_text(receipt + "\n", encoding="utf-8")
+    pass_world(folder, describe(world))
 
 
 def _read(folder: Path, name: str, *, required: bool) -> tuple[Path, Any]:

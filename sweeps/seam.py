@@ -10,7 +10,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from engine.types import Engine
+from engine.types import Engine, Publishing
 from policies import LaneError, Pack, PolicyError, load_pack
 from policies.documents import resolve
 from scoring.scorecard import MetricSource
@@ -40,6 +40,13 @@ def open_pack(name_or_path: str) -> tuple[Pack, Engine]:
     engines = [engine_named(name) for name in names]
     engine = max(engines, key=lambda candidate: len(files & set(candidate.policy_schemas)))
     return load_pack(folder, engine.policy_schemas), engine
+
+
+def publishing(engine: Engine) -> Publishing:
+    """The engine as one whose runs can be kept. Raises LaneError where it cannot."""
+    if not isinstance(engine, Publishing):
+        raise LaneError(f"engine {engine.name}: its runs can be swept and scored, not kept")
+    return engine
 
 
 def _load(group: str, name: str):  # type: ignore[no-untyped-def]  # whatever the entry point names

@@ -16,7 +16,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from policies import LaneError, WorkspaceError
+from policies import LaneError, PolicyError, WorkspaceError
+from policies.documents import read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,23 @@ class Workspace:
     @property
     def runs(self) -> Path:
         return self.root / "runs"
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    def remember(self, run_id: str, document: Any) -> None:
+        """Keeps what a run did, published or not: when each state was computed, and from what."""
+        write_document(self.root / "run_records" / f"{run_id}.json", document)
+
+    def remembered(self, run_id: str) -> dict[str, Any]:
+        """What was kept of a run. Raises PolicyError naming those that are known."""
+        path = self.root / "run_records" / f"{run_id}.json"
+        if not path.is_file():
+            known = ", ".join(sorted(other.stem for other in path.parent.glob("*.json"))) or "none"
+            raise PolicyError(f"{run_id}: no run of this name was made in {self.root} (known: {known})")
+        found: dict[str, Any] = read_json(path)
+        return found
 
     @contextmanager
     def alone(self, what: str) -> Iterator[None]:

@@ -13,7 +13,7 @@ class Asset:
     """One sealed input."""
 
     asset_id: str
-    kind: str  # "world" or "policy"
+    kind: str  # "world", "policy" or "roster"
     version: str
     sha256: str
 
@@ -28,9 +28,19 @@ class SealedInputs:
     created_utc: str  # the world's verified time: anchored to the inputs, never to a clock
     assets: tuple[Asset, ...]
 
+    def digests(self) -> dict[str, str]:
+        """Asset id -> sha256 (hex64)."""
+        return {asset.asset_id: asset.sha256 for asset in self.assets}
 
-def seal(world: World, pack: Pack, seed: int) -> SealedInputs:
-    """Seals the world and every policy of the pack, in ASCII order of asset id."""
+
+def seal(world: World, pack: Pack, seed: int, roster_sha256: str | None = None) -> SealedInputs:
+    """Seals the world, every policy of the pack and, where one was brought in, the roster; in order of asset id.
+
+    World and roster are sealed by their content, so the same tables in another file are the same input.
+    """
     policies = (Asset(name, "policy", name.rpartition("_")[2], policy.digest) for name, policy in pack.policies.items())
-    assets = sorted([Asset("upstream_world", "world", world.source, world.digest), *policies], key=lambda a: a.asset_id)
+    assets = [Asset("upstream_world", "world", world.source, world.digest), *policies]
+    if roster_sha256 is not None:
+        assets.append(Asset("arrival_roster", "roster", "imported", roster_sha256))
+    assets.sort(key=lambda asset: asset.asset_id)
     return SealedInputs(world.digest, pack.digest, seed, str(pack["world_v1"]["verified_utc"]), tuple(assets))

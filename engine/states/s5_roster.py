@@ -50,7 +50,9 @@ def roster(world: World, days: tuple[str, ...], policy: Mapping[str, Any], seed:
         raise DataError(f"route_rng_policy_v1: /roster/arrivals_per_merchant_day: more than {_PER_DAY} a merchant-day")
     where = "route_rng_policy_v1: /roster"
     upto = np.concatenate([[0.0], cumulative(law["hour_weights"], f"{where}/hour_weights")])
-    classes, channels = (cumulative(law[mix].values(), f"{where}/{mix}") for mix in ("class_mix", "channel_mix"))
+    kinds, ways = names_of(law, "class_mix"), names_of(law, "channel_mix")
+    classes = cumulative((law["class_mix"][name] for name in kinds), f"{where}/class_mix")
+    channels = cumulative((law["channel_mix"][name] for name in ways), f"{where}/channel_mix")
     ends = np.cumsum(counts.sum(axis=1))
     size = int(ends[-1])
     moment, merchant = np.empty(size, np.int64), np.empty(size, np.int32)
@@ -73,12 +75,17 @@ def roster(world: World, days: tuple[str, ...], policy: Mapping[str, Any], seed:
         "merchant_id": world.merchant_id[merchant],
         "utc_day": Categories(which, days),
         "is_virtual": world.is_virtual[merchant],
-        "arrival_class": Categories(klass, tuple(law["class_mix"])),
-        "channel": Categories(channel, tuple(law["channel_mix"])),
+        "arrival_class": Categories(klass, kinds),
+        "channel": Categories(channel, ways),
         "occurrence": occurrences(moment, world.merchant_id[merchant]),
         "created_utc": Categories(np.zeros(size, np.int8), (created_utc,)),
     }
     return Surface("s5_arrival_roster", TABLES["s5_arrival_roster"].schema, columns)
+
+
+def names_of(law: Mapping[str, Any], mix: str) -> tuple[str, ...]:
+    """The names of a mix in ASCII order: a policy's digest knows no order of keys, so no law may."""
+    return tuple(sorted(law[mix]))
 
 
 def occurrences(utc_us: NDArray[np.int64], merchant_id: NDArray[np.uint64]) -> NDArray[np.int32]:

@@ -79,7 +79,7 @@ def virtual(
 def offered(edge_policy: Mapping[str, Any]) -> dict[int | None, Sequence[Edge]]:
     """Merchant id -> the edges it may take; None, the last, stands for every other merchant."""
     own: list[tuple[int | None, Sequence[Edge]]] = [
-        (int(merchant), some) for merchant, some in edge_policy["merchant_overrides"].items()
+        (int(merchant), some) for merchant, some in sorted(edge_policy["merchant_overrides"].items())
     ]
     return dict([*own, (None, edge_policy["default_edges"])])
 

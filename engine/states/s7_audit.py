@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from engine.states import s2_alias_index, s3_day_effects, s4_group_weights, s5_routing, s6_edges
 from engine.states.s0_gate import SealedInputs, seal
 from engine.states.s5_roster import DAY_US, first_day
-from engine.tables import TABLES
+from engine.tables import TABLES, table_digest
 from engine.types import Categories, Column, Surface, World
 from engine.workers import spread
 from policies import Pack
@@ -147,8 +147,11 @@ def _same(ours: Column, theirs: Column) -> Failing:
 
 
 def _sealed(evidence: Evidence) -> Failing:
-    now = seal(evidence.world, evidence.pack, evidence.seed)
-    return np.array([one not in evidence.sealed.assets for one in now.assets] + [now != evidence.sealed])
+    roster = evidence.sealed.digests().get("arrival_roster")
+    now = seal(evidence.world, evidence.pack, evidence.seed, roster)
+    brought = roster is not None and table_digest(evidence["s5_arrival_roster"].table()) != roster
+    unsealed = [asset not in evidence.sealed.assets for asset in now.assets]
+    return np.array([*unsealed, now != evidence.sealed, brought])
 
 
 def _site_mass(evidence: Evidence) -> Failing:

@@ -62,9 +62,17 @@ def lock_verify(lock: str, world: str | None, **options: Any) -> int:
 
 
 @click.command()
-@click.argument("lock", metavar="LOCK")
+@click.argument("what", metavar="RUN|LOCK")
 @WORLD
 @common_options
-def verify(lock: str, world: str | None, **options: Any) -> int:
-    """Recompute every digest; exit 3 on any difference."""
-    return _verify(lock, world, options)
+def verify(what: str, world: str | None, **options: Any) -> int:
+    """Recompute every digest of a published run or of a lock; exit 3 on any difference."""
+    from engine.store import check_run, published
+
+    folder = published(what, options["workspace"] / "runs")
+    if folder is None:
+        return _verify(what, world, options)
+    session, receipt = session_of(options), check_run(folder)
+    count = len(receipt["files"]) + 1
+    session.show({"ok": True, "checked": count, "run": str(folder)}, f"{folder}: {count} files, each as published")
+    return 0

@@ -1,63 +1,87 @@
-"""`run` and `score`: the engine once, and what is kept of it."""
+"""`run`, `score`, `explain`, `replay`, `contract`: the engine once, what is kept of it, and the proof that it holds."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sweeps import terminal
 from sweeps.session import WORLD, common_options, session_of
 
+if TYPE_CHECKING:
+    from engine.types import Run, StateReport
+    from sweeps.workspace import Workspace
+
+_GB = 1 << 30
+
 
 @click.command()
 @click.option("--pack", required=True, help="A shipped pack or a folder.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), required=True)
 @WORLD
+@click.option("--roster", type=click.Path(path_type=Path), metavar="FILE", help="Arrivals brought in from outside.")
 @click.option("--score", "scored", is_flag=True, help="Measure and grade the run.")
 @click.option("--publish", is_flag=True, help="Keep its surfaces in the workspace.")
+@click.option("--jsonl", is_flag=True, help="Write the arrival logs as JSON Lines too, below exports/.")
+@click.option(
+    "--cache-gb",
+    type=click.FloatRange(0, 10_000),
+    default=4.0,
+    show_default=True,
+    help="Bound of the state cache; 0: off.",
+)
 @common_options
-def run(pack: str, seed: int, world: str | None, scored: bool, publish: bool, **options: Any) -> int:
-    """Run the engine once: states, rows, seconds, digests."""
-    from sweeps.seam import open_pack, world_folder
+def run(
+    pack: str, seed: int, world: str | None, roster: Path | None, scored: bool, publish: bool, jsonl: bool,
+    cache_gb: float, **options: Any,
+) -> int:  # fmt: skip
+    """Run the engine once: states, rows, seconds, digests. Only states whose inputs changed are computed."""
+    from sweeps.seam import open_pack, publishing, world_folder
 
-    session, (held, engine) = session_of(options), open_pack(pack)
-    made = engine.evaluate(held, seed, world=world_folder(world))
-    digests = made.digests()
+    session, (held, found) = session_of(options), open_pack(pack)
+    workspace, engine = session.workspace(), publishing(found)
+    if cache_gb > 0:
+        engine = engine.keeping(workspace.cache, round(cache_gb * _GB))
+    made = engine.evaluate(held, seed, world=world_folder(world), roster=roster)
+    states, digests = [*made.states], made.digests()
     document: dict[str, Any] = {
         "run_id": made.run_id,
-        "engine": engine.name,
+        "engine": made.engine,
         "pack": held.name,
         "pack_digest": held.digest,
         "seed": seed,
         "world_digest": made.world_digest,
-        "states": [asdict(state) for state in made.states],
         "digests": digests,
         "metrics": None,
         "verdict": None,
         "gates": None,
     }
-    rows = [
-        (s.name, f"{s.rows:,}", f"{s.seconds:.3f}", "reused" if s.reused else "computed", s.key[:16])
-        for s in made.states
-    ]
-    text = [f"run {made.run_id}  pack {held.name}  seed {seed}  world {made.world_digest[:16]}", ""]
-    text.append(terminal.table(("state", "rows", "seconds", "", "key"), rows))
-    text.append("\n".join(["", *(f"{found}  {surface}" for surface, found in digests.items())]))
+    after = []
     if publish:
-        from engine.store import publish as publish_run
-
-        folder = publish_run(made, session.workspace().runs)
-        document["published"] = str(folder)
-        text.append(f"\npublished to {folder}")
+        bundled, document["published"] = _publish(made, workspace)
+        states.append(bundled)
+        after.append(f"published to {document['published']}")
+    if jsonl:
+        document["exported"] = _export(made, workspace)
+        after.append(f"JSON Lines below {document['exported']}")
+    document["states"] = [asdict(state) for state in states]
+    workspace.remember(
+        made.run_id, {key: document[key] for key in ("run_id", "pack", "seed", "world_digest", "states")}
+    )
     code = 0
     if scored:
         card = _score(made)
         document |= {key: card.as_document()[key] for key in ("verdict", "metrics", "gates")}
-        text.append("\n" + terminal.scorecard(card))
+        after.append(terminal.scorecard(card))
         code = _verdict_code(str(card.verdict))
-    session.show(document, "\n".join(text))
+    head = f"run {made.run_id}  pack {held.name}  seed {seed}  world {made.world_digest[:16]}"
+    surfaces = "\n".join(f"{found}  {surface}" for surface, found in digests.items())
+    session.show(document, "\n\n".join([head, _state_table(states), surfaces, *after]))
     return code
 
 
@@ -72,6 +96,116 @@ def score(run_id: str, **options: Any) -> int:
     card = _score(open_run(session.workspace().runs, run_id))
     session.show(card.as_document(), terminal.scorecard(card))
     return _verdict_code(str(card.verdict))
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--against", metavar="RUN", help="Another run, to see which input moved each state.")
+@common_options
+def explain(run_id: str, against: str | None, **options: Any) -> int:
+    """Why each state of RUN was computed or reused, and what moved it from another run."""
+    session = session_of(options)
+    workspace = session.workspace()
+    run, other = workspace.remembered(run_id), None if against is None else workspace.remembered(against)
+    before = {} if other is None else {state["name"]: state for state in other["states"]}
+    rows = []
+    for state in run["states"]:
+        moved = _moved(before[state["name"]]["address"], state["address"]) if state["name"] in before else []
+        rows.append(
+            {
+                "name": state["name"],
+                "key": state["key"],
+                "reused": state["reused"],
+                "same": None
+                if other is None
+                else state["name"] in before and before[state["name"]]["key"] == state["key"],
+                "moved_by": moved,
+                "reads": state["address"],
+            }
+        )
+    head = ("state", "when it was run", "key", *(() if other is None else (f"against {against}", "moved by")))
+    table = [
+        (row["name"], "reused" if row["reused"] else "computed", row["key"][:16],
+         *(() if other is None else ("same" if row["same"] else "moved", ", ".join(row["moved_by"]))))
+        for row in rows
+    ]  # fmt: skip
+    session.show({"run_id": run_id, "against": against, "states": rows}, terminal.table(head, table))
+    return 0
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@common_options
+def replay(run_id: str, **options: Any) -> int:
+    """Execute RUN again from its sealed inputs, and compare the bytes of every file."""
+    from engine.store import replay as again
+    from engine.store import run_folder
+
+    session = session_of(options)
+    workspace = session.workspace()
+    found = again(run_folder(workspace.runs, run_id), workspace.root / "scratch")
+    text = f"identical: {found.files} files" if found.identical else f"{len(found.differences)} files differ"
+    session.show({"identical": found.identical, "files": found.files, "differences": list(found.differences)}, text)
+    for name in found.differences:
+        click.echo(f"{run_id}: {name} differs", err=True)
+    return 0 if found.identical else 3
+
+
+@click.command()
+@common_options
+def contract(**options: Any) -> int:
+    """Every surface: where it is published, its columns, types, units, key and order."""
+    from engine.tables import contract as surfaces
+
+    session, found = session_of(options), surfaces()
+    text = []
+    for surface in found:
+        columns: Any = surface["columns"]
+        text.append(f"{surface['surface']}  ({surface['state']})\n{surface['path']}")
+        rows = [(c["name"] + ("*" if c["name"] in surface["key"] else ""), c["type"], c["unit"]) for c in columns]  # type: ignore[operator]
+        text.append(terminal.table(("column (* key, in order)", "type", "unit"), rows) + "\n")
+    session.show({"surfaces": found}, "\n".join(text))
+    return 0
+
+
+def _publish(made: Run, workspace: Workspace) -> tuple[StateReport, str]:
+    """Publishes a run; S8's report and the folder."""
+    from engine.store import bundled, publish
+    from sweeps.workspace import writing
+
+    began = time.perf_counter()
+    with writing(workspace.root):
+        folder = publish(made, workspace.runs)
+    return bundled(made, folder, time.perf_counter() - began), str(folder)
+
+
+def _export(made: Run, workspace: Workspace) -> str:
+    from engine.export import write_json_lines
+    from sweeps.workspace import writing
+
+    with writing(workspace.root):
+        return str(write_json_lines(made, workspace.root / "exports"))
+
+
+def _state_table(states: Sequence[StateReport]) -> str:
+    rows = [
+        (s.name, f"{s.rows:,}", f"{s.seconds:.3f}", "reused" if s.reused else "computed", s.key[:16]) for s in states
+    ]
+    rows.append(("all", "", f"{sum(state.seconds for state in states):.3f}", "", ""))
+    return terminal.table(("state", "rows", "seconds", "", "key"), rows)
+
+
+def _moved(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Which parts of a state's address differ between two runs, by name."""
+    found = []
+    for part in sorted(before.keys() | after.keys()):
+        old, new = before.get(part), after.get(part)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found += [f"{part[:-1] if part != 'policies' else 'policy'} {name}"
+                      for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]  # fmt: skip
+        elif old != new:
+            found.append(part)
+    return found
 
 
 def _score(made: Any) -> Any:

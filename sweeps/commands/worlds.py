@@ -40,14 +40,14 @@ def world_show(pack: str, seed: int, world: str | None, **options: Any) -> int:
 )
 def world_build(pack: str, seed: int, world: str | None, out: Path | None, **options: Any) -> int:
     """Draw or import a world and write it, with its receipt, where other commands can read it."""
-    from engine.world_import import write_world
+    from engine.store import keep_world
     from sweeps.workspace import writing
 
     session = session_of(options)
     drawn, document = _describe_world(pack, seed, world)
     folder = out or session.workspace().root / "worlds" / str(document["digest"])[:16]
     with writing(folder):
-        write_world(drawn, folder)
+        keep_world(drawn, folder)
     document = {**document, "folder": str(folder)}
     session.show(document, terminal.fields(document))
     return 0

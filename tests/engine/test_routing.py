@@ -140,6 +140,13 @@ def test_an_arrival_outside_the_tables_is_refused_by_row(merchant, moment, said)
         tables.route(np.array([2, merchant], np.uint64), np.array([first, first + moment]))
 
 
+def test_the_order_of_a_policys_keys_changes_nothing():
+    law = pack()["route_rng_policy_v1"]["roster"]
+    turned = {**law, **{mix: dict(reversed(law[mix].items())) for mix in ("class_mix", "channel_mix")}}
+    names = ("utc_timestamp", "merchant_id", "arrival_class", "channel")
+    assert listed(routed(tiny_world(), law, 7)[3], *names) == listed(routed(tiny_world(), turned, 7)[3], *names)
+
+
 def test_a_mix_without_weight_is_refused():
     law = {**pack()["route_rng_policy_v1"]["roster"], "class_mix": {"purchase": 0.0}}
     with pytest.raises(PolicyError, match="/roster/class_mix: one weight at least must be above 0"):

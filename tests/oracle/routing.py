@@ -27,6 +27,12 @@ def pick(weights, u):
     raise AssertionError("u is below 1")
 
 
+def name_of(mix, u):
+    """The name that u picks, names in ASCII order."""
+    names = sorted(mix)
+    return names[pick([mix[name] for name in names], u)]
+
+
 def roster(fingerprint, seed, merchants, days, policy):
     """Sorted (microsecond, merchant, day, virtual, class, channel); merchants: (id, sites, virtual)."""
     law, key = policy["roster"], stream(fingerprint, seed, policy["streams"]["roster"])
@@ -43,8 +49,7 @@ def roster(fingerprint, seed, merchants, days, policy):
                 hour = pick(law["hour_weights"], u)
                 total = sum(law["hour_weights"])
                 part = (u * total - sum(law["hour_weights"][:hour])) / law["hour_weights"][hour]
-                kind = list(law["class_mix"])[pick(law["class_mix"].values(), klass)]
-                way = list(law["channel_mix"])[pick(law["channel_mix"].values(), channel)]
+                kind, way = (name_of(law[mix], v) for mix, v in (("class_mix", klass), ("channel_mix", channel)))
                 rows.append((first + hour * HOUR + int(part * HOUR), merchant, day, virtual, kind, way))
     return sorted(rows)
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import statistics
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -61,6 +62,8 @@ def test_metrics_are_their_definitions(tiny_run):
     logs = tiny_run.surfaces["s3_day_effects"]["log_gamma"]
     delta = by_key(tiny_run, "s4_group_weights", "regularizer_delta_mass", "merchant_id", "utc_day").values()
     several = [p for p in days if len(p) > 1]
+    arrivals = tiny_run.surfaces["s5_arrival_roster"].table().to_pylist()
+    per_day = Counter((row["merchant_id"], row["utc_day"]) for row in arrivals)
     expected = {
         "s1/residual": statistics.median(statistics.median(abs(w - 1 / len(p)) for w in p) for p in sites),
         "s1/gap": statistics.median(p[0] - p[1] for p in tops),
@@ -81,6 +84,10 @@ def test_metrics_are_their_definitions(tiny_run):
         "s4/intervention": statistics.mean(day[0] for day in delta),
         "s4/rank_inversions": 0.0,
         "s4/groups_without_site": 0.0,
+        "s5/arrivals": float(len(arrivals)),
+        "s5/roster_days": float(len({row["utc_day"] for row in arrivals})),
+        "s5/repeat_share": statistics.mean(count >= 2 for count in per_day.values()),
+        "s5/class_channel_coverage": len({(row["arrival_class"], row["channel"]) for row in arrivals}) / 9,
     }
     assert set(expected) | {"s4/atom_share", "s4/cliff"} == set(found)
     for name, value in expected.items():

@@ -1,0 +1,145 @@
+"""A state's value as files, and back, exactly: columns in Arrow IPC, everything else in a tree of JSON.
+
+A value is built of frozen dataclasses of this package, tuples, lists, mappings, strings, numbers and arrays.
+Arrays of one length share a file, an array that is used twice is kept once. What is read back is mapped,
+not copied: a private mapping, so that an array comes back as writeable or read-only as it went in (a
+compiled law sees the same type either way) and no writing ever reaches the file.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import mmap
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+FORMAT = 1  # of the tree and the files; a change makes old entries absent, not wrong
+_PLAIN = (str, int, float, bool, type(None))
+
+
+def write_value(value: Any, folder: Path) -> dict[str, Any]:
+    """Writes the arrays of `value` below `folder`; the JSON tree that puts them together again."""
+    columns = _Columns()
+    tree = columns.tree_of(value)
+    for rows, names in columns.by_rows().items():
+        table = pa.table({name: columns.arrow(name) for name in names})
+        with pa.OSFile(str(folder / f"rows-{rows}.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+    return {"value": tree, "columns": columns.kinds}
+
+
+def read_value(document: Mapping[str, Any], mapped: Mapping[str, mmap.mmap]) -> Any:
+    """The value of a tree, over the files of its folder by name, mapped."""
+    tables = {name: _Mapped(data) for name, data in mapped.items()}
+    columns = {
+        name: tables[f"rows-{kind['rows']}.arrow"].column(name, kind) for name, kind in document["columns"].items()
+    }
+    return _value_of(document["value"], columns)
+
+
+class _Columns:
+    """The arrays met on the way through a value, by name; one that is met again keeps its name."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, NDArray[Any]] = {}
+        self._names: dict[int, str] = {}
+        self.kinds: dict[str, dict[str, Any]] = {}
+
+    def tree_of(self, node: Any) -> Any:
+        if isinstance(node, np.generic):
+            return {"column": self._add(np.asarray(node)), "scalar": True}
+        if isinstance(node, _PLAIN):
+            return node
+        if isinstance(node, np.ndarray):
+            return {"column": self._add(node)}
+        if isinstance(node, tuple | list):
+            return {type(node).__name__: [self.tree_of(part) for part in node]}
+        if isinstance(node, Mapping):
+            return {"map": [[key, self.tree_of(part)] for key, part in node.items()]}
+        if isinstance(node, pa.Schema):
+            return {"schema": base64.b64encode(node.serialize().to_pybytes()).decode()}
+        if is_dataclass(node) and type(node).__module__.startswith("engine."):
+            parts = {field.name: self.tree_of(getattr(node, field.name)) for field in fields(node) if field.init}
+            return {"type": f"{type(node).__module__}:{type(node).__qualname__}", "fields": parts}
+        raise TypeError(f"a state may not hold {type(node)}: it cannot be kept")
+
+    def by_rows(self) -> dict[int, list[str]]:
+        found: dict[int, list[str]] = {}
+        for name, array in self._arrays.items():
+            found.setdefault(array.size, []).append(name)
+        return found
+
+    def arrow(self, name: str) -> pa.Array:
+        """Fixed-width values as integers or floats of their own width, strings and bytes as they are."""
+        flat = np.ascontiguousarray(self._arrays[name]).ravel()
+        if flat.dtype.kind in "OU":
+            return pa.array(flat.tolist(), pa.large_binary() if _holds_bytes(flat) else pa.large_string())
+        return pa.array(flat.view(_carrier(flat.dtype)))
+
+    def _add(self, array: NDArray[Any]) -> str:
+        if id(array) not in self._names:
+            name = self._names[id(array)] = f"c{len(self._arrays)}"
+            self._arrays[name] = array  # held, so that no other array takes its id
+            self.kinds[name] = {
+                "dtype": array.dtype.str,
+                "rows": array.size,
+                "shape": list(array.shape),
+                "writeable": array.flags.writeable,
+            }
+        return self._names[id(array)]
+
+
+class _Mapped:
+    """One Arrow IPC file in a private mapping."""
+
+    def __init__(self, data: mmap.mmap) -> None:
+        self._data, self._buffer = data, pa.py_buffer(data)
+        self._table = pa.ipc.open_file(pa.BufferReader(self._buffer)).read_all()
+
+    def column(self, name: str, kind: Mapping[str, Any]) -> NDArray[Any]:
+        dtype, shape = np.dtype(kind["dtype"]), tuple(kind["shape"])
+        values: Any = self._table[name].chunk(0) if kind["rows"] else []
+        if dtype.kind in "OU" or not len(values):
+            array = np.empty(len(values), dtype)
+            array[:] = values.to_pylist() if kind["rows"] else []
+        else:  # Arrow hands out read-only views; the same bytes of the mapping give one that may be either
+            at = values.buffers()[1].address - self._buffer.address + values.offset * dtype.itemsize
+            array = np.frombuffer(self._data, dtype, len(values), at)
+        array = array.reshape(shape)
+        array.flags.writeable = kind["writeable"]
+        return array
+
+
+def _value_of(node: Any, columns: Mapping[str, NDArray[Any]]) -> Any:
+    if isinstance(node, _PLAIN):
+        return node
+    if "column" in node:
+        array = columns[node["column"]]
+        return array[()] if node.get("scalar") else array
+    if "tuple" in node:
+        return tuple(_value_of(part, columns) for part in node["tuple"])
+    if "list" in node:
+        return [_value_of(part, columns) for part in node["list"]]
+    if "map" in node:
+        return {key: _value_of(part, columns) for key, part in node["map"]}
+    if "schema" in node:
+        return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(node["schema"])))
+    module, _, name = node["type"].partition(":")
+    kind = getattr(importlib.import_module(module), name)
+    return kind(**{field: _value_of(part, columns) for field, part in node["fields"].items()})
+
+
+def _carrier(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The plain number type that carries a fixed-width type bit by bit: Arrow packs flags and has its own times."""
+    return dtype if dtype.kind in "iuf" else np.dtype(f"u{dtype.itemsize}")
+
+
+def _holds_bytes(values: NDArray[Any]) -> bool:
+    return len(values) > 0 and isinstance(values[0], bytes)

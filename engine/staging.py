@@ -1,0 +1,95 @@
+"""Folders that are written whole or not at all: staging, fsync, rename.
+
+A staging folder lies beside its target under a kernel lock of its own. A process that is killed leaves the
+folder but not the lock, so whoever comes next can tell it from one still being written, and removes it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+
+PREFIX = ".staging-"
+_SYNCS = 8  # at once: a journal commits many files for the price of one
+
+
+@contextmanager
+def staging(parent: Path, name: str) -> Iterator[Path]:
+    """A folder of our own below `parent`, gone when the block ends unless `place` has renamed it."""
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = parent / f"{PREFIX}{name}-{uuid4().hex}"
+    lock = FileLock(_lock_of(folder))
+    with _register(parent):
+        lock.acquire()
+        folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        _lock_of(folder).unlink(missing_ok=True)
+        lock.release()
+
+
+def place(folder: Path, target: Path) -> bool:
+    """Makes a staging folder durable and renames it to `target`; False where something was there before."""
+    sync_tree(folder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.rename(target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+        return False
+    _sync(target.parent)
+    return True
+
+
+def clear_abandoned(parent: Path) -> int:
+    """Removes the staging folders of processes that are no more; how many there were."""
+    if not any(parent.glob(f"{PREFIX}*")):
+        return 0
+    removed = 0
+    with _register(parent):
+        for path in sorted(parent.glob(f"{PREFIX}*.lock")):
+            folder, lock = path.with_suffix(""), FileLock(path, timeout=0)
+            with suppress(Timeout), lock:
+                removed += folder.exists()
+                shutil.rmtree(folder, ignore_errors=True)
+                path.unlink(missing_ok=True)
+    return removed
+
+
+def sync_tree(folder: Path) -> None:
+    """Every file and folder below `folder`, and itself, on the disk."""
+    paths = [*(path for path in folder.rglob("*")), folder]
+    with ThreadPoolExecutor(_SYNCS) as pool:
+        for _ in pool.map(_sync, paths):
+            pass
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:
+        if not path.is_dir():  # not every file system syncs folders
+            raise
+    finally:
+        os.close(handle)
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".lock")
+
+
+def _register(parent: Path) -> FileLock:
+    """Held while a staging folder comes into being and while abandoned ones go, so that neither sees half the other."""
+    return FileLock(parent / ".staging")
