@@ -7,6 +7,7 @@ Parquet's logical types. A log has one file a day.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,7 @@ def files_of(surface: Surface, address: Address) -> Iterator[tuple[Path, slice]]
     assert isinstance(day, Categories)
     fresh = np.r_[True, np.diff(day.codes) != 0][: surface.rows]
     starts = np.flatnonzero(fresh)
-    for begin, end in zip(starts, [*starts[1:], surface.rows], strict=True):
+    for begin, end in itertools.pairwise([*starts, surface.rows]):
         name = day.values[day.codes[begin]]
         yield address.folder(surface.name, partitions, name) / PART, slice(int(begin), int(end))
 
