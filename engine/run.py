@@ -11,7 +11,8 @@ import hashlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from engine import geography, mass, streams, tables, world, world_import
+from engine.shards import Across, Cuts, Span
 from engine.states import (
     rng_log,
     s0_gate,
@@ -31,7 +33,8 @@ from engine.states import (
     s6_edges,
     s7_audit,
 )
-from engine.types import Categories, Run, StateReport, Surface
+from engine.types import Categories, Run, StateReport, Surface, World
+from engine.workers import at_most, mapped
 from policies import Pack, PolicyError
 from policies.documents import digest, shipped_schema
 
@@ -56,9 +59,16 @@ class Segment2B:
 
     name = "segment_2b"
     states = ("S0", "S1", "S2", "S3", "S4", "S5", "S6", "S7")
+    by_merchant = states[:5]  # those that a shard can compute by itself
 
     def __init__(self, memory_bytes: int = _MEMORY_BYTES) -> None:
-        self._memory = _Memory(memory_bytes)
+        self._memory, self._cuts = _Memory(memory_bytes), Cuts()
+
+    def sharded(self, merchants: int | None, jobs: int) -> Segment2B:
+        """The same engine, memory and all, over shards of about `merchants` merchants on `jobs` threads."""
+        other = copy(self)
+        other._cuts = Cuts(merchants, jobs)
+        return other
 
     @cached_property
     def policy_schemas(self) -> Mapping[str, Mapping[str, Any]]:
@@ -71,21 +81,54 @@ class Segment2B:
 
     def evaluate(self, pack: Pack, seed: int, *, world: Path | None = None, until: str | None = None) -> Run:
         """One run. Raises PolicyError or DataError on input that cannot be run."""
-        last = self.states[-1] if until is None else until
-        if last not in self.states:
-            raise PolicyError(f"{last!r} is not a state of {self.name}: {', '.join(self.states)}")
+        wanted = self._wanted(self.states, until)
         step = _Steps(self._memory, pack, seed)
-        wanted = self.states[: self.states.index(last) + 1]
+        with at_most(self._cuts.jobs):
+            upstream, s0 = self._gate(step, pack, seed, world)
+            return self._run(step, upstream, s0, self._cuts, pack, seed, wanted)
 
+    def evaluate_shards(
+        self, pack: Pack, seed: int, *, world: Path | None = None, until: str | None = None
+    ) -> Iterator[Run]:
+        """The states that are computed by merchant, one run a shard, in order: measure it, append it, let it go.
+
+        Only the world is held whole, and nothing of a shard is remembered. World and S0 are reported by the first.
+        """
+        wanted = self._wanted(self.by_merchant, until)
+        step = _Steps(self._memory, pack, seed)
+        upstream, s0 = self._gate(step, pack, seed, world)
+
+        def one(span: Span) -> Run:
+            shard = upstream.shard(*span)
+            return self._run(step.apart(first=span[0] == 0), shard, s0, Cuts(jobs=1), pack, seed, wanted)
+
+        return mapped(one, self._cuts.spans(upstream), self._cuts.threads)
+
+    def _wanted(self, states: tuple[str, ...], until: str | None) -> Collection[str]:
+        """The states to compute. No metric reads the alias tables: a trial, which has a last state, builds none."""
+        if until is None:
+            return states
+        if until not in states:
+            raise PolicyError(f"{until!r} is not a state of {self.name} that can end this: {', '.join(states)}")
+        return [state for state in states[: states.index(until) + 1] if state != "S2"]
+
+    def _gate(self, step: _Steps, pack: Pack, seed: int, world: Path | None) -> tuple[World, s0_gate.SealedInputs]:
         upstream = step("world", (), ("world_v1",), _WORLD, lambda: _upstream(pack, seed, world), folder=world)
         s0 = step("S0", ("world",), tuple(pack.policies), (s0_gate,), lambda: s0_gate.seal(upstream, pack, seed))
+        return upstream, s0
+
+    def _run(
+        self, step: _Steps, upstream: World, s0: s0_gate.SealedInputs, cuts: Cuts, pack: Pack, seed: int,
+        wanted: Collection[str],
+    ) -> Run:  # fmt: skip
         stamp, surfaces = s0.created_utc, dict[str, Surface]()
         layout, effects, mix = (pack[name] for name in POLICIES[1:4])
+        across = Across(cuts, upstream, int(effects["horizon"]["days"]))
         if "S1" in wanted:
             s1 = step("S1", ("world",), POLICIES[1:2], (s1_site_weights,),
-                      lambda: s1_site_weights.site_weights(upstream, layout, stamp))  # fmt: skip
+                      lambda: across(s1_site_weights.site_weights, upstream, layout, stamp))  # fmt: skip
             surfaces[s1.name] = s1
-        if "S2" in wanted and until is None:  # no metric reads the alias tables: a trial does not build them
+        if "S2" in wanted:
             s2 = step("S2", ("S1",), POLICIES[1:2], (s2_alias_index, s1_site_weights),
                       lambda: s2_alias_index.alias_index(upstream, s1, layout))  # fmt: skip
             surfaces |= {surface.name: surface for surface in s2}
@@ -93,13 +136,14 @@ class Segment2B:
             rows = step("grid", ("world",), POLICIES[2:3], (s3_day_effects, s1_site_weights),
                         lambda: s3_day_effects.grid(upstream, effects))  # fmt: skip
             s3 = step("S3", ("grid",), POLICIES[2:3], (s3_day_effects, s1_site_weights),
-                      lambda: s3_day_effects.day_effects(upstream, rows, effects, seed, stamp), draws=True)  # fmt: skip
+                      lambda: across(s3_day_effects.day_effects, upstream, rows, effects, seed, stamp),
+                      draws=True)  # fmt: skip
             surfaces[s3.name] = s3
         if "S4" in wanted:
             raw = step("raw mix", ("S1", "S3"), (), (s4_group_weights,),
-                       lambda: s4_group_weights.raw_mix(upstream, rows, s1, s3))  # fmt: skip
+                       lambda: across(s4_group_weights.raw_mix, upstream, rows, s1, s3))  # fmt: skip
             s4 = step("S4", ("raw mix",), POLICIES[3:4], (s4_group_weights,),
-                      lambda: s4_group_weights.group_weights(rows, raw, mix, stamp))  # fmt: skip
+                      lambda: across(s4_group_weights.group_weights, rows, raw, mix, stamp))  # fmt: skip
             surfaces[s4.name] = s4
         routing, offers = pack[POLICIES[4]], pack[POLICIES[5]]
         if "S5" in wanted:
@@ -133,6 +177,12 @@ class _Steps:
         self._memory, self._pack, self._seed = memory, pack, seed
         self._keys: dict[str, str] = {}
         self.reports: list[StateReport] = []
+
+    def apart(self, *, first: bool) -> _Steps:
+        """The steps that follow, for one shard: under the same keys, remembered nowhere. The first reports what was."""
+        other = _Steps(_Memory(0), self._pack, self._seed)
+        other._keys, other.reports = dict(self._keys), list(self.reports) if first else []
+        return other
 
     def __call__(
         self, name: str, inputs: tuple[str, ...], policies: tuple[str, ...], modules: tuple[Any, ...],

@@ -22,7 +22,7 @@ from scoring.segment_2b import atom_share, cliff
 def tiny_run(tmp_path_factory, packs):
     folder = tmp_path_factory.mktemp("world")
     write_world(tiny_world(), folder)
-    return Segment2B().evaluate(packs("p3"), 42, world=folder)
+    return Segment2B().evaluate(packs("p3"), 42, world=folder, until="S4")
 
 
 def replaced(run: Run, surface: str, **columns) -> Run:
