@@ -209,6 +209,8 @@ class Engine(Protocol):
 class Sharding(Protocol):
     """An engine that can cut its upstream into shards, each of which it runs by itself."""
 
+    name: str
+
     def sharded(self, merchants: int | None, jobs: int) -> Sharding:
         """The same engine, and the same bytes, over shards of about `merchants` merchants on `jobs` threads."""
         ...
@@ -217,4 +219,8 @@ class Sharding(Protocol):
         self, pack: Pack, seed: int, *, world: Path | None = None, until: str | None = None
     ) -> Iterator[Run]:
         """The run in parts, in order: each holds the rows of its shard, and its shard as upstream."""
+        ...
+
+    def evaluate(self, pack: Pack, seed: int, *, world: Path | None = None, until: str | None = None) -> Run:
+        """As every engine's."""
         ...
