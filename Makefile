@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup sweep test test-all bench ui lint lock clean
+.PHONY: setup sweep test test-all bench bench-scale ui lint lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -34,6 +34,9 @@ test-all: setup
 
 bench: setup
 	$(BIN)/python -m tests.bench
+
+bench-scale: setup
+	$(BIN)/python -m tests.bench_scale
 
 ui: setup
 	$(BIN)/proofmark ui

@@ -69,6 +69,15 @@ def categories(values: Any) -> Categories:
     return Categories(codes.astype(np.int32), tuple(map(str, names)))
 
 
+def compacted(column: Categories) -> Categories:
+    """The same values under sorted categories, none unused."""
+    used = np.flatnonzero(np.bincount(column.codes, minlength=len(column.values)))
+    names = sorted({column.values[code] for code in used})
+    code = np.zeros(len(column.values), np.int32)
+    code[used] = [names.index(column.values[place]) for place in used]
+    return Categories(code[column.codes], tuple(names))
+
+
 @cache
 def zone_of(lat_deg: float, lon_deg: float, nudge_deg: float) -> tuple[str, str]:
     """(zone, source) of a point: "polygon", or "nudge" where a border made it ambiguous.

@@ -111,10 +111,8 @@ def read_surface(folder: Path, name: str, address: Address) -> Surface:
         return _read_blob(folder / address.folder(name, spec.partitions) / "alias.bin", folder, address)
     above = folder / address.folder(name, spec.partitions[:-1] if "utc_day" in spec.partitions else spec.partitions)
     paths = sorted(above.rglob("*.parquet")) if "utc_day" in spec.partitions else [above / PART]
-    if not paths:
-        raise DataError(f"{above}: no partition of {name} is there")
     tables = [_read_file(path, spec.schema) for path in paths]
-    whole = pa.concat_tables(tables).combine_chunks()
+    whole = pa.concat_tables([spec.schema.empty_table(), *tables]).combine_chunks()  # a log without rows has no file
     return Surface(name, spec.schema, {field.name: _column(whole[field.name]) for field in spec.schema})
 
 

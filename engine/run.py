@@ -8,13 +8,15 @@ it, because no key above it has changed. S8 answers for files, so it is called w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from engine import geography, roster_import, user_tables, world, world_import, world_receipt
 from engine.cache import Cache
+from engine.shards import Across, Cuts, Span
 from engine.states import (
     rng_log,
     s0_gate,
@@ -31,6 +33,7 @@ from engine.states import (
 from engine.steps import Memory, Reads, Steps, code_of, folded
 from engine.tables import table_digest
 from engine.types import Run, Surface, World
+from engine.workers import at_most, mapped
 from policies import Pack, PolicyError
 from policies.documents import digest, shipped_schema
 
@@ -54,13 +57,22 @@ class Segment2B:
 
     name = "segment_2b"
     states = ("S0", "S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8")
+    by_merchant = states[:5]  # those that a shard can compute by itself
 
     def __init__(self, memory_bytes: int = _MEMORY_BYTES, disk: Cache | None = None) -> None:
-        self._memory, self._memory_bytes, self.disk = Memory(memory_bytes), memory_bytes, disk
+        self._memory, self._disk, self._cuts = Memory(memory_bytes), disk, Cuts()
 
     def keeping(self, folder: Path, limit_bytes: int) -> Segment2B:
-        """The same engine over a bounded cache in `folder`."""
-        return Segment2B(self._memory_bytes, Cache(folder, limit_bytes))
+        """The same engine, memory and all, over a bounded cache in `folder`."""
+        other = copy(self)
+        other._disk = Cache(folder, limit_bytes)
+        return other
+
+    def sharded(self, merchants: int | None, jobs: int) -> Segment2B:
+        """The same engine, memory and all, over shards of about `merchants` merchants on `jobs` threads."""
+        other = copy(self)
+        other._cuts = Cuts(merchants, jobs)
+        return other
 
     @cached_property
     def policy_schemas(self) -> Mapping[str, Mapping[str, Any]]:
@@ -79,27 +91,64 @@ class Segment2B:
         Raises PolicyError or DataError on input that cannot be run, IntegrityError on a state that reads what
         it does not declare or S0 did not seal.
         """
-        last = self.states[-1] if until is None else until
-        if last not in self.states:
-            raise PolicyError(f"{last!r} is not a state of {self.name}: {', '.join(self.states)}")
-        step, surfaces = Steps(self._memory, pack, seed, self.disk), dict[str, Surface]()
-        wanted = self.states[: self.states.index(last) + 1]
+        wanted = self._wanted(self.states, until)
+        step = Steps(self._memory, pack, seed, self._disk)
+        with at_most(self._cuts.jobs):
+            upstream = self._upstream(step, seed, world)
+            arrivals = None if roster is None else _arrivals(step, roster, upstream)
+            s0 = _gate(step, upstream, pack, seed, arrivals)
+            return self._run(step, upstream, s0, self._cuts, pack, seed, wanted, arrivals)
 
-        files = {} if world is None else world_receipt.world_files(world)
-        upstream = step("world", (), (WORLD,), _UPSTREAM, lambda policy: _upstream(policy[WORLD], seed, world),
-                        draws=world is None, files=files)  # fmt: skip
-        step.known("world", upstream.digest)
-        arrivals: Any = None if roster is None else _arrivals(step, roster, upstream)
-        brought = None if roster is None else table_digest(arrivals.table())
-        s0 = step("S0", ("world",), POLICIES, (s0_gate,), lambda _: s0_gate.seal(upstream, pack, seed, brought),
-                  draws=True, files={} if brought is None else {"arrival_roster": brought}, keep=False)  # fmt: skip
-        step.seal(s0.digests())
-        stamp, audit = s0.created_utc, None
+    def evaluate_shards(
+        self, pack: Pack, seed: int, *, world: Path | None = None, until: str | None = None
+    ) -> Iterator[Run]:
+        """The states that are computed by merchant, one run a shard, in order: measure it, append it, let it go.
+
+        Only the world is held whole, and nothing of a shard is remembered. World and S0 are reported by the first.
+        """
+        wanted = self._wanted(self.by_merchant, until)
+        step = Steps(self._memory, pack, seed)
+        upstream = self._upstream(step, seed, world)
+        s0 = _gate(step, upstream, pack, seed, None)
+
+        def one(span: Span) -> Run:
+            shard = upstream.shard(*span)
+            return self._run(step.apart(first=span[0] == 0), shard, s0, Cuts(jobs=1), pack, seed, wanted, None)
+
+        return mapped(one, self._cuts.spans(upstream), self._cuts.threads)
+
+    def _wanted(self, states: tuple[str, ...], until: str | None) -> Collection[str]:
+        """The states to compute. No metric reads the alias tables: a trial, which has a last state, builds none."""
+        if until is None:
+            return states
+        if until not in states:
+            raise PolicyError(f"{until!r} is not a state of {self.name} that can end this: {', '.join(states)}")
+        return [state for state in states[: states.index(until) + 1] if state != "S2"]
+
+    def _upstream(self, step: Steps, seed: int, folder: Path | None) -> World:
+        """The world, keyed by its content from here on: another way to the same sites moves no state."""
+
+        def read(policy: Reads) -> World:
+            if folder is None:
+                return world.draw_world(policy[WORLD], seed)
+            return world_import.open_world(folder, policy[WORLD])
+
+        files = {} if folder is None else world_receipt.world_files(folder)
+        found: World = step("world", (), (WORLD,), _UPSTREAM, read, draws=folder is None, files=files)
+        step.known("world", found.digest)
+        return found
+
+    def _run(
+        self, step: Steps, upstream: World, s0: s0_gate.SealedInputs, cuts: Cuts, pack: Pack, seed: int,
+        wanted: Collection[str], arrivals: Any,
+    ) -> Run:  # fmt: skip
+        stamp, surfaces, audit = s0.created_utc, dict[str, Surface](), None
+        across = Across(cuts, upstream, int(pack[EFFECTS]["horizon"]["days"]))
         if "S1" in wanted:
             s1 = step("S1", ("world",), (LAYOUT,), (s1_site_weights,),
-                      lambda policy: s1_site_weights.site_weights(upstream, policy[LAYOUT], stamp))  # fmt: skip
+                      lambda policy: across(s1_site_weights.site_weights, upstream, policy[LAYOUT], stamp))  # fmt: skip
             surfaces[s1.name] = s1
-        if "S2" in wanted and until is None:  # no metric reads the alias tables: a trial does not build them
+        if "S2" in wanted:
             s2 = step("S2", ("world", "S1"), (LAYOUT,), (s2_alias_index, s1_site_weights),
                       lambda policy: s2_alias_index.alias_index(upstream, s1, policy[LAYOUT]))  # fmt: skip
             surfaces |= {surface.name: surface for surface in s2}
@@ -107,14 +156,14 @@ class Segment2B:
             rows = step("grid", ("world",), (EFFECTS,), (s3_day_effects, s1_site_weights),
                         lambda policy: s3_day_effects.grid(upstream, policy[EFFECTS]), keep=False)  # fmt: skip
             s3 = step("S3", ("world", "grid"), (EFFECTS,), (s3_day_effects, s1_site_weights),
-                      lambda policy: s3_day_effects.day_effects(upstream, rows, policy[EFFECTS], seed, stamp),
+                      lambda policy: across(s3_day_effects.day_effects, upstream, rows, policy[EFFECTS], seed, stamp),
                       draws=True)  # fmt: skip
             surfaces[s3.name] = s3
         if "S4" in wanted:
             raw = step("raw mix", ("world", "S1", "S3"), (), (s4_group_weights,),
-                       lambda _: s4_group_weights.raw_mix(upstream, rows, s1, s3), keep=False)  # fmt: skip
+                       lambda _: across(s4_group_weights.raw_mix, upstream, rows, s1, s3), keep=False)  # fmt: skip
             s4 = step("S4", ("raw mix",), (MIX,), (s4_group_weights,),
-                      lambda policy: s4_group_weights.group_weights(rows, raw, policy[MIX], stamp))  # fmt: skip
+                      lambda policy: across(s4_group_weights.group_weights, rows, raw, policy[MIX], stamp))  # fmt: skip
             surfaces[s4.name] = s4
         if "S5" in wanted:
             if arrivals is None:
@@ -140,6 +189,18 @@ class Segment2B:
         )  # fmt: skip
 
 
+def _gate(step: Steps, upstream: World, pack: Pack, seed: int, arrivals: Surface | None) -> s0_gate.SealedInputs:
+    """S0: from here on no state reads a policy that was not sealed."""
+    brought = {} if arrivals is None else {"arrival_roster": table_digest(arrivals.table())}
+    s0: s0_gate.SealedInputs = step(
+        "S0", ("world",), POLICIES, (s0_gate,),
+        lambda _: s0_gate.seal(upstream, pack, seed, brought.get("arrival_roster")),
+        draws=True, files=brought, keep=False,
+    )  # fmt: skip
+    step.seal(s0.digests())
+    return s0
+
+
 def _arrivals(step: Steps, file: Path, upstream: World) -> Surface:
     """A roster from outside, keyed by its content: the same arrivals in another file change nothing."""
 
@@ -152,10 +213,6 @@ def _arrivals(step: Steps, file: Path, upstream: World) -> Surface:
     found: Surface = step("roster", ("world",), (WORLD, EFFECTS, ROUTING), modules, read, files=files, keep=False)
     step.known("roster", table_digest(found.table()))
     return found
-
-
-def _upstream(policy: Mapping[str, Any], seed: int, folder: Path | None) -> World:
-    return world.draw_world(policy, seed) if folder is None else world_import.open_world(folder, policy)
 
 
 SEGMENT_2B = Segment2B()

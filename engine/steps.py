@@ -41,6 +41,12 @@ class Steps:
         self._sealed: Mapping[str, str] | None = None
         self.reports: list[StateReport] = []
 
+    def apart(self, *, first: bool) -> Steps:
+        """The steps that follow, for one shard: under the same keys, remembered nowhere. The first reports what was."""
+        other = Steps(Memory(0), self._pack, self._seed)
+        other._keys, other._sealed, other.reports = dict(self._keys), self._sealed, list(self.reports) if first else []
+        return other
+
     def known(self, name: str, content: str) -> None:
         """From here on states that read `name` are keyed by its content, however it came to be."""
         self._keys[name] = content

@@ -10,8 +10,8 @@ over merchants), d days, r rows of S3 and S4 (r = d * g).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -31,6 +31,10 @@ class Categories:
 
     def __len__(self) -> int:
         return len(self.codes)
+
+    def __getitem__(self, rows: slice) -> Categories:
+        """A view of these rows, under the same values."""
+        return Categories(self.codes[rows], self.values)
 
 
 Column = NDArray[Any] | Categories
@@ -58,10 +62,37 @@ class World:
     group_offsets: NDArray[np.int64]  # [m+1] merchant i owns groups group_offsets[i]:group_offsets[i+1]
     group_zone: NDArray[np.int32]  # [g] code into zone.values
     site_group: NDArray[np.int64]  # [n] index into the groups
+    merchants_before: int = 0  # of the whole world, where this is a shard of it
 
     @property
     def zones(self) -> tuple[str, ...]:
         return self.zone.values
+
+    def shard(self, first: int, last: int) -> World:
+        """A view of merchants [first, last), offsets and groups counted from its own first.
+
+        The digest stays the whole world's: it addresses the random streams, so a shard's rows are the whole's rows.
+        """
+        if not 0 <= first < last <= len(self.merchant_id):
+            raise ValueError(f"no merchants [{first}, {last}) in a world of {len(self.merchant_id)}")
+        site, group = self.site_offsets[first : last + 1], self.group_offsets[first : last + 1]
+        sites, groups = slice(site[0], site[-1]), slice(group[0], group[-1])
+        return replace(
+            self,
+            merchant_id=self.merchant_id[first:last],
+            is_virtual=self.is_virtual[first:last],
+            site_offsets=site - site[0],
+            country=self.country[sites],
+            site_order=self.site_order[sites],
+            lat_deg=self.lat_deg[sites],
+            lon_deg=self.lon_deg[sites],
+            zone=self.zone[sites],
+            zone_source=self.zone_source[sites],
+            group_offsets=group - group[0],
+            group_zone=self.group_zone[groups],
+            site_group=self.site_group[sites] - group[0],
+            merchants_before=self.merchants_before + first,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,6 +110,21 @@ class Grid:
     rank: NDArray[np.int32]  # [r] k: the group's rank within its merchant
     starts: NDArray[np.int64]  # [m*d + 1] first row of each merchant-day, and the number of rows
 
+    def shard(self, first: int, last: int) -> Grid:
+        """A view of the rows of merchants [first, last), rows and groups counted from its own first."""
+        days = len(self.days)
+        starts = self.starts[first * days : last * days + 1]
+        rows = slice(starts[0], starts[-1])
+        return Grid(
+            self.days,
+            self.merchant_id[rows],
+            self.day[rows],
+            self.zone[rows],
+            self.group[rows] - self.group[starts[0]],
+            self.rank[rows],
+            starts - starts[0],
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Surface:
@@ -94,6 +140,10 @@ class Surface:
     @property
     def rows(self) -> int:
         return len(next(iter(self.columns.values())))
+
+    def part(self, rows: slice) -> Surface:
+        """A view of these rows."""
+        return Surface(self.name, self.schema, {name: column[rows] for name, column in self.columns.items()})
 
     def table(self) -> pa.Table:
         """The Arrow table: declared columns, types and order, nothing else."""
@@ -169,3 +219,24 @@ class Publishing(Protocol):
     def evaluate(
         self, pack: Pack, seed: int, *, world: Path | None = None, until: str | None = None, roster: Path | None = None
     ) -> Run: ...
+
+
+@runtime_checkable
+class Sharding(Protocol):
+    """An engine that can cut its upstream into shards, each of which it runs by itself."""
+
+    name: str
+
+    def sharded(self, merchants: int | None, jobs: int) -> Sharding:
+        """The same engine, and the same bytes, over shards of about `merchants` merchants on `jobs` threads."""
+        ...
+
+    def evaluate_shards(
+        self, pack: Pack, seed: int, *, world: Path | None = None, until: str | None = None
+    ) -> Iterator[Run]:
+        """The run in parts, in order: each holds the rows of its shard, and its shard as upstream."""
+        ...
+
+    def evaluate(self, pack: Pack, seed: int, *, world: Path | None = None, until: str | None = None) -> Run:
+        """As every engine's."""
+        ...

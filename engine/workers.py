@@ -1,20 +1,60 @@
-"""Work in parts, on every core. Parts are values and results come in their order, so nothing depends on how many."""
+"""Work in parts, on threads. Parts are values and results come in their order, so nothing depends on how many.
+
+Threads, not processes: the loops that count are compiled and let go of the interpreter, and nothing is copied.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
 
+_THREADS: ContextVar[int | None] = ContextVar("threads", default=None)
+
+
+@contextmanager
+def at_most(threads: int | None) -> Iterator[None]:
+    """Within, `spread` takes no more than so many threads; None: every core."""
+    token = _THREADS.set(threads)
+    try:
+        yield
+    finally:
+        _THREADS.reset(token)
+
 
 def spread(work: Callable[[Part], Result], parts: Iterable[Part]) -> list[Result]:
-    """The result of each part, in order. Threads: the loops that count are compiled and let go of the interpreter."""
-    with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="state") as workers:
+    """The result of each part, in order; all are begun as threads come free."""
+    with ThreadPoolExecutor(_THREADS.get() or os.cpu_count() or 1, thread_name_prefix="part") as workers:
         return list(workers.map(work, parts))
+
+
+def mapped(work: Callable[[Part], Result], parts: Iterable[Part], jobs: int) -> Iterator[Result]:
+    """`work` of each part, in order, on `jobs` threads; at most jobs + 1 results are begun and not yet taken.
+
+    The first part in order that raises ends it: what has not begun is cancelled, what runs is waited for. So it is
+    when the iterator is closed early. With one job nothing is computed before it is asked for.
+    """
+    if jobs == 1:
+        yield from map(work, parts)
+        return
+    pool = ThreadPoolExecutor(jobs, thread_name_prefix="part")
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for part in parts:
+            waiting.append(pool.submit(work, part))
+            if len(waiting) > jobs:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def ranges(rows: int, size: int) -> list[slice]:

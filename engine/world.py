@@ -12,14 +12,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from engine import geography, streams
-from engine.geography import categories
+from engine.geography import compacted
 from engine.types import Categories, World
 from policies import DataError
 
 ZONE_SOURCES = ("nudge", "override", "polygon")
+_AT_ONCE = 8192  # merchants whose zones are chosen together
 
 
 def draw_world(policy: Mapping[str, Any], seed: int) -> World:
@@ -71,7 +73,7 @@ def assemble_world(
     `merchant_id` ascends; every site's merchant is one of them and each has a site. Without `site_order`
     sites are numbered from 1 within (merchant, country) in the order given.
     """
-    country = categories(np.asarray(country.values, object)[country.codes])
+    country = compacted(country)
     merchant = np.searchsorted(merchant_id, site_merchant)
     if site_order is None:
         order = np.lexsort((country.codes, merchant))
@@ -88,11 +90,11 @@ def assemble_world(
         keys = (merchant_id[merchant], country, numbers)
         zone, origin = _find_zones(keys, lat_deg, lon_deg, zone_policy or {})
     else:
-        zone = categories(np.asarray(zone.values, object)[zone.codes[order]])
+        zone = compacted(Categories(zone.codes[order], zone.values))
         polygon = np.full(len(order), ZONE_SOURCES.index("polygon"), np.int8)
         origin = Categories(polygon if zone_source is None else zone_source.codes[order], ZONE_SOURCES)
     pair = merchant * len(zone.values) + zone.codes
-    pairs, site_group = np.unique(pair, return_inverse=True)
+    pairs = np.unique(pair)
     arrays: dict[str, Any] = {
         "merchant_id": merchant_id,
         "is_virtual": is_virtual,
@@ -105,7 +107,7 @@ def assemble_world(
         "zone_source": origin,
         "group_offsets": _offsets(pairs // len(zone.values), len(merchant_id)),
         "group_zone": (pairs % len(zone.values)).astype(np.int32),
-        "site_group": site_group.astype(np.int64),
+        "site_group": np.searchsorted(pairs, pair).astype(np.int64),
     }
     return World(digest=_digest(arrays), source=source, **arrays)
 
@@ -229,20 +231,19 @@ def _spread(
     counts: NDArray[np.int64], zones: NDArray[np.int64], home: NDArray[np.int64], chosen: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """[n] merchant and pool zone of each site: the home zone its share, the others by 1/rank, none empty."""
-    merchant, zone = [], []
-    for i in range(len(counts)):
-        parts = np.ones(zones[i], np.int64)
-        parts[0] = home[i]
-        spare = int(counts[i] - parts.sum())
-        if zones[i] > 1 and spare > 0:
-            weight = 1.0 / np.arange(1, zones[i])
-            exact = weight / weight.sum() * spare
-            parts[1:] += np.floor(exact).astype(np.int64)
-            short = int(counts[i] - parts.sum())
-            parts[1 + np.argsort(-(exact % 1.0), kind="stable")[:short]] += 1
-        merchant.append(np.full(counts[i], i))
-        zone.append(np.repeat(chosen[i, : zones[i]], parts))
-    return np.concatenate(merchant), np.concatenate(zone)
+    parts = (np.arange(chosen.shape[1]) < zones[:, None]).astype(np.int64)  # [m, most zones] sites in each
+    parts[:, 0] = home
+    for n in range(2, chosen.shape[1] + 1):  # merchants of n zones at once
+        rows = np.flatnonzero(zones == n)
+        weight = 1.0 / np.arange(1, n)
+        exact = weight / weight.sum() * np.maximum(counts[rows] - home[rows] - (n - 1), 0)[:, None]
+        parts[rows, 1:n] += np.floor(exact).astype(np.int64)
+        short = counts[rows] - parts[rows].sum(axis=1)
+        served = np.argsort(-(exact % 1.0), axis=1, kind="stable")
+        extra = np.zeros_like(served)
+        np.put_along_axis(extra, served, (np.arange(n - 1) < short[:, None]).astype(np.int64), axis=1)
+        parts[rows, 1:n] += extra
+    return np.repeat(np.arange(len(counts)), counts), np.repeat(chosen.ravel(), parts.ravel())
 
 
 # --- 1B: where --------------------------------------------------------------------------------------
@@ -272,10 +273,13 @@ class _Atlas:
         size, draw = len(wanted), _generator(seed, "1B/zones")
         upto = np.cumsum(self.weight) / self.weight.sum()
         home = np.searchsorted(upto, _strata_shuffled(size, seed, "1B/home"))
-        keys = np.log(self.appeal[home]) + draw.gumbel(size=(size, len(self.pool)))
-        keys[np.arange(size), home] = np.inf
-        most = int(wanted.max())
-        chosen = np.argsort(-keys, axis=1, kind="stable")[:, :most]
+        most, appeal = int(wanted.max()), np.log(self.appeal)
+        chosen = np.empty((size, most), np.int64)
+        for first in range(0, size, _AT_ONCE):  # the same draws in the same order: [m, pool] is never held whole
+            at = home[first : first + _AT_ONCE]
+            keys = appeal[at] + draw.gumbel(size=(len(at), len(self.pool)))
+            keys[np.arange(len(at)), at] = np.inf
+            chosen[first : first + len(at)] = np.argsort(-keys, axis=1, kind="stable")[:, :most]
         return np.where(np.arange(most) < wanted[:, None], chosen, -1)
 
     def place(
@@ -301,27 +305,37 @@ def _find_zones(
 ) -> tuple[Categories, Categories]:
     """Zone and source of each site: polygon, nudged off a border, or overridden by country or site."""
     nudge = float(policy.get("tz_nudge", {}).get("epsilon_deg", 0.0))
-    points, where = np.unique(np.stack([lat_deg, lon_deg], axis=1), axis=0, return_inverse=True)
+    where, points = _distinct(lat_deg, lon_deg)
     found = [geography.zone_of(float(lat), float(lon), nudge) for lat, lon in points]
     if nowhere := [i for i, (zone, _) in enumerate(found) if zone not in geography.known_zones()]:
         lat, lon = points[nowhere[0]]
         raise DataError(f"site at lat_deg {lat}, lon_deg {lon}: no zone's polygon holds the point")
-    where = where.ravel()
-    zone = np.array([name for name, _ in found], object)[where]
+    names = sorted({name for name, _ in found} | {row["tzid"] for row in policy.get("tz_overrides", ())})
+    code = {name: place for place, name in enumerate(names)}
+    zone = np.array([code[name] for name, _ in found], np.int32)[where]
     source = np.array([ZONE_SOURCES.index(origin) for _, origin in found], np.int8)[where]
     merchant, country, number = keys
     for row in policy.get("tz_overrides", ()):
-        hit = np.asarray(country.values, object)[country.codes] == row["legal_country_iso"]
+        hit = np.array([name == row["legal_country_iso"] for name in country.values])[country.codes]
         if "merchant_id" in row:
             hit = hit & (merchant == np.uint64(int(row["merchant_id"])))
         if "site_order" in row:
             hit = hit & (number == row["site_order"])
         if "from_tzid" in row:
-            hit = hit & (zone == row["from_tzid"])
+            hit = hit & (zone == code.get(row["from_tzid"], -1))
         if row["tzid"] not in geography.known_zones():
             raise DataError(f"world_v1: /zones/tz_overrides: {row['tzid']!r} is not an IANA zone")
-        zone[hit], source[hit] = row["tzid"], ZONE_SOURCES.index("override")
-    return categories(zone), Categories(source, ZONE_SOURCES)
+        zone[hit], source[hit] = code[row["tzid"]], ZONE_SOURCES.index("override")
+    return compacted(Categories(zone, tuple(names))), Categories(source, ZONE_SOURCES)
+
+
+def _distinct(
+    lat_deg: NDArray[np.float64], lon_deg: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """[n] which point each site stands on, and the points: by hashing, since many sites share few cities."""
+    (lat, lats), (lon, lons) = pd.factorize(lat_deg), pd.factorize(lon_deg)
+    where, pairs = pd.factorize(lat.astype(np.int64) * len(lons) + lon)
+    return where, np.stack([lats[pairs // len(lons)], lons[pairs % len(lons)]], axis=1)
 
 
 # --- quotas and digests -----------------------------------------------------------------------------

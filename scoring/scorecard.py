@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from engine.types import Run
 from policies.documents import shipped_schema, validate
@@ -34,6 +34,19 @@ class MetricSource(Protocol):
 
     def bounds(self, run: Run) -> Mapping[str, Bound]:
         """By metric: what no policy of the run's later states can pass, whatever it says."""
+        ...
+
+
+@runtime_checkable
+class ShardMetrics(Protocol):
+    """A metric source that can measure a run from its shards, exactly: `measure(run) == reduce([sample(run)])`."""
+
+    def sample(self, run: Run) -> Any:
+        """What the metrics need of one shard; small, so that the shard's surfaces may go."""
+        ...
+
+    def reduce(self, samples: Sequence[Any]) -> Mapping[str, float]:
+        """The metrics of the run from the samples of all its shards in order."""
         ...
 
 

@@ -7,7 +7,7 @@ Source of the definitions: ENGINE facts, section 3.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -15,13 +15,21 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from engine.types import Run, Surface, World
+from engine.types import Run, Surface
 from scoring.feasibility import Bound
-from scoring.segment_2b_roster import arrivals
+from scoring.segment_2b_roster import arrivals, sample_roster
+from scoring.segment_2b_samples import (
+    MOVED_BITS,
+    DaySample,
+    MixSample,
+    SiteSample,
+    cells_of,
+    sample_days,
+    sample_mix,
+    sample_sites,
+)
 
-TAIL, VISIBLE = 0.95, 0.05  # a day all but one group's; a group that shows
 ATOM_WIDTH = 1e-9
-CELL = 0.0025  # of the cliff's histogram of max_p
 BIN, GAP, SIDE = 4, 1, 16  # cells: the narrow bin (.01), what is left out beside it, the neighbourhood (.04)
 
 
@@ -35,17 +43,23 @@ class Segment2BMetrics:
         self._known: WeakKeyDictionary[Surface, dict[str, float]] = WeakKeyDictionary()
 
     def measure(self, run: Run) -> dict[str, float]:
-        """Metrics of the surfaces that the run has."""
+        """Metrics of the surfaces that the run has: the reduction of its one sample."""
         found: dict[str, float] = {}
-        if "s1_site_weights" in run.surfaces:
-            found |= self._once(run.surfaces["s1_site_weights"], site_weights)
-        if "s3_day_effects" in run.surfaces:
-            law = run.pack["day_effect_policy_v1"]
-            found |= self._once(run.surfaces["s3_day_effects"], lambda surface: day_effects(surface, law))
-        if "s4_group_weights" in run.surfaces:
-            found |= group_weights(run.surfaces["s4_group_weights"], run.upstream)
-        if "s5_arrival_roster" in run.surfaces:
-            found |= self._once(run.surfaces["s5_arrival_roster"], lambda roster: arrivals(roster, run.pack))
+        for name in _MEASURES:
+            if name in run.surfaces:
+                found |= self._once(run, name)
+        return found
+
+    def sample(self, run: Run) -> dict[str, Any]:
+        """What the metrics need of a shard, by surface: small beside the surfaces, which may then go."""
+        return {name: take(run) for name, (take, _) in _MEASURES.items() if name in run.surfaces}
+
+    def reduce(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        """The metrics of a run from the samples of all its shards; wherever it was cut, the same to the last bit."""
+        found: dict[str, float] = {}
+        for name, (_, reduce) in _MEASURES.items():
+            if all(name in sample for sample in samples):
+                found |= reduce([sample[name] for sample in samples])
         return found
 
     def bounds(self, run: Run) -> dict[str, Bound]:
@@ -66,76 +80,56 @@ class Segment2BMetrics:
         )
         return {bound.metric: bound for bound in rows}
 
-    def _once(self, surface: Surface, measure: Callable[[Surface], dict[str, float]]) -> dict[str, float]:
+    def _once(self, run: Run, name: str) -> dict[str, float]:
+        surface, (take, reduce) = run.surfaces[name], _MEASURES[name]
         if surface not in self._known:
-            self._known[surface] = measure(surface)
+            self._known[surface] = reduce([take(run)])
         return self._known[surface]
 
 
-def site_weights(surface: Surface) -> dict[str, float]:
+def site_weights(samples: Sequence[SiteSample]) -> dict[str, float]:
     """S1: how far from even, how far the first site leads, how merchants differ."""
-    starts = _starts(np.asarray(surface["merchant_id"]))
-    residual, gap, hhi = _site_shape(starts, np.asarray(surface["p_weight"]))
-    low, high = np.quantile(hhi, [0.25, 0.75])
+    low, high = np.quantile(_all(samples, "hhi"), [0.25, 0.75])
     return {
-        "s1/residual": float(np.median(residual)),
-        "s1/gap": float(np.median(gap)),
+        "s1/residual": float(np.median(_all(samples, "residual"))),
+        "s1/gap": float(np.median(_all(samples, "gap"))),
         "s1/hhi_iqr": float(high - low),
     }
 
 
-def day_effects(surface: Surface, policy: Mapping[str, Any]) -> dict[str, float]:
+def day_effects(samples: Sequence[DaySample]) -> dict[str, float]:
     """S3: how merchants' days differ, and whether gamma stays within what it may be."""
-    gamma, log_gamma = np.asarray(surface["gamma"]), np.asarray(surface["log_gamma"])
-    merchant = np.asarray(surface["merchant_id"])
-    spread = _std_by_group(_starts(merchant), gamma)
+    spread = _all(samples, "spread")
     spread = spread[np.isfinite(spread)]
-    days = _starts(merchant, surface["utc_day"].codes)  # type: ignore[union-attr]
-    several = np.diff(days) > 1
-    varied = _std_by_group(days, gamma)[several] > 1e-12
-    clipped = 0.0
-    if policy["law"] == "sigma_gamma_policy_v2":
-        low, high = policy["sigma_gamma_policy_v2"]["gamma_clip"]
-        clipped = float(np.mean((gamma <= low) | (gamma >= high)))
     middle = float(np.median(spread)) if len(spread) else np.nan
     return {
         "s3/merchant_std_median": middle,
         "s3/merchant_std_upper_tail": float(np.quantile(spread, 0.9) / middle) if middle > 0 else np.nan,
-        "s3/tz_nonzero_share": float(np.mean(varied)) if len(varied) else np.nan,
-        "s3/clipped_share": clipped,
-        "s3/nonpositive_rows": float(np.sum(~(gamma > 0))),
-        "s3/max_abs_log_gamma": float(np.max(np.abs(log_gamma))),
+        "s3/tz_nonzero_share": _share(_sum(samples, "varied"), _sum(samples, "several")),
+        "s3/clipped_share": _share(_sum(samples, "clipped"), _sum(samples, "rows")),
+        "s3/nonpositive_rows": float(_sum(samples, "nonpositive")),
+        "s3/max_abs_log_gamma": float(np.max([one.max_abs_log_gamma for one in samples])),
     }
 
 
-def group_weights(surface: Surface, world: World) -> dict[str, float]:
+def group_weights(samples: Sequence[MixSample]) -> dict[str, float]:
     """S4: how days mix their groups, what the regularizer moved, and the artifacts it must not leave."""
-    zone, day = surface["tz_group_id"], surface["utc_day"]
-    place = {name: code for code, name in enumerate(world.zones)}
-    codes = np.array([place.get(name, -1) for name in zone.values], np.int32)  # type: ignore[union-attr]
-    starts, size = _day_starts(np.asarray(surface["merchant_id"]), day.codes)  # type: ignore[union-attr]
-    p, raw = np.asarray(surface["p_group"]), np.asarray(surface["mass_raw"])
-    top, raw_top, entropy, visible, error, inversions = _day_shape(starts, p, raw)
-    backed = _unbacked(
-        starts, np.asarray(surface["merchant_id"]), codes, zone.codes,  # type: ignore[union-attr]
-        world.merchant_id, world.group_offsets, world.group_zone,
-    )  # fmt: skip
-    multi = size > 1
-    tail = top >= TAIL
-    delta = np.asarray(surface["regularizer_delta_mass"])[starts[:-1]]
+    top, entropy, multi = (_all(samples, name) for name in ("top", "entropy", "multi"))
+    days, several = len(top), int(np.count_nonzero(multi))
+    moved = [one.moved for one in samples]
     return {
         "s4/max_p_median": float(np.median(top)),
-        "s4/tail_share": float(np.mean(tail)),
-        "s4/multigroup_share": float(np.mean(visible >= 2)),
+        "s4/tail_share": _share(_sum(samples, "tail"), days),
+        "s4/multigroup_share": _share(_sum(samples, "visible"), days),
         "s4/entropy_p50": float(np.median(entropy)),
-        "s4/mass_error_max": float(np.max(error)),
-        "s4/single_group_share": float(np.mean(~multi)),
-        "s4/tail_share_multi": float(np.mean(tail[multi])) if multi.any() else np.nan,
-        "s4/intervention": float(np.mean(delta)),
+        "s4/mass_error_max": float(np.max([one.mass_error for one in samples])),
+        "s4/single_group_share": _share(days - several, days),
+        "s4/tail_share_multi": _share(_sum(samples, "tail_multi"), several),
+        "s4/intervention": np.nan if None in moved else _share(sum(moved), days << MOVED_BITS),  # type: ignore[arg-type]
         "s4/atom_share": max(atom_share(top[multi]), atom_share(entropy[multi])),
-        "s4/rank_inversions": float(np.sum(inversions)),
-        "s4/groups_without_site": float(backed),
-        "s4/cliff": cliff(top[multi], raw_top[multi]),
+        "s4/rank_inversions": float(_sum(samples, "inversions")),
+        "s4/groups_without_site": float(_sum(samples, "unbacked")),
+        "s4/cliff": _cliff(_cells(samples, "cells"), _cells(samples, "raw_cells")),
     }
 
 
@@ -155,9 +149,13 @@ def cliff(after: NDArray[np.float64], before: NDArray[np.float64]) -> float:
     elsewhere. The smooth curve is the denser of the two neighbourhoods, .04 wide on either side and a cell
     away, so that neither a slope nor the end of the support counts as a cliff. Shares of the days given.
     """
-    if len(after) == 0:
+    return _cliff(cells_of(after), cells_of(before))
+
+
+def _cliff(after: NDArray[np.int64], before: NDArray[np.int64]) -> float:
+    if not after.any():
         return 0.0
-    found, raw = _cells(after), _cells(before)
+    found, raw = after / after.sum(), before / before.sum()
     pad = np.zeros(SIDE + GAP)
     run = np.concatenate([[0.0], np.cumsum(np.concatenate([pad, found, pad]))])
     at = np.arange(len(found) - BIN + 1) + len(pad)  # first cell of each bin, in padded places
@@ -169,85 +167,22 @@ def cliff(after: NDArray[np.float64], before: NDArray[np.float64]) -> float:
     return max(0.0, float(np.max(inside - np.maximum(unforced, np.maximum(left, right)))))
 
 
-def _cells(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Shares of `values` by cell; each cell holds its upper edge, as the bin under a cap holds the cap."""
-    cells = round(1.0 / CELL)
-    place = np.clip(np.ceil(values / CELL - 1e-9).astype(np.int64) - 1, 0, cells - 1)
-    return np.bincount(place, minlength=cells) / len(values)
+def _all(samples: Sequence[Any], name: str) -> NDArray[Any]:
+    """One array's values over all samples."""
+    return np.concatenate([getattr(one, name) for one in samples])
 
 
-def _starts(*keys: NDArray[Any]) -> NDArray[np.int64]:
-    """Where each run of equal keys begins, and the number of rows."""
-    fresh = np.ones(len(keys[0]), np.bool_)
-    fresh[1:] = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
-    return np.append(np.flatnonzero(fresh), len(keys[0]))
+def _sum(samples: Sequence[Any], name: str) -> int:
+    return sum(int(getattr(one, name)) for one in samples)
 
 
-def _day_starts(merchant: NDArray[np.uint64], day: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    starts = _starts(merchant, day)
-    return starts, np.diff(starts)
+def _cells(samples: Sequence[MixSample], name: str) -> NDArray[np.int64]:
+    return np.asarray(np.sum([getattr(one, name) for one in samples], axis=0))
 
 
-@njit(cache=True, nogil=True)
-def _site_shape(starts: Any, p: Any) -> Any:
-    m = len(starts) - 1
-    residual, gap, hhi = np.empty(m), np.empty(m), np.empty(m)
-    for i in range(m):
-        w = p[starts[i] : starts[i + 1]]
-        residual[i] = np.median(np.abs(w - 1.0 / len(w)))
-        first, second, squares = 0.0, 0.0, 0.0
-        for x in w:
-            squares += x * x
-            if x > first:
-                first, second = x, first
-            elif x > second:
-                second = x
-        gap[i], hhi[i] = first - second, squares
-    return residual, gap, hhi
-
-
-@njit(cache=True, nogil=True)
-def _std_by_group(starts: Any, values: Any) -> Any:
-    """Standard deviation (ddof 1) of each run; NaN for runs of one."""
-    out = np.empty(len(starts) - 1)
-    for i in range(len(out)):
-        n = starts[i + 1] - starts[i]
-        mean = 0.0
-        for j in range(starts[i], starts[i + 1]):
-            mean += values[j]
-        mean /= n
-        squares = 0.0
-        for j in range(starts[i], starts[i + 1]):
-            squares += (values[j] - mean) ** 2
-        out[i] = np.sqrt(squares / (n - 1)) if n > 1 else np.nan
-    return out
-
-
-@njit(cache=True, nogil=True)
-def _day_shape(starts: Any, p: Any, raw: Any) -> Any:
-    d = len(starts) - 1
-    top, raw_top, entropy, error = np.empty(d), np.empty(d), np.empty(d), np.empty(d)
-    visible, inversions = np.empty(d, np.int64), np.empty(d, np.int64)
-    for i in range(d):
-        a, b = starts[i], starts[i + 1]
-        if b - a == 1:
-            top[i], raw_top[i], entropy[i], error[i] = p[a], 1.0, 0.0, abs(p[a] - 1.0)
-            visible[i], inversions[i] = p[a] >= VISIBLE, 0
-            continue
-        total, whole, most, raw_most, spread, seen, turned = 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0
-        for j in range(a, b):
-            x = p[j]
-            total += x
-            whole += raw[j]
-            most, raw_most = max(most, x), max(raw_most, raw[j])
-            if x > 0.0:
-                spread -= x * np.log(x)
-            seen += x >= VISIBLE
-            for k in range(a, j):
-                turned += (raw[j] - raw[k]) * (x - p[k]) < 0.0
-        top[i], raw_top[i], entropy[i], error[i] = most, raw_most / whole, spread, abs(total - 1.0)
-        visible[i], inversions[i] = seen, turned
-    return top, raw_top, entropy, visible, error, inversions
+def _share(part: int, whole: int) -> float:
+    """Of integers, so that it is the nearest double whatever they were summed from; NaN of nothing."""
+    return part / whole if whole else np.nan
 
 
 @njit(cache=True, nogil=True)
@@ -260,23 +195,12 @@ def _longest_within(ordered: Any, width: float) -> int:
     return longest
 
 
-@njit(cache=True, nogil=True)
-def _unbacked(starts: Any, merchant: Any, place: Any, zone: Any, known: Any, offsets: Any, group_zone: Any) -> int:
-    """Rows that no group of the world backs, and groups of the world that a merchant-day leaves out."""
-    wrong, i = 0, 0
-    for day in range(len(starts) - 1):
-        a, b = starts[day], starts[day + 1]
-        while i < len(known) and known[i] < merchant[a]:
-            i += 1
-        if i == len(known) or known[i] != merchant[a]:
-            wrong += b - a
-            continue
-        backed = 0
-        for row in range(a, b):
-            for group in range(offsets[i], offsets[i + 1]):
-                backed += group_zone[group] == place[zone[row]]
-        wrong += (b - a - backed) + (offsets[i + 1] - offsets[i] - backed)
-    return wrong
-
-
+_MEASURES: Mapping[str, tuple[Callable[[Run], Any], Callable[[Any], dict[str, float]]]] = {
+    "s1_site_weights": (lambda run: sample_sites(run.surfaces["s1_site_weights"]), site_weights),
+    "s3_day_effects": (
+        lambda run: sample_days(run.surfaces["s3_day_effects"], run.pack["day_effect_policy_v1"]), day_effects,
+    ),
+    "s4_group_weights": (lambda run: sample_mix(run.surfaces["s4_group_weights"], run.upstream), group_weights),
+    "s5_arrival_roster": (lambda run: sample_roster(run.surfaces["s5_arrival_roster"], run.pack), arrivals),
+}  # fmt: skip
 SEGMENT_2B = Segment2BMetrics()

@@ -10,7 +10,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from engine.types import Engine, Publishing
+from engine.types import Engine, Publishing, Sharding
 from policies import LaneError, Pack, PolicyError, load_pack
 from policies.documents import resolve
 from scoring.scorecard import MetricSource
@@ -42,7 +42,7 @@ def open_pack(name_or_path: str) -> tuple[Pack, Engine]:
     return load_pack(folder, engine.policy_schemas), engine
 
 
-def publishing(engine: Engine) -> Publishing:
+def publishing(engine: Engine | Sharding) -> Publishing:
     """The engine as one whose runs can be kept. Raises LaneError where it cannot."""
     if not isinstance(engine, Publishing):
         raise LaneError(f"engine {engine.name}: its runs can be swept and scored, not kept")

@@ -12,7 +12,7 @@ little-endian; 16 + 8n bytes, so every slice is 8-byte aligned.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,15 +46,29 @@ def alias_index(world: World, s1: Surface, policy: Mapping[str, Any]) -> tuple[S
         "sites": sites.astype(np.int32),
         "sha256": np.array([digest.hex() for digest in digests], object),
     }
-    whole: dict[str, Column] = {
+    return Surface("s2_alias_index", TABLES["s2_alias_index"].schema, index), _blob_surface(blob)
+
+
+def alias_end_to_end(parts: Sequence[tuple[Surface, Surface]]) -> tuple[Surface, Surface]:
+    """The two surfaces of a world from those of its shards in order: one blob, and offsets into it."""
+    blobs = [bytes(np.asarray(blob["blob"])[0]) for _, blob in parts]
+    before = np.cumsum([0, *map(len, blobs)])
+    index: dict[str, Column] = {
+        name: np.concatenate([np.asarray(part[name]) for part, _ in parts]) for name in parts[0][0].columns
+    }
+    index["offset"] = np.concatenate(
+        [np.asarray(part["offset"]) + at for (part, _), at in zip(parts, before[:-1], strict=True)]
+    )
+    return Surface("s2_alias_index", parts[0][0].schema, index), _blob_surface(b"".join(blobs))
+
+
+def _blob_surface(blob: bytes) -> Surface:
+    columns: dict[str, Column] = {
         "blob": np.array([blob], object),
         "size": np.array([len(blob)], np.int64),
         "sha256": np.array([hashlib.sha256(blob).hexdigest()], object),
     }
-    return (
-        Surface("s2_alias_index", TABLES["s2_alias_index"].schema, index),
-        Surface("s2_alias_blob", TABLES["s2_alias_blob"].schema, whole),
-    )
+    return Surface("s2_alias_blob", TABLES["s2_alias_blob"].schema, columns)
 
 
 def decode(blob: bytes, offset: int, length: int) -> NDArray[np.float64]:

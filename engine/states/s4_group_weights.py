@@ -59,6 +59,10 @@ class RawMix:
     mass: NDArray[np.float64]  # [r] base_share * gamma
     denom: NDArray[np.float64]  # [r] sum of mass over the merchant-day
 
+    def part(self, rows: slice) -> RawMix:
+        """A view of these rows."""
+        return RawMix(self.base_share[rows], self.gamma[rows], self.mass[rows], self.denom[rows])
+
 
 def raw_mix(world: World, rows: Grid, s1: Surface, s3: Surface) -> RawMix:
     """Base share, mass and denominator of each row."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from policies import PolicyError
 from sweeps import terminal
-from sweeps.session import WORLD, common_options, session_of
+from sweeps.commands.shards import sharding, stream
+from sweeps.session import WORLD, Session, common_options, session_of
 
 if TYPE_CHECKING:
     from engine.types import Run, StateReport
@@ -35,16 +38,30 @@ _GB = 1 << 30
     show_default=True,
     help="Bound of the state cache; 0: off.",
 )
+@click.option("--jobs", type=click.IntRange(1, 256), help="Threads [default: every core]; never changes a byte.")
+@click.option(
+    "--shard-merchants",
+    type=click.IntRange(min=1),
+    help="Stream the states that are computed by merchant, about so many merchants at a time; nothing whole is kept.",
+)
 @common_options
 def run(
     pack: str, seed: int, world: str | None, roster: Path | None, scored: bool, publish: bool, jsonl: bool,
-    cache_gb: float, **options: Any,
+    jobs: int | None, shard_merchants: int | None, cache_gb: float, **options: Any,
 ) -> int:  # fmt: skip
     """Run the engine once: states, rows, seconds, digests. Only states whose inputs changed are computed."""
     from sweeps.seam import open_pack, publishing, world_folder
 
     session, (held, found) = session_of(options), open_pack(pack)
-    workspace, engine = session.workspace(), publishing(found)
+    if shard_merchants is not None:
+        if publish or jsonl or roster is not None:
+            raise PolicyError(
+                "--publish, --jsonl, --roster: a run in shards is measured as it streams by, nothing is kept"
+            )
+        over = sharding(found, shard_merchants, jobs or os.cpu_count() or 1)
+        return _show_stream(session, *stream(over, held, seed, world=world_folder(world), scored=scored))
+    workspace = session.workspace()
+    engine = publishing(found if jobs is None else sharding(found, None, jobs))
     if cache_gb > 0:
         engine = engine.keeping(workspace.cache, round(cache_gb * _GB))
     made = engine.evaluate(held, seed, world=world_folder(world), roster=roster)
@@ -73,16 +90,23 @@ def run(
     workspace.remember(
         made.run_id, {key: document[key] for key in ("run_id", "pack", "seed", "world_digest", "states")}
     )
-    code = 0
-    if scored:
-        card = _score(made)
-        document |= {key: card.as_document()[key] for key in ("verdict", "metrics", "gates")}
-        after.append(terminal.scorecard(card))
-        code = _verdict_code(str(card.verdict))
-    head = f"run {made.run_id}  pack {held.name}  seed {seed}  world {made.world_digest[:16]}"
     surfaces = "\n".join(f"{found}  {surface}" for surface, found in digests.items())
-    session.show(document, "\n\n".join([head, _state_table(states), surfaces, *after]))
-    return code
+    return _show(session, document, [_state_table(states), surfaces, *after], _score(made) if scored else None)
+
+
+def _show_stream(session: Session, document: dict[str, Any], states: Sequence[StateReport], card: Any) -> int:
+    parts = [_state_table(states), f"{document['shards']} shards; seconds are those of all threads"]
+    return _show(session, document, parts, card)
+
+
+def _show(session: Session, document: dict[str, Any], parts: list[str], card: Any) -> int:
+    """Says what a run did and, where it was scored, what the gates say; the exit code."""
+    if card is not None:
+        document |= {key: card.as_document()[key] for key in ("verdict", "metrics", "gates")}
+        parts.append(terminal.scorecard(card))
+    head = f"run {document['run_id']}  pack {document['pack']}  seed {document['seed']}"
+    session.show(document, "\n\n".join([f"{head}  world {document['world_digest'][:16]}", *parts]))
+    return 0 if card is None else _verdict_code(str(card.verdict))
 
 
 @click.command()
@@ -108,21 +132,14 @@ def explain(run_id: str, against: str | None, **options: Any) -> int:
     workspace = session.workspace()
     run, other = workspace.remembered(run_id), None if against is None else workspace.remembered(against)
     before = {} if other is None else {state["name"]: state for state in other["states"]}
+    nothing: dict[str, Any] = {"key": None, "address": {}}
     rows = []
     for state in run["states"]:
-        moved = _moved(before[state["name"]]["address"], state["address"]) if state["name"] in before else []
-        rows.append(
-            {
-                "name": state["name"],
-                "key": state["key"],
-                "reused": state["reused"],
-                "same": None
-                if other is None
-                else state["name"] in before and before[state["name"]]["key"] == state["key"],
-                "moved_by": moved,
-                "reads": state["address"],
-            }
-        )
+        row = {"name": state["name"], "key": state["key"], "reused": state["reused"], "reads": state["address"]}
+        if other is not None:
+            old = before.get(state["name"], nothing)
+            row |= {"same": old["key"] == state["key"], "moved_by": _moved(old["address"], state["address"])}
+        rows.append(row)
     head = ("state", "when it was run", "key", *(() if other is None else (f"against {against}", "moved by")))
     table = [
         (row["name"], "reused" if row["reused"] else "computed", row["key"][:16],
@@ -169,7 +186,7 @@ def contract(**options: Any) -> int:
 
 
 def _publish(made: Run, workspace: Workspace) -> tuple[StateReport, str]:
-    """Publishes a run; S8's report and the folder."""
+    """Publishes a run; the report of the bundle and the folder."""
     from engine.store import bundled, publish
     from sweeps.workspace import writing
 

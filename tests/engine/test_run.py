@@ -91,7 +91,7 @@ def test_published_and_opened_it_is_the_same_run(packs, tiny, tmp_path):
     run = Segment2B().evaluate(packs("p3"), 42, world=tiny)
     folder = publish(run, tmp_path)
     assert publish(run, tmp_path) == folder, "publishing again is a no-op"
-    assert [path.name for path in tmp_path.iterdir()] == [run.run_id], "no staging is left"
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [run.run_id], "no staging is left"
     again = open_run(tmp_path, run.run_id)
     assert again.digests() == run.digests()
     table = pq.ParquetFile(next((folder / "data/layer1/2B/s4_group_weights").rglob("*.parquet"))).read()

@@ -1,0 +1,118 @@
+"""Metrics over shards are the whole's, to the last bit, wherever the cuts are."""
+
+import dataclasses
+import math
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.run import SEGMENT_2B, Segment2B
+from engine.types import Surface
+from policies import load_pack
+from scoring.scorecard import ShardMetrics
+from scoring.segment_2b import SEGMENT_2B as METRICS
+from scoring.segment_2b import Segment2BMetrics
+
+MERCHANTS = 200
+
+
+@cache
+def run_of(name):
+    pack = load_pack(name, SEGMENT_2B.policy_schemas).with_knobs({"world_v1#/merchants/count": MERCHANTS})
+    return Segment2B().evaluate(pack, 42, until="S4")
+
+
+@pytest.fixture(params=["baseline", "p3"])
+def run(request):
+    return run_of(request.param)
+
+
+def cut(run, edges):
+    """The run in parts."""
+    days = len(run.surfaces["s4_group_weights"]["utc_day"].values)
+    sites, groups = run.upstream.site_offsets, run.upstream.group_offsets * days
+    for first, last in pairwise([0, *sorted(edges), MERCHANTS]):
+        parts = {
+            name: surface.part(slice(offsets[first], offsets[last]))
+            for name, surface in run.surfaces.items()
+            for offsets in [sites if name == "s1_site_weights" else groups]
+        }
+        yield dataclasses.replace(run, surfaces=parts, upstream=run.upstream.shard(first, last))
+
+
+@given(st.sampled_from(["baseline", "p3"]), st.sets(st.integers(1, MERCHANTS - 1), max_size=10))
+def test_cutting_changes_no_bit_of_a_metric(name, edges):
+    samples = [METRICS.sample(part) for part in cut(run_of(name), edges)]
+    assert METRICS.reduce(samples) == METRICS.measure(run_of(name))
+
+
+def test_neither_does_cutting_the_roster(run):
+    """A shard's arrivals are not computed by shard; those of some merchants are measured all the same."""
+    roster = Segment2B().evaluate(run.pack, 42, until="S5").surfaces["s5_arrival_roster"]
+    merchant = np.asarray(roster["merchant_id"])
+    parts = [
+        dataclasses.replace(run, surfaces={roster.name: roster.part(np.flatnonzero(merchant % 3 == rest))})
+        for rest in range(3)
+    ]
+    one = dataclasses.replace(run, surfaces={roster.name: roster})
+    assert METRICS.reduce([METRICS.sample(part) for part in parts]) == METRICS.measure(one)
+
+
+@pytest.mark.parametrize("merchants", [1, 13, 199])
+def test_neither_do_workers(run, merchants):
+    shards = Segment2B().sharded(merchants, 2).evaluate_shards(run.pack, 42, until="S4")
+    assert METRICS.reduce([METRICS.sample(shard) for shard in shards]) == METRICS.measure(run)
+
+
+def broken(run, surface, column, change):
+    values = np.array(run.surfaces[surface][column])
+    change(values)
+    old = run.surfaces[surface]
+    return dataclasses.replace(
+        run, surfaces={**run.surfaces, surface: Surface(old.name, old.schema, {**old.columns, column: values})}
+    )
+
+
+def test_what_is_broken_in_one_shard_is_seen_in_the_whole(run):
+    """Detectors and counts, not medians alone, come through."""
+
+    def last(value):
+        def change(values):
+            values[-1] = value
+
+        return change
+
+    cases = (
+        ("s4_group_weights", "p_group", last(0.25), "s4/mass_error_max"),
+        ("s4_group_weights", "merchant_id", last(1), "s4/groups_without_site"),
+        ("s3_day_effects", "gamma", last(-1.0), "s3/nonpositive_rows"),
+        ("s3_day_effects", "log_gamma", last(-9.0), "s3/max_abs_log_gamma"),
+    )
+    for surface, column, change, metric in cases:
+        odd = broken(run, surface, column, change)
+        found = METRICS.reduce([METRICS.sample(part) for part in cut(odd, {50, 150})])
+        assert found == METRICS.measure(odd), metric
+        assert found[metric] > METRICS.measure(run)[metric], metric
+
+
+def test_a_delta_mass_that_is_no_number_has_no_mean(run):
+    odd = broken(run, "s4_group_weights", "regularizer_delta_mass", lambda values: values.__setitem__(0, np.nan))
+    assert math.isnan(METRICS.reduce([METRICS.sample(part) for part in cut(odd, {50})])["s4/intervention"])
+
+
+def test_the_mean_is_the_exact_one(run):
+    """Against math.fsum, which is exact too: each day is rounded to 2^-53, no more."""
+    starts = np.flatnonzero(np.diff(run.surfaces["s4_group_weights"]["utc_day"].codes, prepend=-1))
+    moved = run.surfaces["s4_group_weights"]["regularizer_delta_mass"][starts]
+    exact = math.fsum(moved) / len(moved)
+    assert METRICS.measure(run)["s4/intervention"] == pytest.approx(exact, rel=0, abs=2.0**-52)
+
+
+def test_segment_2b_measures_shards_and_an_engine_need_not():
+    from queue_engine import QueueMetrics
+
+    assert isinstance(Segment2BMetrics(), ShardMetrics) and not isinstance(QueueMetrics(), ShardMetrics)
