@@ -37,6 +37,8 @@ def read_table(path: Path) -> pa.Table:
         else:
             table = pq.read_table(path, partitioning=None)
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+        if "Empty CSV file" in str(error):
+            raise DataError(f"{path}: the table is empty") from None
         raise DataError(f"{path}: cannot be read: {' '.join(str(error).split())[:200]}") from None
     if table.num_rows == 0:
         raise DataError(f"{path}: the table is empty")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,22 @@ def child_environment(**more):
     """The environment in which a child finds the packages and the second engine."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "queue_engine")])
     return {**os.environ, "PYTHONPATH": path, "COLUMNS": "200", **more}
+
+
+@contextmanager
+def small_disk(folder, size):
+    """A file system of `size` in memory, where this process may mount one."""
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("a file system of its own needs the right to mount")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def remount(folder, options):
+    subprocess.run(["mount", "-o", f"remount,{options}", folder], check=True)
 
 
 def pytest_addoption(parser):

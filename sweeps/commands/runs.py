@@ -55,9 +55,7 @@ def run(
     session, (held, found) = session_of(options), open_pack(pack)
     if shard_merchants is not None:
         if publish or jsonl or roster is not None:
-            raise PolicyError(
-                "--publish, --jsonl, --roster: a run in shards is measured as it streams by, nothing is kept"
-            )
+            raise PolicyError("--publish, --jsonl, --roster: a run in shards is measured as it streams by, never kept")
         over = sharding(found, shard_merchants, jobs or os.cpu_count() or 1)
         return _show_stream(session, *stream(over, held, seed, world=world_folder(world), scored=scored))
     workspace = session.workspace()

@@ -3,11 +3,11 @@
 import json
 import shutil
 import sqlite3
-import subprocess
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from conftest import remount, small_disk
 
 from policies.documents import ROOT
 
@@ -95,22 +95,6 @@ def test_a_world_with_a_duplicate_key(proofmark, tmp_path):
     (tmp_path / "site_locations.csv").write_text("\n".join(rows))
     for command in (("run", "--pack", "p1", "--seed", 42), ("world", "show"), ("sweep", "p3_wide", "--trials", 4)):
         refused(proofmark(*command, "--world", tmp_path), "site_locations.csv", "row 2", "given twice")
-
-
-@contextmanager
-def small_disk(folder, size):
-    """A file system of `size` in memory, where this process may mount one."""
-    folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True).returncode:
-        pytest.skip("a file system of its own needs the right to mount")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", folder], check=True)
-
-
-def remount(folder, options):
-    subprocess.run(["mount", "-o", f"remount,{options}", folder], check=True)
 
 
 def test_a_full_disk_loses_no_told_trial_and_resumes(proofmark, tmp_path):
