@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from engine.types import Categories, Surface
 from policies import Pack
@@ -31,14 +32,14 @@ def sample_roster(roster: Surface, pack: Pack) -> RosterSample:
     """Counts of the arrivals; of days and pairs, which they are."""
     law = pack["route_rng_policy_v1"]["roster"]
     day, klass, channel = (_categories(roster[name]) for name in ("utc_day", "arrival_class", "channel"))
-    _, merchant = np.unique(np.asarray(roster["merchant_id"]), return_inverse=True)
+    merchant, _ = pd.factorize(np.asarray(roster["merchant_id"]))
     per_merchant_day = np.bincount(merchant * len(day.values) + day.codes)
-    pairs = np.unique(klass.codes.astype(np.int64) * len(channel.values) + channel.codes)
     width = len(channel.values)
+    pairs = np.flatnonzero(np.bincount(klass.codes.astype(np.int64) * width + channel.codes))
     declared = [sum(weight > 0 for weight in law[mix].values()) for mix in ("class_mix", "channel_mix")]
     return RosterSample(
         rows=roster.rows,
-        days=frozenset(day.values[code] for code in np.unique(day.codes)),
+        days=frozenset(day.values[code] for code in np.flatnonzero(np.bincount(day.codes))),
         merchant_days=int(np.count_nonzero(per_merchant_day)),
         repeated=int(np.count_nonzero(per_merchant_day >= 2)),
         pairs=frozenset((klass.values[pair // width], channel.values[pair % width]) for pair in pairs),
