@@ -129,8 +129,10 @@ def write_alias(index: Surface, blob: Surface, folder: Path, address: Address) -
 
 def _used(column: Categories, rows: slice) -> tuple[list[str], np.ndarray[Any, Any]]:
     """The values that occur in the rows, and codes into them, so that a file holds no other day's names."""
-    used, codes = np.unique(column.codes[rows], return_inverse=True)
-    return [column.values[code] for code in used], codes.astype(np.int32)
+    codes = column.codes[rows]
+    seen = np.bincount(codes, minlength=len(column.values)) > 0
+    place = (np.cumsum(seen) - 1).astype(np.int32)
+    return [column.values[code] for code in np.flatnonzero(seen)], place[codes]
 
 
 def _read_file(path: Path, schema: pa.Schema) -> pa.Table:

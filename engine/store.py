@@ -174,11 +174,18 @@ def write_run(run: Run, folder: Path) -> None:
         "surfaces": list(run.surfaces),
     }
     index, flag = _bundled(folder, receipt)
+    status = {"overall_status": "PASS" if run.audit.passed else "FAIL", "fail_count": int(not run.audit.passed)}
+    bundled = {**asdict(address), "state": "S8", "summary": status, "rows": {"index": len(files)}}
+    write_json(folder / address.report("S8"), bundled)
     document, passed = bundle(_evidence(files), lambda name: (folder / name).read_bytes())
     write_json(folder / index, document)
     if run.audit.passed:  # no pass, no flag
         (folder / flag).write_text(passed, encoding="utf-8")
-    files |= {str(name): file_digest(folder / name) for name in (index, flag) if (folder / name).exists()}
+    files |= {
+        str(name): file_digest(folder / name)
+        for name in (index, flag, address.report("S8"))
+        if (folder / name).exists()
+    }
     write_receipt(folder / RECEIPT, {**receipt, "files": files})
 
 
@@ -220,4 +227,5 @@ def _bundled(folder: Path, receipt: Mapping[str, Any]) -> tuple[Path, Path]:
 
 def _evidence(files: Mapping[str, str]) -> dict[str, str]:
     """What S8 indexes: all that the run computed and was computed from."""
-    return {name: found for name, found in files.items() if not name.startswith(f"{layout.VALIDATION}/")}
+    own = (f"{layout.VALIDATION}/", f"{layout.REPORTS}/state=S8/")
+    return {name: found for name, found in files.items() if not name.startswith(own)}

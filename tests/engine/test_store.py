@@ -59,7 +59,7 @@ def test_the_layout_is_the_records(published):
         f"{data}/s7_audit_report/{partition}/s7_audit_report.json",
         f"validation/manifest_fingerprint={run.world_digest}/index.json",
         f"validation/manifest_fingerprint={run.world_digest}/_passed.flag",
-        *(f"reports/layer1/2B/state=S{n}/{partition}/s{n}_run_report.json" for n in range(8)),
+        *(f"reports/layer1/2B/state=S{n}/{partition}/s{n}_run_report.json" for n in range(9)),
         "upstream/_passed.flag",
         RUN,
     ):
