@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from policies import LaneError, Pack
-from scoring.feasibility import GateReach, reach
+from scoring.feasibility import GateReach
 from scoring.scorecard import Scorecard, score
 from sweeps.decision import Decision, Ledger, decide, seed_order
 from sweeps.lane import Lane
 from sweeps.lock import make_lock, store_lock
+from sweeps.prospect import prospect
 from sweeps.recorder import Recorder
 from sweeps.study import Proposal, Studies, Study, Told
 from sweeps.workspace import Workspace
@@ -84,14 +85,10 @@ class Closed:
     ]  # "wall"; "search", with its record written; "engine" and "scoring", summed over trials
 
 
-def survey(lane: Lane, world: Path | None) -> Ground:
-    """Runs the authority on the lane's seeds: its metrics (for the rails) and each gate's reach."""
-    measures, bounds = {}, {}
-    for seed in lane.seeds:
-        run = lane.engine.evaluate(lane.authority, seed, world=world, until=lane.until)
-        measures[seed] = lane.measure(run)
-        bounds[seed] = lane.metrics.bounds(run)
-    return Ground(lane, world, measures, reach(lane.gates, bounds))
+def survey(lane: Lane, world: Path | None, found: tuple[GateReach, ...] | None = None) -> Ground:
+    """What rails compare with, on the lane's seeds, and each gate's reach (computed here where not `found` before)."""
+    measures = {seed: lane.yardstick(seed, world) for seed in lane.seeds}
+    return Ground(lane, world, measures, prospect(lane, world) if found is None else found)
 
 
 def evaluate(ground: Ground, pack: Pack, seeds: Iterable[int]) -> Outcome:
@@ -129,6 +126,7 @@ def play(
     jobs: int = 1,
     resume: bool = False,
     track: bool = True,
+    found: tuple[GateReach, ...] | None = None,
     watch: Callable[[Progress], None] = lambda progress: None,
 ) -> Closed:
     """Spends the lane's budget and closes it with a decision and a lock.
@@ -141,7 +139,7 @@ def play(
         studies = Studies(workspace.journal)
         name, lane, world = _resumed(studies, lane) if resume else (_next_name(studies, lane), lane, world)
         with Recorder(workspace, track) as recorder:
-            ground = survey(lane, world)
+            ground = survey(lane, world, found)
             ledger = Ledger(ground)
             recorder.settle()  # refused, if it is, before anything is begun
             study = studies.open(name, lane) if resume else studies.create(name, lane, _said(lane, world))

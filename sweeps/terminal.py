@@ -18,6 +18,8 @@ from rich.table import Table
 if TYPE_CHECKING:
     from scoring.feasibility import GateReach
     from scoring.scorecard import Scorecard
+    from sweeps.decision import Decision
+    from sweeps.lane import Lane
     from sweeps.sweep import Closed
     from sweeps.sweep import Progress as Told
 
@@ -118,6 +120,17 @@ def best_document(closed: Closed) -> dict[str, Any] | None:
     objectives = None if best.objectives is None else dict(zip(names, best.objectives, strict=True))
     measures = {seed: dict(found) for seed, found in best.record["measures"].items()}
     return {"trial": best.number, "knobs": dict(best.values), "objectives": objectives, "metrics": measures}
+
+
+def refused_document(refused: Decision) -> dict[str, Any]:
+    """A refusal for machines, in the shape of a closed sweep."""
+    return {**refused.as_document(), "refused": True, "sweep": None, "best": None, "lock": None, "trials": 0}
+
+
+def refusal_text(lane: Lane, refused: Decision, found: Sequence[GateReach]) -> str:
+    """Why a lane was not played: what, why, the table, and how to play it all the same."""
+    lines = [f"{refused.outcome}  {lane.title}", f"  {refused.reason}", "", reach_table(found, lane.gates.bands), ""]
+    return "\n".join([*lines, f"no trial was run; for the best that can be had: proofmark sweep {lane.id} --anyway"])
 
 
 def closing(closed: Closed) -> str:
