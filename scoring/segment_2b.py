@@ -29,6 +29,7 @@ from scoring.segment_2b_samples import (
     sample_mix,
     sample_sites,
 )
+from scoring.world_metrics import sample_world, world_metrics
 
 ATOM_WIDTH = 1e-9
 BIN, GAP, SIDE = 4, 1, 16  # cells: the narrow bin (.01), what is left out beside it, the neighbourhood (.04)
@@ -44,8 +45,8 @@ class Segment2BMetrics:
         self._known: WeakKeyDictionary[Surface, dict[str, float]] = WeakKeyDictionary()
 
     def measure(self, run: Run) -> dict[str, float]:
-        """Metrics of the surfaces that the run has: the reduction of its one sample."""
-        found: dict[str, float] = {}
+        """Metrics of the world and of the surfaces that the run has: the reduction of its one sample."""
+        found = world_metrics([sample_world(run.upstream)])
         for name in _MEASURES:
             if name in run.surfaces:
                 found |= self._once(run, name)
@@ -53,11 +54,12 @@ class Segment2BMetrics:
 
     def sample(self, run: Run) -> dict[str, Any]:
         """What the metrics need of a shard, by surface: small beside the surfaces, which may then go."""
-        return {name: take(run) for name, (take, _) in _MEASURES.items() if name in run.surfaces}
+        taken = {name: take(run) for name, (take, _) in _MEASURES.items() if name in run.surfaces}
+        return {"world": sample_world(run.upstream), **taken}
 
     def reduce(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         """The metrics of a run from the samples of all its shards; wherever it was cut, the same to the last bit."""
-        found: dict[str, float] = {}
+        found = world_metrics([sample["world"] for sample in samples])
         for name, (_, reduce) in _MEASURES.items():
             if all(name in sample for sample in samples):
                 found |= reduce([sample[name] for sample in samples])

@@ -72,8 +72,8 @@ def _with_zones_moved(box: Box, world: World, have: NDArray[np.int64]) -> tuple[
     for epsilon in box.moves.get(nudge, (box.start[WORLD]["zones"]["tz_nudge"]["epsilon_deg"],)):
         probe = box.run(box.start.with_knobs({nudge: epsilon}), "S0").upstream
         touched |= np.asarray(probe.zone_source.values)[probe.zone_source.codes] == "nudge"
-    overrides = [box.start[WORLD]["zones"]["tz_overrides"], *box.moves.get(f"{WORLD}#/zones/tz_overrides", ())]
-    for row in (row for rows in overrides for row in rows):
+    touched |= np.asarray(world.zone_source.values)[world.zone_source.codes] == "override"
+    for row in (row for rows in box.moves.get(f"{WORLD}#/zones/tz_overrides", ()) for row in rows):
         touched |= _overridden(world, row)
     owner = np.repeat(np.arange(len(have)), np.diff(world.site_offsets))
     able = np.bincount(owner[touched], minlength=len(have))
@@ -86,12 +86,14 @@ def _with_zones_moved(box: Box, world: World, have: NDArray[np.int64]) -> tuple[
 
 
 def _overridden(world: World, row: Mapping[str, Any]) -> NDArray[np.bool_]:
-    """[n] the sites that an override may touch, whatever zone they are found in."""
+    """[n] the sites that an override may touch, unless a nudge or another override touched them before."""
     hit = np.asarray(world.country.values)[world.country.codes] == row["legal_country_iso"]
     if "merchant_id" in row:
         hit &= np.repeat(world.merchant_id, np.diff(world.site_offsets)) == np.uint64(int(row["merchant_id"]))
     if "site_order" in row:
         hit &= world.site_order == row["site_order"]
+    if "from_tzid" in row:
+        hit &= np.asarray(world.zone.values)[world.zone.codes] == row["from_tzid"]
     return np.asarray(hit)
 
 

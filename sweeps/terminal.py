@@ -154,6 +154,10 @@ def closing(closed: Closed) -> str:
             rows.append((gate.id, gate.severity, gate.comparison, *bands, *values, met[-1] if met else "no"))
         head = ("gate", "kind", "", *lane.gates.bands, *(f"seed {card.seed}" for card in cards), "holds")
         lines += [table(head, rows), ""]
+    if closed.runtime is not None:
+        timed = closed.runtime
+        seconds = f"{timed.candidate_seconds:.3f} s against the authority's {timed.authority_seconds:.3f} s"
+        lines.append(f"runtime {seconds}: {timed.ratio:.2f} times, at most {timed.at_most:g} are allowed")
     vetoes = Ledger(closed.ground).vetoes(closed.trials)
     vetoed = ", ".join(f"{name} ended {count}" for name, count in sorted(vetoes.items())) or "no trial was vetoed"
     lines += [

@@ -48,7 +48,7 @@ def assert_never_beaten(lane, seed, trials):
     dice, bounds = random.Random(seed), bounds_of(lane, seed)
     assert bounds, "a lane without any bound proves nothing here"
     for trial in range(trials):
-        run = lane.engine.evaluate(draw(lane, dice, trial % 2 == 0), seed, until=lane.engine.states[-1])
+        run = lane.engine.evaluate(draw(lane, dice, trial % 2 == 0), seed, until="S4")
         found = lane.measure(run)
         for bound in bounds:
             value = found.get(bound.metric)
@@ -76,7 +76,7 @@ def test_a_corner_is_reached():
     lane = small(load_lane("p3_wide"))
     bounds = {bound.metric: bound for bound in bounds_of(lane, 7) if "corner" in bound.proof}
     corner = lane.candidate({"cap": 0.6, "strength": 1.0, "entropy_floor": 0.6, "knee": 0.5})
-    found = lane.measure(lane.engine.evaluate(corner, 7))
+    found = lane.measure(lane.engine.evaluate(corner, 7, until="S4"))
     assert bounds and all(found[name] == pytest.approx(bound.value, abs=1e-9) for name, bound in bounds.items())
 
 
