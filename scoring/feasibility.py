@@ -1,26 +1,67 @@
-"""Feasibility: the best each gate can reach, proved from what a lane cannot move, before anything is spent."""
+"""Feasibility: the best each gate can reach, proved from what a lane cannot move, before anything is spent.
+
+Two kinds of proof. What a lane freezes keeps the value it has: a metric of a state above the first one
+that moves is what the lane's start measures, known here for any engine. What it moves is bounded by the
+engine's own metric source, from the frozen upstream and the corners of the knob box.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from policies import Pack
+from policies.pack import first_state, split_address
 
 if TYPE_CHECKING:
+    from engine.types import Run
     from scoring.gates import Gate, GateSet
 
-_GUARDS = {"at_least": "<=", "at_most": ">="}  # kind of bound -> the comparison it stands against
+_GUARDS = {"at_least": ("<=", "=="), "at_most": (">=", "=="), "exactly": ("<=", ">=", "==")}
+UNKNOWN = "no bound is known in this box: only trials can tell"
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A number that no policy of the lane's states can push a metric past."""
+    """A number that nothing a lane may do can push a metric past."""
 
     metric: str
-    kind: str  # "at_least" or "at_most": the metric's value against the bound
+    kind: str  # "at_least", "at_most" or "exactly": the metric's value against the bound
     value: float  # in the metric's unit
     proof: str  # why, in one sentence with its numbers
-    movable_by: str  # the first upstream state that could move it
+    movable_by: str  # the first state upstream that could move it
+
+    def tighter(self, other: Bound) -> bool:
+        """Whether this bound says more than `other`, of the same metric and kind, does."""
+        return {"at_least": self.value > other.value, "at_most": self.value < other.value, "exactly": False}[self.kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """What a lane may do on one seed: where it starts, what it may move, and how to run it."""
+
+    start: Pack  # the authority's pack with the lane's fixed fields set
+    moves: Mapping[str, tuple[Any, ...]]  # address -> both ends of its range, or all its choices
+    choices: frozenset[str]  # addresses that have choices, not a range
+    run: Callable[[Pack, str], Run]  # (pack, last state wanted) on the seed and world of this box
+
+    @property
+    def states(self) -> frozenset[str]:
+        """The first state that each move touches."""
+        return frozenset(self.first_state(address) for address in self.moves)
+
+    def first_state(self, address: str) -> str:
+        policy, pointer = split_address(address)
+        return first_state(self.start.schemas[policy], pointer)
+
+    def corner(self, sides: Mapping[str, int]) -> Pack:
+        """The start with each of `sides` that may move at its least (-1) or greatest (+1) value."""
+        ends = {address: sides[address] for address in sides if address in self.moves}
+        return self.start.with_knobs({
+            address: (max if side > 0 else min)(self.moves[address]) for address, side in ends.items()
+        })  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +79,58 @@ class GateReach:
     movable_by: str
 
 
-def reach(gates: GateSet, bounds: Mapping[int, Mapping[str, Bound]]) -> tuple[GateReach, ...]:
-    """Each gate with a threshold of its own against the bounds of every seed: seed -> metric -> bound."""
-    return tuple(_reach(gate, bounds) for gate in gates.gates if gate.thresholds)
-
-
-def _reach(gate: Gate, bounds: Mapping[int, Mapping[str, Bound]]) -> GateReach:
-    standing = [
-        (seed, found[gate.metric])
-        for seed, found in bounds.items()
-        if gate.metric in found and _GUARDS[found[gate.metric].kind] == gate.comparison
+def frozen(
+    box: Box, states: Sequence[str], gates: GateSet, measure: Callable[[Run], Mapping[str, float]]
+) -> list[Bound]:
+    """Exact bounds of the metrics of every state above the first that moves."""
+    touched = [states.index(state) if state in states else -1 for state in box.states]
+    kept = states[: min(touched)] if touched and min(touched) > 0 else ()
+    names = {metric.name: metric.state for metric in gates.metrics.values() if metric.state in kept}
+    if not {gate.metric for gate in gates.gates} & set(names):
+        return []
+    found = measure(box.run(box.start, kept[-1]))
+    return [
+        Bound(
+            name,
+            "exactly",
+            found[name],
+            f"{state} is frozen in this lane: {name} stays {found[name]:.6f}, as the authority measures",
+            state,
+        )
+        for name, state in names.items()
+        if name in found and math.isfinite(found[name])
     ]
+
+
+def tightest(bounds: Iterable[Bound]) -> dict[str, tuple[Bound, ...]]:
+    """By metric, the tightest bound of each kind; of equal ones the first."""
+    best: dict[str, dict[str, Bound]] = {}
+    for bound in bounds:
+        kinds = best.setdefault(bound.metric, {})
+        if bound.kind not in kinds or bound.tighter(kinds[bound.kind]):
+            kinds[bound.kind] = bound
+    return {metric: tuple(kinds.values()) for metric, kinds in best.items()}
+
+
+def reach(gates: GateSet, bounds: Mapping[int, Iterable[Bound]]) -> tuple[GateReach, ...]:
+    """Each gate with a threshold of its own against the bounds of every seed."""
+    by_metric = {seed: tightest(found) for seed, found in bounds.items()}
+    return tuple(_reach(gate, by_metric) for gate in gates.gates if gate.thresholds)
+
+
+def _reach(gate: Gate, bounds: Mapping[int, Mapping[str, tuple[Bound, ...]]]) -> GateReach:
+    def best(bound: Bound, threshold: float) -> float:
+        return gate.margin(_nearest(bound, threshold) if gate.comparison == "==" else bound.value, threshold)
+
+    standing = list(_standing(gate, bounds))
     if not standing:
         anywhere = dict.fromkeys(gate.thresholds, True)
-        return GateReach(gate.id, gate.metric, gate.comparison, gate.thresholds, None, None, anywhere, "", "")
-    seed, bound = min(standing, key=lambda row: gate.margin(row[1].value, 0.0))
-    reachable = {band: gate.margin(bound.value, threshold) >= 0.0 for band, threshold in gate.thresholds.items()}
+        return GateReach(gate.id, gate.metric, gate.comparison, gate.thresholds, None, None, anywhere, UNKNOWN, "")
+    hardest = list(gate.thresholds.values())[-1]
+    seed, bound = min(standing, key=lambda row: best(row[1], hardest))
+    reachable = {
+        band: all(best(found, threshold) >= 0.0 for _, found in standing) for band, threshold in gate.thresholds.items()
+    }
     return GateReach(
         gate.id,
         gate.metric,
@@ -65,3 +142,21 @@ def _reach(gate: Gate, bounds: Mapping[int, Mapping[str, Bound]]) -> GateReach:
         bound.proof,
         bound.movable_by,
     )
+
+
+def _standing(gate: Gate, bounds: Mapping[int, Mapping[str, tuple[Bound, ...]]]) -> Iterator[tuple[int, Bound]]:
+    """The bounds that stand against a gate: those on the side it must come from."""
+    for seed, found in bounds.items():
+        for bound in found.get(gate.metric, ()):
+            if gate.comparison in _GUARDS[bound.kind]:
+                yield seed, bound
+
+
+def _nearest(bound: Bound, threshold: float) -> float:
+    """The value nearest to `threshold` that a metric under this bound can have."""
+    match bound.kind:
+        case "at_least":
+            return max(bound.value, threshold)
+        case "at_most":
+            return min(bound.value, threshold)
+    return bound.value

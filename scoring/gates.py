@@ -40,14 +40,20 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Relative:
-    """A threshold that follows the authority's own value, clamped to [at_least, at_most]."""
+    """A threshold that follows the authority's own value, or a reference's, clamped to [at_least, at_most]."""
 
-    plus: float
+    plus: float = 0.0
+    times: float = 1.0
+    of: str | None = None  # the reference it follows; None: the authority
     at_least: float | None = None
     at_most: float | None = None
 
+    def followed(self, metric: str) -> str:
+        """The name under which the yardstick holds the value that this follows."""
+        return metric if self.of is None else f"{self.of}:{metric}"
+
     def threshold(self, authority: float) -> float:
-        found = authority + self.plus
+        found = self.times * authority + self.plus
         found = found if self.at_least is None else max(found, self.at_least)
         return found if self.at_most is None else min(found, self.at_most)
 

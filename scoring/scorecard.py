@@ -8,7 +8,7 @@ gate passes.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from engine.types import Run
 from policies.documents import shipped_schema, validate
-from scoring.feasibility import Bound
+from scoring.feasibility import Bound, Box
 from scoring.gates import Gate, GateSet, Severity
 
 MISSING = 10.0  # the violation of a veto without a value: ten scales past its threshold
@@ -32,8 +32,8 @@ class MetricSource(Protocol):
         """Metrics by name; one that cannot be measured on this run is left out or NaN."""
         ...
 
-    def bounds(self, run: Run) -> Mapping[str, Bound]:
-        """By metric: what no policy of the run's later states can pass, whatever it says."""
+    def bounds(self, box: Box) -> Iterable[Bound]:
+        """What no trial of a lane can pass on one seed, proved from the frozen upstream and the knob box."""
         ...
 
 
@@ -180,7 +180,7 @@ def _judge(
     value = measures.get(gate.metric)
     thresholds: dict[str, float | None] = dict(gate.thresholds)
     if gate.relative is not None:
-        base = None if authority is None else authority.get(gate.metric)
+        base = None if authority is None else authority.get(gate.relative.followed(gate.metric))
         thresholds = dict.fromkeys(bands, None if base is None else gate.relative.threshold(base))
     margins = {
         band: None if value is None or threshold is None else gate.margin(value, threshold)

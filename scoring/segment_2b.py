@@ -1,4 +1,4 @@
-"""Segment 2B measured: every metric over every row, the artifact detectors, and the floors no policy can pass.
+"""Segment 2B measured: every metric over every row, and the artifact detectors.
 
 Metrics read surfaces (and, for what backs them, the world); they never ask how a state computed. What does
 not depend on a trial's knobs is measured once a surface and remembered as long as the surface lives.
@@ -16,7 +16,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from engine.types import Run, Surface
-from scoring.feasibility import Bound
+from scoring.feasibility import Bound, Box
+from scoring.segment_2b_bounds import segment_2b_bounds
 from scoring.segment_2b_roster import arrivals, sample_roster
 from scoring.segment_2b_samples import (
     MOVED_BITS,
@@ -28,6 +29,7 @@ from scoring.segment_2b_samples import (
     sample_mix,
     sample_sites,
 )
+from scoring.world_metrics import sample_world, world_metrics
 
 ATOM_WIDTH = 1e-9
 BIN, GAP, SIDE = 4, 1, 16  # cells: the narrow bin (.01), what is left out beside it, the neighbourhood (.04)
@@ -43,8 +45,8 @@ class Segment2BMetrics:
         self._known: WeakKeyDictionary[Surface, dict[str, float]] = WeakKeyDictionary()
 
     def measure(self, run: Run) -> dict[str, float]:
-        """Metrics of the surfaces that the run has: the reduction of its one sample."""
-        found: dict[str, float] = {}
+        """Metrics of the world and of the surfaces that the run has: the reduction of its one sample."""
+        found = world_metrics([sample_world(run.upstream)])
         for name in _MEASURES:
             if name in run.surfaces:
                 found |= self._once(run, name)
@@ -52,33 +54,20 @@ class Segment2BMetrics:
 
     def sample(self, run: Run) -> dict[str, Any]:
         """What the metrics need of a shard, by surface: small beside the surfaces, which may then go."""
-        return {name: take(run) for name, (take, _) in _MEASURES.items() if name in run.surfaces}
+        taken = {name: take(run) for name, (take, _) in _MEASURES.items() if name in run.surfaces}
+        return {"world": sample_world(run.upstream), **taken}
 
     def reduce(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         """The metrics of a run from the samples of all its shards; wherever it was cut, the same to the last bit."""
-        found: dict[str, float] = {}
+        found = world_metrics([sample["world"] for sample in samples])
         for name, (_, reduce) in _MEASURES.items():
             if all(name in sample for sample in samples):
                 found |= reduce([sample[name] for sample in samples])
         return found
 
-    def bounds(self, run: Run) -> dict[str, Bound]:
-        """What the world alone decides of S4's metrics: no mix of a day with one group is anything but 1."""
-        groups = np.diff(run.upstream.group_offsets)
-        single = float(np.mean(groups == 1))
-        entropy, even = float(np.median(np.log(groups))), float(np.median(1.0 / groups))
-        told = f"{np.sum(groups == 1)} of {len(groups)} merchants have one group: share(n_groups = 1) = {single:.6f}"
-        rows = (
-            Bound("s4/tail_share", "at_least", single, f"tail_share >= {single:.6f}: {told}", "1B"),
-            Bound(
-                "s4/multigroup_share", "at_most", 1.0 - single, f"multigroup_share <= {1 - single:.6f}: {told}", "1B"
-            ),
-            Bound("s4/max_p_median", "at_least", even, f"max_p >= 1/n_groups, whose median is {even:.6f}", "1B"),
-            Bound(
-                "s4/entropy_p50", "at_most", entropy, f"entropy <= log(n_groups), whose median is {entropy:.6f}", "1B"
-            ),
-        )
-        return {bound.metric: bound for bound in rows}
+    def bounds(self, box: Box) -> list[Bound]:
+        """What no trial of a lane can pass on one seed."""
+        return list(segment_2b_bounds(box, self.measure))
 
     def _once(self, run: Run, name: str) -> dict[str, float]:
         surface, (take, reduce) = run.surfaces[name], _MEASURES[name]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.types import Engine, Run
-from policies import LaneError, Pack, PolicyError, load_pack, pack_of
+from policies import LaneError, Pack, PolicyError, diff, load_pack, pack_of
 from policies.documents import digest, read_json, resolve, shipped_schema, validate
 from policies.pack import split_address, value_at
 from scoring.gates import GateSet, load_gates, parse_gates
@@ -36,14 +36,26 @@ class Knob:
     step: float | int | None = None
     log: bool = False
     choices: tuple[Value, ...] = ()
+    options: Mapping[str, Any] | None = None  # choice -> what stands in the pack for it, where that has a structure
 
     @property
     def integral(self) -> bool:
         return isinstance(self.low, int) and isinstance(self.high, int)
 
-    def ends(self) -> tuple[Value, ...]:
-        """The values at which the pack must still be valid for every value between to be."""
-        return self.choices or (self.low, self.high)
+    def ends(self) -> tuple[Any, ...]:
+        """What stands in the pack at each choice, or at both ends: valid there, it is valid between."""
+        return tuple(map(self.placed, self.choices)) or (self.low, self.high)
+
+    def placed(self, value: Value) -> Any:
+        """What stands in the pack for a value of the knob."""
+        return value if self.options is None else self.options[str(value)]
+
+    def value_of(self, placed: Any) -> Value | None:
+        """The knob's value for what stands in a pack; None where the knob cannot put it there."""
+        if self.choices:
+            return next((value for value in self.choices if self.placed(value) == placed), None)
+        number = isinstance(placed, int | float) and not isinstance(placed, bool)
+        return placed if number and self.low <= placed <= self.high else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +76,7 @@ class Lane:
     engine: Engine
     metrics: MetricSource
     authority: Pack
+    references: Mapping[str, Pack]  # further packs that rails may compare with, by name
     gates_file: Mapping[str, Any]  # the gate file the lane chose from: what a lock carries
     gates: GateSet  # the graded ones, with the lane's rails
     knobs: tuple[Knob, ...]
@@ -89,7 +102,10 @@ class Lane:
     def identity(self) -> str:
         """Hex64 over what decides a trial: the lane less its budget, the authority and the gates."""
         lane = {key: value for key, value in self.document.items() if key not in ("budget", "$schema")}
-        return digest({"lane": lane, "authority": self.authority.digest, "gates": self.gates.document})
+        references = {name: pack.digest for name, pack in self.references.items()}
+        return digest({
+            "lane": lane, "authority": self.authority.digest, "references": references, "gates": self.gates.document,
+        })  # fmt: skip
 
     @cached_property
     def start(self) -> Pack:
@@ -98,7 +114,40 @@ class Lane:
 
     def candidate(self, values: Mapping[str, Value]) -> Pack:
         """The pack of one trial: `values` by knob name."""
-        return self.start.with_knobs({knob.at: values[knob.name] for knob in self.knobs})
+        return self.start.with_knobs({knob.at: knob.placed(values[knob.name]) for knob in self.knobs})
+
+    def admit(self, pack: Pack) -> dict[str, Value]:
+        """The knobs of a pack that this lane may have made. Raises LaneError naming what else it touches."""
+        values: dict[str, Value] = {}
+        for knob in self.knobs:
+            policy, pointer = split_address(knob.at)
+            placed = value_at(pack[policy], pointer, f"pack {pack.name}")
+            value = knob.value_of(placed)
+            if value is None:
+                bounds = list(knob.choices) or f"{knob.low} … {knob.high}"
+                raise LaneError(f"lane {self.id}: {knob.at} is {placed!r}, outside the knob {knob.name}: {bounds}")
+            values[knob.name] = value
+        if others := diff(self.candidate(values), pack):
+            change = others[0]
+            raise LaneError(
+                f"lane {self.id}: {change.policy}#{change.pointer} is {change.after!r}, not {change.before!r}; "
+                "a lane may touch nothing of its authority but its knobs"
+            )
+        return values
+
+    def with_authority(self, authority: Pack) -> Lane:
+        """This lane from another authority: a campaign's holder instead of the pack the lane names."""
+        return _build(
+            self.document, authority, self.references, f"lane {self.id}", parse_gates(self.gates_file, self.id)
+        )
+
+    def yardstick(self, seed: int, world: Path | None) -> dict[str, float]:
+        """What rails compare with: the authority's metrics, and each reference's as `name:metric`."""
+        found = self.measure(self.engine.evaluate(self.authority, seed, world=world, until=self.until))
+        for name, pack in self.references.items():
+            run = self.engine.evaluate(pack, seed, world=world, until=self.until)
+            found |= {f"{name}:{metric}": value for metric, value in self.measure(run).items()}
+        return found
 
     def measure(self, run: Run) -> dict[str, float]:
         """The run's metrics; a number that does not exist is left out, so that its gate cannot pass."""
@@ -133,20 +182,34 @@ def load_lane(name_or_path: str) -> Lane:
     validate(document, shipped_schema("lane"), str(path))
     engine = engine_named(document["engine"])
     authority = load_pack(_beside(path, document["authority"]), engine.policy_schemas)
-    return _build(document, authority, str(path), _gate_file(path, document, metrics_named(document["engine"])))
+    references = {
+        name: load_pack(_beside(path, pack), engine.policy_schemas)
+        for name, pack in document.get("references", {}).items()
+    }
+    gates = _gate_file(path, document, metrics_named(document["engine"]))
+    return _build(document, authority, references, str(path), gates)
 
 
 def lane_of(
-    document: Mapping[str, Any], authority: Mapping[str, Any], gate_file: Mapping[str, Any], where: str
+    document: Mapping[str, Any],
+    authority: Mapping[str, Any],
+    references: Mapping[str, Any],
+    gate_file: Mapping[str, Any],
+    where: str,
 ) -> Lane:
-    """A lane rebuilt from what a lock carries: its document, its authority's policies and its gate file."""
+    """A lane rebuilt from what a lock carries: its document, its packs' policies and its gate file."""
     validate(document, shipped_schema("lane"), where)
     engine = engine_named(document["engine"])
-    pack = pack_of(str(authority["name"]), authority["policies"], engine.policy_schemas, where)
-    return _build(document, pack, where, parse_gates(gate_file, where))
+    pack, *others = (
+        pack_of(str(carried["name"]), carried["policies"], engine.policy_schemas, where)
+        for carried in (authority, *references.values())
+    )
+    return _build(document, pack, dict(zip(references, others, strict=True)), where, parse_gates(gate_file, where))
 
 
-def _build(document: Mapping[str, Any], authority: Pack, where: str, gate_file: GateSet) -> Lane:
+def _build(
+    document: Mapping[str, Any], authority: Pack, references: Mapping[str, Pack], where: str, gate_file: GateSet
+) -> Lane:
     engine, metrics = engine_named(document["engine"]), metrics_named(document["engine"])
     try:
         gates = gate_file.select(document["gates"]["grade"]).with_rails(document["gates"]["rails"])
@@ -157,7 +220,7 @@ def _build(document: Mapping[str, Any], authority: Pack, where: str, gate_file: 
         Objective(row["name"], row["direction"] == "maximize", row.get("worst_margin"), row.get("metric"))
         for row in document["objectives"]
     )
-    lane = Lane(document, engine, metrics, authority, gate_file.document, gates, knobs, objectives)
+    lane = Lane(document, engine, metrics, authority, references, gate_file.document, gates, knobs, objectives)
     _check(lane, where)
     return lane
 
@@ -175,6 +238,11 @@ def _check(lane: Lane, where: str) -> None:
             )
     if lane.document["decision"]["accept_band"] not in bands:
         raise LaneError(f"{where}: /decision/accept_band: not one of {sorted(bands)}")
+    if set(lane.references) != set(lane.document.get("references", {})):
+        raise LaneError(f"{where}: /references: the packs given are {sorted(lane.references)}")
+    for gate in lane.gates.gates:
+        if gate.relative is not None and gate.relative.of is not None and gate.relative.of not in lane.references:
+            raise LaneError(f"{where}: /gates/{gate.id}: {gate.relative.of!r} is not one of the lane's references")
     if both := sorted(set(lane.document["fixed"]) & {knob.at for knob in lane.knobs}):
         raise LaneError(f"{where}: {both[0]} is both fixed and a knob")
     if len({knob.at for knob in lane.knobs}) < len(lane.knobs):
@@ -195,6 +263,8 @@ def _check(lane: Lane, where: str) -> None:
 def _knob(name: str, row: Mapping[str, Any], where: str) -> Knob:
     if "choices" in row:
         return Knob(name, row["at"], choices=tuple(row["choices"]))
+    if "options" in row:
+        return Knob(name, row["at"], choices=tuple(row["options"]), options=row["options"])
     low, high, step, log = row["low"], row["high"], row.get("step"), row.get("scale") == "log"
     field = f"{where}: /knobs/{name}"
     if not low < high:

@@ -65,6 +65,7 @@ def make_lock(ground: Ground, decision: Decision, sweep: str, runs: Mapping[str,
             **_carried(lane.authority),
             "metrics": {str(seed): ground.authority[seed] for seed in lane.seeds},
         },
+        "references": {name: _carried(pack) for name, pack in lane.references.items()},
         "gates": lane.gates_file,
         "world_source": "drawn" if ground.world is None else "imported",
         "proof": proof,
@@ -131,18 +132,19 @@ def _checks(lock: Mapping[str, Any], where: str, world: Path | None) -> Iterator
     if lock["world_source"] == "imported" and world is None:
         raise PolicyError(f"{where}: the lock stands on a world brought in from outside: name it with --world DIR")
     try:
-        lane = lane_of(lock["lane"], lock["authority"], lock["gates"], where)
+        lane = lane_of(lock["lane"], lock["authority"], lock["references"], lock["gates"], where)
         pack = pack_of(lock["pack"]["name"], lock["pack"]["policies"], lane.engine.policy_schemas, where)
-        candidate = lane.candidate(lock["knobs"]) if lock["knobs"] else lane.start
+        admitted = lane.admit(pack) if lock["knobs"] else {}
     except ProofmarkError as error:
         yield Check("content", False, "a lane and packs valid under this package", str(error))
         return
     yield _same("pack digest", lock["pack"]["digest"], pack.digest)
     yield _same("authority digest", lock["authority"]["digest"], lane.authority.digest)
-    yield _same("pack = authority + fixed fields + knobs", lock["pack"]["digest"], candidate.digest)
+    yield _same("pack = authority + fixed fields + knobs", lock["knobs"], admitted)
+    if not admitted:
+        yield _same("pack = authority + fixed fields", pack.digest, lane.start.digest)
     for seed in lane.seeds:
-        authority = lane.engine.evaluate(lane.authority, seed, world=world, until=lane.until)
-        measured = lane.measure(authority)
+        measured = lane.yardstick(seed, world)
         yield _same(f"seed {seed}: authority metrics", lock["authority"]["metrics"][str(seed)], measured)
         stated, found = lock["proof"][str(seed)], _prove(lane, pack, seed, world)
         yield _same(f"seed {seed}: world", stated["world"], found["world"])
@@ -158,7 +160,7 @@ def _checks(lock: Mapping[str, Any], where: str, world: Path | None) -> Iterator
 
 def verdict_of(lock: Mapping[str, Any]) -> str:
     """What the lock's gates say of its candidate, over all its seeds."""
-    lane = lane_of(lock["lane"], lock["authority"], lock["gates"], lock["lock_id"])
+    lane = lane_of(lock["lane"], lock["authority"], lock["references"], lock["gates"], lock["lock_id"])
     return str(
         combine(
             tuple(
@@ -172,9 +174,8 @@ def verdict_of(lock: Mapping[str, Any]) -> str:
 
 def _prove(lane: Lane, pack: Pack, seed: int, world: Path | None) -> dict[str, Any]:
     run = lane.engine.evaluate(pack, seed, world=world, until=lane.until)
-    authority = lane.measure(lane.engine.evaluate(lane.authority, seed, world=world, until=lane.until))
     metrics = lane.measure(run)
-    card = score(metrics, lane.gates, seed=seed, authority=authority)
+    card = score(metrics, lane.gates, seed=seed, authority=lane.yardstick(seed, world))
     return {
         "run_id": run.run_id,
         "world": run.world_digest,

@@ -69,10 +69,10 @@ class Recorder:
         child = self._runs.get(best.number, (None, False))[0] if best is not None else None
         return {"sweep": self.parent, "trial": child}
 
-    def close(self, decision: Decision, lock: Mapping[str, Any]) -> None:
-        """Writes the decision and the lock on the sweep's own run and ends it."""
+    def close(self, decision: Decision, lock: Mapping[str, Any], documents: Mapping[str, Any]) -> None:
+        """Writes the decision, the lock and further documents, by file name, on the sweep's own run and ends it."""
         if self._track:
-            self._submit(self._close, decision, lock)
+            self._submit(self._close, decision, lock, documents)
 
     def _submit(self, work: Callable[..., None], *arguments: Any) -> None:
         self._pending.append(self._writer.submit(self._unless_broken, work, *arguments))
@@ -166,7 +166,7 @@ class Recorder:
         params = {name: str(value) for name, value in told.values.items()}
         return Entry(f"{self._study.name}/{told.number}", metrics, params, tags, files, told.record["at_ms"])
 
-    def _close(self, decision: Decision, lock: Mapping[str, Any]) -> None:
+    def _close(self, decision: Decision, lock: Mapping[str, Any], documents: Mapping[str, Any]) -> None:
         from sweeps.tracking import Entry, as_text
 
         assert self.parent is not None
@@ -180,7 +180,8 @@ class Recorder:
             "proofmark.best_trial": "" if best is None else str(best.number),
         }
         at_ms = best.record["at_ms"] if best is not None else int(self._study.attributes["at_ms"])
-        entry = Entry(self._study.name, metrics, {}, tags, {"lock.json": as_text(lock)}, at_ms)
+        files = {name: as_text(document) for name, document in {"lock.json": lock, **documents}.items()}
+        entry = Entry(self._study.name, metrics, {}, tags, files, at_ms)
         self._tracking.close_sweep(self.parent, entry)
 
 
@@ -188,7 +189,8 @@ def _permission(lane: Mapping[str, Any]) -> str:
     """What a lane may touch, for the reader of its experiment."""
     rows = []
     for name, knob in lane["knobs"].items():
-        bounds = ", ".join(map(str, knob["choices"])) if "choices" in knob else f"{knob['low']} … {knob['high']}"
+        choices = knob.get("choices", knob.get("options"))
+        bounds = f"{knob['low']} … {knob['high']}" if choices is None else ", ".join(map(str, choices))
         rows.append(f"- `{name}`: `{knob['at']}` in {bounds}")
     budget = lane["budget"]
     head = f"**{lane['title']}**\n\n{lane['why']}\n\nAuthority: pack `{lane['authority']}`. May touch:\n"

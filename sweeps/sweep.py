@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from policies import LaneError, Pack
-from scoring.feasibility import GateReach, reach
+from scoring.feasibility import GateReach
 from scoring.scorecard import Scorecard, score
 from sweeps.decision import Decision, Ledger, decide, seed_order
 from sweeps.lane import Lane
 from sweeps.lock import make_lock, store_lock
+from sweeps.prospect import prospect
 from sweeps.recorder import Recorder
+from sweeps.runtime import Runtime, hold_to_runtime, time_candidate
 from sweeps.study import Proposal, Studies, Study, Told
 from sweeps.workspace import Workspace
 
@@ -79,19 +81,16 @@ class Closed:
     parent_run: str | None
     trials: tuple[Told, ...]
     ground: Ground = field(repr=False)
+    runtime: Runtime | None  # of an accepted candidate, where the lane asks
     seconds: Mapping[
         str, float
     ]  # "wall"; "search", with its record written; "engine" and "scoring", summed over trials
 
 
-def survey(lane: Lane, world: Path | None) -> Ground:
-    """Runs the authority on the lane's seeds: its metrics (for the rails) and each gate's reach."""
-    measures, bounds = {}, {}
-    for seed in lane.seeds:
-        run = lane.engine.evaluate(lane.authority, seed, world=world, until=lane.until)
-        measures[seed] = lane.measure(run)
-        bounds[seed] = lane.metrics.bounds(run)
-    return Ground(lane, world, measures, reach(lane.gates, bounds))
+def survey(lane: Lane, world: Path | None, found: tuple[GateReach, ...] | None = None) -> Ground:
+    """What rails compare with, on the lane's seeds, and each gate's reach (computed here where not `found` before)."""
+    measures = {seed: lane.yardstick(seed, world) for seed in lane.seeds}
+    return Ground(lane, world, measures, prospect(lane, world) if found is None else found)
 
 
 def evaluate(ground: Ground, pack: Pack, seeds: Iterable[int]) -> Outcome:
@@ -129,19 +128,25 @@ def play(
     jobs: int = 1,
     resume: bool = False,
     track: bool = True,
+    name: str | None = None,
+    found: tuple[GateReach, ...] | None = None,
     watch: Callable[[Progress], None] = lambda progress: None,
 ) -> Closed:
     """Spends the lane's budget and closes it with a decision and a lock.
 
     Raises LaneError if the lane is being played elsewhere or there is nothing to resume. Interrupted at
-    any moment, a call with `resume` goes on where the durable study stands.
+    any moment, a call with `resume` goes on where the durable study stands. With a `name` the sweep of that
+    name is played: gone on with where it exists, begun where it does not.
     """
     began = time.perf_counter()
     with workspace.alone(f"sweep-{lane.id}"):
         studies = Studies(workspace.journal)
-        name, lane, world = _resumed(studies, lane) if resume else (_next_name(studies, lane), lane, world)
+        known = _known(studies, lane, name, resume)
+        resume, name = known is not None, known or name or _next_name(studies, lane)
+        if resume:
+            lane, world = _resumed(studies, lane, name)
         with Recorder(workspace, track) as recorder:
-            ground = survey(lane, world)
+            ground = survey(lane, world, found)
             ledger = Ledger(ground)
             recorder.settle()  # refused, if it is, before anything is begun
             study = studies.open(name, lane) if resume else studies.create(name, lane, _said(lane, world))
@@ -151,13 +156,18 @@ def play(
             recorder.settle()
             searched = time.perf_counter() - surveyed
             decision = decide(study.history, ledger)
+            runtime = None
+            if decision.outcome == "GO" and decision.best is not None:
+                runtime = time_candidate(lane, lane.candidate(decision.best.values), world)
+                decision = hold_to_runtime(decision, runtime, lane.document["decision"]["accept_band"])
             lock = make_lock(ground, decision, study.name, recorder.runs_of(decision.best))
             path = store_lock(lock, workspace.locks)
-            recorder.close(decision, lock)
+            documents = {} if runtime is None else {"runtime.json": runtime.as_document()}
+            recorder.close(decision, lock, documents)
     seconds = {"wall": time.perf_counter() - began, "search": searched}
     for part in ("engine", "scoring"):
         seconds[part] = sum(told.record["seconds"][part] for told in study.history)
-    return Closed(study.name, decision, path, recorder.parent, tuple(study.history), ground, seconds)
+    return Closed(study.name, decision, path, recorder.parent, tuple(study.history), ground, runtime, seconds)
 
 
 def _search(
@@ -245,20 +255,29 @@ def _said(lane: Lane, world: Path | None) -> dict[str, Any]:
     }
 
 
-def _resumed(studies: Studies, lane: Lane) -> tuple[str, Lane, Path | None]:
-    """The newest sweep of a lane, with the search and the world it was begun with."""
+def _known(studies: Studies, lane: Lane, name: str | None, resume: bool) -> str | None:
+    """The sweep to go on with: the one of that name, or the lane's newest; None to begin one."""
+    if name is not None:
+        return name if name in studies.names() else None
+    if not resume:
+        return None
     names = _names(studies, lane)
     if not names:
         raise LaneError(f"lane {lane.id}: --resume: no sweep of it is in this workspace")
-    begun = studies.attributes(names[-1])
+    return names[-1]
+
+
+def _resumed(studies: Studies, lane: Lane, name: str) -> tuple[Lane, Path | None]:
+    """The lane with the search, and the world, that a sweep was begun with."""
+    begun = studies.attributes(name)
     said = begun["lane"]
     lane = lane.with_search(sampler=said["sampler"]["name"], batch=said["batch"])
     if lane.identity != begun["lane_identity"]:
-        raise LaneError(
-            f"lane {lane.id}: --resume: the lane, its authority or its gates changed since {names[-1]} began"
-        )
-    return names[-1], lane, Path(begun["world"]) if begun["world"] else None
+        raise LaneError(f"lane {lane.id}: --resume: the lane, its authority or its gates changed since {name} began")
+    return lane, Path(begun["world"]) if begun["world"] else None
 
 
 def _names(studies: Studies, lane: Lane) -> list[str]:
-    return [name for name in studies.names() if name.rpartition("-")[0] == lane.id]
+    """The sweeps that were begun for this lane by itself, oldest first: `<lane>-<n>`."""
+    parts = ((name, *name.rpartition("-")) for name in studies.names())
+    return [name for name, head, _, number in parts if head == lane.id and number.isdigit()]

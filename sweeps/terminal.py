@@ -18,6 +18,8 @@ from rich.table import Table
 if TYPE_CHECKING:
     from scoring.feasibility import GateReach
     from scoring.scorecard import Scorecard
+    from sweeps.decision import Decision
+    from sweeps.lane import Lane
     from sweeps.sweep import Closed
     from sweeps.sweep import Progress as Told
 
@@ -120,6 +122,17 @@ def best_document(closed: Closed) -> dict[str, Any] | None:
     return {"trial": best.number, "knobs": dict(best.values), "objectives": objectives, "metrics": measures}
 
 
+def refused_document(refused: Decision) -> dict[str, Any]:
+    """A refusal for machines, in the shape of a closed sweep."""
+    return {**refused.as_document(), "refused": True, "sweep": None, "best": None, "lock": None, "trials": 0}
+
+
+def refusal_text(lane: Lane, refused: Decision, found: Sequence[GateReach]) -> str:
+    """Why a lane was not played: what, why, the table, and how to play it all the same."""
+    lines = [f"{refused.outcome}  {lane.title}", f"  {refused.reason}", "", reach_table(found, lane.gates.bands), ""]
+    return "\n".join([*lines, f"no trial was run; for the best that can be had: proofmark sweep {lane.id} --anyway"])
+
+
 def closing(closed: Closed) -> str:
     """How a sweep ended, in the order a reader asks: what, why, which candidate, where."""
     from sweeps.decision import Ledger
@@ -141,6 +154,10 @@ def closing(closed: Closed) -> str:
             rows.append((gate.id, gate.severity, gate.comparison, *bands, *values, met[-1] if met else "no"))
         head = ("gate", "kind", "", *lane.gates.bands, *(f"seed {card.seed}" for card in cards), "holds")
         lines += [table(head, rows), ""]
+    if closed.runtime is not None:
+        timed = closed.runtime
+        seconds = f"{timed.candidate_seconds:.3f} s against the authority's {timed.authority_seconds:.3f} s"
+        lines.append(f"runtime {seconds}: {timed.ratio:.2f} times, at most {timed.at_most:g} are allowed")
     vetoes = Ledger(closed.ground).vetoes(closed.trials)
     vetoed = ", ".join(f"{name} ended {count}" for name, count in sorted(vetoes.items())) or "no trial was vetoed"
     lines += [

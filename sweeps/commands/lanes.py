@@ -19,15 +19,15 @@ from sweeps.session import WORLD, common_options, session_of
 def feasibility(lane: str, world: str | None, **options: Any) -> int:
     """The best each gate can reach in LANE, from the frozen upstream alone."""
     from sweeps.lane import load_lane
+    from sweeps.prospect import prospect, refusal
     from sweeps.seam import world_folder
-    from sweeps.sweep import survey
 
     session, held = session_of(options), load_lane(lane)
-    ground = survey(held, world_folder(world))
-    gates = [asdict(row) for row in ground.reach]
-    session.show({"lane": held.id, "gates": gates}, terminal.reach_table(ground.reach, held.gates.bands))
-    accept = held.document["decision"]["accept_band"]
-    return 1 if ground.unreachable[accept] else 0
+    found = prospect(held, world_folder(world))
+    refused = refusal(held, found)
+    document = {"lane": held.id, "refused": refused is not None, "gates": [asdict(row) for row in found]}
+    session.show(document, terminal.reach_table(found, held.gates.bands))
+    return 0 if refused is None else 1
 
 
 @click.command()
@@ -56,15 +56,23 @@ def feasibility(lane: str, world: str | None, **options: Any) -> int:
 def sweep(lane: str, jobs: int, resume: bool, anyway: bool, world: str | None, **options: Any) -> int:
     """Spend LANE's budget: search, record, decide, lock."""
     from sweeps.lane import load_lane
+    from sweeps.prospect import prospect, refusal
     from sweeps.seam import world_folder
-    from sweeps.sweep import play
 
     session = session_of(options)
     held = load_lane(lane).with_search(**options)
+    found = None if resume else prospect(held, world_folder(world))
+    if found is not None and not anyway and (refused := refusal(held, found)) is not None:
+        session.show(terminal.refused_document(refused), terminal.refusal_text(held, refused, found))
+        return 1
+    from sweeps.sweep import play  # a lane that is refused never pays for the search
+
     workspace = session.workspace()
     with terminal.watching(held.id, live=not (session.as_json or session.quiet)) as watch:
         try:
-            closed = play(held, workspace, world=world_folder(world), jobs=jobs, resume=resume, watch=watch)
+            closed = play(
+                held, workspace, world=world_folder(world), jobs=jobs, resume=resume, found=found, watch=watch
+            )
         except KeyboardInterrupt:
             again = f"proofmark sweep {lane} --resume"
             click.echo(f"interrupted; every trial told so far is kept. Go on with: {again}", err=True)

@@ -75,8 +75,9 @@ class QueueMetrics:
             "q1/servers": float(run.pack["queue_policy_v1"]["servers"]),
         }
 
-    def bounds(self, run):
-        return {"q1/servers": Bound("q1/servers", "at_least", 1.0, "a queue has at least one server", "none")}
+    def bounds(self, box):
+        least = min(box.moves.get("queue_policy_v1#/servers", (box.start["queue_policy_v1"]["servers"],)))
+        return [Bound("q1/servers", "at_least", least, f"at least {least} servers are open", "none")]
 
 
 ENGINE, METRICS = QueueEngine(), QueueMetrics()

@@ -146,7 +146,7 @@ def test_reach_takes_the_hardest_seed_and_only_bounds_that_stand_against_the_gat
     gates = gates_of({"metric": "m/t", "comparison": "<=", "thresholds": {"B": 0.35, "B+": 0.2}}, BANDED)
     free = Bound("m/a", "at_least", 0.0, "-", "-")
     floors = {1: 0.1, 2: 0.25}
-    at = {seed: {"m/t": Bound("m/t", "at_least", x, f"floor {x}", "1B"), "m/a": free} for seed, x in floors.items()}
+    at = {seed: [Bound("m/t", "at_least", x, f"floor {x}", "1B"), free] for seed, x in floors.items()}
     tail, other = reach(gates, at)
     assert (
         tail.bound == 0.25

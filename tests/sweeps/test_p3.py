@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -51,6 +52,17 @@ def test_p3_passes_all_it_can_and_names_the_floor_that_blocks_it(swept):
         and Path(closed["lock"]).parent == workspace / "locks"
     )
     assert_no_artifact(lock)
+
+
+def test_unasked_p3_is_refused_at_once_and_leaves_nothing_behind(proofmark, tmp_path):
+    began = time.perf_counter()
+    code, said, err = proofmark("sweep", "p3", "--json", workspace=tmp_path / "ws")
+    assert code == 1 and err == "" and time.perf_counter() - began < 5
+    assert said["decision"] == "NO_GO" and said["refused"] and said["trials"] == 0 and said["lock"] is None
+    (blocker,) = said["blockers"]
+    assert blocker["gate"] == "s4_tail" and blocker["bound"] == pytest.approx(598 / 1238)
+    assert "598 of 1238 merchants have one group" in said["reason"] and blocker["movable_by"] == "1B"
+    assert not (tmp_path / "ws" / "optuna.journal").exists(), "no study was begun"
 
 
 def test_on_a_wider_world_the_same_search_closes_go(swept):
