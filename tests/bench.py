@@ -38,7 +38,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def bench_engine() -> None:
-    """Seconds of each state on the reference world, whole validation, realism roster; nothing remembered from before."""
+    """Seconds of each state, reference world, whole validation, realism roster; nothing remembered from before."""
     pack = load_pack("p3", SEGMENT_2B.policy_schemas)
     SEGMENT_2B.evaluate(pack, SEED)  # compiles, and reads the cities
     rounds = []

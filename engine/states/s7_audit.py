@@ -21,9 +21,10 @@ from engine.states.s0_gate import SealedInputs, seal
 from engine.states.s5_roster import DAY_US, first_day
 from engine.tables import TABLES, table_digest
 from engine.types import Categories, Column, Surface, World
-from engine.workers import spread
+from engine.workers import ranges, spread
 from policies import Pack
 
+_PART = 1 << 18  # rows that a thread looks at together, where a check costs much a row
 Failing = NDArray[np.bool_]  # one flag a row looked at, true where the check fails
 
 
@@ -270,20 +271,26 @@ def _of_roster(name: str, *, virtual: bool) -> Callable[[Evidence], Failing]:
 
 def _routed(evidence: Evidence) -> Failing:
     """Arrival by arrival: the zone is one of the merchant's with a share that day, the site one of that zone."""
+    parts = spread(lambda rows: _routed_rows(evidence, rows), ranges(evidence["s5_selection_log"].rows, _PART))
+    return np.concatenate([np.zeros(0, np.bool_), *parts])
+
+
+def _routed_rows(evidence: Evidence, rows: slice) -> Failing:
     log, world = evidence["s5_selection_log"], evidence.world
-    merchant = np.searchsorted(world.merchant_id, np.asarray(log["merchant_id"]))
-    zone, days = log["tz_group_id"], _horizon(evidence)
+    merchant = np.searchsorted(world.merchant_id, np.asarray(log["merchant_id"])[rows])
+    zone, day, days = log["tz_group_id"], log["utc_day"], _horizon(evidence)
+    assert isinstance(zone, Categories) and isinstance(day, Categories)
     place = {name: code for code, name in enumerate(world.zones)}
-    code = np.array([place.get(name, -1) for name in zone.values], np.int64)[zone.codes]  # type: ignore[union-attr]
+    code = np.array([place.get(name, -1) for name in zone.values], np.int64)[zone.codes[rows]]
     pairs = np.repeat(np.arange(len(world.merchant_id)), np.diff(world.group_offsets)) * len(place) + world.group_zone
     wanted = merchant * len(place) + code
     group = np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)
-    day = np.array([days.get(name, -1) for name in log["utc_day"].values])[log["utc_day"].codes]  # type: ignore[union-attr]
+    number = np.array([days.get(name, -1) for name in day.values])[day.codes[rows]]
     first = world.group_offsets[merchant]
-    row = len(days) * first + day * np.diff(world.group_offsets)[merchant] + group - first
-    failing = (pairs[group] != wanted) | (code < 0) | (day < 0)
+    row = len(days) * first + number * np.diff(world.group_offsets)[merchant] + group - first
+    failing = (pairs[group] != wanted) | (code < 0) | (number < 0)
     failing |= ~(np.asarray(evidence["s4_group_weights"]["p_group"])[np.where(failing, 0, row)] > 0.0)
-    return np.asarray(failing | ~_sites_known(world, group, np.asarray(log["site_id"])))
+    return np.asarray(failing | ~_sites_known(world, group, np.asarray(log["site_id"])[rows]))
 
 
 def _sites_known(world: World, group: NDArray[np.int64], site_id: NDArray[np.uint64]) -> Failing:
