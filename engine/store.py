@@ -45,7 +45,7 @@ def publish(run: Run, runs: Path) -> Path:
 
 def bundled(run: Run, folder: Path, seconds: float) -> StateReport:
     """S8's report: rows are the files that the index of a published run lists."""
-    index, _ = _bundled(folder, {"manifest_fingerprint": run.world_digest})
+    index, _ = _bundled({"manifest_fingerprint": run.world_digest})
     inputs = {state.name: state.key for state in run.states}
     address = {"state": "S8", "inputs": inputs, "code": SEGMENT_2B.code_version}
     return StateReport("S8", digest(address), len(read_json(folder / index)["files"]), seconds, False, address)
@@ -82,19 +82,24 @@ def check_run(folder: Path, missing: type[Exception] = IntegrityError) -> Mappin
     Raises IntegrityError at the first that does not, and `missing` where one is not there.
     """
     receipt = read_receipt(folder / RECEIPT)
+    for name, said in faults(folder, receipt):
+        raise (IntegrityError if (folder / name).exists() else missing)(f"{folder / name}: {said}")
+    return receipt
+
+
+def faults(folder: Path, receipt: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(file, what is wrong) of every file that is not as the receipt states, and of a flag that passes other bytes."""
     stated, found = receipt["files"], digests(folder, (RECEIPT,))
     for name in sorted(stated.keys() | found.keys()):
         if name not in found:
-            raise missing(f"{folder / name}: missing, the receipt states sha256 {stated[name]}")
-        if stated.get(name) != found[name]:
-            said = stated.get(name, "nothing")
-            raise IntegrityError(f"{folder / name}: sha256 {found[name]}, the receipt states {said}")
-    index, flag = _bundled(folder, receipt)
-    if (folder / index).exists() and (folder / flag).exists():
+            yield name, f"missing, the receipt states sha256 {stated[name]}"
+        elif stated.get(name) != found[name]:
+            yield name, f"sha256 {found[name]}, the receipt states {stated.get(name, 'nothing')}"
+    flag = _bundled(receipt)[1].as_posix()
+    if flag in stated and stated == found:
         _, expected = bundle(_evidence(stated), lambda name: (folder / name).read_bytes())
         if (folder / flag).read_text(encoding="utf-8") != expected:
-            raise IntegrityError(f"{folder / flag}: it does not pass the evidence that the index lists")
-    return receipt
+            yield flag, "it does not pass the evidence that the index lists"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +178,7 @@ def write_run(run: Run, folder: Path) -> None:
         "states": [{"name": state.name, "key": state.key, "rows": state.rows} for state in run.states],
         "surfaces": list(run.surfaces),
     }
-    index, flag = _bundled(folder, receipt)
+    index, flag = _bundled(receipt)
     status = {"overall_status": "PASS" if run.audit.passed else "FAIL", "fail_count": int(not run.audit.passed)}
     bundled = {**asdict(address), "state": "S8", "summary": status, "rows": {"index": len(files)}}
     write_json(folder / address.report("S8"), bundled)
@@ -219,7 +224,7 @@ class _Published(Mapping[str, Surface]):
         return len(self._names)
 
 
-def _bundled(folder: Path, receipt: Mapping[str, Any]) -> tuple[Path, Path]:
+def _bundled(receipt: Mapping[str, Any]) -> tuple[Path, Path]:
     """Index and flag, relative to the run."""
     place = layout.VALIDATION / f"manifest_fingerprint={receipt['manifest_fingerprint']}"
     return place / "index.json", place / "_passed.flag"

@@ -67,12 +67,21 @@ def lock_verify(lock: str, world: str | None, **options: Any) -> int:
 @common_options
 def verify(what: str, world: str | None, **options: Any) -> int:
     """Recompute every digest of a published run or of a lock; exit 3 on any difference."""
-    from engine.store import check_run, published
+    from engine.receipts import read_receipt
+    from engine.store import RECEIPT, faults, published
 
     folder = published(what, options["workspace"] / "runs")
     if folder is None:
         return _verify(what, world, options)
-    session, receipt = session_of(options), check_run(folder)
+    session, receipt = session_of(options), read_receipt(folder / RECEIPT)
+    failed = [{"name": name, "reason": said} for name, said in faults(folder, receipt)]
     count = len(receipt["files"]) + 1
-    session.show({"ok": True, "checked": count, "run": str(folder)}, f"{folder}: {count} files, each as published")
-    return 0
+    text = (
+        f"{folder}: {count} files, {len(failed)} not as published"
+        if failed
+        else f"{folder}: {count} files, as published"
+    )
+    session.show({"ok": not failed, "checked": count, "run": str(folder), "failed": failed}, text)
+    for row in failed:
+        click.echo(f"{folder / row['name']}: {row['reason']}", err=True)
+    return 3 if failed else 0

@@ -114,6 +114,18 @@ def test_a_file_too_many_and_a_file_too_few_are_named(published, tmp_path):
         store.open_run(tmp_path, run.run_id)
 
 
+def test_verify_names_every_file_that_differs(proofmark, published, tmp_path):
+    run, folder = published
+    copy = tmp_path / "runs" / run.run_id
+    shutil.copytree(folder, copy)
+    for name in ("policies/world_v1.json", "upstream/merchants.parquet"):
+        (copy / name).write_bytes((copy / name).read_bytes() + b" ")
+    code, said, err = proofmark("verify", run.run_id, "--json", workspace=tmp_path)
+    assert code == 3 and not said["ok"] and said["checked"] == len(digests(folder))
+    assert [row["name"] for row in said["failed"]] == ["policies/world_v1.json", "upstream/merchants.parquet"]
+    assert err.count("\n") == 2
+
+
 def test_executed_again_every_byte_is_the_same(published, tmp_path):
     _, folder = published
     replayed = store.replay(folder, tmp_path)
