@@ -12,7 +12,7 @@ import sys
 import click
 
 from policies import ProofmarkError
-from sweeps.commands import lanes, locks, policies, runs, ui, worlds
+from sweeps.commands import lanes, locks, policies, reports, runs, ui, worlds
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -33,6 +33,7 @@ for command in (
     lanes.sweep,
     locks.lock_group,
     locks.verify,
+    reports.report,
     ui.ui,
 ):
     cli.add_command(command)

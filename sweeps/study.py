@@ -18,6 +18,7 @@ from typing import Any, Literal
 import optuna
 from filelock import FileLock
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.samplers import BaseSampler, GPSampler, GridSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -171,6 +172,16 @@ class Studies:
     def open(self, name: str, lane: Lane) -> Study:
         """The study with its history."""
         return Study(optuna.load_study(study_name=name, storage=self._storage), lane)
+
+
+def importance(knobs: Sequence[Knob], points: Sequence[tuple[Mapping[str, Value], float]]) -> dict[str, float]:
+    """Share of the points' variance by knob, the greatest first, by fANOVA over a seeded forest. They sum to 1."""
+    space = {knob.name: _distribution(knob) for knob in knobs}
+    study = optuna.create_study()
+    study.add_trials([
+        optuna.trial.create_trial(params=dict(values), distributions=space, value=value) for values, value in points
+    ])  # fmt: skip
+    return get_param_importances(study, evaluator=FanovaImportanceEvaluator(n_trees=16, max_depth=12, seed=0))
 
 
 class _KernelLock:

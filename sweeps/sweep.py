@@ -22,11 +22,12 @@ from policies import LaneError, Pack
 from scoring.feasibility import GateReach
 from scoring.scorecard import Scorecard, score
 from sweeps.decision import Decision, Ledger, decide, seed_order
-from sweeps.lane import Lane
-from sweeps.lock import make_lock, store_lock
+from sweeps.lane import Lane, lane_of
+from sweeps.lock import find_lock, make_lock, read_lock, store_lock
 from sweeps.prospect import prospect
 from sweeps.recorder import Recorder
 from sweeps.runtime import Runtime, hold_to_runtime, time_candidate
+from sweeps.sensitivity import sensitivity
 from sweeps.study import Proposal, Studies, Study, Told
 from sweeps.workspace import Workspace
 
@@ -162,12 +163,23 @@ def play(
                 decision = hold_to_runtime(decision, runtime, lane.document["decision"]["accept_band"])
             lock = make_lock(ground, decision, study.name, recorder.runs_of(decision.best))
             path = store_lock(lock, workspace.locks)
-            documents = {} if runtime is None else {"runtime.json": runtime.as_document()}
+            documents = {"sensitivity.json": sensitivity(study.name, study.history, ledger)}
+            if runtime is not None:
+                documents["runtime.json"] = runtime.as_document()
             recorder.close(decision, lock, documents)
     seconds = {"wall": time.perf_counter() - began, "search": searched}
     for part in ("engine", "scoring"):
         seconds[part] = sum(told.record["seconds"][part] for told in study.history)
     return Closed(study.name, decision, path, recorder.parent, tuple(study.history), ground, runtime, seconds)
+
+
+def sensitivity_of(sweep: str, workspace: Workspace) -> dict[str, Any]:
+    """What moved what in a closed sweep, from its lock and its study. Raises PolicyError if it has no lock here."""
+    lock = read_lock(find_lock(sweep, workspace))
+    lane = lane_of(lock["lane"], lock["authority"], lock["references"], lock["gates"], sweep)
+    authority = {int(seed): found for seed, found in lock["authority"]["metrics"].items()}
+    study = Studies(workspace.journal).open(lock["sweep"], lane)
+    return sensitivity(study.name, study.history, Ledger(Ground(lane, None, authority, ())))
 
 
 def _search(
