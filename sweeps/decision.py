@@ -10,14 +10,12 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scoring.gates import Severity
 from scoring.scorecard import GateResult, Scorecard, Verdict, score
+from sweeps.ground import Ground
 from sweeps.study import Told
-
-if TYPE_CHECKING:
-    from sweeps.sweep import Ground
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,17 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from policies import IntegrityError, Pack, PolicyError, ProofmarkError, pack_of
 from policies.documents import digest, read_json, shipped, shipped_schema, validate
 from scoring.scorecard import combine, score
 from sweeps.decision import Decision
+from sweeps.ground import Ground
 from sweeps.lane import Lane, lane_of
 from sweeps.workspace import Workspace, write_document
-
-if TYPE_CHECKING:
-    from sweeps.sweep import Ground
 
 FORMAT = "proofmark.lock/1"
 

@@ -22,6 +22,7 @@ from policies import LaneError, Pack
 from scoring.feasibility import GateReach
 from scoring.scorecard import Scorecard, score
 from sweeps.decision import Decision, Ledger, decide, seed_order
+from sweeps.ground import Ground
 from sweeps.lane import Lane, lane_of
 from sweeps.lock import find_lock, make_lock, read_lock, store_lock
 from sweeps.prospect import prospect
@@ -30,26 +31,6 @@ from sweeps.runtime import Runtime, hold_to_runtime, time_candidate
 from sweeps.sensitivity import sensitivity
 from sweeps.study import Proposal, Studies, Study, Told
 from sweeps.workspace import Workspace
-
-Measures = Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """What every trial of a sweep shares: the lane, the world, and what the authority measures there."""
-
-    lane: Lane
-    world: Path | None
-    authority: Mapping[int, Measures]  # seed -> metrics of the authority's pack
-    reach: tuple[GateReach, ...]  # what each gate can at best reach in this lane
-
-    @property
-    def unreachable(self) -> Mapping[str, frozenset[str]]:
-        """Band -> ids of the gates that no trial of this lane can pass."""
-        return {
-            band: frozenset(row.gate for row in self.reach if not row.reachable.get(band, True))
-            for band in self.lane.gates.bands
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +64,7 @@ class Closed:
     trials: tuple[Told, ...]
     ground: Ground = field(repr=False)
     runtime: Runtime | None  # of an accepted candidate, where the lane asks
-    seconds: Mapping[
-        str, float
-    ]  # "wall"; "search", with its record written; "engine" and "scoring", summed over trials
+    seconds: Mapping[str, float]  # "wall"; "search", its record written; "engine" and "scoring", over all trials
 
 
 def survey(lane: Lane, world: Path | None, found: tuple[GateReach, ...] | None = None) -> Ground:

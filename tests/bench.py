@@ -23,8 +23,9 @@ from engine.store import bundled, publish
 from policies import load_pack
 from scoring.scorecard import combine, score
 from sweeps import terminal
+from sweeps.ground import Ground
 from sweeps.lane import load_lane
-from sweeps.sweep import Ground, evaluate, play, survey
+from sweeps.sweep import evaluate, play, survey
 from sweeps.workspace import Workspace
 from tests.oracle import laws
 
