@@ -133,6 +133,13 @@ def test_executed_again_every_byte_is_the_same(published, tmp_path):
     assert not any(path.is_dir() for path in tmp_path.iterdir()), "the scratch place is left clean"
 
 
+@pytest.mark.parametrize(("merchants", "jobs"), [(1, 1), (2, 2), (None, 3)])
+def test_any_cut_publishes_the_same_bytes(published, tiny, tmp_path, merchants, jobs):
+    run, folder = published
+    cut = Segment2B().sharded(merchants, jobs).evaluate(run.pack, 42, world=tiny)
+    assert digests(store.publish(cut, tmp_path)) == digests(folder)
+
+
 def test_publishing_again_is_a_no_op_and_other_bytes_are_refused(published, packs, tiny, tmp_path):
     run, _ = published
     folder = store.publish(run, tmp_path)
