@@ -93,6 +93,16 @@ class GateSet:
     metrics: Mapping[str, Metric]
     gates: tuple[Gate, ...]
 
+    @property
+    def cross_seed_metrics(self) -> tuple[str, ...]:
+        """Metrics whose variation over seeds is limited."""
+        return tuple(self.document.get("cross_seed", {}).get("metrics", ()))
+
+    @property
+    def cross_seed_limits(self) -> Mapping[str, float]:
+        """By band: the greatest coefficient of variation over seeds."""
+        return dict(self.document.get("cross_seed", {}).get("cv_at_most", {}))
+
     def select(self, ids: Sequence[str]) -> GateSet:
         """Only these gates, in this order. Raises PolicyError naming one that is not in the file."""
         rows = {row["id"]: row for row in self.document["gates"]}
@@ -123,6 +133,9 @@ def _gate_set(document: Mapping[str, Any], where: str) -> GateSet:
         name: Metric(name, row["unit"], row["state"], row["worst"] == "lowest", row["what"])
         for name, row in document["metrics"].items()
     }
+    cross = document.get("cross_seed", {"metrics": (), "cv_at_most": {}})
+    if unknown := sorted({*cross["metrics"]} - set(metrics)) + sorted({*cross["cv_at_most"]} - set(bands)):
+        raise PolicyError(f"{where}: /cross_seed: {unknown[0]!r} is neither a metric nor a band of the file")
     gates = tuple(_gate(row, bands, metrics, f"{where}: /gates/{row['id']}") for row in document["gates"])
     if len({gate.id for gate in gates}) < len(gates):
         twice = next(gate.id for gate in gates if sum(other.id == gate.id for other in gates) > 1)

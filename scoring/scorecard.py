@@ -11,6 +11,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -200,7 +201,7 @@ def _verdict(rows: Sequence[GateResult], bands: tuple[str, ...]) -> Verdict:
         return Verdict.INVALID_FOR_GRADING
     if any(row.severity.ends_trial and not all(row.passed.values()) for row in rows):
         return Verdict.FAIL_REALISM
-    met = [band for band in bands if all(row.passed[band] for row in rows)]
+    met = list(takewhile(lambda band: all(row.passed[band] for row in rows), bands))  # none above one that is not met
     return Verdict.of_band(met[-1] if met else None)
 
 

@@ -12,7 +12,7 @@ import sys
 import click
 
 from policies import ProofmarkError
-from sweeps.commands import lanes, locks, policies, reports, runs, ui, worlds
+from sweeps.commands import campaigns, lanes, locks, policies, reports, runs, ui, worlds
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,6 +31,7 @@ for command in (
     runs.contract,
     lanes.feasibility,
     lanes.sweep,
+    campaigns.campaign,
     locks.lock_group,
     locks.verify,
     reports.report,

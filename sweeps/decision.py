@@ -88,11 +88,13 @@ class Ledger:
         cards = self.cards(told)
         if told.objectives is None or len(cards) < len(lane.seeds) or self.vetoed(told):
             return None
-        for band in reversed(lane.gates.bands):
+        held = None
+        for band in lane.gates.bands:  # a gate may ask in a lower band alone: none is met above one that is not
             skip = self.ground.unreachable[band] if reachable_only else frozenset()
-            if all(card.margin(band, skip) >= 0 for card in cards.values()):
-                return band
-        return None
+            if any(card.margin(band, skip) < 0 for card in cards.values()):
+                break
+            held = band
+        return held
 
 
 def decide(history: Sequence[Told], ledger: Ledger) -> Decision:

@@ -181,9 +181,9 @@ def load_lane(name_or_path: str) -> Lane:
     document = read_json(path)
     validate(document, shipped_schema("lane"), str(path))
     engine = engine_named(document["engine"])
-    authority = load_pack(_beside(path, document["authority"]), engine.policy_schemas)
+    authority = load_pack(beside(path, document["authority"]), engine.policy_schemas)
     references = {
-        name: load_pack(_beside(path, pack), engine.policy_schemas)
+        name: load_pack(beside(path, pack), engine.policy_schemas)
         for name, pack in document.get("references", {}).items()
     }
     gates = _gate_file(path, document, metrics_named(document["engine"]))
@@ -278,10 +278,10 @@ def _knob(name: str, row: Mapping[str, Any], where: str) -> Knob:
 
 def _gate_file(path: Path, document: Mapping[str, Any], metrics: MetricSource) -> GateSet:
     named = document["gates"].get("file")
-    return load_gates(str(metrics.gates_file) if named is None else _beside(path, named))
+    return load_gates(str(metrics.gates_file) if named is None else beside(path, named))
 
 
-def _beside(lane: Path, name: str) -> str:
-    """A path given in a lane is looked for beside the lane first, then as given."""
+def beside(lane: Path, name: str) -> str:
+    """A path given in a file that starts with a dot is looked for beside the file first, then as given."""
     beside = lane.parent / name
     return str(beside) if name.startswith(".") and beside.exists() else name

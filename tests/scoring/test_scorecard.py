@@ -39,6 +39,13 @@ def test_the_verdict_is_the_highest_band_met(value, verdict):
     assert score(measures, gates_of(BANDED), seed=1, authority=None).verdict == verdict
 
 
+def test_no_band_is_met_above_one_that_is_not():
+    low_only = {"metric": "m/b", "thresholds": {"B": 1.0}}
+    card = score({"m/a": 2.5, "m/b": 0.5}, gates_of(BANDED, low_only), seed=1, authority=None)
+    assert card.verdict == "FAIL_REALISM"
+    assert score({"m/a": 2.5, "m/b": 1.0}, gates_of(BANDED, low_only), seed=1, authority=None).verdict == "PASS_BPLUS"
+
+
 @pytest.mark.parametrize(
     ("comparison", "below", "at", "above"),
     [(">=", False, True, True), ("<=", True, True, False), ("==", False, True, False)],

@@ -1,0 +1,75 @@
+"""Certification: the highest band every seed meets and whose cross-seed limits hold; fails closed."""
+
+import statistics
+
+import pytest
+
+from policies import PolicyError
+from scoring.certification import certify
+from scoring.gates import load_gates, parse_gates
+from scoring.scorecard import Verdict, score
+
+METRIC = {"unit": "u", "state": "S1", "worst": "lowest", "what": "w"}
+GATE = {"id": "g", "metric": "m/a", "severity": "gate", "comparison": ">=", "thresholds": {"B": 1, "B+": 2}, "why": "w"}
+ROSTER = {"id": "r", "metric": "m/r", "severity": "precondition", "comparison": ">=", "threshold": 28, "why": "w"}
+
+
+def gates(cross=None, *more):
+    rows = [GATE, *more]
+    document = {
+        "id": "mine",
+        "title": "t",
+        "bands": ["B", "B+"],
+        "metrics": {"m/a": METRIC, "m/r": METRIC},
+        "gates": rows,
+    }
+    return parse_gates(document | ({} if cross is None else {"cross_seed": cross}), "mine.json")
+
+
+def graded(values, held, **more):
+    return certify([score({"m/a": x, **more}, held, seed=i, authority=None) for i, x in enumerate(values)], held)
+
+
+LIMITS = {"metrics": ["m/a"], "cv_at_most": {"B": 0.25, "B+": 0.15}}
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [
+        ((2.0, 2.1, 2.2), "PASS_BPLUS"),
+        ((1.9, 2.1, 2.2), "PASS_B"),  # one seed below B+
+        ((2.0, 2.0, 2.7), "PASS_B"),  # every seed B+, but they differ by more than B+ allows
+        ((2.0, 2.0, 9.0), "FAIL_REALISM"),  # and by more than B allows
+        ((0.9, 2.0, 2.0), "FAIL_REALISM"),
+    ],
+)
+def test_the_worst_seed_and_the_spread_decide(values, verdict):
+    found = graded(values, gates(LIMITS))
+    assert found.verdict == verdict and Verdict.of_band(found.band) == verdict
+    (spread,) = found.spreads
+    assert spread.cv == pytest.approx(statistics.stdev(values) / statistics.mean(values))
+    assert found.as_document()["cv"][0]["values"] == {str(i): x for i, x in enumerate(values)}
+
+
+def test_a_shallow_roster_or_a_missing_number_is_no_grade():
+    held = gates(LIMITS, ROSTER)
+    shallow = graded((2.0, 2.0), held, **{"m/r": 1.0})
+    assert shallow.verdict == "INVALID_FOR_GRADING" and shallow.reason == "r: 1 against 28 on seed 0"
+    assert graded((2.0, 2.0), held).verdict == "INVALID_FOR_GRADING"
+    assert graded((2.0, 2.0), held, **{"m/r": 28.0}).verdict == "PASS_BPLUS"
+
+
+def test_one_seed_shows_no_spread_and_so_passes_no_limit():
+    assert graded((2.0,), gates(LIMITS)).verdict == "FAIL_REALISM"
+    assert graded((2.0,), gates()).verdict == "PASS_BPLUS"
+
+
+def test_a_limit_on_an_unknown_metric_is_refused():
+    with pytest.raises(PolicyError, match="/cross_seed: 'm/x' is neither a metric nor a band"):
+        gates({"metrics": ["m/x"], "cv_at_most": {"B": 1}})
+
+
+def test_segment_2b_limits_what_the_plan_names():
+    held = load_gates("segment_2b")
+    assert held.cross_seed_metrics == ("s1/residual", "s4/max_p_median", "s4/entropy_p50")
+    assert held.cross_seed_limits == {"B": 0.25, "B+": 0.15}
