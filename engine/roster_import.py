@@ -8,6 +8,7 @@ is refused with file, row (from 1) and field. A published s5_arrival_roster read
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine.geography import categories
-from engine.states.s5_roster import DAY_US, names_of, occurrences
+from engine.states.s5_roster import DAY_US, OCCURRENCES, names_of, occurrences
 from engine.tables import TABLES
 from engine.types import Categories, Column, Surface, World
 from engine.user_tables import read_table, typed_columns
@@ -26,6 +27,10 @@ from policies import DataError
 _NEEDED = ("utc_timestamp", "merchant_id", "utc_day", "is_virtual", "arrival_class", "channel")
 _IGNORED = ("occurrence", "created_utc")  # of a published roster: found again from the others
 _SCHEMA = TABLES["s5_arrival_roster"].schema
+_A_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_US = _A_SECOND["us"]
+_EPOCH, _TICK = dt.datetime(1970, 1, 1, tzinfo=dt.UTC), dt.timedelta(microseconds=1)
+_TOO_FINE = re.compile(r"[.,]\d{6}0*[1-9]")  # a seventh digit of the second that is not 0
 
 
 def open_roster(
@@ -58,6 +63,10 @@ def open_roster(
     before = np.zeros(len(moment), np.bool_)
     before[1:] = (moment[1:] < moment[:-1]) | ((moment[1:] == moment[:-1]) & (merchant[1:] < merchant[:-1]))
     refuse(before, "utc_timestamp", "not in the order of (utc_timestamp, merchant_id)")
+    again = occurrences(moment, merchant)
+    refuse(
+        again >= OCCURRENCES, "utc_timestamp", f"more than {OCCURRENCES} arrivals of one merchant at one microsecond"
+    )
     found: dict[str, Column] = {
         "utc_timestamp": moment,
         "merchant_id": merchant,
@@ -65,30 +74,44 @@ def open_roster(
         "is_virtual": virtual,
         "arrival_class": _under(klass, names_of(law, "class_mix")),
         "channel": _under(channel, names_of(law, "channel_mix")),
-        "occurrence": occurrences(moment, merchant),
+        "occurrence": again,
         "created_utc": Categories(np.zeros(len(moment), np.int8), (created_utc,)),
     }
     return Surface("s5_arrival_roster", _SCHEMA, found)
 
 
 def _moments(path: Path, values: Any) -> NDArray[np.int64]:
-    """[a] microseconds since 1970, UTC."""
-    if pa.types.is_timestamp(values.type):
-        if values.type.tz is None:
-            raise DataError(f"{path}: row 1: utc_timestamp: a time without an offset; write it as UTC")
-        found: NDArray[np.int64] = values.cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
-        return found
-    moments = np.empty(len(values), np.int64)
-    epoch = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-    for row, text in enumerate(values.to_pylist()):
-        try:
-            moment = dt.datetime.fromisoformat(str(text))
-        except ValueError:
-            raise DataError(f"{path}: row {row + 1}: utc_timestamp: {text!r} is not an ISO 8601 time") from None
-        if moment.tzinfo is None:
-            raise DataError(f"{path}: row {row + 1}: utc_timestamp: {text!r} has no offset; write it as UTC")
-        moments[row] = (moment - epoch) // dt.timedelta(microseconds=1)
-    return moments
+    """[a] microseconds since 1970, UTC. Raises DataError where a time is empty, without an offset, or too fine."""
+    if values.null_count:
+        row = values.combine_chunks().is_null().to_pylist().index(True)
+        raise DataError(f"{path}: row {row + 1}: utc_timestamp: empty, a time with an offset is needed")
+    if not pa.types.is_timestamp(values.type):
+        return np.array([_moment(path, row, str(text)) for row, text in enumerate(values.to_pylist())], np.int64)
+    if values.type.tz is None:
+        raise DataError(f"{path}: row 1: utc_timestamp: a time without an offset; write it as UTC")
+    ticks: NDArray[np.int64] = values.cast(pa.int64()).to_numpy()
+    a_second = _A_SECOND[values.type.unit]
+    fine, coarse = max(a_second // _US, 1), max(_US // a_second, 1)
+    for wrong, bound in (
+        (ticks % fine != 0, "finer than a microsecond"),
+        (np.abs(ticks // fine) > np.iinfo(np.int64).max // coarse, "outside what microseconds can hold"),
+    ):
+        if wrong.any():
+            raise DataError(f"{path}: row {int(np.argmax(wrong)) + 1}: utc_timestamp: {bound}")
+    return ticks // fine * coarse
+
+
+def _moment(path: Path, row: int, text: str) -> int:
+    """Microseconds since 1970 of an ISO 8601 time."""
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise DataError(f"{path}: row {row + 1}: utc_timestamp: {text!r} is not an ISO 8601 time") from None
+    if moment.tzinfo is None:
+        raise DataError(f"{path}: row {row + 1}: utc_timestamp: {text!r} has no offset; write it as UTC")
+    if _TOO_FINE.search(text):
+        raise DataError(f"{path}: row {row + 1}: utc_timestamp: {text!r} is finer than a microsecond")
+    return (moment - _EPOCH) // _TICK
 
 
 def _days_since_1970(day: str) -> int:

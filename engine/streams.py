@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 _M0, _M1 = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
 _W0, _W1 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
 _DROP, _UNIT = np.uint64(11), 2.0**-53
+_TOP = 1.0 - _UNIT  # the largest double below 1
 
 Key = tuple[np.uint64, np.uint64]
 
@@ -35,7 +36,10 @@ def stable_uniform(name: str, lo: NDArray[np.uint64], hi: NDArray[np.uint64] | i
 
 
 def uniforms(key: Key, lo: NDArray[np.uint64], hi: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """One uniform in (0, 1) a counter: (first output word >> 11, plus a half) / 2^53. Never 0, never 1."""
+    """One uniform in (0, 1) a counter: (first output word >> 11, plus a half) / 2^53. Never 0, never 1.
+
+    The upper half of these has no room for the half, and rounds to even: the last one would be 1, and is kept below.
+    """
     found: NDArray[np.float64] = _uniforms(key, lo, hi)
     return found
 
@@ -80,7 +84,13 @@ def philox(k0: Any, k1: Any, c0: Any, c1: Any) -> Any:
 @njit(cache=True, nogil=True)
 def unit(key: Any, lo: Any, hi: Any) -> Any:
     """The uniform of one counter, for loops that draw as they go."""
-    return (np.float64(philox(key[0], key[1], lo, hi) >> _DROP) + 0.5) * _UNIT
+    return fraction(philox(key[0], key[1], lo, hi))
+
+
+@njit(cache=True, nogil=True)
+def fraction(word: Any) -> Any:
+    """The uniform of one output word."""
+    return min((np.float64(word >> _DROP) + 0.5) * _UNIT, _TOP)
 
 
 @njit(cache=True, nogil=True)

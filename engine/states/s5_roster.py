@@ -7,8 +7,8 @@ horizon, and on each merchant-day
 
 with N the merchant's sites, e and s the policy's `size_exponent` and `day_sigma`, z standard normal. The
 moment of an arrival follows `hour_weights` (UTC), its class and channel the declared mixes. Every draw is
-addressed by (day * 2^20 + arrival within the merchant-day) * 4 + what is drawn, and the merchant: no
-merchant's arrivals depend on another's. Rows ascend by (utc_timestamp, merchant_id).
+addressed by (day * 2^20 + arrival within the merchant-day) * 4 + what is drawn, and the merchant: of the
+other merchants only their average of N^e is felt. Rows ascend by (utc_timestamp, merchant_id).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from engine.workers import spread
 from policies import DataError
 
 DAY_US = 86_400_000_000
+OCCURRENCES = 4096  # arrivals of one merchant at one microsecond that a counter can tell apart
 _HOUR_US = 3_600_000_000
 _COUNT, _MOMENT, _CLASS, _CHANNEL = 0, 1, 2, 3  # what a roster draw is for: the two lowest bits of its counter
 _PER_DAY = 1 << 20  # arrivals of one merchant-day

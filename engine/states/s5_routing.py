@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from engine import streams
 from engine.states import rng_log
-from engine.states.s5_roster import DAY_US, first_day, occurrences
+from engine.states.s5_roster import DAY_US, OCCURRENCES, first_day, occurrences
 from engine.streams import unit
 from engine.tables import TABLES
 from engine.types import Categories, Column, Surface, World
@@ -33,7 +33,6 @@ from engine.workers import ranges, spread
 from policies import DataError
 
 _PART = 1 << 18  # arrivals that a thread takes at a time
-OCCURRENCES = 4096  # arrivals of one merchant at one microsecond
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,8 +17,10 @@ from engine.states import rng_log
 from engine.states.s5_routing import counters
 from engine.tables import TABLES
 from engine.types import Categories, Column, Surface, World
+from policies import PolicyError
 
 Edge = Mapping[str, Any]
+_LAST_MERCHANT = 2**64 - 1
 
 
 def edges(
@@ -77,10 +79,14 @@ def virtual(
 
 
 def offered(edge_policy: Mapping[str, Any]) -> dict[int | None, Sequence[Edge]]:
-    """Merchant id -> the edges it may take; None, the last, stands for every other merchant."""
+    """Merchant id -> the edges it may take; None, the last, stands for every other merchant. Raises PolicyError."""
     own: list[tuple[int | None, Sequence[Edge]]] = [
         (int(merchant), some) for merchant, some in sorted(edge_policy["merchant_overrides"].items())
     ]
+    for merchant, _ in own:
+        if merchant is not None and merchant > _LAST_MERCHANT:
+            where = f"virtual_edge_policy_v1: /merchant_overrides/{merchant}"
+            raise PolicyError(f"{where}: above the largest merchant id {_LAST_MERCHANT}")
     return dict([*own, (None, edge_policy["default_edges"])])
 
 

@@ -13,7 +13,7 @@ from worlds import tiny_world
 from engine.run import SEGMENT_2B
 from engine.states import s1_site_weights, s3_day_effects, s4_group_weights, s5_roster, s5_routing, s6_edges
 from engine.types import Surface
-from policies import DataError, PolicyError, load_pack
+from policies import DataError, PolicyError, load_pack, pack_of
 
 DAYS = ("2026-01-01", "2026-01-02", "2026-01-03")
 ZONES = ["Europe/London", "Europe/Paris", "America/New_York", "Asia/Tokyo"]
@@ -151,6 +151,24 @@ def test_a_mix_without_weight_is_refused():
     law = {**pack()["route_rng_policy_v1"]["roster"], "class_mix": {"purchase": 0.0}}
     with pytest.raises(PolicyError, match="/roster/class_mix: one weight at least must be above 0"):
         routed(tiny_world(), law, 7)
+
+
+@pytest.mark.parametrize(("what", "name"), [("site", "s5.group"), ("edge", "s5.roster"), ("roster", "s3.day_effect")])
+def test_two_kinds_of_draw_never_share_a_stream(what, name):
+    shared = pack().with_knobs({f"route_rng_policy_v1#/streams/{what}": name})
+    with pytest.raises(PolicyError, match=f"/streams/.*'{name}' is already the stream of "):
+        SEGMENT_2B.evaluate(shared, 42, until="S4")
+
+
+def test_a_merchant_of_edges_of_its_own_is_a_merchant_id():
+    shipped = pack()["virtual_edge_policy_v1"]
+    assert list(s6_edges.offered({**shipped, "merchant_overrides": {str(2**64 - 1): []}})) == [2**64 - 1, None]
+    with pytest.raises(PolicyError, match=f"/merchant_overrides/{2**64}: above the largest merchant id"):
+        s6_edges.offered({**shipped, "merchant_overrides": {str(2**64): []}})
+    documents = pack().documents()
+    documents["virtual_edge_policy_v1"]["merchant_overrides"] = {"07": shipped["default_edges"]}
+    with pytest.raises(PolicyError, match="'07' does not match"):
+        pack_of("mine", documents, SEGMENT_2B.policy_schemas)
 
 
 def test_a_zone_whose_sites_all_weigh_nothing_is_drawn_evenly():

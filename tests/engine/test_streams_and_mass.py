@@ -30,6 +30,14 @@ def test_uniforms_lie_inside_the_unit_interval_and_look_uniform():
     assert ((counts - len(u) / 64) ** 2 / (len(u) / 64)).sum() < 120  # chi-squared, 63 degrees
 
 
+def test_no_word_gives_0_or_1():
+    """The last cell's middle is a tie that rounds to 1: an inverse CDF would run past its end."""
+    last = 2**64 - 1
+    for word in (0, 1 << 11, last - (1 << 11), last):
+        assert 0.0 < streams.fraction(np.uint64(word)) == min(((word >> 11) + 0.5) / 2**53, 1 - 2**-53) < 1.0
+    assert ((last >> 11) + 0.5) / 2**53 == 1.0
+
+
 def test_a_draw_depends_on_its_address_alone():
     key = streams.stream_key("f" * 64, 42, "x")
     lo, hi = np.arange(50, dtype=np.uint64), np.full(50, 7, np.uint64)

@@ -31,7 +31,7 @@ def key_of(text):
 
 
 def uniform(key, lo, hi):
-    return ((philox(key, (lo, hi)) >> 11) + 0.5) / 2**53
+    return min(((philox(key, (lo, hi)) >> 11) + 0.5) / 2**53, 1 - 2**-53)
 
 
 def stable(name, lo, hi=0):
