@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from copy import copy
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from engine.steps import Memory, Reads, Steps, code_of, folded
 from engine.tables import table_digest
 from engine.types import Run, Surface, World
 from engine.workers import at_most, mapped
-from policies import Pack, PolicyError
+from policies import DataError, Pack, PolicyError
 from policies.documents import digest, shipped_schema
 
 WORLD, LAYOUT, EFFECTS, MIX, ROUTING, EDGES = POLICIES = (
@@ -67,6 +68,11 @@ class Segment2B:
         other = copy(self)
         other._disk = Cache(folder, limit_bytes)
         return other
+
+    @property
+    def unkept(self) -> str:
+        """Why a state could not be kept in the cache; empty where all could."""
+        return "" if self._disk is None else self._disk.trouble
 
     def sharded(self, merchants: int | None, jobs: int) -> Segment2B:
         """The same engine, memory and all, over shards of about `merchants` merchants on `jobs` threads."""
@@ -131,7 +137,10 @@ class Segment2B:
         def read(policy: Reads) -> World:
             if folder is None:
                 return world.draw_world(policy[WORLD], seed)
-            return world_import.open_world(folder, policy[WORLD])
+            found = world_import.open_world(folder, policy[WORLD])
+            if world_receipt.world_files(folder) != files:  # else the key would stand for other tables
+                raise DataError(f"{folder}: the tables changed while they were being read; run again")
+            return found
 
         files = {} if folder is None else world_receipt.world_files(folder)
         found: World = step("world", (), (WORLD,), _UPSTREAM, read, draws=folder is None, files=files)
@@ -182,20 +191,25 @@ class Segment2B:
             evidence = s7_audit.Evidence(upstream, pack, seed, s0, surfaces)
             audit = step("S7", ("S0", "S1", "S2", "S3", "S4", "S5", "S6"), POLICIES, (s7_audit, *_STATES, s6_edges),
                          lambda _: s7_audit.audit(evidence))  # fmt: skip
-        run_id = digest([self.name, pack.digest, seed, s0.digests()])[:32]
         return Run(
-            run_id, self.name, seed, pack, upstream.digest, self.code_version, surfaces, folded(step.reports, _WITHIN),
-            upstream, s0, audit,
+            run_id_of(pack, seed, s0), self.name, seed, pack, upstream.digest, self.code_version, surfaces,
+            folded(step.reports, _WITHIN), upstream, s0, audit,
         )  # fmt: skip
+
+
+def run_id_of(pack: Pack, seed: int, sealed: s0_gate.SealedInputs) -> str:
+    """Hex32: the same inputs sealed under the same seed are the same run."""
+    return digest([Segment2B.name, pack.digest, seed, [asdict(asset) for asset in sealed.assets]])[:32]
 
 
 def _gate(step: Steps, upstream: World, pack: Pack, seed: int, arrivals: Surface | None) -> s0_gate.SealedInputs:
     """S0: from here on no state reads a policy that was not sealed."""
     brought = {} if arrivals is None else {"arrival_roster": table_digest(arrivals.table())}
+    step.known("world source", upstream.source)  # it is sealed with the world, and a replay goes by it
     s0: s0_gate.SealedInputs = step(
-        "S0", ("world",), POLICIES, (s0_gate,),
+        "S0", ("world", "world source"), POLICIES, (s0_gate,),
         lambda _: s0_gate.seal(upstream, pack, seed, brought.get("arrival_roster")),
-        draws=True, files=brought, keep=False,
+        draws=True, files=brought,
     )  # fmt: skip
     step.seal(s0.digests())
     return s0
@@ -206,7 +220,10 @@ def _arrivals(step: Steps, file: Path, upstream: World) -> Surface:
 
     def read(policy: Reads) -> Surface:
         days, stamp = s3_day_effects.horizon(policy[EFFECTS]), str(policy[WORLD]["verified_utc"])
-        return roster_import.open_roster(file, upstream, days, policy[ROUTING], stamp)
+        opened = roster_import.open_roster(file, upstream, days, policy[ROUTING], stamp)
+        if user_tables.file_digest(file) != files:  # else the key would stand for other arrivals
+            raise DataError(f"{file}: the roster changed while it was being read; run again")
+        return opened
 
     modules = (roster_import, user_tables, *_ROSTER)
     files = user_tables.file_digest(file)

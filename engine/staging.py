@@ -1,7 +1,7 @@
 """Folders that are written whole or not at all: staging, fsync, rename.
 
 A staging folder lies beside its target under a kernel lock of its own. A process that is killed leaves the
-folder but not the lock, so whoever comes next can tell it from one still being written, and removes it.
+folder but not the lock, so whoever stages next to it can tell it from one still being written, and removes it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ _SYNCS = 8  # at once: a journal commits many files for the price of one
 def staging(parent: Path, name: str) -> Iterator[Path]:
     """A folder of our own below `parent`, gone when the block ends unless `place` has renamed it."""
     parent.mkdir(parents=True, exist_ok=True)
+    clear_abandoned(parent)
     folder = parent / f"{PREFIX}{name}-{uuid4().hex}"
     lock = FileLock(_lock_of(folder))
     with _register(parent):

@@ -8,7 +8,7 @@ where not. Nothing published carries a clock, a path, a host or an order of work
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ from engine import layout
 from engine.layout import Address
 from engine.receipts import digests, file_digest, read_receipt, write_json, write_receipt
 from engine.reports import state_reports
-from engine.run import SEGMENT_2B
-from engine.staging import clear_abandoned, place, staging
+from engine.run import SEGMENT_2B, run_id_of
+from engine.staging import place, staging
+from engine.states.s0_gate import SealedInputs, seal
 from engine.states.s8_bundle import bundle
-from engine.tables import TABLES
+from engine.tables import TABLES, table_digest
 from engine.types import Run, StateReport, Surface, World
 from engine.workers import spread
 from engine.world_import import open_world, write_world
@@ -32,8 +33,6 @@ RECEIPT = "run_receipt.json"
 def publish(run: Run, runs: Path) -> Path:
     """Publishes a whole run below `runs`; its folder. Raises IntegrityError where other bytes were published before."""
     target = runs / run.run_id
-    runs.mkdir(parents=True, exist_ok=True)
-    clear_abandoned(runs)
     with staging(runs, run.run_id) as staged:
         write_run(run, staged)
         differing = differences(staged, target) if target.exists() or not place(staged, target) else []
@@ -102,6 +101,25 @@ def faults(folder: Path, receipt: Mapping[str, Any]) -> Iterator[tuple[str, str]
             yield flag, "it does not pass the evidence that the index lists"
 
 
+def seals(folder: Path, receipt: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(file, what is wrong) where S0's documents or the receipt do not follow from the inputs beside them.
+
+    Digests say that files are as they were published; this, that what they were published with is what is here.
+    """
+    address = Address(*(receipt[name] for name in Address.__slots__))
+    pack = load_pack(folder / "policies", SEGMENT_2B.policy_schemas)
+    world = replace(open_world(folder / "upstream", pack["world_v1"]), source=receipt["sources"]["world"])
+    roster = None
+    if receipt["sources"]["roster"] == "imported":
+        roster = table_digest(layout.read_surface(folder, "s5_arrival_roster", address).table())
+    sealed = seal(world, pack, address.seed, roster)
+    for name, document in _gate(sealed).items():
+        if read_json(folder / address.document(name)) != document:
+            yield address.document(name).as_posix(), "it does not seal the policies and the world of this run"
+    if address != Address(address.seed, world.digest, pack.digest, run_id_of(pack, address.seed, sealed)):
+        yield RECEIPT, "its run_id, parameter_hash or manifest_fingerprint is not that of the inputs"
+
+
 @dataclass(frozen=True, slots=True)
 class Replayed:
     """What executing a published run again gave."""
@@ -115,8 +133,14 @@ class Replayed:
 
 
 def replay(folder: Path, scratch: Path) -> Replayed:
-    """Executes a run again from its sealed inputs below `scratch`, and compares the bytes of every file."""
-    receipt = check_run(folder)
+    """Executes a run again from its sealed inputs below `scratch`, and compares the bytes of every file.
+
+    Raises IntegrityError where the receipt or an input is not as it was published: there is then no run to execute.
+    """
+    receipt = read_receipt(folder / RECEIPT)
+    for name, said in faults(folder, receipt):
+        if name.startswith(_inputs(receipt)):
+            raise IntegrityError(f"{folder / name}: {said}")
     pack = load_pack(folder / "policies", SEGMENT_2B.policy_schemas)
     address = Address(*(receipt[name] for name in Address.__slots__))
     drawn = receipt["sources"]["world"] == "drawn"
@@ -156,9 +180,8 @@ def write_run(run: Run, folder: Path) -> None:
             work += [(surface, rows, folder / path) for path, rows in layout.files_of(surface, address)]
     spread(lambda part: layout.write_parquet(*part), work)
     layout.write_alias(run.surfaces["s2_alias_index"], run.surfaces["s2_alias_blob"], folder, address)
-    sealed = asdict(run.sealed)
-    write_json(folder / address.document("sealed_inputs"), sealed.pop("assets"))
-    write_json(folder / address.document("s0_gate_receipt"), sealed)
+    for name, document in _gate(run.sealed).items():
+        write_json(folder / address.document(name), document)
     write_json(folder / address.document("s7_audit_report"), run.audit.as_document())
     for name, document in run.pack.documents().items():
         write_json(folder / "policies" / f"{name}.json", document)
@@ -175,7 +198,9 @@ def write_run(run: Run, folder: Path) -> None:
             "world": run.upstream.source,
             "roster": "imported" if "arrival_roster" in run.sealed.digests() else "drawn",
         },
-        "states": [{"name": state.name, "key": state.key, "rows": state.rows} for state in run.states],
+        "states": [
+            {"name": state.name, "key": state.key, "rows": state.rows, "address": state.address} for state in run.states
+        ],
         "surfaces": list(run.surfaces),
     }
     index, flag = _bundled(receipt)
@@ -222,6 +247,18 @@ class _Published(Mapping[str, Surface]):
 
     def __len__(self) -> int:
         return len(self._names)
+
+
+def _gate(sealed: SealedInputs) -> dict[str, Any]:
+    """S0's two documents by dataset."""
+    receipt = asdict(sealed)
+    return {"sealed_inputs": list(receipt.pop("assets")), "s0_gate_receipt": receipt}
+
+
+def _inputs(receipt: Mapping[str, Any]) -> tuple[str, ...]:
+    """Where the files lie, relative to the run, that it is executed from."""
+    brought = ("s5_arrival_roster",) if receipt["sources"]["roster"] == "imported" else ()
+    return ("policies/", "upstream/", *(f"{layout.DATA.as_posix()}/{name}/" for name in brought))
 
 
 def _bundled(receipt: Mapping[str, Any]) -> tuple[Path, Path]:

@@ -212,6 +212,11 @@ class Engine(Protocol):
 class Publishing(Protocol):
     """An engine whose runs can be kept: its states by key on disk, its runs published, opened and executed again."""
 
+    @property
+    def unkept(self) -> str:
+        """Why a state could not be kept in the cache; empty where all could."""
+        ...
+
     def keeping(self, folder: Path, limit_bytes: int) -> Publishing:
         """The same engine over a bounded cache of states in `folder`."""
         ...

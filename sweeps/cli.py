@@ -12,7 +12,7 @@ import sys
 import click
 
 from policies import ProofmarkError
-from sweeps.commands import campaigns, lanes, locks, policies, reports, runs, ui, worlds
+from sweeps.commands import campaigns, lanes, locks, policies, proofs, reports, runs, ui, worlds
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -26,9 +26,9 @@ for command in (
     worlds.world,
     runs.run,
     runs.score,
-    runs.explain,
-    runs.replay,
     runs.contract,
+    proofs.explain,
+    proofs.replay,
     lanes.feasibility,
     lanes.sweep,
     campaigns.campaign,

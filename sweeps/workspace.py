@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,17 +62,29 @@ class Workspace:
     def cache(self) -> Path:
         return self.root / "cache"
 
-    def remember(self, run_id: str, document: Any) -> None:
-        """Keeps what a run did, published or not: when each state was computed, and from what."""
-        write_document(self.root / "run_records" / f"{run_id}.json", document)
+    @property
+    def _records(self) -> Path:
+        return self.root / "run_records"
+
+    def _record(self, run_id: str) -> Path:
+        return self._records / f"{run_id}.json"
+
+    def remember(self, run_id: str, document: Mapping[str, Any]) -> None:
+        """Keeps what a run did, published or not: which states it computed, from what, and after which other run."""
+        others = [path for path in self._records.glob("*.json") if path.stem != run_id]
+        newest = max(others, key=lambda path: path.stat().st_mtime_ns, default=None)
+        write_document(self._record(run_id), {**document, "before": None if newest is None else newest.stem})
+
+    def recalls(self, run_id: str) -> bool:
+        """Whether a run of this name was made here."""
+        return self._record(run_id).is_file()
 
     def remembered(self, run_id: str) -> dict[str, Any]:
         """What was kept of a run. Raises PolicyError naming those that are known."""
-        path = self.root / "run_records" / f"{run_id}.json"
-        if not path.is_file():
-            known = ", ".join(sorted(other.stem for other in path.parent.glob("*.json"))) or "none"
+        if not self.recalls(run_id):
+            known = ", ".join(sorted(other.stem for other in self._records.glob("*.json"))) or "none"
             raise PolicyError(f"{run_id}: no run of this name was made in {self.root} (known: {known})")
-        found: dict[str, Any] = read_json(path)
+        found: dict[str, Any] = read_json(self._record(run_id))
         return found
 
     @contextmanager

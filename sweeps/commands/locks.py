@@ -68,13 +68,14 @@ def lock_verify(lock: str, world: str | None, **options: Any) -> int:
 def verify(what: str, world: str | None, **options: Any) -> int:
     """Recompute every digest of a published run or of a lock; exit 3 on any difference."""
     from engine.receipts import read_receipt
-    from engine.store import RECEIPT, faults, published
+    from engine.store import RECEIPT, faults, published, seals
 
     folder = published(what, options["workspace"] / "runs")
     if folder is None:
         return _verify(what, world, options)
     session, receipt = session_of(options), read_receipt(folder / RECEIPT)
-    failed = [{"name": name, "reason": said} for name, said in faults(folder, receipt)]
+    found = [*faults(folder, receipt)] or [*seals(folder, receipt)]
+    failed = [{"name": name, "reason": said} for name, said in found]
     count = len(receipt["files"]) + 1
     text = (
         f"{folder}: {count} files, {len(failed)} not as published"

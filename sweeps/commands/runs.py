@@ -1,10 +1,10 @@
-"""`run`, `score`, `explain`, `replay`, `contract`: the engine once, what is kept of it, and the proof that it holds."""
+"""`run`, `score`, `contract`: the engine once, what is kept of it, and what its surfaces are."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,6 +88,8 @@ def run(
     workspace.remember(
         made.run_id, {key: document[key] for key in ("run_id", "pack", "seed", "world_digest", "states")}
     )
+    if engine.unkept:
+        click.echo(f"proofmark: note: some states were not kept: {engine.unkept}", err=True)
     surfaces = "\n".join(f"{found}  {surface}" for surface, found in digests.items())
     return _show(session, document, [_state_table(states), surfaces, *after], _score(made) if scored else None)
 
@@ -118,52 +120,6 @@ def score(run_id: str, **options: Any) -> int:
     card = _score(open_run(session.workspace().runs, run_id))
     session.show(card.as_document(), terminal.scorecard(card))
     return _verdict_code(str(card.verdict))
-
-
-@click.command()
-@click.argument("run_id", metavar="RUN")
-@click.option("--against", metavar="RUN", help="Another run, to see which input moved each state.")
-@common_options
-def explain(run_id: str, against: str | None, **options: Any) -> int:
-    """Why each state of RUN was computed or reused, and what moved it from another run."""
-    session = session_of(options)
-    workspace = session.workspace()
-    run, other = workspace.remembered(run_id), None if against is None else workspace.remembered(against)
-    before = {} if other is None else {state["name"]: state for state in other["states"]}
-    nothing: dict[str, Any] = {"key": None, "address": {}}
-    rows = []
-    for state in run["states"]:
-        row = {"name": state["name"], "key": state["key"], "reused": state["reused"], "reads": state["address"]}
-        if other is not None:
-            old = before.get(state["name"], nothing)
-            row |= {"same": old["key"] == state["key"], "moved_by": _moved(old["address"], state["address"])}
-        rows.append(row)
-    head = ("state", "when it was run", "key", *(() if other is None else (f"against {against}", "moved by")))
-    table = [
-        (row["name"], "reused" if row["reused"] else "computed", row["key"][:16],
-         *(() if other is None else ("same" if row["same"] else "moved", ", ".join(row["moved_by"]))))
-        for row in rows
-    ]  # fmt: skip
-    session.show({"run_id": run_id, "against": against, "states": rows}, terminal.table(head, table))
-    return 0
-
-
-@click.command()
-@click.argument("run_id", metavar="RUN")
-@common_options
-def replay(run_id: str, **options: Any) -> int:
-    """Execute RUN again from its sealed inputs, and compare the bytes of every file."""
-    from engine.store import replay as again
-    from engine.store import run_folder
-
-    session = session_of(options)
-    workspace = session.workspace()
-    found = again(run_folder(workspace.runs, run_id), workspace.root / "scratch")
-    text = f"identical: {found.files} files" if found.identical else f"{len(found.differences)} files differ"
-    session.show({"identical": found.identical, "files": found.files, "differences": list(found.differences)}, text)
-    for name in found.differences:
-        click.echo(f"{run_id}: {name} differs", err=True)
-    return 0 if found.identical else 3
 
 
 @click.command()
@@ -208,19 +164,6 @@ def _state_table(states: Sequence[StateReport]) -> str:
     ]
     rows.append(("all", "", f"{sum(state.seconds for state in states):.3f}", "", ""))
     return terminal.table(("state", "rows", "seconds", "", "key"), rows)
-
-
-def _moved(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Which parts of a state's address differ between two runs, by name."""
-    found = []
-    for part in sorted(before.keys() | after.keys()):
-        old, new = before.get(part), after.get(part)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += [f"{part[:-1] if part != 'policies' else 'policy'} {name}"
-                      for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]  # fmt: skip
-        elif old != new:
-            found.append(part)
-    return found
 
 
 def _score(made: Any) -> Any:

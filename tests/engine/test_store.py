@@ -10,13 +10,14 @@ import sys
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import child_environment, remount, small_disk
+from conftest import ROOT, child_environment, remount, small_disk
 from worlds import tiny_world
 
 from engine import store
-from engine.receipts import digests
+from engine.receipts import digests, file_digest, read_receipt, write_json, write_receipt
 from engine.run import Segment2B
 from engine.states import s5_routing
+from engine.states.s8_bundle import bundle
 from engine.steps import Memory, Steps
 from engine.tables import TABLES, contract
 from engine.world_import import write_world
@@ -133,6 +134,53 @@ def test_executed_again_every_byte_is_the_same(published, tmp_path):
     assert not any(path.is_dir() for path in tmp_path.iterdir()), "the scratch place is left clean"
 
 
+def test_what_was_changed_is_named_by_a_replay_and_an_input_that_was_is_not_executed(proofmark, published, tmp_path):
+    run, folder = published
+    copy = tmp_path / "runs" / run.run_id
+    shutil.copytree(folder, copy)
+    victim = next(copy.rglob("s4_group_weights/**/*.parquet"))
+    victim.write_bytes(victim.read_bytes()[:-1] + b"!")
+    code, said, _ = proofmark("replay", run.run_id, "--json", workspace=tmp_path)
+    assert code == 3 and said["differences"] == [victim.relative_to(copy).as_posix()] and not said["identical"]
+    (copy / "upstream" / "merchants.parquet").write_bytes(b"")
+    code, said, err = proofmark("replay", run.run_id, "--json", workspace=tmp_path)
+    assert code == 3 and not said and "merchants.parquet: sha256" in err and err.count("\n") == 1
+
+
+def test_other_inputs_under_a_receipt_that_holds_are_found_by_verify(proofmark, published, packs, tmp_path):
+    """Whoever changes a policy and digests everything anew still did not run it."""
+    run, folder = published
+    copy = tmp_path / "runs" / run.run_id
+    shutil.copytree(folder, copy)
+    assert proofmark("verify", run.run_id, workspace=tmp_path)[0] == 0
+    path = copy / "policies" / "group_mix_regularizer_v1.json"
+    write_json(path, packs("p3").with_knobs({"group_mix_regularizer_v1#/enabled": False})["group_mix_regularizer_v1"])
+    receipt = read_receipt(copy / RUN)
+    index, flag = (next(copy.glob(f"validation/*/{name}")) for name in ("index.json", "_passed.flag"))
+    names = [row["path"] for row in json.loads(index.read_text())["files"]]
+    document, passed = bundle({name: file_digest(copy / name) for name in names}, lambda n: (copy / n).read_bytes())
+    write_json(index, document)
+    flag.write_text(passed)
+    write_receipt(copy / RUN, {**receipt, "files": digests(copy, (RUN,))})
+    code, said, _ = proofmark("verify", run.run_id, "--json", workspace=tmp_path)
+    assert code == 3 and {"sealed_inputs.json", RUN} <= {row["name"].split("/")[-1] for row in said["failed"]}
+
+
+def test_a_drawn_world_and_the_same_one_from_a_folder_are_two_runs(packs, tmp_path):
+    """Their surfaces are the same, and each is replayed the way it came: one drawn again, one read."""
+    pack = packs("p3").with_knobs({ROUTING: 0.1, "world_v1#/merchants/count": 50})
+    engine = Segment2B().keeping(tmp_path / "cache", 1 << 30)
+    drawn = engine.evaluate(pack, 7)
+    write_world(drawn.upstream, tmp_path / "world")
+    read = engine.evaluate(pack, 7, world=tmp_path / "world")
+    assert drawn.run_id != read.run_id and drawn.digests() == read.digests()
+    for run, source in ((drawn, "drawn"), (read, "imported")):
+        folder = store.publish(run, tmp_path / "runs")
+        receipt = store.check_run(folder)
+        assert receipt["sources"]["world"] == source and not [*store.seals(folder, receipt)]
+        assert store.replay(folder, tmp_path / "scratch").identical
+
+
 @pytest.mark.parametrize(("merchants", "jobs"), [(1, 1), (2, 2), (None, 3)])
 def test_any_cut_publishes_the_same_bytes(published, tiny, tmp_path, merchants, jobs):
     run, folder = published
@@ -170,17 +218,23 @@ def child(code, *arguments):
 
 KILLED = """
 import os, signal, sys
-from pathlib import Path
 from engine import staging
-staging.sync_tree = lambda folder: os.kill(os.getpid(), signal.SIGKILL)
+die = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
+if sys.argv.pop(1) == "rename":
+    os.rename = die
+else:
+    staging.sync_tree = die
 from sweeps.cli import main
 main(sys.argv[1:])
 """
 
 
-def test_killed_between_staging_and_rename_nothing_is_published_and_the_next_run_repairs(proofmark, tiny, tmp_path):
+@pytest.mark.parametrize("before", ["sync", "rename"])
+def test_killed_between_staging_and_rename_nothing_is_published_and_the_next_run_repairs(
+    proofmark, tiny, tmp_path, before
+):
     call = ("run", "--pack", "p3", "--seed", 42, "--world", tiny, "--publish", "--cache-gb", 0, "--workspace", tmp_path)
-    assert child(KILLED, *call).returncode == -signal.SIGKILL
+    assert child(KILLED, before, *call).returncode == -signal.SIGKILL
     assert any(path.name.startswith(".staging-") and path.is_dir() for path in (tmp_path / "runs").iterdir())
     code, _, err = proofmark("score", "0" * 32, "--workspace", tmp_path)
     assert code == 2 and "published: none" in err
@@ -188,6 +242,49 @@ def test_killed_between_staging_and_rename_nothing_is_published_and_the_next_run
     assert code == 0, err
     assert [path.name for path in (tmp_path / "runs").iterdir() if path.is_dir()] == [made["run_id"]]
     assert proofmark("verify", made["run_id"], "--workspace", tmp_path)[0] == 0
+
+
+def test_killed_while_a_state_is_kept_the_cache_is_sound(proofmark, tiny, tmp_path):
+    call = ("run", "--pack", "p3", "--seed", 42, "--world", tiny, "--workspace", tmp_path)
+    assert child(KILLED, "rename", *call).returncode == -signal.SIGKILL
+    assert list((tmp_path / "cache").glob(".staging-*/*.arrow"))
+    code, made, err = proofmark(*call, "--json")
+    assert code == 0 and not any(state["reused"] for state in made["states"]), err
+    assert not list((tmp_path / "cache").glob(".staging-*"))
+    assert all(state["reused"] for state in proofmark(*call, "--json")[1]["states"])
+
+
+SHARED = """
+import sys
+from pathlib import Path
+from worlds import tiny_world
+from engine.cache import Cache
+cache, world, found = Cache(Path(sys.argv[1]), 3 * 40_000), tiny_world(), 0
+for turn in range(150):
+    key = f"{turn * 7 % 10:064x}"
+    value = cache.get(key)
+    found += value is not None
+    assert value is None or value.digest == world.digest
+    if value is None:
+        cache.put(key, world)
+    assert not cache.trouble
+print(found)
+"""
+
+
+def test_processes_share_a_cache_that_has_no_room_and_none_sees_half_an_entry(tmp_path):
+    """Four readers and writers of ten entries where few have room: entries come and go while others read them."""
+    path = os.pathsep.join([child_environment()["PYTHONPATH"], str(ROOT / "tests")])
+    command = [sys.executable, "-c", SHARED, str(tmp_path)]
+    several = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                         env=child_environment(PYTHONPATH=path))
+        for _ in range(4)
+    ]  # fmt: skip
+    said = [process.communicate() for process in several]
+    assert [process.returncode for process in several] == [0] * 4, [err for _, err in said]
+    assert any(int(out) for out, _ in said), "some were found"
+    assert not (tmp_path / "aside").exists() and not list(tmp_path.glob(".staging-*"))
 
 
 def test_a_full_disk_leaves_nothing_half_published(proofmark, tiny, tmp_path):
@@ -256,7 +353,7 @@ def test_a_state_that_raises_leaves_everything_sound(packs, tiny, tmp_path, monk
 
 def test_what_is_read_back_is_what_was_computed(packs, tiny, tmp_path):
     kept = [Segment2B().keeping(tmp_path, 1 << 30).evaluate(packs("p3"), 42, world=tiny) for _ in range(2)]
-    assert all(state.reused for state in kept[1].states if state.name != "S0")
+    assert all(state.reused for state in kept[1].states)
     assert kept[0].digests() == kept[1].digests() and kept[0].audit == kept[1].audit
 
 
@@ -274,7 +371,7 @@ def test_a_corrupt_entry_is_named_set_aside_and_computed_anew(packs, tiny, tmp_p
         evaluate()
     again = evaluate()
     assert again.digests() == first.digests()
-    assert [state.name for state in again.states if not state.reused] == ["S0", "S4"]
+    assert [state.name for state in again.states if not state.reused] == ["S4"]
 
 
 def test_the_cache_stays_within_its_bound_the_least_recently_used_out_first(packs, tiny, tmp_path):
@@ -315,8 +412,26 @@ def test_editing_a_policy_moves_its_states_and_explain_says_why(proofmark, packs
         rows = {row["name"]: row for row in proofmark(*call, workspace=tmp_path / "w")[1]["states"]}
         assert {name for name, row in rows.items() if not row["same"]} == moved | {"S0"}
         assert why in rows[state]["moved_by"] and rows["S1"]["moved_by"] == []
+        alone = proofmark("explain", made["run_id"], "--json", workspace=tmp_path / "w")[1]
+        assert alone["against"] != made["run_id"], "what a run is held against by itself is the run made before it"
+        assert {row["name"] for row in alone["states"] if not row["reused"]} == moved | {"S0"}
+    code, again, _ = proofmark("run", "--pack", tmp_path / "pack0", "--seed", 42, "--world", tiny, "--json",
+                               workspace=tmp_path / "w")  # fmt: skip
+    assert code == 0 and all(state["reused"] for state in again["states"]), (
+        "a run that changes nothing computes nothing"
+    )
     code, _, err = proofmark("explain", "f" * 32, workspace=tmp_path / "w")
     assert code == 2 and "known: " in err
+
+
+def test_a_run_published_elsewhere_explains_what_its_states_read(proofmark, published, tmp_path):
+    run, folder = published
+    code, said, err = proofmark("explain", folder, "--json", workspace=tmp_path)
+    assert code == 0, err
+    rows = {row["name"]: row for row in said["states"]}
+    assert said["run_id"] == run.run_id and {row["reused"] for row in rows.values()} == {None}
+    mix = run.pack.policies["group_mix_regularizer_v1"].digest
+    assert rows["S4"]["reads"]["policies"] == {"group_mix_regularizer_v1": mix}
 
 
 def test_a_state_reads_what_it_declares_and_s0_sealed(packs):
