@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine.geography import categories
-from engine.states.s5_roster import DAY_US, OCCURRENCES, names_of, occurrences
+from engine.states.s5_roster import DAY_US, OCCURRENCES, merchants_at, names_of, occurrences
 from engine.tables import TABLES
 from engine.types import Categories, Column, Surface, World
 from engine.user_tables import read_table, typed_columns
@@ -55,8 +55,8 @@ def open_roster(
     refuse(_outside(day, days), "utc_day", f"outside the policy's horizon {days[0]} … {days[-1]}")
     number = np.array([_days_since_1970(name) if name in days else 0 for name in day.values], np.int64)
     refuse(moment // DAY_US != number[day.codes], "utc_day", "not the day of utc_timestamp")
-    at = np.minimum(np.searchsorted(world.merchant_id, merchant), len(world.merchant_id) - 1)
-    refuse(world.merchant_id[at] != merchant, "merchant_id", "not a merchant of the world")
+    at = merchants_at(world.merchant_id, merchant)
+    refuse(at < 0, "merchant_id", "not a merchant of the world")
     refuse(world.is_virtual[at] != virtual, "is_virtual", "the world says otherwise of the merchant")
     refuse(_outside(klass, law["class_mix"]), "arrival_class", f"not one of {', '.join(law['class_mix'])}")
     refuse(_outside(channel, law["channel_mix"]), "channel", f"not one of {', '.join(law['channel_mix'])}")

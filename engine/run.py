@@ -28,7 +28,10 @@ from engine.states import (
     s5_roster,
     s5_routing,
     s6_edges,
+    s7_arrivals,
     s7_audit,
+    s7_evidence,
+    s7_weights,
     s8_bundle,
 )
 from engine.steps import Memory, Reads, Steps, code_of, folded
@@ -48,6 +51,7 @@ WORLD, LAYOUT, EFFECTS, MIX, ROUTING, EDGES = POLICIES = (
 )
 _UPSTREAM = (world, world_import, world_receipt, user_tables, geography)
 _ROSTER = (rng_log, s5_roster)
+_AUDIT = (s7_audit, s7_evidence, s7_weights, s7_arrivals)
 _STATES = (s0_gate, s1_site_weights, s2_alias_index, s3_day_effects, s4_group_weights, *_ROSTER, s5_routing)
 _WITHIN = {"grid": "S3", "raw mix": "S4", "roster": "S5"}  # steps that are remembered by themselves -> their state
 _MEMORY_BYTES = 3 << 30
@@ -87,7 +91,7 @@ class Segment2B:
     @cached_property
     def code_version(self) -> str:
         """Hex64 over the source of every state and of all they stand on."""
-        return code_of(*_STATES, s6_edges, s7_audit, s8_bundle, roster_import, *_UPSTREAM)
+        return code_of(*_STATES, s6_edges, *_AUDIT, s8_bundle, roster_import, *_UPSTREAM)
 
     def evaluate(
         self, pack: Pack, seed: int, *, world: Path | None = None, until: str | None = None, roster: Path | None = None
@@ -188,8 +192,8 @@ class Segment2B:
                       draws=True)  # fmt: skip
             surfaces |= {surface.name: surface for surface in s6}
         if "S7" in wanted:
-            evidence = s7_audit.Evidence(upstream, pack, seed, s0, surfaces)
-            audit = step("S7", ("S0", "S1", "S2", "S3", "S4", "S5", "S6"), POLICIES, (s7_audit, *_STATES, s6_edges),
+            evidence = s7_evidence.Evidence(upstream, pack, seed, s0, surfaces)
+            audit = step("S7", ("S0", "S1", "S2", "S3", "S4", "S5", "S6"), POLICIES, (*_AUDIT, *_STATES, s6_edges),
                          lambda _: s7_audit.audit(evidence))  # fmt: skip
         return Run(
             run_id_of(pack, seed, s0), self.name, seed, pack, upstream.digest, self.code_version, surfaces,

@@ -49,9 +49,9 @@ def grid(world: World, policy: Mapping[str, Any]) -> Grid:
 def day_effects(world: World, rows: Grid, policy: Mapping[str, Any], seed: int, created_utc: str) -> Surface:
     """The surface s3_day_effects: [r] rows in grid order."""
     stream = str(policy["rng_stream_id"])
-    lo = rows.day.codes.astype(np.uint64) * np.uint64(_DAY_STRIDE) + rows.rank.astype(np.uint64)
+    lo = counters(rows)
     z = ndtri(streams.uniforms(streams.stream_key(world.digest, seed, stream), lo, rows.merchant_id))
-    sigma, weekly_amp, weekly = _shape(world, rows, policy)
+    sigma, weekly_amp, weekly = shape(world, rows, policy)
     log_gamma = sigma * z - 0.5 * sigma * sigma + weekly
     clipped = policy["law"] == "sigma_gamma_policy_v2"
     low, high = policy["sigma_gamma_policy_v2"]["gamma_clip"] if clipped else (0.0, math.inf)
@@ -78,7 +78,12 @@ def day_effects(world: World, rows: Grid, policy: Mapping[str, Any], seed: int, 
     )
 
 
-def _shape(
+def counters(rows: Grid) -> NDArray[np.uint64]:
+    """[r] the lower counter word of each row's draw; the upper is its merchant."""
+    return rows.day.codes.astype(np.uint64) * np.uint64(_DAY_STRIDE) + rows.rank.astype(np.uint64)
+
+
+def shape(
     world: World, rows: Grid, policy: Mapping[str, Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """[r] sigma, weekly amplitude and the weekly term of each row."""

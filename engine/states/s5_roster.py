@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numba import njit
 from numpy.typing import NDArray
 from scipy.special import ndtri
@@ -87,6 +88,12 @@ def roster(world: World, days: tuple[str, ...], policy: Mapping[str, Any], seed:
 def names_of(law: Mapping[str, Any], mix: str) -> tuple[str, ...]:
     """The names of a mix in ASCII order: a policy's digest knows no order of keys, so no law may."""
     return tuple(sorted(law[mix]))
+
+
+def merchants_at(known: NDArray[np.uint64], asked: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """[a] index of each merchant asked for among those known, -1 where it is none; by hashing."""
+    found: NDArray[np.int64] = pd.Index(known).get_indexer(asked)
+    return found
 
 
 def occurrences(utc_us: NDArray[np.int64], merchant_id: NDArray[np.uint64]) -> NDArray[np.int32]:

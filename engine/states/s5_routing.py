@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from engine import streams
 from engine.states import rng_log
-from engine.states.s5_roster import DAY_US, OCCURRENCES, first_day, occurrences
+from engine.states.s5_roster import DAY_US, OCCURRENCES, first_day, merchants_at, occurrences
 from engine.streams import unit
 from engine.tables import TABLES
 from engine.types import Categories, Column, Surface, World
@@ -70,9 +70,9 @@ class Router:
         self, merchant_id: NDArray[np.uint64], utc_us: NDArray[np.int64], rows: NDArray[np.int64] | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """[a] merchant's and day's index. Raises DataError; `rows` are the numbers by which to name an arrival."""
-        merchant = np.minimum(np.searchsorted(self.merchant_id, merchant_id), len(self.merchant_id) - 1)
+        merchant = merchants_at(self.merchant_id, merchant_id)
         day = utc_us // DAY_US - self.first_day
-        unknown = self.merchant_id[merchant] != merchant_id
+        unknown = merchant < 0
         wrong = np.flatnonzero(unknown | (day < 0) | (day >= self.days))
         if len(wrong):
             at = wrong[0]
