@@ -133,7 +133,8 @@ class Segment2B:
             return states
         if until not in states:
             raise PolicyError(f"{until!r} is not a state of {self.name} that can end this: {', '.join(states)}")
-        return [state for state in states[: states.index(until) + 1] if state != "S2"]
+        wanted = states[: states.index(until) + 1]
+        return [state for state in wanted if state != "S2" or until == "S2" or "S7" in wanted]  # S7 reads all
 
     def _upstream(self, step: Steps, seed: int, folder: Path | None) -> World:
         """The world, keyed by its content from here on: another way to the same sites moves no state."""

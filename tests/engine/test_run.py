@@ -82,6 +82,12 @@ def test_forgetting_changes_nothing(packs, tiny):
         )
 
 
+def test_any_state_may_be_the_last(packs, tiny):
+    for last in SEGMENT_2B.states:
+        run = Segment2B().evaluate(packs("p3"), 42, world=tiny, until=last)
+        assert run.states[-1].name == min(last, "S7") and (run.audit is None or run.audit.passed)
+
+
 def test_an_unknown_state_is_refused(packs):
     with pytest.raises(PolicyError, match="'S99' is not a state of segment_2b"):
         SEGMENT_2B.evaluate(packs("p2"), 42, until="S99")
