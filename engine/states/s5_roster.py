@@ -42,15 +42,15 @@ _OF_DAY = 1 << 26  # arrivals of one day: with the moment (37 bits) they fill an
 
 def roster(world: World, days: tuple[str, ...], policy: Mapping[str, Any], seed: int, created_utc: str) -> Surface:
     """The surface s5_arrival_roster. Raises DataError where a day holds more arrivals than a key can name."""
-    law = policy["roster"]
+    law, where = policy["roster"], "route_rng_policy_v1: /roster"
     key = streams.stream_key(world.digest, seed, str(policy["streams"]["roster"]))
     if law["mode"] == "smoke":
         days, counts = days[:1], np.ones((1, len(world.merchant_id)), np.int64)
     else:
         counts = _counts(world, len(days), law, key)
     if counts.max() > _PER_DAY or counts.sum(axis=1).max() > _OF_DAY:
-        raise DataError(f"route_rng_policy_v1: /roster/arrivals_per_merchant_day: more than {_PER_DAY} a merchant-day")
-    where = "route_rng_policy_v1: /roster"
+        bound = f"more than {_PER_DAY} a merchant-day or {_OF_DAY} a day"
+        raise DataError(f"{where}/arrivals_per_merchant_day: {bound}")
     upto = np.concatenate([[0.0], cumulative(law["hour_weights"], f"{where}/hour_weights")])
     kinds, ways = names_of(law, "class_mix"), names_of(law, "channel_mix")
     classes = cumulative((law["class_mix"][name] for name in kinds), f"{where}/class_mix")

@@ -12,7 +12,9 @@ from worlds import tiny_world
 
 from engine.run import SEGMENT_2B
 from engine.states import s1_site_weights, s3_day_effects, s4_group_weights, s5_roster, s5_routing, s6_edges
+from engine.tables import table_digest
 from engine.types import Surface
+from engine.workers import at_most
 from policies import DataError, PolicyError, load_pack, pack_of
 
 DAYS = ("2026-01-01", "2026-01-02", "2026-01-03")
@@ -147,6 +149,18 @@ def test_the_order_of_a_policys_keys_changes_nothing():
     assert listed(routed(tiny_world(), law, 7)[3], *names) == listed(routed(tiny_world(), turned, 7)[3], *names)
 
 
+@pytest.mark.parametrize("sites", [{1: {"Europe/London": 1}}, {n: {"Europe/London": 1} for n in range(70)}])
+def test_arrivals_past_the_room_of_their_addresses_are_refused(sites):
+    """Day, arrival and what is drawn have bits of their own in a counter: one more arrival would be the next day's."""
+    law = {**pack()["route_rng_policy_v1"]["roster"], "day_sigma": 0.0}
+    policy = {
+        **pack()["route_rng_policy_v1"],
+        "roster": {**law, "arrivals_per_merchant_day": 2**20 + (len(sites) < 70)},
+    }
+    with pytest.raises(DataError, match="/roster/arrivals_per_merchant_day: more than 1048576 a merchant-day or 6710"):
+        s5_roster.roster(tiny_world(sites=sites), DAYS, policy, 7, "t")
+
+
 def test_a_mix_without_weight_is_refused():
     law = {**pack()["route_rng_policy_v1"]["roster"], "class_mix": {"purchase": 0.0}}
     with pytest.raises(PolicyError, match="/roster/class_mix: one weight at least must be above 0"):
@@ -216,7 +230,8 @@ def test_two_million_arrivals_follow_shares_and_weights(reference):
 
 def assert_follows(counted, parent, share):
     """The statistic has exact moments, parent by parent: with k cells, n arrivals and shares p its mean is k - 1 and
-    its variance 2 (k - 1) + (sum 1/p - k^2 - 2 k + 2) / n. Over tens of thousands of parents it is normal."""
+    its variance 2 (k - 1) + (sum 1/p - k^2 - 2 k + 2) / n. Over tens of thousands of parents it is normal: the bound is
+    four standard deviations, p > 6e-5 on both sides, and the seed is fixed."""
     assert not np.any(counted[share == 0]), "what has no share has no arrival"
     totals = np.bincount(parent, counted)
     kept = (share > 0) & (totals[parent] > 0)
@@ -244,6 +259,42 @@ def test_no_counter_is_used_twice_in_a_stream_and_no_key_by_two(reference):
         for stream in streams.values()
     }
     assert len(keys) == 4 * len(logs), "another stream or another seed is another key"
+
+
+def test_shards_in_any_order_route_as_the_whole_does(reference):
+    """Tables of a shard, arrivals of its merchants: the rows are the whole's rows, whoever else was routed."""
+    world, surfaces = reference.upstream, reference.surfaces
+    policy, days = reference.pack["route_rng_policy_v1"], s3_day_effects.horizon(reference.pack["day_effect_policy_v1"])
+    roster, cuts = surfaces["s5_arrival_roster"], [0, 1, 400, 401, 1100, len(world.merchant_id)]
+    merchant = np.searchsorted(world.merchant_id, roster["merchant_id"])
+    for name, column in (("s5_selection_log", "site_id"), ("s6_edge_log", "edge_id")):
+        log = surfaces[name]
+        owner = np.searchsorted(world.merchant_id, log["merchant_id"])
+        for k in (2, 4, 0, 3, 1):
+            first, last = cuts[k], cuts[k + 1]
+            shard, part = world.shard(first, last), roster.part(np.flatnonzero((merchant >= first) & (merchant < last)))
+            if name == "s6_edge_log":
+                found = s6_edges.edges(shard, part, reference.pack["virtual_edge_policy_v1"], policy, 42, "t")
+            else:
+                s1 = surfaces["s1_site_weights"].part(slice(*world.site_offsets[[first, last]]))
+                s4 = surfaces["s4_group_weights"].part(slice(*(world.group_offsets[[first, last]] * len(days))))
+                tables = s5_routing.router(shard, s1, s4, policy, 42, s5_roster.first_day(days), len(days))
+                found = s5_routing.route(tables, part, policy, "t")
+            whole = log.part(np.flatnonzero((owner >= first) & (owner < last)))
+            for one, other in ((found[c], whole[c]) for c in (column, "utc_timestamp", "merchant_id")):
+                assert np.array_equal(getattr(one, "codes", one), getattr(other, "codes", other))
+
+
+@pytest.mark.parametrize("threads", [1, 5])
+def test_threads_change_nothing(reference, threads):
+    with at_most(threads):
+        policy, days = reference.pack["route_rng_policy_v1"], reference.surfaces["s4_group_weights"]["utc_day"].values
+        stamp = reference.sealed.created_utc
+        roster = s5_roster.roster(reference.upstream, days, policy, 42, stamp)
+        s1, s4 = (reference.surfaces[name] for name in ("s1_site_weights", "s4_group_weights"))
+        log, *_ = s5_routing.routed(reference.upstream, days, s1, s4, roster, policy, 42, stamp)
+    for found in (roster, log):
+        assert table_digest(found.table()) == table_digest(reference.surfaces[found.name].table())
 
 
 def test_traces_account_for_every_draw(reference):
