@@ -318,7 +318,7 @@ def _find_zones(
     for row in policy.get("tz_overrides", ()):
         hit = np.array([name == row["legal_country_iso"] for name in country.values])[country.codes]
         if "merchant_id" in row:
-            hit = hit & (merchant == np.uint64(int(row["merchant_id"])))
+            hit = hit & (merchant == int(row["merchant_id"]))
         if "site_order" in row:
             hit = hit & (number == row["site_order"])
         if "from_tzid" in row:

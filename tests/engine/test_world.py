@@ -79,6 +79,9 @@ def test_overrides_and_nudge_are_honoured(policy):
     zones = np.asarray(moved.zones)[moved.zone.codes]
     assert set(zones[french & (sources == "override")]) == {"Europe/Brussels"}
     assert "Europe/Paris" not in set(zones[french])
+    nobody = {**paris, "merchant_id": str(10**20 - 1)}  # past 64 bits, as the schema lets it be: nobody's id
+    none = draw_world({**policy, "zones": {**policy["zones"], "tz_overrides": [nobody]}}, 42)
+    assert none.digest == draw_world(policy, 42).digest
     still = draw_world({**policy, "zones": {**policy["zones"], "tz_nudge": {"epsilon_deg": 0.0}}}, 42)
     assert describe(still)["zone_sources"]["nudge"] == 0 < describe(draw_world(policy, 42))["zone_sources"]["nudge"]
 
