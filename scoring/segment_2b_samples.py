@@ -218,13 +218,17 @@ def _quanta(starts: Any, values: Any, scale: float, low_bits: int) -> Any:
 
 @njit(cache=True, nogil=True)
 def _unbacked(starts: Any, merchant: Any, place: Any, zone: Any, known: Any, offsets: Any, group_zone: Any) -> int:
-    """Rows that no group of the world backs, and groups of the world that a merchant-day leaves out."""
+    """Rows that no group of the world backs, and groups of the world that a merchant-day leaves out.
+
+    A merchant is found wherever it stands: an id that the world does not have says nothing of the rows behind it,
+    and so counts the same in a shard and in the whole.
+    """
     wrong, i = 0, 0
     for day in range(len(starts) - 1):
         a, b = starts[day], starts[day + 1]
-        while i < len(known) and known[i] < merchant[a]:
-            i += 1
-        if i == len(known) or known[i] != merchant[a]:
+        if known[i] != merchant[a]:
+            i = min(np.searchsorted(known, merchant[a]), len(known) - 1)
+        if known[i] != merchant[a]:
             wrong += b - a
             continue
         backed = 0

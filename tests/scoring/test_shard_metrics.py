@@ -106,6 +106,47 @@ def test_a_delta_mass_that_is_no_number_has_no_mean(run):
     assert math.isnan(METRICS.reduce([METRICS.sample(part) for part in cut(odd, {50})])["s4/intervention"])
 
 
+COLUMNS = [
+    ("s1_site_weights", "p_weight"),
+    ("s3_day_effects", "gamma"),
+    ("s3_day_effects", "log_gamma"),
+    ("s4_group_weights", "p_group"),
+    ("s4_group_weights", "mass_raw"),
+    ("s4_group_weights", "regularizer_delta_mass"),
+    ("s4_group_weights", "merchant_id"),
+]
+
+
+@given(
+    st.sampled_from(["baseline", "p3"]),
+    st.sampled_from(COLUMNS),
+    st.floats(0, 1, exclude_max=True),
+    st.sampled_from([-1.0, 0.0, 0.5, 2.0, 1e300]),
+    st.sampled_from([0, 1, 2**64 - 1]),
+    st.sets(st.integers(1, MERCHANTS - 1), max_size=6),
+)
+def test_neither_does_cutting_what_is_damaged(name, where, place, value, stranger, edges):
+    """Any value in a row, or a merchant that the world does not have, counts the same in shards as whole."""
+
+    def change(values):
+        values[int(place * len(values))] = stranger if where[1] == "merchant_id" else value
+
+    odd = broken(run_of(name), *where, change)
+    found = METRICS.reduce([METRICS.sample(part) for part in cut(odd, edges)])
+    np.testing.assert_equal(found, METRICS.measure(odd))
+
+
+@pytest.mark.parametrize("stranger", [0, 2**64 - 1])
+def test_one_row_of_a_stranger_is_one_row_without_a_group(run, stranger):
+    """It says nothing of the rows behind it."""
+    groups, rows = np.diff(run.upstream.group_offsets), run.surfaces["s4_group_weights"]
+    days = rows.rows // groups.sum()
+    lone = np.flatnonzero(np.repeat(groups == 1, days * groups))  # rows that are a whole merchant-day
+    for row in lone[[0, -1]]:
+        odd = broken(run, rows.name, "merchant_id", lambda values, row=row: values.__setitem__(row, stranger))
+        assert METRICS.measure(odd)["s4/groups_without_site"] == 1
+
+
 def test_the_mean_is_the_exact_one(run):
     """Against math.fsum, which is exact too: each day is rounded to 2^-53, no more."""
     starts = np.flatnonzero(np.diff(run.surfaces["s4_group_weights"]["utc_day"].codes, prepend=-1))
