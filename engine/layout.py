@@ -17,10 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engine.geography import compacted
 from engine.receipts import write_json
 from engine.tables import TABLES
 from engine.types import Categories, Column, Run, Surface
 from policies import DataError
+from policies.documents import read_json
 
 DATA, REPORTS, VALIDATION = Path("data/layer1/2B"), Path("reports/layer1/2B"), Path("validation")
 ROW_GROUP = 1 << 17  # rows
@@ -40,6 +42,11 @@ class Address:
     def of(cls, run: Run) -> Address:
         return cls(run.seed, run.world_digest, run.pack.digest, run.run_id)
 
+    @classmethod
+    def stated(cls, receipt: Mapping[str, Any]) -> Address:
+        """As a run's receipt states it."""
+        return cls(*(receipt[name] for name in cls.__slots__))
+
     def folder(self, dataset: str, partitions: tuple[str, ...], utc_day: str = "") -> Path:
         """The folder of a dataset's partition, relative to the run."""
         values = {**{name: getattr(self, name) for name in self.__slots__}, "utc_day": utc_day}
@@ -54,9 +61,10 @@ class Address:
         parts = (f"state={state}", f"seed={self.seed}", f"manifest_fingerprint={self.manifest_fingerprint}")
         return REPORTS.joinpath(*parts, f"{state.lower()}_run_report.json")
 
-    def validation(self) -> Path:
-        """The folder of index and flag."""
-        return VALIDATION / f"manifest_fingerprint={self.manifest_fingerprint}"
+    def bundle(self) -> tuple[Path, Path]:
+        """Index and flag."""
+        place = VALIDATION / f"manifest_fingerprint={self.manifest_fingerprint}"
+        return place / "index.json", place / "_passed.flag"
 
 
 def files_of(surface: Surface, address: Address) -> Iterator[tuple[Path, slice]]:
@@ -148,11 +156,7 @@ def _read_file(path: Path, schema: pa.Schema) -> pa.Table:
 def _column(values: Any) -> Column:
     if pa.types.is_string(values.type):
         coded = values.combine_chunks().dictionary_encode()
-        names = coded.dictionary.to_pylist()
-        order = sorted(range(len(names)), key=names.__getitem__)
-        place = np.empty(len(order), np.int32)
-        place[order] = np.arange(len(order))
-        return Categories(place[coded.indices.to_numpy()], tuple(names[i] for i in order))
+        return compacted(Categories(coded.indices.to_numpy(), tuple(coded.dictionary.to_pylist())))
     if pa.types.is_timestamp(values.type):
         values = values.cast(pa.int64())
     found: Column = values.to_numpy()
@@ -180,8 +184,6 @@ def _read_blob(path: Path, folder: Path, address: Address) -> Surface:
 
 
 def _document(path: Path) -> Mapping[str, Any]:
-    from policies.documents import read_json
-
     if not path.is_file():
         raise DataError(f"{path}: missing")
     found: Mapping[str, Any] = read_json(path)

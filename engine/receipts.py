@@ -49,6 +49,11 @@ def read_receipt(path: Path) -> dict[str, Any]:
     return body
 
 
+def flag_text(sha256: str) -> str:
+    """What a `_passed.flag` says."""
+    return f"sha256_hex = {sha256}\n"
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 (hex64) of a file's bytes."""
     with path.open("rb") as file:

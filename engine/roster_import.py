@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine.geography import categories
-from engine.states.s5_roster import DAY_US, OCCURRENCES, merchants_at, names_of, occurrences
+from engine.states.s5_roster import DAY_US, OCCURRENCES, first_day, merchants_at, names_of, occurrences
 from engine.tables import TABLES
 from engine.types import Categories, Column, Surface, World
 from engine.user_tables import read_table, typed_columns
@@ -53,7 +53,7 @@ def open_roster(
 
     law = policy["roster"]
     refuse(_outside(day, days), "utc_day", f"outside the policy's horizon {days[0]} … {days[-1]}")
-    number = np.array([_days_since_1970(name) if name in days else 0 for name in day.values], np.int64)
+    number = np.array([first_day((name,)) // DAY_US if name in days else 0 for name in day.values], np.int64)
     refuse(moment // DAY_US != number[day.codes], "utc_day", "not the day of utc_timestamp")
     at = merchants_at(world.merchant_id, merchant)
     refuse(at < 0, "merchant_id", "not a merchant of the world")
@@ -112,10 +112,6 @@ def _moment(path: Path, row: int, text: str) -> int:
     if _TOO_FINE.search(text):
         raise DataError(f"{path}: row {row + 1}: utc_timestamp: {text!r} is finer than a microsecond")
     return (moment - _EPOCH) // _TICK
-
-
-def _days_since_1970(day: str) -> int:
-    return (dt.date.fromisoformat(day) - dt.date(1970, 1, 1)).days
 
 
 def _outside(column: Categories, known: Any) -> NDArray[np.bool_]:

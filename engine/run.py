@@ -105,8 +105,8 @@ class Segment2B:
         step = Steps(self._memory, pack, seed, self._disk)
         with at_most(self._cuts.jobs):
             upstream = self._upstream(step, seed, world)
-            arrivals = None if roster is None else _arrivals(step, roster, upstream)
-            s0 = _gate(step, upstream, pack, seed, arrivals)
+            arrivals, sha256 = (None, None) if roster is None else _arrivals(step, roster, upstream)
+            s0 = _gate(step, upstream, pack, seed, sha256)
             return self._run(step, upstream, s0, self._cuts, pack, seed, wanted, arrivals)
 
     def evaluate_shards(
@@ -189,8 +189,9 @@ class Segment2B:
             surfaces |= {surface.name: surface for surface in (arrivals, *s5)}
         if "S6" in wanted:
             s6 = step("S6", ("world", "roster"), (ROUTING, EDGES), (*_ROSTER, s5_routing, s6_edges),
-                      lambda policy: s6_edges.virtual(upstream, arrivals, policy[EDGES], policy[ROUTING], seed, stamp),
-                      draws=True)  # fmt: skip
+                      lambda policy: s6_edges.logged(
+                          s6_edges.edges(upstream, arrivals, policy[EDGES], policy[ROUTING], seed, stamp),
+                          policy[ROUTING], stamp), draws=True)  # fmt: skip
             surfaces |= {surface.name: surface for surface in s6}
         if "S7" in wanted:
             evidence = s7_evidence.Evidence(upstream, pack, seed, s0, surfaces)
@@ -207,21 +208,21 @@ def run_id_of(pack: Pack, seed: int, sealed: s0_gate.SealedInputs) -> str:
     return digest([Segment2B.name, pack.digest, seed, [asdict(asset) for asset in sealed.assets]])[:32]
 
 
-def _gate(step: Steps, upstream: World, pack: Pack, seed: int, arrivals: Surface | None) -> s0_gate.SealedInputs:
-    """S0: from here on no state reads a policy that was not sealed."""
-    brought = {} if arrivals is None else {"arrival_roster": table_digest(arrivals.table())}
+def _gate(step: Steps, upstream: World, pack: Pack, seed: int, roster: str | None) -> s0_gate.SealedInputs:
+    """S0: from here on no state reads a policy that was not sealed. `roster`: digest of one brought in."""
+    brought = {} if roster is None else {"arrival_roster": roster}
     step.known("world source", upstream.source)  # it is sealed with the world, and a replay goes by it
     s0: s0_gate.SealedInputs = step(
         "S0", ("world", "world source"), POLICIES, (s0_gate,),
-        lambda _: s0_gate.seal(upstream, pack, seed, brought.get("arrival_roster")),
+        lambda _: s0_gate.seal(upstream, pack, seed, roster),
         draws=True, files=brought,
     )  # fmt: skip
     step.seal(s0.digests())
     return s0
 
 
-def _arrivals(step: Steps, file: Path, upstream: World) -> Surface:
-    """A roster from outside, keyed by its content: the same arrivals in another file change nothing."""
+def _arrivals(step: Steps, file: Path, upstream: World) -> tuple[Surface, str]:
+    """A roster from outside and its digest, its key: the same arrivals in another file change nothing."""
 
     def read(policy: Reads) -> Surface:
         days, stamp = s3_day_effects.horizon(policy[EFFECTS]), str(policy[WORLD]["verified_utc"])
@@ -233,8 +234,9 @@ def _arrivals(step: Steps, file: Path, upstream: World) -> Surface:
     modules = (roster_import, user_tables, *_ROSTER)
     files = user_tables.file_digest(file)
     found: Surface = step("roster", ("world",), (WORLD, EFFECTS, ROUTING), modules, read, files=files, keep=False)
-    step.known("roster", table_digest(found.table()))
-    return found
+    sha256 = table_digest(found.table())
+    step.known("roster", sha256)
+    return found, sha256
 
 
 SEGMENT_2B = Segment2B()

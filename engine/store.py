@@ -44,7 +44,7 @@ def publish(run: Run, runs: Path) -> Path:
 
 def bundled(run: Run, folder: Path, seconds: float) -> StateReport:
     """S8's report: rows are the files that the index of a published run lists."""
-    index, _ = _bundled({"manifest_fingerprint": run.world_digest})
+    index, _ = Address.of(run).bundle()
     inputs = {state.name: state.key for state in run.states}
     address = {"state": "S8", "inputs": inputs, "code": SEGMENT_2B.code_version}
     return StateReport("S8", digest(address), len(read_json(folder / index)["files"]), seconds, False, address)
@@ -62,7 +62,7 @@ def open_run(runs: Path, run_id: str) -> Run:
     """A published run from its files alone, its receipt checked; each surface is read when it is asked for."""
     folder = run_folder(runs, run_id)
     receipt = check_run(folder, missing=DataError)
-    address = Address(*(receipt[name] for name in Address.__slots__))
+    address = Address.stated(receipt)
     pack = load_pack(folder / "policies", SEGMENT_2B.policy_schemas)
     upstream = open_world(folder / "upstream", pack["world_v1"])
     if upstream.digest != receipt["manifest_fingerprint"]:
@@ -94,7 +94,7 @@ def faults(folder: Path, receipt: Mapping[str, Any]) -> Iterator[tuple[str, str]
             yield name, f"missing, the receipt states sha256 {stated[name]}"
         elif stated.get(name) != found[name]:
             yield name, f"sha256 {found[name]}, the receipt states {stated.get(name, 'nothing')}"
-    flag = _bundled(receipt)[1].as_posix()
+    flag = Address.stated(receipt).bundle()[1].as_posix()
     if flag in stated and stated == found:
         _, expected = bundle(_evidence(stated), lambda name: (folder / name).read_bytes())
         if (folder / flag).read_text(encoding="utf-8") != expected:
@@ -106,7 +106,7 @@ def seals(folder: Path, receipt: Mapping[str, Any]) -> Iterator[tuple[str, str]]
 
     Digests say that files are as they were published; this, that what they were published with is what is here.
     """
-    address = Address(*(receipt[name] for name in Address.__slots__))
+    address = Address.stated(receipt)
     pack = load_pack(folder / "policies", SEGMENT_2B.policy_schemas)
     world = replace(open_world(folder / "upstream", pack["world_v1"]), source=receipt["sources"]["world"])
     roster = None
@@ -142,7 +142,7 @@ def replay(folder: Path, scratch: Path) -> Replayed:
         if name.startswith(_inputs(receipt)):
             raise IntegrityError(f"{folder / name}: {said}")
     pack = load_pack(folder / "policies", SEGMENT_2B.policy_schemas)
-    address = Address(*(receipt[name] for name in Address.__slots__))
+    address = Address.stated(receipt)
     drawn = receipt["sources"]["world"] == "drawn"
     arrivals = folder / address.folder("s5_arrival_roster", TABLES["s5_arrival_roster"].partitions) / layout.PART
     again = type(SEGMENT_2B)().evaluate(
@@ -203,7 +203,7 @@ def write_run(run: Run, folder: Path) -> None:
         ],
         "surfaces": list(run.surfaces),
     }
-    index, flag = _bundled(receipt)
+    index, flag = address.bundle()
     status = {"overall_status": "PASS" if run.audit.passed else "FAIL", "fail_count": int(not run.audit.passed)}
     bundled = {**asdict(address), "state": "S8", "summary": status, "rows": {"index": len(files)}}
     write_json(folder / address.report("S8"), bundled)
@@ -259,12 +259,6 @@ def _inputs(receipt: Mapping[str, Any]) -> tuple[str, ...]:
     """Where the files lie, relative to the run, that it is executed from."""
     brought = ("s5_arrival_roster",) if receipt["sources"]["roster"] == "imported" else ()
     return ("policies/", "upstream/", *(f"{layout.DATA.as_posix()}/{name}/" for name in brought))
-
-
-def _bundled(receipt: Mapping[str, Any]) -> tuple[Path, Path]:
-    """Index and flag, relative to the run."""
-    place = layout.VALIDATION / f"manifest_fingerprint={receipt['manifest_fingerprint']}"
-    return place / "index.json", place / "_passed.flag"
 
 
 def _evidence(files: Mapping[str, str]) -> dict[str, str]:

@@ -40,7 +40,7 @@ class Categories:
 Column = NDArray[Any] | Categories
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class World:
     """The frozen upstream of one seed: merchants, their sites, each site's zone.
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.receipts import digests, file_digest, read_receipt, write_receipt
+from engine.receipts import digests, file_digest, flag_text, read_receipt, write_receipt
 from policies import DataError, IntegrityError
 
 RECEIPT, FLAG = "world_receipt.json", "_passed.flag"
@@ -21,7 +21,7 @@ TABLES = ("site_locations", "site_timezones", "merchants")
 def pass_world(folder: Path, description: Mapping[str, Any]) -> None:
     """Writes receipt and flag over the tables that stand in `folder`."""
     write_receipt(folder / RECEIPT, {"status": "PASS", **description, "files": digests(folder, (RECEIPT, FLAG))})
-    (folder / FLAG).write_text(f"sha256_hex = {file_digest(folder / RECEIPT)}\n", encoding="utf-8")
+    (folder / FLAG).write_text(flag_text(file_digest(folder / RECEIPT)), encoding="utf-8")
 
 
 def world_files(folder: Path) -> dict[str, str]:
@@ -41,7 +41,7 @@ def world_files(folder: Path) -> dict[str, str]:
         if not path.is_file():
             raise IntegrityError(f"{path}: missing: no PASS, no read; build the world again with `world build`")
     stated = read_receipt(receipt)
-    if flag.read_text(encoding="utf-8") != f"sha256_hex = {file_digest(receipt)}\n" or stated["status"] != "PASS":
+    if flag.read_text(encoding="utf-8") != flag_text(file_digest(receipt)) or stated["status"] != "PASS":
         raise IntegrityError(f"{flag}: it does not pass the receipt beside it")
     for name in sorted(found.keys() | stated["files"].keys()):
         if found.get(name) != stated["files"].get(name):

@@ -1,13 +1,14 @@
 """Segment 2B measured: every metric over every row, and the artifact detectors.
 
 Metrics read surfaces (and, for what backs them, the world); they never ask how a state computed. What does
-not depend on a trial's knobs is measured once a surface and remembered as long as the surface lives.
+not depend on a trial's knobs is measured once a world or surface and remembered as long as that lives.
 Source of the definitions: ENGINE facts, section 3.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -15,7 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from engine.types import Run, Surface
+from engine.types import Run, Surface, World
 from scoring.feasibility import Bound, Box
 from scoring.segment_2b_bounds import segment_2b_bounds
 from scoring.segment_2b_roster import arrivals, sample_roster
@@ -42,14 +43,14 @@ class Segment2BMetrics:
     gates_file = "segment_2b"
 
     def __init__(self) -> None:
-        self._known: WeakKeyDictionary[Surface, dict[str, float]] = WeakKeyDictionary()
+        self._known: WeakKeyDictionary[World | Surface, dict[str, float]] = WeakKeyDictionary()
 
     def measure(self, run: Run) -> dict[str, float]:
         """Metrics of the world and of the surfaces that the run has: the reduction of its one sample."""
-        found = world_metrics([sample_world(run.upstream)])
+        found = dict(self._once(run.upstream, lambda: world_metrics([sample_world(run.upstream)])))
         for name in _MEASURES:
             if name in run.surfaces:
-                found |= self._once(run, name)
+                found |= self._once(run.surfaces[name], partial(_whole, name, run))
         return found
 
     def sample(self, run: Run) -> dict[str, Any]:
@@ -69,11 +70,16 @@ class Segment2BMetrics:
         """What no trial of a lane can pass on one seed."""
         return list(segment_2b_bounds(box, self.measure))
 
-    def _once(self, run: Run, name: str) -> dict[str, float]:
-        surface, (take, reduce) = run.surfaces[name], _MEASURES[name]
-        if surface not in self._known:
-            self._known[surface] = reduce([take(run)])
-        return self._known[surface]
+    def _once(self, part: World | Surface, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+        if part not in self._known:
+            self._known[part] = measure()
+        return self._known[part]
+
+
+def _whole(name: str, run: Run) -> dict[str, float]:
+    """The metrics of one surface that is whole: the reduction of its one sample."""
+    take, reduce = _MEASURES[name]
+    return reduce([take(run)])
 
 
 def site_weights(samples: Sequence[SiteSample]) -> dict[str, float]:

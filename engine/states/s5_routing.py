@@ -15,7 +15,7 @@ all have weight zero (heavy tails fall below a quantum) is drawn evenly.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,7 +128,7 @@ def route(tables: Router, roster: Surface, policy: Mapping[str, Any], created_ut
         "utc_day": Categories(which.codes[kept], which.values),
         "tz_group_id": Categories(tables.group_zone[group], tables.zones),
         "site_id": tables.site_id[site],
-        "rng_stream_id": Categories(constant, (stream_pair(policy),)),
+        "rng_stream_id": Categories(constant, (stream_names(policy["streams"], ("group", "site")),)),
         "ctr_group_hi": merchant_id,
         "ctr_group_lo": lo,
         "ctr_site_hi": merchant_id,
@@ -151,9 +151,9 @@ def routed(
     return log, zones, sites, rng_log.trace("s5_rng_trace", {zone_stream: zones, site_stream: sites}, created_utc)
 
 
-def stream_pair(policy: Mapping[str, Any]) -> str:
-    """How the log names the two streams of its counters: zone's, then site's."""
-    return f"{policy['streams']['group']}+{policy['streams']['site']}"
+def stream_names(streams: Mapping[str, str], draws: Sequence[str]) -> str:
+    """How a log names the streams of its counters: each draw's, in their order."""
+    return "+".join(streams[draw] for draw in draws)
 
 
 def counters(utc_us: NDArray[np.int64], occurrence: NDArray[np.int32]) -> NDArray[np.uint64]:

@@ -64,16 +64,9 @@ def edges(
     return Surface("s6_edge_log", TABLES["s6_edge_log"].schema, columns)
 
 
-def virtual(
-    world: World,
-    roster: Surface,
-    edge_policy: Mapping[str, Any],
-    policy: Mapping[str, Any],
-    seed: int,
-    created_utc: str,
-) -> tuple[Surface, Surface, Surface]:
-    """What S6 publishes: edge log, event log, trace."""
-    log, stream = edges(world, roster, edge_policy, policy, seed, created_utc), str(policy["streams"]["edge"])
+def logged(log: Surface, policy: Mapping[str, Any], created_utc: str) -> tuple[Surface, Surface, Surface]:
+    """What S6 publishes: the edge log, its event log, its trace."""
+    stream = str(policy["streams"]["edge"])
     drawn = rng_log.events("s6_rng_event_edge", log, "ctr_edge", stream)
     return log, drawn, rng_log.trace("s6_rng_trace", {stream: drawn}, created_utc)
 

@@ -61,7 +61,7 @@ def of_roster(name: str, streams: Sequence[str], *, virtual: bool) -> Callable[[
         lo = s5_routing.counters(moment, np.asarray(found["occurrence"])[kept])
         failing = differ(log["utc_timestamp"], moment) | differ(log["merchant_id"], merchant)
         failing |= differ(log["utc_day"], day)
-        failing |= is_not(log["rng_stream_id"], "+".join(evidence.streams[stream] for stream in streams))
+        failing |= is_not(log["rng_stream_id"], s5_routing.stream_names(evidence.streams, streams))
         for column in log.columns:
             if column.startswith("ctr_"):
                 failing |= differ(log[column], merchant if column.endswith("_hi") else lo)

@@ -10,6 +10,8 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from engine.receipts import flag_text
+
 
 def bundle(files: Mapping[str, str], read: Callable[[str], bytes]) -> tuple[dict[str, Any], str]:
     """(index document, flag text) over relative path -> SHA-256 (hex64); `read` gives a file's bytes."""
@@ -18,4 +20,4 @@ def bundle(files: Mapping[str, str], read: Callable[[str], bytes]) -> tuple[dict
     for path in paths:
         whole.update(read(path))
     index = {"files": [{"path": path, "sha256": files[path]} for path in paths]}
-    return index, f"sha256_hex = {whole.hexdigest()}\n"
+    return index, flag_text(whole.hexdigest())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sweeps import terminal
-from sweeps.session import common_options, session_of
+from sweeps.session import JOBS, common_options, session_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,13 +21,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("name")
 @click.option("--resume", is_flag=True, help="Go on with the campaign's newest run.")
-@click.option(
-    "--jobs",
-    type=click.IntRange(1, 256),
-    default=os.cpu_count() or 1,
-    show_default=True,
-    help="Trials computed at once; never changes a result.",
-)
+@JOBS
 @common_options
 def campaign(name: str, resume: bool, jobs: int, **options: Any) -> int:
     """Play campaign NAME from baseline to freeze."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from typing import Any
 
 import click
 
 from sweeps import terminal
-from sweeps.session import WORLD, common_options, session_of
+from sweeps.session import JOBS, WORLD, common_options, session_of
 
 
 @click.command()
@@ -36,13 +35,7 @@ def feasibility(lane: str, world: str | None, **options: Any) -> int:
 @click.option(
     "--seconds", type=click.FloatRange(0, 604_800, min_open=True), help="Budget in seconds [default: the lane's]."
 )
-@click.option(
-    "--jobs",
-    type=click.IntRange(1, 256),
-    default=os.cpu_count() or 1,
-    show_default=True,
-    help="Trials computed at once; never changes a result.",
-)
+@JOBS
 @click.option("--batch", type=click.IntRange(1, 256), help="Trials proposed together [default: the lane's].")
 @click.option(
     "--sampler",

@@ -13,7 +13,7 @@ import click
 
 from policies import PolicyError
 from sweeps import terminal
-from sweeps.commands.shards import sharding, stream
+from sweeps.commands.shards import run_document, sharding, stream
 from sweeps.session import WORLD, Session, common_options, session_of
 
 if TYPE_CHECKING:
@@ -64,18 +64,7 @@ def run(
         engine = engine.keeping(workspace.cache, round(cache_gb * _GB))
     made = engine.evaluate(held, seed, world=world_folder(world), roster=roster)
     states, digests = [*made.states], made.digests()
-    document: dict[str, Any] = {
-        "run_id": made.run_id,
-        "engine": made.engine,
-        "pack": held.name,
-        "pack_digest": held.digest,
-        "seed": seed,
-        "world_digest": made.world_digest,
-        "digests": digests,
-        "metrics": None,
-        "verdict": None,
-        "gates": None,
-    }
+    document = run_document(made) | {"digests": digests}
     after = []
     if publish:
         bundled, document["published"] = _publish(made, workspace)

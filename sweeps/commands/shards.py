@@ -11,7 +11,7 @@ from policies import Pack, PolicyError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from engine.types import Engine, Sharding, StateReport
+    from engine.types import Engine, Run, Sharding, StateReport
 
 
 def sharding(engine: Engine, merchants: int | None, jobs: int) -> Sharding:
@@ -34,28 +34,14 @@ def stream(
     from scoring.scorecard import score
 
     source = _metrics(str(engine.name)) if scored else None
-    samples, reports, count, last = [], list[Any](), 0, None
+    samples, reports, count, document = [], list[Any](), 0, dict[str, Any]()
     for made in engine.evaluate_shards(pack, seed, world=world):
         if source is not None:
             samples.append(source.sample(made))
         reports += made.states
-        count, last = count + 1, (made.run_id, made.world_digest)
-    assert last is not None  # a world has a merchant
+        count, document = count + 1, run_document(made)
     states = in_total(reports)
-    document = {
-        "run_id": last[0],
-        "engine": engine.name,
-        "pack": pack.name,
-        "pack_digest": pack.digest,
-        "seed": seed,
-        "world_digest": last[1],
-        "shards": count,
-        "states": [asdict(state) for state in states],
-        "digests": None,
-        "metrics": None,
-        "verdict": None,
-        "gates": None,
-    }
+    document |= {"shards": count, "states": [asdict(state) for state in states]}
     if source is None:
         return document, states, None
     return (
@@ -63,6 +49,22 @@ def stream(
         states,
         score(source.reduce(samples), load_gates(str(source.gates_file)), seed=seed, authority=None),
     )
+
+
+def run_document(made: Run) -> dict[str, Any]:
+    """A run for machines, before it is digested or scored."""
+    return {
+        "run_id": made.run_id,
+        "engine": made.engine,
+        "pack": made.pack.name,
+        "pack_digest": made.pack.digest,
+        "seed": made.seed,
+        "world_digest": made.world_digest,
+        "digests": None,
+        "metrics": None,
+        "verdict": None,
+        "gates": None,
+    }
 
 
 def in_total(reports: Iterable[StateReport]) -> list[StateReport]:

@@ -181,7 +181,9 @@ def test_a_roster_that_leaves_a_day_out_fails(packs, evidence, tmp_path, mode):
     days = s3_day_effects.horizon(pack["day_effect_policy_v1"])
     again = (
         *s5_routing.routed(run.upstream, days, s1, s4, left, routing, 42, stamp),
-        *s6_edges.virtual(run.upstream, left, pack["virtual_edge_policy_v1"], routing, 42, stamp),
+        *s6_edges.logged(
+            s6_edges.edges(run.upstream, left, pack["virtual_edge_policy_v1"], routing, 42, stamp), routing, stamp
+        ),
     )
     surfaces = {**run.surfaces, **{surface.name: surface for surface in (left, *again)}}
     found = s7_evidence.Evidence(run.upstream, pack, 42, run.sealed, surfaces)
