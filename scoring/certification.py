@@ -1,7 +1,12 @@
 """Certification: one candidate graded on several seeds, and how much its realism varies between them.
 
 A grade is the highest band that every seed meets and whose cross-seed limits hold: what is realistic on one
-seed and another thing on the next is not certified. Limits are data of the gate file (`cross_seed`).
+seed and another thing on the next is not certified. Limits are data of the gate file (`cross_seed`): a
+coefficient of variation a band, and how far one seed may fall away from the median of all, since among many seeds one
+that collapsed hardly moves a coefficient of variation.
+
+What is certified in the end is the worse of two grades: that on the seeds asked for and that on seeds held out of
+every sweep, so that a candidate tuned to its seeds is seen.
 """
 
 from __future__ import annotations
@@ -26,6 +31,23 @@ class Spread:
     cv: float | None  # standard deviation (ddof 1) over |mean|, no unit; None where it cannot be had
     limits: Mapping[str, float]  # by band
     passed: Mapping[str, bool]  # by band
+    collapsed: tuple[int, ...]  # seeds that fell away from the median of all by more than the file's ratio
+
+    def as_document(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self) | {
+            "values": {str(seed): value for seed, value in self.values.items()},
+            "collapsed": list(self.collapsed),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Precondition:
+    """Something without which there is no grade, and what was found."""
+
+    name: str
+    ok: bool
+    said: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +68,26 @@ class Certification:
             "reason": self.reason,
             "seeds": [card.seed for card in self.cards],
             "cards": [card.as_document() for card in self.cards],
-            "cv": [
-                asdict(spread) | {"values": {str(k): v for k, v in spread.values.items()}} for spread in self.spreads
-            ],
+            "cv": [spread.as_document() for spread in self.spreads],
         }
+
+
+def conclude(
+    graded: Certification, holdout: Certification | None, preconditions: Sequence[Precondition]
+) -> tuple[Verdict, str]:
+    """(verdict, why) of a candidate: none without its preconditions, else the worse of its two grades."""
+    if unmet := [row for row in preconditions if not row.ok]:
+        return Verdict.INVALID_FOR_GRADING, "; ".join(f"{row.name}: {row.said}" for row in unmet)
+    if holdout is None:
+        return graded.verdict, graded.reason
+    worst = max((graded, holdout), key=lambda found: _WORSE.index(found.verdict))
+    seeds = "the seeds asked for" if worst is graded else "the seeds held out"
+    if worst.band is None:
+        return worst.verdict, f"on {seeds}: {worst.reason}"
+    return worst.verdict, f"{graded.reason}; on {len(holdout.cards)} seeds held out: {holdout.reason}"
+
+
+_WORSE = (Verdict.PASS_BPLUS, Verdict.PASS_B, Verdict.FAIL_REALISM, Verdict.INVALID_FOR_GRADING)
 
 
 def certify(cards: Sequence[Scorecard], gates: GateSet) -> Certification:
@@ -61,7 +99,7 @@ def certify(cards: Sequence[Scorecard], gates: GateSet) -> Certification:
     met = list(takewhile(lambda band: _met(band, cards, spreads), gates.bands))
     band = met[-1] if met else None
     wide = ", ".join(f"{row.metric} {row.cv:.4f}" for row in spreads if row.cv is not None)
-    reason = f"every gate of band {band} holds on every seed" if band else "the seeds differ too much"
+    reason = f"every gate of band {band} holds on every seed" if band else _apart(spreads)
     return Certification(
         Verdict.of_band(band), band, tuple(cards), spreads, f"{reason}; cross-seed CV: {wide or 'none asked'}"
     )
@@ -73,8 +111,22 @@ def _spread(metric: str, cards: Sequence[Scorecard], gates: GateSet) -> Spread:
     known = len(values) == len(cards) and len(cards) > 1 and mean != 0.0
     cv = statistics.stdev(values.values()) / abs(mean) if known else None
     limits = gates.cross_seed_limits
-    passed = {band: cv is not None and cv <= limit for band, limit in limits.items()}
-    return Spread(metric, values, cv, limits, passed)
+    collapsed = _collapsed(values, gates.cross_seed_ratio)
+    passed = {band: cv is not None and cv <= limit and not collapsed for band, limit in limits.items()}
+    return Spread(metric, values, cv, limits, passed, collapsed)
+
+
+def _collapsed(values: Mapping[int, float], ratio: float | None) -> tuple[int, ...]:
+    """Seeds whose value is less than `ratio` times the median's size, or more than the median's over `ratio`."""
+    if ratio is None or not values:
+        return ()
+    middle = abs(statistics.median(values.values()))
+    return tuple(seed for seed, value in values.items() if not middle * ratio <= abs(value) <= middle / ratio)
+
+
+def _apart(spreads: Sequence[Spread]) -> str:
+    fallen = [f"{row.metric} on seed {seed}" for row in spreads for seed in row.collapsed]
+    return f"collapsed: {', '.join(fallen)}" if fallen else "the seeds differ too much"
 
 
 def _met(band: str, cards: Sequence[Scorecard], spreads: Sequence[Spread]) -> bool:

@@ -103,6 +103,12 @@ class GateSet:
         """By band: the greatest coefficient of variation over seeds."""
         return dict(self.document.get("cross_seed", {}).get("cv_at_most", {}))
 
+    @property
+    def cross_seed_ratio(self) -> float | None:
+        """How small a part of the median over seeds (or how many times it, inverted) a seed's value may be."""
+        found = self.document.get("cross_seed", {}).get("of_median_at_least")
+        return None if found is None else float(found)
+
     def select(self, ids: Sequence[str]) -> GateSet:
         """Only these gates, in this order. Raises PolicyError naming one that is not in the file."""
         rows = {row["id"]: row for row in self.document["gates"]}

@@ -19,6 +19,7 @@ from scoring.certification import Certification, certify
 from scoring.scorecard import combine, score
 from sweeps.campaign import CANDIDATE, Campaign, Phase
 from sweeps.decision import Decision, Ledger
+from sweeps.evidence import certify_lock
 from sweeps.lane import Lane
 from sweeps.lock import read_lock
 from sweeps.prospect import prospect, refusal
@@ -159,7 +160,7 @@ class _Player:
 
     def _authority(self, phase: Phase, held: Held | None) -> dict[str, Any]:
         assert phase.pack is not None  # by the schema
-        graded = certify_pack(self._campaign, phase.pack, self._campaign.seeds, phase.document["until"])
+        graded = grade_pack(self._campaign, phase.pack, self._campaign.seeds, phase.document["until"])
         reason = f"what the campaign starts from; as it stands {graded.verdict}: {graded.reason}"
         found = _found("GO", reason, Held(phase.pack, None), self._measured(phase.pack))
         return found | {"verdict": str(graded.verdict)}
@@ -208,13 +209,22 @@ class _Player:
 
     def _certify(self, phase: Phase, held: Held | None) -> dict[str, Any]:
         assert held is not None
-        found = certify_pack(self._campaign, held.pack, phase.document["seeds"], phase.document["until"])
+        if held.lock is None:
+            return _found("NO_GO", "no lane left a lock: what the campaign started from still stands", None, None)
+        found = certify_lock(
+            self._workspace.locks / held.lock,
+            self._workspace,
+            seeds=phase.document["seeds"],
+            holdout=phase.document.get("holdout", 0),
+            jobs=self._jobs,
+        )
         bands = self._campaign.gates.bands
         accepted = found.band is not None and bands.index(found.band) >= bands.index(phase.document["accept_band"])
-        outcome = "GO" if accepted else "NO_GO"
-        return _found(outcome, found.reason, None, None) | {
-            "certification": found.as_document(),
+        return _found("GO" if accepted else "NO_GO", found.reason, None, None) | {
             "verdict": str(found.verdict),
+            "band": found.band,
+            "certification": found.document,
+            "evidence": found.folder.name,
         }
 
     def _freeze(self, phase: Phase, held: Held | None) -> dict[str, Any]:
@@ -233,7 +243,7 @@ def measured(campaign: Campaign, pack: Pack, seed: int) -> dict[str, float]:
     return dict(score(campaign.metrics.measure(run), campaign.gates, seed=seed, authority=None).metrics)
 
 
-def certify_pack(campaign: Campaign, pack: Pack, seeds: Sequence[int], until: str) -> Certification:
+def grade_pack(campaign: Campaign, pack: Pack, seeds: Sequence[int], until: str) -> Certification:
     """A pack graded on seeds by every gate of the engine whose metric's state was computed."""
     states = campaign.engine.states
     done = set(states[: states.index(until) + 1])
@@ -246,9 +256,9 @@ def certify_pack(campaign: Campaign, pack: Pack, seeds: Sequence[int], until: st
 
 def freeze(records: Sequence[Record], bands: Sequence[str]) -> tuple[str, bool, str]:
     """(status, whether it is certified, why): from the last certification, and the floors in its way."""
-    graded = next((row["certification"] for row in reversed(records) if row.get("certification")), None)
+    graded = next((row for row in reversed(records) if row.get("certification")), None)
     if graded is not None and graded["band"] is not None:
-        seeds = ", ".join(map(str, graded["seeds"]))
+        seeds = ", ".join(map(str, graded["certification"]["seeds"]))
         return f"FROZEN_CERTIFIED_{_spelled(graded['band'])}", True, f"certified on seeds {seeds}: {graded['reason']}"
     floors = dict[str, None]()  # each once, in the order in which lanes met them
     for blocker in (blocker for row in records for blocker in row.get("blockers", ())):

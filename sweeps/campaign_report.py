@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from policies import Pack, diff, pack_of
 from scoring.gates import Severity
 from scoring.scorecard import score
 from sweeps.campaign import Campaign
 from sweeps.campaign_play import Record, Standing, measured
+from sweeps.certificate import beside, grade
 from sweeps.pages import Block, Heading, Paragraph, Points, as_html, as_markdown, table
 from sweeps.terminal import short
 from sweeps.workspace import writing
@@ -166,7 +166,7 @@ def _phase(campaign: Campaign, row: Record) -> Iterator[Block]:
     if row.get("metrics"):
         yield from _measured(campaign, row)
     if row.get("certification"):
-        yield from _certified(campaign, row["certification"])
+        yield from _certified(row)
     yield Heading(3, "Decided")
     yield Paragraph(f"{row['outcome']}: {row['reason']}.")
     if row["holder"] is not None and row["next"] is not None:
@@ -225,19 +225,11 @@ def _measured(campaign: Campaign, row: Record) -> Iterator[Block]:
         )
 
 
-def _certified(campaign: Campaign, found: Mapping[str, Any]) -> Iterator[Block]:
-    yield Heading(3, "Certified")
-    bands, cards = campaign.gates.bands, found["cards"]
-    lines = []
-    for index, gate in enumerate(cards[0]["gates"]):
-        met = [band for band in bands if all(card["gates"][index]["passed"][band] for card in cards)]
-        values = (short(card["gates"][index]["value"]) for card in cards)
-        limits = (short(gate["thresholds"].get(band)) for band in bands)
-        lines.append((gate["id"], gate["severity"], gate["comparison"], *limits, *values, met[-1] if met else "no"))
-    yield table(("gate", "kind", "", *bands, *(f"seed {seed}" for seed in found["seeds"]), "holds"), lines)
-    if found["cv"]:
-        spread = (
-            (row["metric"], short(row["cv"]), *(short(row["limits"].get(band)) for band in bands))
-            for row in found["cv"]
-        )
-        yield table(("cross-seed", "CV", *(f"{band} at most" for band in bands)), spread)
+def _certified(row: Record) -> Iterator[Block]:
+    found = row["certification"]
+    yield Heading(3, f"Certified: {row['verdict']}")
+    yield from grade("On the seeds asked for", found["graded"])
+    if found["holdout"] is not None:
+        yield from beside(found["graded"], found["holdout"])
+        yield from grade("On seeds held out of every sweep", found["holdout"])
+    yield Paragraph(f"Evidence: proofmark verify {row['evidence']}")

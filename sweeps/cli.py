@@ -12,7 +12,7 @@ import sys
 import click
 
 from policies import ProofmarkError
-from sweeps.commands import campaigns, lanes, locks, policies, proofs, reports, runs, ui, worlds
+from sweeps.commands import campaigns, certify, lanes, locks, policies, proofs, reports, runs, ui, worlds
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -32,6 +32,7 @@ for command in (
     lanes.feasibility,
     lanes.sweep,
     campaigns.campaign,
+    certify.certify,
     locks.lock_group,
     locks.verify,
     reports.report,

@@ -59,6 +59,10 @@ class Workspace:
         return self.root / "runs"
 
     @property
+    def evidence(self) -> Path:
+        return self.root / "evidence"
+
+    @property
     def cache(self) -> Path:
         return self.root / "cache"
 

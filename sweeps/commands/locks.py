@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sweeps import terminal
 from sweeps.session import WORLD, common_options, session_of
+
+if TYPE_CHECKING:
+    from sweeps.lock import Check
 
 
 @click.group("lock")
@@ -32,24 +36,10 @@ def lock_show(lock: str, **options: Any) -> int:
 def _verify(lock: str, world: str | None, options: dict[str, Any]) -> int:
     from sweeps.lock import find_lock, verify_lock
     from sweeps.seam import world_folder
+    from sweeps.workspace import Workspace
 
-    session = session_of(options)
-    path = find_lock(lock, session.workspace())
-    checks = verify_lock(path, world_folder(world))
-    failed = [check for check in checks if not check.ok]
-    document = {
-        "ok": not failed,
-        "checked": len(checks),
-        "lock": str(path),
-        "failed": [asdict(check) for check in failed],
-    }
-    session.show(document, f"{path}: {len(checks)} checks, {len(failed)} differ")
-    for check in failed:
-        click.echo(
-            f"{path}: {check.name}: stated {terminal.short(check.stated)}, found {terminal.short(check.found)}",
-            err=True,
-        )
-    return 3 if failed else 0
+    path = find_lock(lock, Workspace.at(options["workspace"]))
+    return _show_checks("lock", path, verify_lock(path, world_folder(world)), options)
 
 
 @lock_group.command("verify")
@@ -62,17 +52,26 @@ def lock_verify(lock: str, world: str | None, **options: Any) -> int:
 
 
 @click.command()
-@click.argument("what", metavar="RUN|LOCK")
+@click.argument("what", metavar="RUN|LOCK|EVIDENCE")
 @WORLD
 @common_options
 def verify(what: str, world: str | None, **options: Any) -> int:
-    """Recompute every digest of a published run or of a lock; exit 3 on any difference."""
-    from engine.receipts import read_receipt
-    from engine.store import RECEIPT, faults, published, seals
+    """Recompute every digest of a published run, a lock or an evidence pack; exit 3 on any difference."""
+    from engine.store import published
+    from sweeps.evidence import find_evidence
 
-    folder = published(what, options["workspace"] / "runs")
-    if folder is None:
-        return _verify(what, world, options)
+    root = options["workspace"]
+    if (folder := published(what, root / "runs")) is not None:
+        return _verify_run(folder, options)
+    if (folder := find_evidence(what, root)) is not None:
+        return _verify_evidence(folder, options)
+    return _verify(what, world, options)
+
+
+def _verify_run(folder: Path, options: dict[str, Any]) -> int:
+    from engine.receipts import read_receipt
+    from engine.store import RECEIPT, faults, seals
+
     session, receipt = session_of(options), read_receipt(folder / RECEIPT)
     found = [*faults(folder, receipt)] or [*seals(folder, receipt)]
     failed = [{"name": name, "reason": said} for name, said in found]
@@ -85,4 +84,28 @@ def verify(what: str, world: str | None, **options: Any) -> int:
     session.show({"ok": not failed, "checked": count, "run": str(folder), "failed": failed}, text)
     for row in failed:
         click.echo(f"{folder / row['name']}: {row['reason']}", err=True)
+    return 3 if failed else 0
+
+
+def _verify_evidence(folder: Path, options: dict[str, Any]) -> int:
+    from sweeps.evidence import verify_evidence
+
+    return _show_checks("evidence", folder, verify_evidence(folder), options)
+
+
+def _show_checks(kind: str, path: Path, checks: list[Check], options: dict[str, Any]) -> int:
+    session = session_of(options)
+    failed = [check for check in checks if not check.ok]
+    document = {
+        "ok": not failed,
+        "checked": len(checks),
+        kind: str(path),
+        "failed": [asdict(check) for check in failed],
+    }
+    session.show(document, f"{path}: {len(checks)} checks, {len(failed)} differ")
+    for check in failed:
+        click.echo(
+            f"{path}: {check.name}: stated {terminal.short(check.stated)}, found {terminal.short(check.found)}",
+            err=True,
+        )
     return 3 if failed else 0

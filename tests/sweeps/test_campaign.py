@@ -21,7 +21,7 @@ from sweeps.pages import as_markdown
 from sweeps.workspace import Workspace
 
 QUEUE = Path(__file__).parent.parent / "queue_engine"
-VOLATILE = ("seconds", "lock", "runtime")
+VOLATILE = ("seconds", "lock", "runtime", "evidence")
 
 
 def campaign_with(tmp_path, **changed):
@@ -48,6 +48,8 @@ def campaign_with(tmp_path, **changed):
 def steady(record):
     """A record less what a clock and the tracking database put in it."""
     text = {key: value for key, value in record.items() if key not in VOLATILE}
+    if graded := text.get("certification"):
+        text["certification"] = {key: value for key, value in graded.items() if key != "lock_id"}
     return {
         **text,
         "holder": record["holder"] and {key: record["holder"][key] for key in ("name", "digest", "policies")},
@@ -133,7 +135,7 @@ def test_what_is_frozen_is_refused_without_a_trial(tmp_path):
         ({"phases__short__lane": "no_such_lane"}, "/phases/short: no_such_lane"),
         ({"phases__short__lane": "p1"}, "p1 is a lane of engine segment_2b"),
         ({"phases__grade__accept_band": "A"}, "'A' is not one of B, B+"),
-        ({"phases__grade__until": "Q9"}, "/phases/grade/until: 'Q9' is not a state of queue"),
+        ({"phases__start__until": "Q9"}, "/phases/start/until: 'Q9' is not a state of queue"),
         ({"record__rows": [{"phase": "x", "label": "x", "values": {}, "outcome": "x"}]}, "/record/rows: no phase 'x'"),
         ({"record__columns": {"q9/none": "n"}}, "/record/columns: 'q9/none' is not a metric"),
     ],
@@ -217,11 +219,11 @@ def test_nothing_to_resume_or_another_campaign_is_said(played, tmp_path):
 
 def test_a_freeze_is_certified_or_names_every_floor():
     blocker = {"gate": "g", "bound": 0.4, "proof": "x >= 0.4", "movable_by": "1B"}
-    failed = {"certification": {"band": None, "reason": "g: 0.5 against 0.3 on seed 1", "seeds": [1]}}
+    failed = {"certification": {"seeds": [1]}, "band": None, "reason": "g: 0.5 against 0.3 on seed 1"}
     status, certified, why = freeze([{"blockers": [blocker]}, {"blockers": [blocker]}, failed], ("B", "B+"))
     assert (status, certified) == ("FROZEN_BEST_EFFORT_BELOW_B", False)
     assert why == "g: 0.5 against 0.3 on seed 1; g is out of reach, x >= 0.4; movable by 1B"
-    passed = {"certification": {"band": "B+", "reason": "all hold", "seeds": [1, 2]}}
+    passed = {"certification": {"seeds": [1, 2]}, "band": "B+", "reason": "all hold"}
     assert freeze([failed, passed], ("B", "B+"))[:2] == ("FROZEN_CERTIFIED_BPLUS", True)
 
 
@@ -247,7 +249,7 @@ def test_the_campaigns_of_segment_2b_end_as_they_must(proofmark, name, status, r
             rows["reopen_1b"]["outcome"] == rows["joint"]["outcome"] == "GO"
             and rows["reopen_1b"]["runtime"]["ratio"] <= 1.2
         )
-        assert {row["metric"] for row in rows["p4"]["certification"]["cv"]} == {
+        assert {row["metric"] for row in rows["p4"]["certification"]["graded"]["cv"]} == {
             "s1/residual",
             "s4/max_p_median",
             "s4/entropy_p50",
