@@ -42,7 +42,7 @@ def open_roster(
     table = read_table(path)
     types = {name: _SCHEMA.field(name).type for name in _NEEDED if name != "utc_timestamp"}
     columns = typed_columns(path, table, types, _NEEDED, _IGNORED)
-    moment = _moments(path, table["utc_timestamp"])
+    moment = moments(path, table["utc_timestamp"])
     day, klass, channel = (categories(columns[name]) for name in ("utc_day", "arrival_class", "channel"))
     merchant, virtual = columns["merchant_id"], columns["is_virtual"]
 
@@ -80,7 +80,7 @@ def open_roster(
     return Surface("s5_arrival_roster", _SCHEMA, found)
 
 
-def _moments(path: Path, values: Any) -> NDArray[np.int64]:
+def moments(path: Path, values: Any) -> NDArray[np.int64]:
     """[a] microseconds since 1970, UTC. Raises DataError where a time is empty, without an offset, or too fine."""
     if values.null_count:
         row = values.combine_chunks().is_null().to_pylist().index(True)

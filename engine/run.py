@@ -17,6 +17,7 @@ from typing import Any
 
 from engine import geography, roster_import, user_tables, world, world_import, world_receipt
 from engine.cache import Cache
+from engine.service import RoutingService
 from engine.shards import Across, Cuts, Span
 from engine.states import (
     rng_log,
@@ -126,6 +127,16 @@ class Segment2B:
             return self._run(step.apart(first=span[0] == 0), shard, s0, Cuts(jobs=1), pack, seed, wanted, None)
 
         return mapped(one, self._cuts.spans(upstream), self._cuts.threads)
+
+    def serve(self, pack: Pack, seed: int, *, world: Path | None = None) -> tuple[Run, RoutingService]:
+        """The run as far as its mixes, and the service that routes by them."""
+        run = self.evaluate(pack, seed, world=world, until="S4")
+        upstream, days = run.upstream, s3_day_effects.horizon(pack[EFFECTS])
+        tables = s5_routing.router(
+            upstream, run.surfaces["s1_site_weights"], run.surfaces["s4_group_weights"], pack[ROUTING], seed,
+            s5_roster.first_day(days), len(days),
+        )  # fmt: skip
+        return run, RoutingService(tables, upstream.is_virtual)
 
     def _wanted(self, states: tuple[str, ...], until: str | None) -> Collection[str]:
         """The states to compute. No metric reads the alias tables: a trial, which has a last state, builds none."""

@@ -245,3 +245,20 @@ class Sharding(Protocol):
     def evaluate(self, pack: Pack, seed: int, *, world: Path | None = None, until: str | None = None) -> Run:
         """As every engine's."""
         ...
+
+
+class Service(Protocol):
+    """What a consumer of a promoted candidate calls: rows in, an answer a row, in the same order."""
+
+    def answer(self, arrivals: pa.Table) -> pa.Table:
+        """Raises DataError naming the first row and field that cannot be answered."""
+        ...
+
+
+@runtime_checkable
+class Serving(Protocol):
+    """An engine whose candidates can be put to use: what a run froze, answering for single rows."""
+
+    def serve(self, pack: Pack, seed: int, *, world: Path | None = None) -> tuple[Run, Service]:
+        """A run as far as the service stands on, and the service."""
+        ...

@@ -12,7 +12,7 @@ import sys
 import click
 
 from policies import ProofmarkError
-from sweeps.commands import campaigns, certify, lanes, locks, policies, proofs, reports, runs, ui, worlds
+from sweeps.commands import campaigns, certify, lanes, locks, policies, promotions, proofs, reports, runs, ui, worlds
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -33,6 +33,8 @@ for command in (
     lanes.sweep,
     campaigns.campaign,
     certify.certify,
+    promotions.promote,
+    promotions.rollback,
     locks.lock_group,
     locks.verify,
     reports.report,

@@ -139,9 +139,9 @@ def certify_lock(
         proofs = dict(zip((*asked, *fresh), workers.map(one, (*asked, *fresh)), strict=True))
     graded = certify([proofs[seed].card for seed in asked], gates)
     extra = certify([proofs[seed].card for seed in fresh], gates) if fresh else None
-    preconditions = tuple(_preconditions(lock, pack, engine, gates, proofs))
+    preconditions = tuple(_preconditions(lock, pack, proofs))
     verdict, reason = conclude(graded, extra, preconditions)
-    document = _document(lock, verdict, reason, graded, extra, preconditions)
+    document = _document(lock, engine.code_version, verdict, reason, graded, extra, preconditions)
     folder = _write(workspace, lock, gates, document, proofs, world)
     return Certified(verdict, reason, graded, extra, preconditions, document, folder)
 
@@ -204,8 +204,8 @@ def _filed(folder: Path) -> Iterator[Check]:
         return
     passed = str(read_json(folder / CERTIFICATION).get("verdict")).startswith("PASS")
     index, flag = bundle(stated, lambda name: (folder / name).read_bytes())
-    yield Check(INDEX, (folder / INDEX).read_text(encoding="utf-8") == text_of(index), "its one form", "another")
-    there = (folder / FLAG).read_text(encoding="utf-8") if (folder / FLAG).exists() else None
+    yield Check(INDEX, (folder / INDEX).read_bytes() == text_of(index).encode(), "its one form", "another")
+    there = (folder / FLAG).read_bytes().decode(errors="replace") if (folder / FLAG).exists() else None
     yield Check(FLAG, there == (flag if passed else None), there, flag if passed else None)
 
 
@@ -217,7 +217,6 @@ def _proved(folder: Path) -> Iterator[Check]:
     engine, metrics = engine_named(lock["engine"]), metrics_named(lock["engine"])
     gates = parse_gates(read_json(folder / GATES), str(folder / GATES))
     yield _same("gates", digest(gates.document), digest(load_gates(str(metrics.gates_file)).document))
-    yield _same("code", document["code_version"], engine.code_version)
     pack = pack_of(lock["pack"]["name"], lock["pack"]["policies"], engine.policy_schemas, str(folder / LOCK))
     world = folder / WORLD if (folder / WORLD).is_dir() else None
     proofs = {}
@@ -231,20 +230,17 @@ def _proved(folder: Path) -> Iterator[Check]:
     graded = certify([proofs[seed].card for seed in document["seeds"]], gates)
     fresh = [proofs[seed].card for seed in document["holdout_seeds"]]
     extra = certify(fresh, gates) if fresh else None
-    preconditions = tuple(_preconditions(lock, pack, engine, gates, proofs))
+    preconditions = tuple(_preconditions(lock, pack, proofs))
     verdict, reason = conclude(graded, extra, preconditions)
-    again = _document(lock, verdict, reason, graded, extra, preconditions)
+    # Which code found it is on record, not held: other code that finds the same to the last digest proves it as well.
+    again = _document(lock, document["code_version"], verdict, reason, graded, extra, preconditions)
     yield _same("certification", digest(document), digest(again))
 
 
-def _preconditions(
-    lock: Mapping[str, Any], pack: Pack, engine: Engine, gates: GateSet, proofs: Mapping[int, Proof]
-) -> Iterator[Precondition]:
+def _preconditions(lock: Mapping[str, Any], pack: Pack, proofs: Mapping[int, Proof]) -> Iterator[Precondition]:
     """What must be so before there is a grade; a failed one leaves none."""
     same = pack.digest == lock["pack"]["digest"]
     yield Precondition("policies", same, f"the pack digests to {pack.digest}, the lock states {lock['pack']['digest']}")
-    same = engine.code_version == lock["code_version"]
-    yield Precondition("code", same, f"{engine.name} is {engine.code_version}, the lock states {lock['code_version']}")
     for seed, proof in proofs.items():
         if str(seed) in lock["proof"]:
             moved = [*_moved(lock["proof"][str(seed)], proof.document)]
@@ -264,15 +260,15 @@ def _moved(stated: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]
 
 
 def _document(
-    lock: Mapping[str, Any], verdict: Verdict, reason: str, graded: Certification, holdout: Certification | None,
-    preconditions: Sequence[Precondition],
+    lock: Mapping[str, Any], code_version: str, verdict: Verdict, reason: str, graded: Certification,
+    holdout: Certification | None, preconditions: Sequence[Precondition],
 ) -> dict[str, Any]:  # fmt: skip
     document = {
         "format": FORMAT,
         "lock_id": lock["lock_id"],
         "sweep": lock["sweep"],
         "engine": lock["engine"],
-        "code_version": lock["code_version"],
+        "code_version": code_version,
         "pack": lock["pack"]["digest"],
         "verdict": str(verdict),
         "reason": reason,

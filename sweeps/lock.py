@@ -19,6 +19,7 @@ from scoring.scorecard import combine, score
 from sweeps.decision import Decision
 from sweeps.ground import Ground
 from sweeps.lane import Lane, lane_of
+from sweeps.moves import holders
 from sweeps.workspace import Workspace, write_document
 
 FORMAT = "proofmark.lock/1"
@@ -81,7 +82,9 @@ def store_lock(lock: Mapping[str, Any], folder: Path) -> Path:
 
 
 def find_lock(name: str, workspace: Workspace) -> Path:
-    """A lock by path, by id (or its beginning), by sweep, or by the name of a shipped one."""
+    """A lock by path, by id (or its beginning), by sweep, by the name of a shipped one, or by a name moved onto one."""
+    if (move := holders(workspace).get(name)) is not None:
+        return workspace.promoted / move.to.lock_id / "lock.json"
     path = Path(name)
     if path.is_file():
         return path
@@ -89,7 +92,7 @@ def find_lock(name: str, workspace: Workspace) -> Path:
     if name in known:
         return known[name]
     stored = sorted(workspace.locks.glob("*.json"))
-    found = [path for path in stored if _named(path, name)]
+    found = [path for path in stored if _named(path, name)] or sorted(workspace.promoted.glob(f"{name}/lock.json"))
     if len(found) == 1:
         return found[0]
     what = "more than one lock is" if found else "no lock is"

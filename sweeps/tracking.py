@@ -13,10 +13,13 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.metadata import version as distribution_version
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
@@ -33,7 +36,13 @@ for _noisy in ("mlflow", "alembic", "sqlalchemy"):
     logging.getLogger(_noisy).setLevel(logging.CRITICAL)  # what they would log is raised as well, and told once
 
 SWEEP, TRIAL, KIND = "proofmark.sweep", "proofmark.trial", "proofmark.kind"
+LOCK = "proofmark.lock"
 _PAGE = 1000
+_MODEL = "model"  # artifact path of a lock's model
+_REGISTERED = (
+    "One version a lock; it loads as a pyfunc that answers as the locked candidate does. Names are moved by "
+    "`proofmark promote` and `proofmark rollback`, which keep a record of every move."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +74,7 @@ class Tracking:
     def open_sweep(self, experiment: str, description: str, sweep: str, entry: Entry) -> str:
         """The parent run of a sweep: made at the first call, found again at any later one."""
         with _explained(self.uri):
-            experiment_id = self._experiment(experiment, description)
+            experiment_id = self.experiment(experiment, description)
             tags = {**entry.tags, SWEEP: sweep, KIND: "sweep", "mlflow.note.content": description}
             runs = self._search(experiment_id, f"tags.`{SWEEP}` = '{sweep}' and tags.`{KIND}` = 'sweep'")
             if runs:
@@ -113,7 +122,8 @@ class Tracking:
                     Path(folder, name).write_text(text, encoding="utf-8")
                 self._client.log_artifacts(run_id, folder)
 
-    def _experiment(self, name: str, description: str) -> str:
+    def experiment(self, name: str, description: str) -> str:
+        """The id of an experiment, made where there is none."""
         found = self._client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
@@ -135,6 +145,91 @@ class Tracking:
             token = page.token
             if not token:
                 return runs
+
+
+class Registry:
+    """The same store seen as registered models: a model an engine, a version a lock, names on versions."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._tracking = Tracking(workspace)
+        self._client = MlflowClient(tracking_uri=self._tracking.uri, registry_uri=self._tracking.uri)
+
+    def version(
+        self, model: str, lock: Mapping[str, Any], folder: Path, tags: Mapping[str, str], evidence: Path | None
+    ) -> str:
+        """The version that stands for a lock: made at the first call from the model's `folder`, found at any later one.
+
+        It belongs to the run of the trial that the lock came from, where this store has it, and to a run of its own
+        elsewhere; both ways the run says which lock and which version.
+        """
+        with _explained(self._tracking.uri):
+            known = {found.tags.get(LOCK): found for found in self._versions(model)}
+            found = known.get(lock["lock_id"]) or self._made(model, lock, folder)
+            news = {name: value for name, value in tags.items() if found.tags.get(name) != value}
+            if evidence is not None and evidence.is_dir() and news:
+                self._client.log_artifacts(found.run_id, str(evidence), f"evidence/{evidence.name}")
+            for name, value in news.items():
+                self._client.set_model_version_tag(model, found.version, name, value)
+            return str(found.version)
+
+    def _made(self, model: str, lock: Mapping[str, Any], folder: Path) -> Any:
+        run_id = self._run_of(model, lock)
+        self._log_model(run_id, folder, lock)
+        tags = {LOCK: lock["lock_id"]}
+        made = self._client.create_model_version(model, f"runs:/{run_id}/{_MODEL}", run_id=run_id, tags=tags)
+        for run in self._known(lock, run_id):
+            self._client.set_tag(run, "proofmark.model_version", f"{model}/{made.version}")
+        return made
+
+    def point(self, model: str, alias: str, version: str) -> None:
+        """Sets a name on a version."""
+        with _explained(self._tracking.uri):
+            self._client.set_registered_model_alias(model, alias, version)
+
+    def _versions(self, model: str) -> list[Any]:
+        if not self._client.search_registered_models(f"name = '{model}'"):
+            self._client.create_registered_model(model, description=_REGISTERED)
+        return list(self._client.search_model_versions(f"name = '{model}'"))
+
+    def _known(self, lock: Mapping[str, Any], run_id: str) -> set[str]:
+        """Those of the lock's runs that this store has."""
+        known = {run_id}
+        for run in filter(None, lock["runs"].values()):
+            with suppress(MlflowException):
+                known.add(self._client.get_run(run).info.run_id)
+        return known
+
+    def _run_of(self, model: str, lock: Mapping[str, Any]) -> str:
+        trial = lock["runs"]["trial"]
+        if trial is not None and trial in self._known(lock, ""):
+            return str(trial)
+        experiment = self._tracking.experiment(model, "Promoted locks whose trials are recorded elsewhere.")
+        where = f"tags.`{LOCK}` = '{lock['lock_id']}' and tags.`{KIND}` = 'lock'"
+        found = self._client.search_runs([experiment], where, max_results=1)
+        if found:
+            return str(found[0].info.run_id)
+        tags = {LOCK: lock["lock_id"], KIND: "lock", SWEEP: lock["sweep"]}
+        run = self._client.create_run(experiment, tags=tags, run_name=lock["sweep"])
+        self._client.set_terminated(run.info.run_id, "FINISHED")
+        return str(run.info.run_id)
+
+    def _log_model(self, run_id: str, folder: Path, lock: Mapping[str, Any]) -> None:
+        with warnings.catch_warnings():  # of MLflow's own types, which say nothing of ours
+            warnings.simplefilter("ignore")
+            import mlflow.pyfunc  # seconds of imports that only a promotion pays
+
+        needs = [f"proofmark=={distribution_version('proofmark')}"]
+        with tempfile.TemporaryDirectory() as scratch:
+            model = Path(scratch, _MODEL)
+            mlflow.pyfunc.save_model(
+                model,
+                loader_module="sweeps.service",
+                data_path=folder,
+                pip_requirements=needs,
+                model_config={"seed": lock["seeds"][0]},
+                metadata={"lock_id": lock["lock_id"]},
+            )
+            self._client.log_artifacts(run_id, str(model), _MODEL)
 
 
 def _create_database(path: Path) -> None:

@@ -63,6 +63,14 @@ class Workspace:
         return self.root / "evidence"
 
     @property
+    def promotions(self) -> Path:
+        return self.root / "promotions"
+
+    @property
+    def promoted(self) -> Path:
+        return self.root / "promoted"
+
+    @property
     def cache(self) -> Path:
         return self.root / "cache"
 

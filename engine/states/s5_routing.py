@@ -52,15 +52,15 @@ class Router:
     keys: tuple[streams.Key, streams.Key]  # of the zone's draw and the site's
 
     def route(
-        self, merchant_id: NDArray[np.uint64], utc_us: NDArray[np.int64]
+        self, merchant_id: NDArray[np.uint64], utc_us: NDArray[np.int64], rows: NDArray[np.int64] | None = None
     ) -> tuple[Categories, NDArray[np.uint64]]:
         """Zone and site of each arrival, in any order; equal ones count as they stand.
 
-        Raises DataError naming the row whose merchant or day is not in the tables.
+        Raises DataError naming the row whose merchant or day is not in the tables, by its number in `rows`.
         """
         order = np.lexsort((merchant_id, utc_us))
         merchant_id, utc_us = merchant_id[order], utc_us[order]
-        merchant, day = self.places(merchant_id, utc_us, order)
+        merchant, day = self.places(merchant_id, utc_us, order if rows is None else rows[order])
         lo = counters(utc_us, occurrences(utc_us, merchant_id))
         group, site = np.empty(len(order), np.int64), np.empty(len(order), np.int64)
         group[order], site[order] = self.choose(merchant, day, lo)

@@ -30,12 +30,13 @@ MOST_SEED = 2**32 - 1
 @common_options
 def certify(lock: str, seeds: str | None, holdout: int, world: str | None, jobs: int, **options: Any) -> int:
     """Grade LOCK's candidate on whole runs, and write an evidence pack that anyone can verify."""
-    from sweeps.evidence import certify_lock
+    asked = None if seeds is None else _seeds(seeds)
+    from sweeps.evidence import certify_lock  # a list that is none is refused before the engine is read
     from sweeps.lock import find_lock
     from sweeps.seam import world_folder
 
     session = session_of(options)
-    workspace, asked = session.workspace(), None if seeds is None else _seeds(seeds)
+    workspace = session.workspace()
     path = find_lock(lock, workspace)
 
     def told(card: Any) -> None:

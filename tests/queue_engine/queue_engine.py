@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from engine.types import Run, StateReport, Surface
+from policies import DataError
 from policies.documents import digest
 from scoring.feasibility import Bound
 
@@ -61,6 +62,21 @@ class QueueEngine:
             {"waits": waits},
             (StateReport("Q1", key, len(wait), 0.0, False),),
         )
+
+    def serve(self, pack, seed, *, world=None):
+        run = self.evaluate(pack, seed)
+        return run, QueueService(run.surfaces["waits"].table())
+
+
+class QueueService:
+    def __init__(self, waits):
+        self.waits = waits
+
+    def answer(self, arrivals):
+        """Each customer's wait, by their number in the queue."""
+        if len(unknown := np.flatnonzero(np.asarray(arrivals["customer"]) >= self.waits.num_rows)):
+            raise DataError(f"arrivals: row {unknown[0] + 1}: customer: not one of {self.waits.num_rows}")
+        return self.waits.select(["wait"]).take(arrivals["customer"])
 
 
 class QueueMetrics:

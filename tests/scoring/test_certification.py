@@ -5,7 +5,7 @@ import statistics
 import pytest
 
 from policies import PolicyError
-from scoring.certification import certify
+from scoring.certification import Precondition, certify, conclude
 from scoring.gates import load_gates, parse_gates
 from scoring.scorecard import Verdict, score
 
@@ -57,6 +57,30 @@ def test_a_shallow_roster_or_a_missing_number_is_no_grade():
     assert shallow.verdict == "INVALID_FOR_GRADING" and shallow.reason == "r: 1 against 28 on seed 0"
     assert graded((2.0, 2.0), held).verdict == "INVALID_FOR_GRADING"
     assert graded((2.0, 2.0), held, **{"m/r": 28.0}).verdict == "PASS_BPLUS"
+
+
+def test_one_collapsed_seed_fails_although_the_spread_over_many_hides_it():
+    held = gates({**LIMITS, "of_median_at_least": 0.8})
+    many = [10.0] * 60 + [7.9]
+    found = graded(many, held)
+    assert found.spreads[0].cv < 0.15 and found.spreads[0].collapsed == (60,)
+    assert found.verdict == "FAIL_REALISM" and found.reason.startswith("collapsed: m/a on seed 60; ")
+    assert graded([10.0] * 60 + [8.1], held).verdict == "PASS_BPLUS"
+    assert graded([10.0] * 60 + [12.6], held).spreads[0].collapsed == (60,), "and a seed may not run away upwards"
+    assert graded(many, gates(LIMITS)).verdict == "PASS_BPLUS", "where the file does not ask, it is not checked"
+
+
+def test_the_worse_grade_is_the_verdict_and_a_precondition_leaves_none():
+    held = gates()
+    good, fair, bad = (graded((x, x), held) for x in (2.0, 1.5, 0.5))
+    met, unmet = Precondition("roster", True, "deep"), Precondition("roster", False, "one day")
+    assert conclude(good, None, [met]) == ("PASS_BPLUS", good.reason)
+    assert conclude(good, good, [met])[0] == "PASS_BPLUS"
+    assert conclude(good, fair, [met])[0] == conclude(fair, good, [met])[0] == "PASS_B"
+    verdict, reason = conclude(good, bad, [met])
+    assert verdict == "FAIL_REALISM" and reason == "on the seeds held out: g: 0.5 against 1 on seed 0"
+    assert conclude(bad, good, [met])[1].startswith("on the seeds asked for: ")
+    assert conclude(good, good, [met, unmet]) == ("INVALID_FOR_GRADING", "roster: one day")
 
 
 def test_one_seed_shows_no_spread_and_so_passes_no_limit():
