@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from engine.receipts import file_digest, text_of
 from policies import IntegrityError, PolicyError
@@ -103,7 +104,7 @@ def append(workspace: Workspace, move: Move) -> bool:
     folder = workspace.promotions
     with writing(workspace.root):
         folder.mkdir(parents=True, exist_ok=True)
-        staged = folder / f".{move.name}.{os.getpid()}"
+        staged = folder / f".{move.name}.{uuid4().hex}"
         try:
             with staged.open("w", encoding="utf-8") as file:
                 file.write(text_of(asdict(move)))
