@@ -13,12 +13,15 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from engine.types import Run
 from policies.documents import shipped_schema, validate
 from scoring.feasibility import Bound, Box
 from scoring.gates import Gate, GateSet, Severity
+
+if TYPE_CHECKING:
+    from scoring.drawing import Figure
 
 MISSING = 10.0  # the violation of a veto without a value: ten scales past its threshold
 
@@ -48,6 +51,18 @@ class ShardMetrics(Protocol):
 
     def reduce(self, samples: Sequence[Any]) -> Mapping[str, float]:
         """The metrics of the run from the samples of all its shards in order."""
+        ...
+
+
+@runtime_checkable
+class Showing(Protocol):
+    """A metric source that can draw what its metrics are made of."""
+
+    def figures(self, candidate: Run, authority: Run, gates: GateSet) -> Sequence[Figure]:
+        """The distributions behind the gates, the authority beside the candidate, over every row of both.
+
+        What a run does not hold (it ended before that state) is left out.
+        """
         ...
 
 

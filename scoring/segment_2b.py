@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from engine.types import Run, Surface, World
 from scoring.feasibility import Bound, Box
+from scoring.gates import GateSet
 from scoring.segment_2b_bounds import segment_2b_bounds
 from scoring.segment_2b_roster import arrivals, sample_roster
 from scoring.segment_2b_samples import (
@@ -31,6 +32,9 @@ from scoring.segment_2b_samples import (
     sample_sites,
 )
 from scoring.world_metrics import sample_world, world_metrics
+
+if TYPE_CHECKING:
+    from scoring.drawing import Figure
 
 ATOM_WIDTH = 1e-9
 BIN, GAP, SIDE = 4, 1, 16  # cells: the narrow bin (.01), what is left out beside it, the neighbourhood (.04)
@@ -69,6 +73,12 @@ class Segment2BMetrics:
     def bounds(self, box: Box) -> list[Bound]:
         """What no trial of a lane can pass on one seed."""
         return list(segment_2b_bounds(box, self.measure))
+
+    def figures(self, candidate: Run, authority: Run, gates: GateSet) -> list[Figure]:
+        """The distributions behind the gates; matplotlib is imported by who asks for them."""
+        from scoring.segment_2b_figures import segment_2b_figures
+
+        return list(segment_2b_figures(authority, candidate, gates))
 
     def _once(self, part: World | Surface, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
         if part not in self._known:

@@ -65,7 +65,7 @@ class MixSample:
 
 def sample_sites(surface: Surface) -> SiteSample:
     """How far from even, how far the first site leads, how concentrated: by merchant."""
-    starts = _starts(np.asarray(surface["merchant_id"]))
+    starts = run_starts(np.asarray(surface["merchant_id"]))
     return SiteSample(*_site_shape(starts, np.asarray(surface["p_weight"])))
 
 
@@ -73,17 +73,17 @@ def sample_days(surface: Surface, policy: Mapping[str, Any]) -> DaySample:
     """How merchants' days differ, and how many rows are what gamma may not be."""
     gamma, log_gamma = np.asarray(surface["gamma"]), np.asarray(surface["log_gamma"])
     merchant = np.asarray(surface["merchant_id"])
-    days = _starts(merchant, surface["utc_day"].codes)  # type: ignore[union-attr]
+    days = run_starts(merchant, surface["utc_day"].codes)  # type: ignore[union-attr]
     several = np.diff(days) > 1
     clipped = 0
     if policy["law"] == "sigma_gamma_policy_v2":
         low, high = policy["sigma_gamma_policy_v2"]["gamma_clip"]
         clipped = _count((gamma <= low) | (gamma >= high))
     return DaySample(
-        spread=_std_by_group(_starts(merchant), gamma),
+        spread=std_by_group(run_starts(merchant), gamma),
         rows=len(gamma),
         several=_count(several),
-        varied=_count(_std_by_group(days, gamma)[several] > 1e-12),
+        varied=_count(std_by_group(days, gamma)[several] > 1e-12),
         clipped=clipped,
         nonpositive=_count(~(gamma > 0)),
         max_abs_log_gamma=float(np.max(np.abs(log_gamma))),
@@ -95,7 +95,7 @@ def sample_mix(surface: Surface, world: World) -> MixSample:
     zone, merchant = surface["tz_group_id"], np.asarray(surface["merchant_id"])
     place = {name: code for code, name in enumerate(world.zones)}
     codes = np.array([place.get(name, -1) for name in zone.values], np.int32)  # type: ignore[union-attr]
-    starts = _starts(merchant, surface["utc_day"].codes)  # type: ignore[union-attr]
+    starts = run_starts(merchant, surface["utc_day"].codes)  # type: ignore[union-attr]
     top, raw_top, entropy, visible, error, inversions = _day_shape(
         starts, np.asarray(surface["p_group"]), np.asarray(surface["mass_raw"])
     )
@@ -132,7 +132,7 @@ def cells_of(values: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.bincount(place, minlength=cells)
 
 
-def _starts(*keys: NDArray[Any]) -> NDArray[np.int64]:
+def run_starts(*keys: NDArray[Any]) -> NDArray[np.int64]:
     """Where each run of equal keys begins, and the number of rows."""
     fresh = np.ones(len(keys[0]), np.bool_)
     fresh[1:] = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
@@ -158,7 +158,7 @@ def _site_shape(starts: Any, p: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _std_by_group(starts: Any, values: Any) -> Any:
+def std_by_group(starts: Any, values: Any) -> Any:
     """Standard deviation (ddof 1) of each run; NaN for runs of one."""
     out = np.empty(len(starts) - 1)
     for i in range(len(out)):
