@@ -12,13 +12,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from scoring.scorecard import combine
+from scoring.scorecard import Scorecard, combine
+from sweeps import comparison, notes
 from sweeps.decision import Decision, Ledger
+from sweeps.lane import Lane, Value
 from sweeps.study import Study, Told
 from sweeps.workspace import Workspace
 
 if TYPE_CHECKING:
-    from sweeps.tracking import Entry, Tracking
+    from sweeps.tracking import Entry, Input, Tracking
 
 _BACKLOG = 256  # trials that may wait in memory before the search waits for the record
 
@@ -102,8 +104,7 @@ class Recorder:
         self._tracking: Tracking = Tracking(self._workspace)
 
     def _open(self) -> None:
-        lane = self._ledger.ground.lane
-        self.parent = self._tracking.open_sweep(lane.id, _permission(lane.document), self._study.name, self._begun())
+        self.parent = self._tracking.open_sweep(self._lane.id, self._shown(), self._study.name, self._begun())
         self._runs = self._tracking.trials(self.parent)
         for told in self._study.history:
             self._write_trial(told)
@@ -116,38 +117,48 @@ class Recorder:
             if run_id is None:
                 run_id = self._tracking.open_trial(self.parent, told.number, entry)
                 self._runs[told.number] = run_id, False
-            self._tracking.close_trial(run_id, entry)
+            self._tracking.close_trial(self.parent, run_id, entry)
             self._runs[told.number] = run_id, True
+
+    @property
+    def _lane(self) -> Lane:
+        return self._ledger.ground.lane
+
+    def _shown(self) -> dict[str, str]:
+        """The tags of the lane's experiment."""
+        ended, at_ms = self._ledger.vetoes(self._study.history), int(self._study.attributes["at_ms"])
+        found = comparison.views(self._ledger.ground, sorted(ended), at_ms)
+        kind = {"proofmark.title": self._lane.title, "mlflow.experimentKind": "custom_model_development"}
+        return {**kind, "mlflow.note.content": notes.of_lane(self._lane), **found}
 
     def _begun(self) -> Entry:
         from sweeps.tracking import Entry, as_text
 
-        ground = self._ledger.ground
-        search = ground.lane.document["sampler"]
+        lane = self._lane
+        search = lane.document["sampler"]
         at_ms = int(self._study.attributes["at_ms"])
         params = {
             "sampler": search["name"],
             "sampler_seed": str(search["seed"]),
-            "batch": str(ground.lane.document["batch"]),
+            "batch": str(lane.document["batch"]),
         }
-        tags = {"proofmark.lane": ground.lane.id, "proofmark.authority": ground.lane.authority.digest}
-        return Entry(self._study.name, {}, params, tags, {"lane.json": as_text(ground.lane.document)}, at_ms)
+        tags = {
+            "proofmark.lane": lane.id,
+            "proofmark.authority": lane.authority.digest,
+            "mlflow.note.content": f"**Running** · {lane.title}",
+            **self._source,
+        }
+        return Entry(self._study.name, {}, params, tags, {"lane.json": as_text(lane.document)}, at_ms)
+
+    @property
+    def _source(self) -> dict[str, str]:
+        return {"mlflow.source.name": f"proofmark sweep {self._lane.id}", "mlflow.source.type": "LOCAL"}
 
     def _entry(self, told: Told) -> Entry:
         from sweeps.tracking import Entry, as_text
 
-        lane, cards = self._ledger.ground.lane, tuple(self._ledger.cards(told).values())
-        overall = combine(cards, lane.gates)
-        metrics = {name: value for name, value in overall.metrics.items() if math.isfinite(value)}
-        for card in cards:
-            metrics |= {
-                f"seed_{card.seed}/{name}": value for name, value in card.metrics.items() if math.isfinite(value)
-            }
-        if told.objectives is not None:
-            named = zip(lane.objectives, told.objectives, strict=True)
-            metrics |= {f"objective/{objective.name}": value for objective, value in named}
-        metrics |= {f"seconds/{part}": value for part, value in told.record["seconds"].items()}
-        vetoed = self._ledger.vetoed(told)
+        lane, cards = self._lane, tuple(self._ledger.cards(told).values())
+        overall, vetoed = combine(cards, lane.gates), self._ledger.vetoed(told)
         tags = {
             "proofmark.verdict": str(overall.verdict),
             "proofmark.band": self._ledger.band(told) or "below",
@@ -157,42 +168,73 @@ class Recorder:
             "proofmark.sweep": self._study.name,
             **{f"proofmark.policy.{name}": found for name, found in told.record["policies"].items()},
             **{f"proofmark.world.{seed}": found for seed, found in told.record["worlds"].items()},
+            "mlflow.runColor": comparison.colour(str(overall.verdict), bool(vetoed), lane, told.number),
+            "mlflow.note.content": notes.of_trial(overall, lane),
+            **self._source,
         }
         files = {
             "scorecard.json": as_text(overall.as_document()),
             "scorecard.md": overall.as_markdown() + "\n",
             "pack.json": as_text(lane.candidate(told.values).documents()),
         }
-        params = {name: str(value) for name, value in told.values.items()}
-        return Entry(f"{self._study.name}/{told.number}", metrics, params, tags, files, told.record["at_ms"])
+        params = {name: _short(value) for name, value in told.values.items()}
+        name, metrics, at_ms = f"{self._study.name}/{told.number}", self._metrics(told, overall), told.record["at_ms"]
+        return Entry(name, metrics, params, tags, files, at_ms, self._inputs(told))
+
+    def _metrics(self, told: Told, overall: Scorecard) -> dict[str, float]:
+        """What matters by its plain name, then the worst over seeds by state, then each seed's."""
+        lane = self._lane
+        found: dict[str, float] = {}
+        if told.objectives is not None:
+            found |= {of.name: value for of, value in zip(lane.objectives, told.objectives, strict=True)}
+        found.setdefault(comparison.WORST, overall.margin(lane.gates.bands[-1]))
+        found |= overall.metrics
+        for seed, card in self._ledger.cards(told).items():
+            found |= {f"seed_{seed}/{name}": value for name, value in card.metrics.items()}
+        found |= {f"seconds/{part}": value for part, value in told.record["seconds"].items()}
+        return {name: value for name, value in found.items() if math.isfinite(value)}
+
+    def _inputs(self, told: Told) -> tuple[Input, ...]:
+        """The world of every seed that was run, with what is measured of it before the engine's first state."""
+        from sweeps.tracking import Input
+
+        lane, folder, found = self._lane, self._ledger.ground.world, []
+        upstream = {name for name, metric in lane.gates.metrics.items() if metric.state not in lane.engine.states}
+        for seed, world in told.record["worlds"].items():
+            measured = {name: value for name, value in told.record["measures"][seed].items() if name in upstream}
+            if folder is None:
+                drawn = {"seed": int(seed), "engine": lane.engine.name}
+                found.append(Input(f"seed_{seed}/world", world, "drawn", f"seed {seed}", drawn, measured))
+            else:
+                found.append(Input("world", world, "imported", "world", {"uri": str(folder)}, measured))
+        return tuple({one.name: one for one in found}.values())
 
     def _close(self, decision: Decision, lock: Mapping[str, Any], documents: Mapping[str, Any]) -> None:
         from sweeps.tracking import Entry, as_text
 
         assert self.parent is not None
         best = decision.best
-        metrics = dict(self._entry(best).metrics) if best is not None else {}
+        told = None if best is None else self._entry(best)
+        trial_run = None if best is None else self._runs[best.number][0]
+        files = {name: as_text(document) for name, document in {"lock.json": lock, **documents}.items()}
         tags = {
             "proofmark.decision": decision.outcome,
             "proofmark.verdict": decision.verdict,
             "proofmark.reason": decision.reason[:5000],
             "proofmark.lock": lock["lock_id"],
             "proofmark.best_trial": "" if best is None else str(best.number),
+            "mlflow.note.content": notes.of_sweep(decision, lock, trial_run, tuple(documents)),
         }
-        at_ms = best.record["at_ms"] if best is not None else int(self._study.attributes["at_ms"])
-        files = {name: as_text(document) for name, document in {"lock.json": lock, **documents}.items()}
-        entry = Entry(self._study.name, metrics, {}, tags, files, at_ms)
-        self._tracking.close_sweep(self.parent, entry)
+        at_ms = told.at_ms if told is not None else int(self._study.attributes["at_ms"])
+        metrics, inputs = ({}, ()) if told is None else (told.metrics, told.inputs)
+        entry = Entry(self._study.name, metrics, {}, tags, files, at_ms, inputs)
+        if told is not None and trial_run is not None:
+            note = notes.of_locked(lock) + told.tags["mlflow.note.content"]
+            locked = {"proofmark.lock": lock["lock_id"], "mlflow.note.content": note}
+            self._tracking.mark(self.parent, trial_run, locked, {})
+        self._tracking.close_sweep(self._lane.id, self._shown(), self.parent, entry)
 
 
-def _permission(lane: Mapping[str, Any]) -> str:
-    """What a lane may touch, for the reader of its experiment."""
-    rows = []
-    for name, knob in lane["knobs"].items():
-        choices = knob.get("choices", knob.get("options"))
-        bounds = f"{knob['low']} … {knob['high']}" if choices is None else ", ".join(map(str, choices))
-        rows.append(f"- `{name}`: `{knob['at']}` in {bounds}")
-    budget = lane["budget"]
-    head = f"**{lane['title']}**\n\n{lane['why']}\n\nAuthority: pack `{lane['authority']}`. May touch:\n"
-    seeds = ", ".join(map(str, lane["seeds"]))
-    return head + "\n".join(rows) + f"\n\nSeeds {seeds}. Budget: {budget['trials']} trials or {budget['seconds']} s."
+def _short(value: Value) -> str:
+    """A knob's value for a column: what a step leaves in the last digits is in the pack, not here."""
+    return f"{value:.12g}" if isinstance(value, float) else str(value)

@@ -31,12 +31,12 @@ def sensitivity(sweep: str, history: Sequence[Told], ledger: Ledger) -> dict[str
     rows, seen = [], dict[str, dict[str, Any]]()
     for gate in lane.gates.gates:
         if gate.metric not in seen:
-            seen[gate.metric] = _metric(gate, history, worst, _able(lane, gate))
+            seen[gate.metric] = _metric(gate, history, worst, able(lane, gate))
         rows.append({"gate": gate.id, "metric": gate.metric, **seen[gate.metric]})
     return {"sweep": sweep, "lane": lane.id, "trials": len(history), "gates": rows}
 
 
-def _able(lane: Lane, gate: Gate) -> tuple[Knob, ...]:
+def able(lane: Lane, gate: Gate) -> tuple[Knob, ...]:
     """The knobs whose first state is not after the gate's."""
     order = {state: place for place, state in enumerate(lane.engine.states)}
     last = order.get(lane.gates.metrics[gate.metric].state, -1)

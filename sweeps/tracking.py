@@ -10,8 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import subprocess
-import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -26,7 +24,7 @@ os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from policies import WorkspaceError
@@ -35,8 +33,12 @@ from sweeps.workspace import Workspace
 for _noisy in ("mlflow", "alembic", "sqlalchemy"):
     logging.getLogger(_noisy).setLevel(logging.CRITICAL)  # what they would log is raised as well, and told once
 
+<<<<<<< HEAD
 SWEEP, TRIAL, KIND = "proofmark.sweep", "proofmark.trial", "proofmark.kind"
 LOCK = "proofmark.lock"
+=======
+SWEEP, TRIAL, KIND, TITLE = "proofmark.sweep", "proofmark.trial", "proofmark.kind", "proofmark.title"
+>>>>>>> record
 _PAGE = 1000
 _MODEL = "model"  # artifact path of a lock's model
 _REGISTERED = (
@@ -46,15 +48,31 @@ _REGISTERED = (
 
 
 @dataclass(frozen=True, slots=True)
+class Input:
+    """A data set that a run stood on."""
+
+    name: str
+    digest: str  # whole; MLflow shows its beginning
+    kind: str  # "drawn" or "imported"
+    context: str  # what it was for
+    source: Mapping[str, Any]  # where it comes from
+    profile: Mapping[str, float]  # what was measured of it
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """What is written of one trial, or of a sweep as a whole."""
+    """What is written of one trial, or of a sweep as a whole.
+
+    In a tag `$EXPERIMENT`, `$RUN` and `$PARENT` stand for ids that the record gives.
+    """
 
     name: str
     metrics: Mapping[str, float]
     params: Mapping[str, str]
     tags: Mapping[str, str]
-    files: Mapping[str, str]  # artifact path -> text
+    files: Mapping[str, str | bytes]  # artifact path -> content
     at_ms: int  # when it was told: the timestamp of every metric
+    inputs: tuple[Input, ...] = ()
 
 
 class Tracking:
@@ -71,18 +89,32 @@ class Tracking:
             self._client = MlflowClient(tracking_uri=self.uri)
             self._client.search_experiments(max_results=1)  # refuses the database now, not in mid-sweep
 
-    def open_sweep(self, experiment: str, description: str, sweep: str, entry: Entry) -> str:
-        """The parent run of a sweep: made at the first call, found again at any later one."""
+    def open_sweep(self, experiment: str, shown: Mapping[str, str], sweep: str, entry: Entry) -> str:
+        """The parent run of a sweep: made at the first call, found again at any later one.
+
+        `shown`: the tags of its experiment, set again where they changed.
+        """
         with _explained(self.uri):
+<<<<<<< HEAD
             experiment_id = self.experiment(experiment, description)
             tags = {**entry.tags, SWEEP: sweep, KIND: "sweep", "mlflow.note.content": description}
+=======
+            experiment_id = self._experiment(experiment, shown)
+            tags = {SWEEP: sweep, KIND: "sweep"}
+>>>>>>> record
             runs = self._search(experiment_id, f"tags.`{SWEEP}` = '{sweep}' and tags.`{KIND}` = 'sweep'")
             if runs:
                 self._client.update_run(runs[0].info.run_id, status="RUNNING")
                 return str(runs[0].info.run_id)
             run = self._client.create_run(experiment_id, start_time=entry.at_ms, tags=tags, run_name=entry.name)
-            self._write(run.info.run_id, entry)
+            self._write(run.info.run_id, experiment_id, "", entry)
             return str(run.info.run_id)
+
+    def lanes(self) -> tuple[tuple[str, str, str], ...]:
+        """Experiment id, name and title of every lane that was played into this record, the newest first."""
+        with _explained(self.uri):
+            found = self._client.search_experiments(max_results=_PAGE, order_by=["last_update_time DESC"])
+        return tuple((str(one.experiment_id), one.name, one.tags[TITLE]) for one in found if TITLE in one.tags)
 
     def trials(self, parent: str) -> dict[int, tuple[str, bool]]:
         """Trial number -> (run id, whether it was written to its end)."""
@@ -99,37 +131,55 @@ class Tracking:
             run = self._client.create_run(experiment_id, start_time=entry.at_ms, tags=tags, run_name=entry.name)
             return str(run.info.run_id)
 
-    def close_trial(self, run_id: str, entry: Entry) -> None:
+    def close_trial(self, parent: str, run_id: str, entry: Entry) -> None:
         """Writes a trial's run in one batch and ends it."""
         with _explained(self.uri):
-            self._write(run_id, entry)
+            self._write(run_id, self._experiment_of(parent), parent, entry)
             self._client.set_terminated(run_id, "FINISHED", end_time=entry.at_ms)
 
-    def close_sweep(self, parent: str, entry: Entry) -> None:
-        """Writes the decision on the parent run and ends it."""
+    def close_sweep(self, experiment: str, shown: Mapping[str, str], parent: str, entry: Entry) -> None:
+        """Writes the decision on the parent run and ends it; `shown` as in `open_sweep`."""
         with _explained(self.uri):
-            self._write(parent, entry)
+            self._write(parent, self._experiment(experiment, shown), "", entry)
             self._client.set_terminated(parent, "FINISHED")
 
-    def _write(self, run_id: str, entry: Entry) -> None:
+    def mark(self, parent: str, run_id: str, tags: Mapping[str, str], files: Mapping[str, bytes]) -> None:
+        """Says more of a trial that is kept."""
+        with _explained(self.uri):
+            self._write(run_id, self._experiment_of(parent), parent, Entry("", {}, {}, tags, files, 0))
+
+    def _write(self, run_id: str, experiment_id: str, parent: str, entry: Entry) -> None:
+        ids = {"$EXPERIMENT": experiment_id, "$RUN": run_id, "$PARENT": parent}
         metrics = [Metric(key, value, entry.at_ms, 0) for key, value in entry.metrics.items()]
         params = [Param(key, value) for key, value in entry.params.items()]
-        tags = [RunTag(key, value) for key, value in entry.tags.items()]
+        tags = [RunTag(key, _placed(value, ids)) for key, value in entry.tags.items()]
         self._client.log_batch(run_id, metrics=metrics, params=params, tags=tags)
+        if entry.inputs:
+            self._client.log_inputs(run_id, datasets=[_dataset(one) for one in entry.inputs])
         if entry.files:
             with tempfile.TemporaryDirectory() as folder:
-                for name, text in entry.files.items():
-                    Path(folder, name).write_text(text, encoding="utf-8")
+                for name, content in entry.files.items():
+                    path = Path(folder, name)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
                 self._client.log_artifacts(run_id, folder)
 
+<<<<<<< HEAD
     def experiment(self, name: str, description: str) -> str:
         """The id of an experiment, made where there is none."""
+=======
+    def _experiment(self, name: str, shown: Mapping[str, str]) -> str:
+>>>>>>> record
         found = self._client.get_experiment_by_name(name)
-        if found is not None:
-            return str(found.experiment_id)
-        location = None if self._artifacts is None else (self._artifacts / name).as_uri()
-        made = self._client.create_experiment(name, location, tags={"mlflow.note.content": description})
-        return str(made)
+        if found is None:
+            location = None if self._artifacts is None else (self._artifacts / name).as_uri()
+            found = self._client.get_experiment(self._client.create_experiment(name, location))
+        experiment_id = str(found.experiment_id)
+        for key, value in shown.items():
+            placed = _placed(value, {"$EXPERIMENT": experiment_id})
+            if found.tags.get(key) != placed:
+                self._client.set_experiment_tag(experiment_id, key, placed)
+        return experiment_id
 
     def _experiment_of(self, run_id: str) -> str:
         if run_id not in self._experiments:
@@ -147,6 +197,7 @@ class Tracking:
                 return runs
 
 
+<<<<<<< HEAD
 class Registry:
     """The same store seen as registered models: a model an engine, a version a lock, names on versions."""
 
@@ -230,6 +281,19 @@ class Registry:
                 metadata={"lock_id": lock["lock_id"]},
             )
             self._client.log_artifacts(run_id, str(model), _MODEL)
+=======
+def _placed(text: str, ids: Mapping[str, str]) -> str:
+    for name, found in ids.items():
+        text = text.replace(name, found)
+    return text
+
+
+def _dataset(one: Input) -> DatasetInput:
+    source = json.dumps({**one.source, "digest": one.digest}, sort_keys=True)
+    profile = json.dumps(one.profile, sort_keys=True) if one.profile else None
+    dataset = Dataset(one.name, one.digest[:16], one.kind, source, profile=profile)
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", one.context)])
+>>>>>>> record
 
 
 def _create_database(path: Path) -> None:
@@ -269,10 +333,3 @@ def _explained(uri: str) -> Iterator[None]:
 def as_text(document: object) -> str:
     """JSON for people: the form in which artifacts are kept."""
     return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-
-
-def serve(workspace: Workspace, port: int) -> int:
-    """Runs the MLflow UI over the workspace on 127.0.0.1 until it is stopped; its exit code."""
-    tracking = Tracking(workspace)
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking.uri, "--host", "127.0.0.1"]
-    return subprocess.call([*command, "--port", str(port), "--default-artifact-root", workspace.artifacts.as_uri()])

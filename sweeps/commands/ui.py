@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from sweeps import terminal
 from sweeps.session import common_options, session_of
+
+if TYPE_CHECKING:
+    from sweeps.serving import Page
 
 
 @click.command()
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
 @common_options
 def ui(port: int, **options: Any) -> int:
-    """Open the MLflow comparison UI on 127.0.0.1."""
-    from sweeps.tracking import serve
+    """Open the MLflow comparison UI on 127.0.0.1; Ctrl-C ends it.
+
+    Prints the address of each lane's trials with the columns that matter; more views are under "Views" there.
+    """
+    from sweeps.serving import serve
 
     session = session_of(options)
-    return serve(session.workspace(), port)
+
+    def say(url: str, pages: Sequence[Page]) -> None:
+        session.show({"url": url, "lanes": [asdict(page) for page in pages]}, _text(url, pages))
+
+    return serve(session.workspace(), port, say)
+
+
+def _text(url: str, pages: Sequence[Page]) -> str:
+    if not pages:
+        return f"{url}  (no lane was played here yet; Ctrl-C ends)"
+    rows = [(page.lane, page.title, page.url) for page in pages]
+    return f"{url}  (Ctrl-C ends)\n\n{terminal.table(('lane', 'what it is for', 'its candidates, best first'), rows)}"

@@ -75,7 +75,7 @@ def test_it_is_swept_scored_tracked_and_locked_by_the_same_code(workspace, tmp_p
     assert parent.data.tags["proofmark.decision"] == "GO" and parent.data.tags["proofmark.lock"] == lock["lock_id"]
     for run, told in zip(children, closed.trials, strict=True):
         assert run.info.status == "FINISHED" and run.data.tags["mlflow.parentRunId"] == parent.info.run_id
-        assert run.data.params == {name: str(value) for name, value in told.values.items()}
+        assert run.data.params == {name: f"{value:.12g}" for name, value in told.values.items()}
         for seed, measured in told.record["measures"].items():
             for name, value in measured.items():
                 assert run.data.metrics[f"seed_{seed}/{name}"] == value

@@ -1,0 +1,153 @@
+"""What MLflow's comparison page shows of a lane: its columns, its named views, a colour by verdict.
+
+MLflow has no default columns for a table of runs. What it keeps for everyone, and lists under "Views", is a named
+view as a tag of the experiment; the forms below are those its page reads (3.17). Which columns matter is said by
+the lane: its objectives, the gates and knobs it can move, the vetoes that ended a trial. Plain data: nothing here
+knows MLflow, a state or a gate by name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from scoring.gates import Severity
+from scoring.scorecard import Verdict
+from sweeps.ground import Ground
+from sweeps.lane import Lane
+from sweeps.sensitivity import able
+
+WORST = "worst_margin"  # the metric: least margin over every graded gate in the highest band
+FIRST_VIEW = "proofmark-candidates"
+_TAG = "mlflow.sharedViewState."
+_PINNED = ("attributes.`Run Name`", "runDateAndNestInfo")  # the columns the page keeps on the left, by its names
+_SHADES = 5  # of one colour, so that runs of one verdict can be told apart
+_PASSED = ("#0a5ea8", "#0f6b4f")  # lowest bands to highest: blue, green
+_FAILED, _VETOED, _UNGRADED = "#a34a00", "#56606b", "#713a97"  # orange, grey, violet
+
+
+def address(view: str, experiment: str) -> str:
+    """Where the page shows a view of an experiment, below its root."""
+    mode = "&compareRunsMode=CHART" if view == "proofmark-charts" else ""
+    return f"#/experiments/{experiment}/runs?viewStateShareKey={view}&workflowType=machine_learning{mode}"
+
+
+def views(ground: Ground, vetoes: Sequence[str], at_ms: int) -> dict[str, str]:
+    """Experiment tag -> value: the views of a lane. `vetoes`: ids of those that ended a trial so far."""
+    found = {}
+    for key, name, state in _views(ground, vetoes):
+        held = {"name": name, "createdAt": at_ms, "updatedAt": at_ms, "state": json.dumps(state)}
+        found[_TAG + key] = json.dumps(held)
+    return found
+
+
+def colour(verdict: str, vetoed: bool, lane: Lane, number: int) -> str:
+    """The colour of a trial's run: its hue says the verdict, its shade only tells neighbours apart."""
+    passed = [str(Verdict.of_band(band)) for band in lane.gates.bands]
+    if vetoed:
+        hue = _VETOED
+    elif verdict in passed:
+        hue = _PASSED[-1] if verdict == passed[-1] else _PASSED[0]
+    else:
+        hue = _UNGRADED if verdict == Verdict.INVALID_FOR_GRADING else _FAILED
+    part = number % _SHADES / (2 * _SHADES)
+    levels = (int(hue[at : at + 2], 16) for at in (1, 3, 5))
+    return "#" + "".join(f"{round(level + (255 - level) * part):02x}" for level in levels)
+
+
+def measured(lane: Lane, vetoes: Iterable[str] = ()) -> tuple[str, ...]:
+    """The metrics that matter in a lane: of the gates it can move, then of the vetoes that ended a trial."""
+    moved = (gate.metric for gate in lane.gates.gates if gate.severity is Severity.GATE and able(lane, gate))
+    ended = {gate.id: gate.metric for gate in lane.gates.gates}
+    return tuple(dict.fromkeys([*moved, *(ended[name] for name in vetoes if name in ended)]))
+
+
+def _views(ground: Ground, vetoes: Sequence[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Key, name and state of each view, the first one first."""
+    lane = ground.lane
+    trials, first = "tags.`proofmark.kind` = 'trial'", lane.objectives[0]
+    objectives = [_metric(objective.name) for objective in lane.objectives]
+    best = {"orderByKey": objectives[0], "orderByAsc": not first.maximize}
+    worst = [_metric(WORST)] if any(ground.unreachable.values()) else []
+    gates = [_metric(name) for name in measured(lane, vetoes)]
+    knobs = [f"params.`{knob.name}`" for knob in lane.knobs]
+    verdict, vetoed, lock = (f"tags.`proofmark.{name}`" for name in ("verdict", "vetoed", "lock"))
+    columns = [verdict, *objectives, *worst, *gates, *knobs, vetoed, lock]
+    held = f"{trials} and {vetoed} = 'none'"
+    yield FIRST_VIEW, "Candidates: no veto, best first", _state(held, best, columns)
+    yield "proofmark-trials", "Every trial, best first", _state(trials, best, columns)
+    yield (
+        "proofmark-vetoed",
+        "Vetoed trials, by which veto",
+        _state(f"{trials} and {vetoed} != 'none'", _NEWEST, [vetoed, verdict, *objectives, *worst, *gates, *knobs]),
+    )
+    said = [f"tags.`proofmark.{name}`" for name in ("decision", "verdict", "best_trial", "lock", "reason")]
+    sweeps = [*said[:3], *objectives, *worst, *gates, *said[3:]]
+    yield "proofmark-sweeps", "Sweeps and how they closed", _state("tags.`proofmark.kind` = 'sweep'", _NEWEST, sweeps)
+    yield "proofmark-charts", "Charts: knobs, margins, objectives", _state(held, best, columns) | _charts(lane, gates)
+
+
+_NEWEST: Mapping[str, Any] = {"orderByKey": "attributes.start_time", "orderByAsc": False}
+
+
+def _state(where: str, order: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
+    """A view as the page keeps one: what is searched, in which order, and which columns stand where."""
+    return {
+        "searchFilter": where,
+        **order,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "modelVersionFilter": "All Runs",
+        "datasetsFilter": [],
+        "selectedColumns": list(columns),
+        "columnOrder": [*_PINNED, *columns],
+        "columnWidths": {_PINNED[1]: 150, **{column: _width(column) for column in columns}},
+    }
+
+
+def _width(column: str) -> int:
+    """Pixels: the heading whole, and room for the usual value."""
+    name = column.partition("`")[2].rstrip("`")
+    wide = {"proofmark.verdict": 140, "proofmark.vetoed": 140, "proofmark.lock": 140, "proofmark.reason": 420}
+    return wide.get(name, max(92, 24 + 7 * len(name)))
+
+
+def _charts(lane: Lane, gates: Sequence[str]) -> dict[str, Any]:
+    """Parallel coordinates of the knobs, objective against objective, a bar a gate; what is by seed stays folded."""
+    names = [objective.name for objective in lane.objectives]
+    cards: list[dict[str, Any]] = [
+        _card("knobs", "PARALLEL", selectedParams=[knob.name for knob in lane.knobs], selectedMetrics=names[:1],
+              showAllRuns=False, displayName=f"Knobs and {names[0]}"),
+    ]  # fmt: skip
+    if len(names) > 1:
+        axes = {axis: {"key": name, "type": "METRIC"} for axis, name in (("xaxis", names[1]), ("yaxis", names[0]))}
+        cards.append(_card("objectives", "SCATTER", **axes, displayName=f"{names[0]} against {names[1]}"))
+    for metric in gates:
+        name = metric.partition("`")[2].rstrip("`")
+        cards.append(_card(name, "BAR", metricKey=name, displayName=name))
+    folded = [f"seed_{seed}/{name.rpartition('/')[0]}" for seed in lane.seeds for name in lane.gates.metrics]
+    study = {"uuid": "proofmark", "name": "Study", "display": True, "isReordered": True}
+    sections = [
+        study,
+        *(_folded(name) for name in dict.fromkeys([*folded, "seconds", "Model metrics", "System metrics"])),
+    ]
+    return {
+        "compareRunCharts": cards,
+        "compareRunSections": sections,
+        "isAccordionReordered": True,
+        "runsHiddenMode": "FIRST_20_RUNS",
+    }
+
+
+def _card(name: str, kind: str, **more: Any) -> dict[str, Any]:
+    fixed = {"uuid": f"proofmark-{name}", "type": kind, "metricSectionId": "proofmark", "deleted": False}
+    return {**fixed, "isGenerated": False, "runsCountToCompare": 100, **more}
+
+
+def _folded(name: str) -> dict[str, Any]:
+    return {"uuid": f"proofmark-{name}", "name": name, "display": False, "isReordered": True, "isGenerated": True}
+
+
+def _metric(name: str) -> str:
+    return f"metrics.`{name}`"

@@ -1,0 +1,117 @@
+"""What the record says in words: of a lane on its experiment, of a sweep and of a trial on their runs.
+
+Markdown as MLflow's page shows it. Ids that only the record knows stand as `$EXPERIMENT`, `$RUN` and `$PARENT`, which
+it puts in; the first line is what the page shows of a note before it is unfolded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from scoring.gates import Severity
+from scoring.scorecard import GateResult, Scorecard, Verdict
+from sweeps.comparison import FIRST_VIEW, address
+
+if TYPE_CHECKING:
+    from sweeps.decision import Decision
+    from sweeps.lane import Lane
+
+_SHOWN = 6  # gates of a trial's note
+
+
+def of_lane(lane: Lane) -> str:
+    """What a lane may touch, where to look, and how to search."""
+    document = lane.document
+    links = " · ".join(
+        f"[{word}]({address(view, '$EXPERIMENT')})"
+        for word, view in (
+            ("Candidates", FIRST_VIEW),
+            ("Every trial", "proofmark-trials"),
+            ("Vetoed", "proofmark-vetoed"),
+            ("Sweeps", "proofmark-sweeps"),
+            ("Charts", "proofmark-charts"),
+        )
+    )
+    budget = document["budget"]
+    return "\n".join([
+        f"**{lane.title}** · {links}\n",
+        f"{document['why']}\n",
+        f"From pack `{document['authority']}` a trial of this lane may touch, and nothing else:\n",
+        *(f"- **{name}**: `{row['at']}` in {_range(row)}" for name, row in document["knobs"].items()),
+        *(f"- fixed: `{at}` = `{value}`" for at, value in document["fixed"].items()),
+        f"\nSeeds {', '.join(map(str, lane.seeds))}. Budget {budget['trials']} trials or {budget['seconds']} s. "
+        f"It closes GO if a trial meets band {document['decision']['accept_band']} on every seed without a veto.\n",
+        "A plain metric is the worst over the seeds; `seed_N/` holds what seed N measured. The dot before a run says "
+        "its verdict: green the highest band, blue a lower one, orange failed, grey vetoed, violet not graded. "
+        "To search, for example:\n",
+        "```",
+        *_examples(lane),
+        "```",
+    ])  # fmt: skip
+
+
+def of_trial(card: Scorecard, lane: Lane) -> str:
+    """The verdict and the gates nearest to their thresholds, those that failed first."""
+    band = lane.gates.bands[-1]
+    failed = [row for row in card.gates if not all(row.passed.values())]
+    near = sorted(
+        (row for row in card.gates if row.severity is Severity.GATE and row not in failed),
+        key=lambda row: row.margins.get(band) or 0.0,
+    )
+    lines = [f"- {'**fails**' if row in failed else 'holds'} {_gate(row)}" for row in [*failed, *near][:_SHOWN]]
+    links = " · ".join(f"[{name}]({_artifact('$RUN', name)})" for name in ("scorecard.md", "pack.json"))
+    return "\n".join([f"**{card.verdict}** · {links} · [its sweep](#/experiments/$EXPERIMENT/runs/$PARENT)\n", *lines])
+
+
+def of_sweep(decision: Decision, lock: Mapping[str, Any], trial_run: str | None, files: Sequence[str]) -> str:
+    """How a sweep closed, its best trial, its lock, and the pictures it left."""
+    best = decision.best
+    lines = [f"**{decision.outcome}** · {decision.verdict} · {decision.reason}\n"]
+    if best is not None:
+        knobs = ", ".join(f"{name} = {value}" for name, value in lock["knobs"].items())
+        lines.append(f"- best: [trial {best.number}](#/experiments/$EXPERIMENT/runs/{trial_run}) with {knobs}")
+    lines.append(f"- lock: [`{lock['lock_id'][:12]}`]({_artifact('$RUN', 'lock.json')}), {lock['candidate']}; "
+                 f"prove it again: `proofmark verify {lock['lock_id'][:12]}`")  # fmt: skip
+    lines += [f"- [{name}]({_artifact('$RUN', name)})" for name in files]
+    lines.append(f"- [its candidates, best first]({address(FIRST_VIEW, '$EXPERIMENT')})")
+    return "\n".join(lines)
+
+
+def of_locked(lock: Mapping[str, Any]) -> str:
+    """What a trial's note starts with where the sweep locked it."""
+    return (
+        f"Locked as **{lock['candidate']}** ({lock['decision']}) in "
+        f"[`{lock['lock_id'][:12]}`]({_artifact('$PARENT', 'lock.json')})\n\n"
+    )
+
+
+def _artifact(run: str, name: str) -> str:
+    return f"#/experiments/$EXPERIMENT/runs/{run}/artifacts/{name}"
+
+
+def _range(knob: Mapping[str, Any]) -> str:
+    choices = knob.get("choices", knob.get("options"))
+    return f"{knob['low']} … {knob['high']}" if choices is None else ", ".join(map(str, choices))
+
+
+def _gate(row: GateResult) -> str:
+    asked = ", ".join(
+        f"{band} {row.comparison} {threshold:.6g}"
+        for band, threshold in row.thresholds.items()
+        if threshold is not None
+    )
+    value = "was not measured" if row.value is None else f"{row.value:.6g}"
+    return f"`{row.id}` ({row.severity}): {value}; {asked or 'nothing to compare with'}"
+
+
+def _examples(lane: Lane) -> Iterator[str]:
+    first = lane.objectives[0]
+    for band in lane.gates.bands[::-1]:
+        yield f"tags.`proofmark.verdict` = '{Verdict.of_band(band)}'"
+    reserve = lane.document["decision"]["margin_reserve"]
+    yield f"tags.`proofmark.vetoed` = 'none' and metrics.`{first.name}` {'>' if first.maximize else '<'} {reserve}"
+    ending = next((gate.id for gate in lane.gates.gates if gate.severity.ends_trial), None)
+    if ending is not None:
+        yield f"tags.`proofmark.vetoed` LIKE '%{ending}%'"
+    yield "tags.`proofmark.lock` != ''"
