@@ -12,7 +12,20 @@ import sys
 import click
 
 from policies import ProofmarkError
-from sweeps.commands import campaigns, certify, lanes, locks, policies, promotions, proofs, reports, runs, ui, worlds
+from sweeps.commands import (
+    campaigns,
+    certify,
+    compare,
+    lanes,
+    locks,
+    policies,
+    promotions,
+    proofs,
+    reports,
+    runs,
+    ui,
+    worlds,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -29,6 +42,7 @@ for command in (
     runs.contract,
     proofs.explain,
     proofs.replay,
+    compare.compare,
     lanes.feasibility,
     lanes.sweep,
     campaigns.campaign,
