@@ -17,13 +17,13 @@ from engine.store import open_run, published
 from engine.types import Engine, Run
 from policies import IntegrityError, Pack, PolicyError, pack_of
 from policies.documents import read_json, shipped
-from scoring.gates import GateSet, load_gates
+from scoring.gates import GateSet, load_gates, parse_gates
+from sweeps.evidence import GATES, LOCK, WORLD, check_files, find_evidence
 from sweeps.lane import Lane, lane_of
 from sweeps.lock import find_lock, read_lock
 from sweeps.seam import engine_named, metrics_named, open_pack, world_folder
 from sweeps.workspace import Workspace
 
-CERTIFICATION, LOCK = "certification.json", "lock.json"  # what an evidence folder holds
 SEED = 42  # where nothing else names one
 State = Mapping[str, Any]  # name, key, address
 
@@ -52,16 +52,15 @@ class Subject:
 
 def find(name: str, workspace: Workspace, world: str | None) -> Subject:
     """The subject of that name. Raises PolicyError where nothing is called so."""
-    folder = Path(name)
-    if (folder / CERTIFICATION).is_file() and (folder / LOCK).is_file():
-        return _evidence(folder, world)
+    if (evidence := find_evidence(name, workspace.root)) is not None:
+        return _evidence(evidence)
     if published(name, workspace.runs) is not None:
         return _published(name, workspace)
     if workspace.recalls(name):
         return _remembered(workspace.remembered(name), world)
-    if name in shipped("packs") or folder.is_dir():
+    if name in shipped("packs") or Path(name).is_dir():
         return _pack(name, world)
-    if (named := re.fullmatch(r"(.+)/(\d+)", name)) and not folder.exists():
+    if (named := re.fullmatch(r"(.+)/(\d+)", name)) and not Path(name).exists():
         return _trial(named[1], int(named[2]), workspace)
     try:
         return _lock("lock", find_lock(name, workspace), world)
@@ -170,12 +169,19 @@ def _lock(kind: str, path: Path, world: str | None) -> Subject:
     )  # fmt: skip
 
 
-def _evidence(folder: Path, world: str | None) -> Subject:
-    """A certified lock with what certified it beside it."""
-    graded = read_json(folder / CERTIFICATION)
-    stated = f"{graded['verdict']}: {graded['reason']}" if {"verdict", "reason"} <= set(graded) else None
-    held = _lock("evidence", folder / LOCK, world)
-    return replace(held, name=folder.resolve().name, stated=stated or held.stated)
+def _evidence(folder: Path) -> Subject:
+    """A certified lock: whole runs on the seeds asked for and on those held out, read by the gates it was graded by."""
+    graded, lock = check_files(folder), read_lock(folder / LOCK)
+    engine = engine_named(lock["engine"])
+    pack = pack_of(lock["pack"]["name"], lock["pack"]["policies"], engine.policy_schemas, str(folder / LOCK))
+    cards = [card for part in (graded["graded"], graded["holdout"]) if part is not None for card in part["cards"]]
+    world = folder / WORLD if (folder / WORLD).is_dir() else None
+    return Subject(
+        "evidence", folder.resolve().name, engine, pack, engine.states[-1],
+        parse_gates(read_json(folder / GATES), str(folder / GATES)),
+        {card["seed"]: card["metrics"] for card in cards}, {}, f"{graded['verdict']}: {graded['reason']}",
+        graded["code_version"], _runner(engine, pack, world),
+    )  # fmt: skip
 
 
 def _runnable(kind: str, name: str, engine: Engine, pack: Pack, world: str | None) -> Subject:

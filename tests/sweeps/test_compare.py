@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from test_command_line import refused
 
-from policies import PolicyError
+from policies import IntegrityError, PolicyError
 from policies.documents import read_json
 from scoring.gates import parse_gates
 from sweeps.cli import main
 from sweeps.comparison import _judge, compare, holds, same_engine
+from sweeps.evidence import certify_lock
 from sweeps.lane import load_lane
 from sweeps.subject import find, settled
 from sweeps.sweep import play
@@ -116,12 +117,16 @@ def test_a_lock_against_itself_and_its_own_trial_differs_in_nothing(workspace):
         assert all(row.before.margins == row.after.margins for row in found.gates)
 
 
-def test_an_evidence_folder_is_its_lock_and_what_certified_it(workspace, tmp_path):
+def test_evidence_is_read_on_the_seeds_it_was_certified_on(workspace):
     lock = next(workspace.locks.glob("*.json"))
-    (tmp_path / "lock.json").write_bytes(lock.read_bytes())
-    (tmp_path / "certification.json").write_text('{"verdict": "PASS_B", "reason": "as graded"}')
-    found = compared(lock, tmp_path, workspace)
-    assert not found.metrics and found.after.kind == "evidence" and found.after.stated == "PASS_B: as graded"
+    certified = certify_lock(lock, workspace, seeds=(2, 3), holdout=1)
+    found = compared(lock, certified.folder.name, workspace)
+    assert not found.metrics and not found.policies and found.seeds == ((2, 3), (2, 3))
+    assert found.after.kind == "evidence" and len(found.after.measures) == 3
+    assert found.after.stated == f"{certified.verdict}: {certified.reason}"
+    (certified.folder / "lock.json").write_text("{}")
+    with pytest.raises(IntegrityError, match=r"lock\.json"):
+        compared(lock, certified.folder, workspace)
 
 
 def test_a_pack_is_run_on_the_seeds_of_the_other_side_or_on_those_asked_for(workspace, tmp_path):
