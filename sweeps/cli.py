@@ -23,6 +23,7 @@ from sweeps.commands import (
     proofs,
     reports,
     runs,
+    status,
     ui,
     worlds,
 )
@@ -52,6 +53,7 @@ for command in (
     locks.lock_group,
     locks.verify,
     reports.report,
+    status.status,
     ui.ui,
 ):
     cli.add_command(command)
