@@ -140,7 +140,8 @@ def _running(root: Path, sweeps: Mapping[str, Sweep], campaigns: tuple[Played, .
         if (process := holder(path)) is not None:
             name = path.stem.removeprefix(".campaign-")
             run = next((one for one in reversed(campaigns) if one.run.rpartition("-")[0] == name), None)
-            yield Running("campaign", run.run if run else name, process, run.done if run else 0, run and run.phases)
+            seen = Played(name, 0, 0, None) if run is None else run
+            yield Running("campaign", seen.run, process, seen.done, seen.phases or None)
     for path in sorted(root.glob(".sweep-*.lock")):
         if (process := holder(path)) is not None:
             lane = path.stem.removeprefix(".sweep-")

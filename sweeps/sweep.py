@@ -51,6 +51,7 @@ class Progress:
     best: Told | None
     vetoed: Mapping[str, int]  # veto id -> trials it ended
     seconds: float
+    budget_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +179,8 @@ def _search(
                 stop()
             seconds = time.perf_counter() - began
             best = decide(study.history, ledger).best
-            watch(Progress(len(study.history), trials, best, ledger.vetoes(study.history), seconds))
+            vetoed = ledger.vetoes(study.history)
+            watch(Progress(len(study.history), trials, best, vetoed, seconds, budget["seconds"]))
             if seconds > budget["seconds"]:
                 return
 

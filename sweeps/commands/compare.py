@@ -28,9 +28,9 @@ def compare(
 
     A and B are runs, trials (SWEEP/NUMBER), locks, evidence folders or packs, of one engine. A pack is run.
     """
-    from sweeps.comparison import compare as compared
-    from sweeps.comparison import same_engine
-    from sweeps.comparison_page import as_blocks, as_text, title
+    from sweeps.difference import compare as compared
+    from sweeps.difference import same_engine
+    from sweeps.difference_page import as_blocks, as_text, title
     from sweeps.pages import as_html
     from sweeps.subject import find, settled
     from sweeps.workspace import write_whole

@@ -77,7 +77,7 @@ def _row(state: Mapping[str, Any], old: Mapping[str, Any] | None) -> dict[str, A
     row = {"name": state["name"], "key": state["key"], "reused": reused, "when_run": when_run}
     row |= {"seconds": state.get("seconds"), "reads": state["address"]}
     if old is not None:
-        from sweeps.comparison import moved_by
+        from sweeps.difference import moved_by
 
         row |= {"same": old.get("key") == state["key"], "moved_by": moved_by(old.get("address", {}), state["address"])}
     return row

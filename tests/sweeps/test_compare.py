@@ -12,7 +12,7 @@ from policies import IntegrityError, PolicyError
 from policies.documents import read_json
 from scoring.gates import parse_gates
 from sweeps.cli import main
-from sweeps.comparison import _judge, compare, holds, same_engine
+from sweeps.difference import _judge, compare, holds, same_engine
 from sweeps.evidence import certify_lock
 from sweeps.lane import load_lane
 from sweeps.subject import find, settled

@@ -54,7 +54,7 @@ class StateChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Difference:
     """All that differs between `before` and `after`."""
 
     before: Subject
@@ -92,7 +92,7 @@ class Comparison:
         }
 
 
-def compare(before: Subject, after: Subject) -> Comparison:
+def compare(before: Subject, after: Subject) -> Difference:
     """Both sides measured. Raises PolicyError where they are of different engines."""
     seeds = _seeds(before, after)
     gates, rails = _judge(before, after)
@@ -107,7 +107,7 @@ def compare(before: Subject, after: Subject) -> Comparison:
     old, new = cards[0].metrics, cards[1].metrics
     known = (*gates.metrics, *sorted(old.keys() - gates.metrics.keys()))
     both = [name for name in known if name in old and name in new]
-    return Comparison(
+    return Difference(
         before,
         after,
         seeds,

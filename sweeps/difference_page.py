@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from scoring.scorecard import GateResult
 from sweeps import terminal
-from sweeps.comparison import BETTER, MIXED, NEUTRAL, WORSE, Comparison, GateChange, StateChange, holds
+from sweeps.difference import BETTER, MIXED, NEUTRAL, WORSE, Difference, GateChange, StateChange, holds
 from sweeps.pages import Block, Heading, Paragraph, Points, table
 from sweeps.terminal import short
 
@@ -25,7 +25,7 @@ class Section:
     none: str
 
 
-def as_text(found: Comparison) -> str:
+def as_text(found: Difference) -> str:
     """For the terminal."""
     width = max(len(name) for name, _ in _summary(found))
     lines = [title(found), "", *(f"{name:<{width}}  {said}" for name, said in _summary(found))]
@@ -34,7 +34,7 @@ def as_text(found: Comparison) -> str:
     return "\n".join([*lines, *(f"\nnote: {note}" for note in found.notes)])
 
 
-def as_blocks(found: Comparison) -> Iterator[Block]:
+def as_blocks(found: Difference) -> Iterator[Block]:
     """For a page."""
     yield Heading(1, title(found))
     yield Points(tuple(f"{name}: {said}" for name, said in _summary(found)))
@@ -47,11 +47,11 @@ def as_blocks(found: Comparison) -> Iterator[Block]:
     yield Paragraph(", ".join(found.same) or "None.")
 
 
-def title(found: Comparison) -> str:
+def title(found: Difference) -> str:
     return _pair(*(f"{one.kind} {one.name}" for one in (found.before, found.after)))
 
 
-def _summary(found: Comparison) -> Iterator[tuple[str, str]]:
+def _summary(found: Difference) -> Iterator[tuple[str, str]]:
     on = [f"seed {', '.join(map(str, seeds))}" for seeds in found.seeds]
     yield "measured", f"engine {found.before.engine.name}, {on[0] if on[0] == on[1] else _pair(*on)}"
     yield "verdict", _pair(*(str(card.verdict) for card in found.cards))
@@ -81,7 +81,7 @@ def _climbed(rows: Sequence[GateChange], bands: Sequence[str], way: int) -> list
     return [f"{name} ({_pair(was, now)})" for name, was, now in pairs if (level[now] - level[was]) * way > 0]
 
 
-def _sections(found: Comparison) -> Iterator[Section]:
+def _sections(found: Difference) -> Iterator[Section]:
     before, after = (short(one.name, NAMED) for one in (found.before, found.after))
     fields = tuple((row.policy, row.pointer, short(row.before), short(row.after), row.state) for row in found.policies)
     yield Section("Policy fields changed", ("policy", "field", before, after, "first state"), fields,
