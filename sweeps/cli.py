@@ -12,7 +12,21 @@ import sys
 import click
 
 from policies import ProofmarkError
-from sweeps.commands import campaigns, certify, lanes, locks, policies, promotions, proofs, reports, runs, ui, worlds
+from sweeps.commands import (
+    campaigns,
+    certify,
+    compare,
+    lanes,
+    locks,
+    policies,
+    promotions,
+    proofs,
+    reports,
+    runs,
+    status,
+    ui,
+    worlds,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -29,6 +43,7 @@ for command in (
     runs.contract,
     proofs.explain,
     proofs.replay,
+    compare.compare,
     lanes.feasibility,
     lanes.sweep,
     campaigns.campaign,
@@ -38,6 +53,7 @@ for command in (
     locks.lock_group,
     locks.verify,
     reports.report,
+    status.status,
     ui.ui,
 ):
     cli.add_command(command)

@@ -59,12 +59,12 @@ def make_lock(ground: Ground, decision: Decision, sweep: str, runs: Mapping[str,
         "lane": dict(lane.document),
         "knobs": {} if best is None else dict(best.values),
         "seeds": list(lane.seeds),
-        "pack": _carried(pack),
+        "pack": carried(pack),
         "authority": {
-            **_carried(lane.authority),
+            **carried(lane.authority),
             "metrics": {str(seed): ground.authority[seed] for seed in lane.seeds},
         },
-        "references": {name: _carried(pack) for name, pack in lane.references.items()},
+        "references": {name: carried(pack) for name, pack in lane.references.items()},
         "gates": lane.gates_file,
         "world_source": "drawn" if ground.world is None else "imported",
         "proof": proof,
@@ -186,7 +186,8 @@ def _prove(lane: Lane, pack: Pack, seed: int, world: Path | None) -> dict[str, A
     }
 
 
-def _carried(pack: Pack) -> dict[str, Any]:
+def carried(pack: Pack) -> dict[str, Any]:
+    """A pack as a lock or a study carries it, to be read back by `lane_of`."""
     return {"name": pack.name, "digest": pack.digest, "policies": pack.documents()}
 
 

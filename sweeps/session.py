@@ -28,6 +28,12 @@ class Session:
 
         return Workspace.at(self.root)
 
+    def as_it_stands(self) -> Workspace:
+        """The workspace to read from: nothing is created."""
+        from sweeps.workspace import Workspace
+
+        return Workspace(self.root.resolve())
+
     def show(self, document: Mapping[str, Any], text: str) -> None:
         """The one place that writes to stdout."""
         if self.as_json:

@@ -169,6 +169,10 @@ class Studies:
         """What was noted of a study."""
         return optuna.load_study(study_name=name, storage=self._storage).user_attrs
 
+    def told(self, name: str) -> tuple[Told, ...]:
+        """Every trial of a study, in order."""
+        return tuple(map(_told, optuna.load_study(study_name=name, storage=self._storage).get_trials(deepcopy=False)))
+
     def open(self, name: str, lane: Lane) -> Study:
         """The study with its history."""
         return Study(optuna.load_study(study_name=name, storage=self._storage), lane)

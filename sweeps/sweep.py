@@ -24,7 +24,7 @@ from scoring.scorecard import Scorecard, score
 from sweeps.decision import Decision, Ledger, decide, seed_order
 from sweeps.ground import Ground
 from sweeps.lane import Lane, lane_of
-from sweeps.lock import find_lock, make_lock, read_lock, store_lock
+from sweeps.lock import carried, find_lock, make_lock, read_lock, store_lock
 from sweeps.prospect import prospect
 from sweeps.recorder import Recorder
 from sweeps.runtime import Runtime, hold_to_runtime, time_candidate
@@ -51,6 +51,7 @@ class Progress:
     best: Told | None
     vetoed: Mapping[str, int]  # veto id -> trials it ended
     seconds: float
+    budget_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +179,8 @@ def _search(
                 stop()
             seconds = time.perf_counter() - began
             best = decide(study.history, ledger).best
-            watch(Progress(len(study.history), trials, best, ledger.vetoes(study.history), seconds))
+            vetoed = ledger.vetoes(study.history)
+            watch(Progress(len(study.history), trials, best, vetoed, seconds, budget["seconds"]))
             if seconds > budget["seconds"]:
                 return
 
@@ -237,10 +239,13 @@ def _next_name(studies: Studies, lane: Lane) -> str:
 
 
 def _said(lane: Lane, world: Path | None) -> dict[str, Any]:
-    """What a study keeps of how it was begun."""
+    """What a study keeps of how it was begun: enough to read its trials when the lane's own files have gone."""
     return {
         "lane": dict(lane.document),
         "lane_identity": lane.identity,
+        "authority": carried(lane.authority),
+        "references": {name: carried(pack) for name, pack in lane.references.items()},
+        "gates": dict(lane.gates_file),
         "at_ms": int(time.time() * 1000),
         "world": str(world) if world else None,
     }

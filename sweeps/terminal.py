@@ -1,18 +1,14 @@
-"""What a person sees: tables, a sweep's progress, its closing words. Nothing here computes."""
+"""What a person sees: tables, scorecards, a sweep's closing words. Nothing here computes."""
 
 from __future__ import annotations
 
 import io
 import json
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import click
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -21,7 +17,6 @@ if TYPE_CHECKING:
     from sweeps.decision import Decision
     from sweeps.lane import Lane
     from sweeps.sweep import Closed
-    from sweeps.sweep import Progress as Told
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -69,46 +64,6 @@ def scorecard(card: Scorecard) -> str:
         rows.append((row.id, row.severity, value, row.comparison, *thresholds, *margins, held[-1] if held else "no"))
     head = ("gate", "kind", "value", "", *bands, *(f"margin {band}" for band in bands), "holds")
     return f"{card.verdict}\n\n{table(head, rows)}"
-
-
-@contextmanager
-def watching(lane: str, *, live: bool) -> Iterator[Callable[[Told], None]]:
-    """A progress bar on a terminal, plain lines (about ten in all) elsewhere, nothing where not live."""
-    if not live:
-        yield lambda told: None
-    elif sys.stderr.isatty():
-        with Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[state]}"),
-            console=Console(stderr=True),
-            transient=True,
-        ) as bar:
-            task = bar.add_task(f"sweep {lane}", total=None, state="surveying the authority")
-            yield lambda told: bar.update(task, completed=told.done, total=told.budget, state=_state(told))
-    else:
-        printed = 0
-
-        def line(told: Told) -> None:
-            nonlocal printed
-            tenth = told.done * 10 // told.budget
-            if tenth > printed:
-                printed = tenth
-                click.echo(
-                    f"sweep {lane}: {told.done}/{told.budget} trials in {told.seconds:.1f} s; {_state(told)}", err=True
-                )
-
-        yield line
-
-
-def _state(told: Told) -> str:
-    vetoes = ", ".join(f"{name} {count}" for name, count in sorted(told.vetoed.items())) or "none"
-    best = "none yet"
-    if told.best is not None and told.best.objectives is not None:
-        best = f"trial {told.best.number} ({', '.join(f'{value:+.4f}' for value in told.best.objectives)})"
-    return f"best {best}; vetoed: {vetoes}"
 
 
 def best_document(closed: Closed) -> dict[str, Any] | None:

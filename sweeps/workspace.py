@@ -125,19 +125,24 @@ def writing(place: Path) -> Iterator[None]:
 
 
 def write_document(path: Path, document: Any) -> None:
-    """Writes JSON whole or not at all: staging beside the target, fsync, rename."""
+    """Writes JSON whole or not at all, making the folders above it."""
+    text = json.dumps(document, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        staged = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with staged.open("w", encoding="utf-8") as file:
-                json.dump(document, file, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            staged.replace(path)
-        finally:
-            staged.unlink(missing_ok=True)
+        write_whole(path, f"{text}\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file whole or not at all: staging beside the target, fsync, rename."""
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with staged.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)
 
 
 def _cannot_write(place: Path, error: OSError) -> WorkspaceError:

@@ -106,6 +106,8 @@ def _line(standing: Standing) -> None:
 def _table(standing: Standing) -> Table:
     from rich.table import Table
 
+    from sweeps.progress import said
+
     drawn = Table(title=f"{standing.run}: {standing.campaign.title}", title_justify="left")
     for column in ("phase", "", "seconds", "what"):
         drawn.add_column(column)
@@ -120,7 +122,12 @@ def _table(standing: Standing) -> Table:
     for phase in standing.campaign.phases.values():
         if phase == standing.playing:
             seen = standing.progress
-            drawn.add_row(phase.title, "playing", "", "" if seen is None else f"{seen.done} of {seen.budget} trials")
+            drawn.add_row(
+                phase.title,
+                "playing",
+                "" if seen is None else f"{seen.seconds:.1f}",
+                "" if seen is None or phase.lane is None else "\n".join(said(phase.lane, seen)),
+            )
         elif phase.id not in done:
             drawn.add_row(phase.title, "", "", "")
     return drawn

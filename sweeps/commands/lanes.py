@@ -58,10 +58,11 @@ def sweep(lane: str, jobs: int, resume: bool, anyway: bool, world: str | None, *
     if found is not None and not anyway and (refused := refusal(held, found)) is not None:
         session.show(terminal.refused_document(refused), terminal.refusal_text(held, refused, found))
         return 1
+    from sweeps.progress import watching
     from sweeps.sweep import play  # a lane that is refused never pays for the search
 
     workspace = session.workspace()
-    with terminal.watching(held.id, live=not (session.as_json or session.quiet)) as watch:
+    with watching(held, live=not (session.as_json or session.quiet)) as watch:
         try:
             closed = play(
                 held, workspace, world=world_folder(world), jobs=jobs, resume=resume, found=found, watch=watch

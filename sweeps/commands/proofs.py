@@ -77,18 +77,7 @@ def _row(state: Mapping[str, Any], old: Mapping[str, Any] | None) -> dict[str, A
     row = {"name": state["name"], "key": state["key"], "reused": reused, "when_run": when_run}
     row |= {"seconds": state.get("seconds"), "reads": state["address"]}
     if old is not None:
-        row |= {"same": old.get("key") == state["key"], "moved_by": _moved(old.get("address", {}), state["address"])}
+        from sweeps.difference import moved_by
+
+        row |= {"same": old.get("key") == state["key"], "moved_by": moved_by(old.get("address", {}), state["address"])}
     return row
-
-
-def _moved(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Which parts of a state's address differ between two runs, by name."""
-    found = []
-    for part in sorted(before.keys() | after.keys()):
-        old, new = before.get(part), after.get(part)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += [f"{part[:-1] if part != 'policies' else 'policy'} {name}"
-                      for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]  # fmt: skip
-        elif old != new:
-            found.append(part)
-    return found

@@ -74,9 +74,8 @@ def run(
         document["exported"] = _export(made, workspace)
         after.append(f"JSON Lines below {document['exported']}")
     document["states"] = [asdict(state) for state in states]
-    workspace.remember(
-        made.run_id, {key: document[key] for key in ("run_id", "pack", "seed", "world_digest", "states")}
-    )
+    kept = {key: document[key] for key in ("run_id", "engine", "pack", "seed", "world_digest", "states")}
+    workspace.remember(made.run_id, kept | {"policies": held.documents()})
     if engine.unkept:
         click.echo(f"proofmark: note: some states were not kept: {engine.unkept}", err=True)
     surfaces = "\n".join(f"{found}  {surface}" for surface, found in digests.items())
