@@ -33,18 +33,15 @@ from sweeps.workspace import Workspace
 for _noisy in ("mlflow", "alembic", "sqlalchemy"):
     logging.getLogger(_noisy).setLevel(logging.CRITICAL)  # what they would log is raised as well, and told once
 
-<<<<<<< HEAD
-SWEEP, TRIAL, KIND = "proofmark.sweep", "proofmark.trial", "proofmark.kind"
-LOCK = "proofmark.lock"
-=======
 SWEEP, TRIAL, KIND, TITLE = "proofmark.sweep", "proofmark.trial", "proofmark.kind", "proofmark.title"
->>>>>>> record
+LOCK = "proofmark.lock"
 _PAGE = 1000
 _MODEL = "model"  # artifact path of a lock's model
 _REGISTERED = (
     "One version a lock; it loads as a pyfunc that answers as the locked candidate does. Names are moved by "
     "`proofmark promote` and `proofmark rollback`, which keep a record of every move."
 )
+_ELSEWHERE = "Promoted locks whose trials are recorded elsewhere."
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +92,8 @@ class Tracking:
         `shown`: the tags of its experiment, set again where they changed.
         """
         with _explained(self.uri):
-<<<<<<< HEAD
-            experiment_id = self.experiment(experiment, description)
-            tags = {**entry.tags, SWEEP: sweep, KIND: "sweep", "mlflow.note.content": description}
-=======
-            experiment_id = self._experiment(experiment, shown)
+            experiment_id = self.experiment(experiment, shown)
             tags = {SWEEP: sweep, KIND: "sweep"}
->>>>>>> record
             runs = self._search(experiment_id, f"tags.`{SWEEP}` = '{sweep}' and tags.`{KIND}` = 'sweep'")
             if runs:
                 self._client.update_run(runs[0].info.run_id, status="RUNNING")
@@ -140,7 +132,7 @@ class Tracking:
     def close_sweep(self, experiment: str, shown: Mapping[str, str], parent: str, entry: Entry) -> None:
         """Writes the decision on the parent run and ends it; `shown` as in `open_sweep`."""
         with _explained(self.uri):
-            self._write(parent, self._experiment(experiment, shown), "", entry)
+            self._write(parent, self.experiment(experiment, shown), "", entry)
             self._client.set_terminated(parent, "FINISHED")
 
     def mark(self, parent: str, run_id: str, tags: Mapping[str, str], files: Mapping[str, bytes]) -> None:
@@ -164,12 +156,8 @@ class Tracking:
                     path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
                 self._client.log_artifacts(run_id, folder)
 
-<<<<<<< HEAD
-    def experiment(self, name: str, description: str) -> str:
-        """The id of an experiment, made where there is none."""
-=======
-    def _experiment(self, name: str, shown: Mapping[str, str]) -> str:
->>>>>>> record
+    def experiment(self, name: str, shown: Mapping[str, str]) -> str:
+        """The id of an experiment, made where there is none; `shown` as in `open_sweep`."""
         found = self._client.get_experiment_by_name(name)
         if found is None:
             location = None if self._artifacts is None else (self._artifacts / name).as_uri()
@@ -197,7 +185,6 @@ class Tracking:
                 return runs
 
 
-<<<<<<< HEAD
 class Registry:
     """The same store seen as registered models: a model an engine, a version a lock, names on versions."""
 
@@ -254,7 +241,7 @@ class Registry:
         trial = lock["runs"]["trial"]
         if trial is not None and trial in self._known(lock, ""):
             return str(trial)
-        experiment = self._tracking.experiment(model, "Promoted locks whose trials are recorded elsewhere.")
+        experiment = self._tracking.experiment(model, {"mlflow.note.content": _ELSEWHERE})
         where = f"tags.`{LOCK}` = '{lock['lock_id']}' and tags.`{KIND}` = 'lock'"
         found = self._client.search_runs([experiment], where, max_results=1)
         if found:
@@ -281,7 +268,8 @@ class Registry:
                 metadata={"lock_id": lock["lock_id"]},
             )
             self._client.log_artifacts(run_id, str(model), _MODEL)
-=======
+
+
 def _placed(text: str, ids: Mapping[str, str]) -> str:
     for name, found in ids.items():
         text = text.replace(name, found)
@@ -293,7 +281,6 @@ def _dataset(one: Input) -> DatasetInput:
     profile = json.dumps(one.profile, sort_keys=True) if one.profile else None
     dataset = Dataset(one.name, one.digest[:16], one.kind, source, profile=profile)
     return DatasetInput(dataset, [InputTag("mlflow.data.context", one.context)])
->>>>>>> record
 
 
 def _create_database(path: Path) -> None:
