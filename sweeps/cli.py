@@ -16,6 +16,7 @@ from sweeps.commands import (
     campaigns,
     certify,
     compare,
+    completion,
     lanes,
     locks,
     policies,
@@ -32,7 +33,18 @@ from sweeps.commands import (
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="proofmark")
 def cli() -> None:
-    """Tunes a deterministic, policy-driven data engine inside declared bounds, and locks what holds."""
+    """Tunes a deterministic, policy-driven data engine inside declared bounds, and locks what holds.
+
+    \b
+    Exit codes
+      0    ok, GO or a passing verdict
+      1    NO_GO, a failing verdict, or a refusal by rule
+      2    bad input or usage: one line on stderr says which field and what is allowed
+      3    integrity: something recorded was changed
+      130  interrupted; what was told so far is kept
+
+    Every command takes --json (one object on stdout, nothing else), --quiet and --workspace DIR.
+    """
 
 
 for command in (
@@ -55,6 +67,7 @@ for command in (
     reports.report,
     status.status,
     ui.ui,
+    completion.completion,
 ):
     cli.add_command(command)
 

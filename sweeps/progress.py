@@ -30,7 +30,7 @@ def watching(lane: Lane, *, live: bool) -> Iterator[Watch]:
 
 
 def said(lane: Lane, told: Progress, since: Progress | None = None) -> tuple[str, str, str]:
-    """How far and how fast, the best so far, the vetoes. `since`: the first told, which a resumed sweep needs."""
+    """How far and how fast, the best so far, the vetoes. `since`: the first that was told: a resumed sweep needs it."""
     rate = _rate(told, since)
     pace = f"{told.done}/{told.budget} trials in {told.seconds:.1f} s"
     if rate > 0:

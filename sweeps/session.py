@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sweeps.completion import FOLDER
+
 if TYPE_CHECKING:
     from sweeps.workspace import Workspace
 
@@ -72,4 +74,4 @@ JOBS = click.option(
     show_default=True,
     help="Trials computed at once; never changes a result.",
 )
-WORLD = click.option("--world", "world", metavar="DIR", help="A world brought in from outside.")
+WORLD = click.option("--world", "world", metavar="DIR", help="A world brought in from outside.", shell_complete=FOLDER)

@@ -11,6 +11,7 @@ from typing import Any
 from policies import PolicyError
 from policies.documents import read_json
 from sweeps.journal import Sweep, sweeps_in
+from sweeps.moves import holders
 from sweeps.running import holder
 from sweeps.workspace import Workspace
 
@@ -150,8 +151,11 @@ def _running(root: Path, sweeps: Mapping[str, Sweep], campaigns: tuple[Played, .
 
 
 def _holders(workspace: Workspace) -> dict[str, str]:
-    """Alias -> the lock that it stands on. Filled in when promotion is."""
-    return {}
+    """Alias -> the lock that it stands on."""
+    return {
+        alias: f"{move.to.sweep} ({move.to.lock_id[:12]}, {move.to.verdict}) since {move.at}"
+        for alias, move in sorted(holders(workspace).items())
+    }
 
 
 def _waiting(workspace: Workspace) -> int:

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 
 from engine.run import SEGMENT_2B
 from policies import load_pack
+from sweeps.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 settings.register_profile(
@@ -39,6 +40,18 @@ def proofmark(tmp_path_factory):
         done = subprocess.run(command, capture_output=True, text=True, env=child_environment(**place, **environment))
         out = json.loads(done.stdout) if "--json" in arguments and done.stdout else done.stdout
         return done.returncode, out, done.stderr
+
+    return call
+
+
+@pytest.fixture
+def here(capfd):
+    """The command in this process, where the engine already stands: (exit code, stdout, stderr)."""
+
+    def call(*arguments, workspace):
+        with pytest.raises(SystemExit) as left:
+            main([*map(str, arguments), "--workspace", str(workspace)])
+        return left.value.code, *capfd.readouterr()
 
     return call
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sweeps import terminal
+from sweeps.completion import CAMPAIGN
 from sweeps.session import JOBS, common_options, session_of
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=CAMPAIGN)
 @click.option("--resume", is_flag=True, help="Go on with the campaign's newest run.")
 @JOBS
 @common_options

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sweeps import terminal
+from sweeps.completion import LOCK
 from sweeps.session import JOBS, WORLD, common_options, session_of
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ MOST_SEED = 2**32 - 1
 
 
 @click.command()
-@click.argument("lock")
+@click.argument("lock", shell_complete=LOCK)
 @click.option("--seeds", metavar="A,B,…", help="Seeds to grade on [default: the lock's].")
 @click.option(
     "--holdout-seeds",

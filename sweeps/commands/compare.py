@@ -8,12 +8,13 @@ from typing import Any
 import click
 
 from policies import PolicyError
+from sweeps.completion import COMPARABLE
 from sweeps.session import WORLD, common_options, session_of
 
 
 @click.command()
-@click.argument("before", metavar="A")
-@click.argument("after", metavar="B")
+@click.argument("before", metavar="A", shell_complete=COMPARABLE)
+@click.argument("after", metavar="B", shell_complete=COMPARABLE)
 @click.option(
     "--seed", "seeds", type=click.IntRange(0, 2**32 - 1), multiple=True, metavar="N",
     help="Compare on this seed alone, or on these [default: all that both have; of two packs, a campaign's first].",

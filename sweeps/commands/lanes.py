@@ -8,11 +8,12 @@ from typing import Any
 import click
 
 from sweeps import terminal
+from sweeps.completion import LANE
 from sweeps.session import JOBS, WORLD, common_options, session_of
 
 
 @click.command()
-@click.argument("lane")
+@click.argument("lane", shell_complete=LANE)
 @WORLD
 @common_options
 def feasibility(lane: str, world: str | None, **options: Any) -> int:
@@ -30,7 +31,7 @@ def feasibility(lane: str, world: str | None, **options: Any) -> int:
 
 
 @click.command()
-@click.argument("lane")
+@click.argument("lane", shell_complete=LANE)
 @click.option("--trials", type=click.IntRange(1, 100_000), help="Budget in trials [default: the lane's].")
 @click.option(
     "--seconds", type=click.FloatRange(0, 604_800, min_open=True), help="Budget in seconds [default: the lane's]."

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sweeps import terminal
+from sweeps.completion import LOCK, PROVABLE
 from sweeps.session import WORLD, common_options, session_of
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def lock_group() -> None:
 
 
 @lock_group.command("show")
-@click.argument("lock")
+@click.argument("lock", shell_complete=LOCK)
 @common_options
 def lock_show(lock: str, **options: Any) -> int:
     """What LOCK says."""
@@ -43,7 +44,7 @@ def _verify(lock: str, world: str | None, options: dict[str, Any]) -> int:
 
 
 @lock_group.command("verify")
-@click.argument("lock")
+@click.argument("lock", shell_complete=LOCK)
 @WORLD
 @common_options
 def lock_verify(lock: str, world: str | None, **options: Any) -> int:
@@ -52,7 +53,7 @@ def lock_verify(lock: str, world: str | None, **options: Any) -> int:
 
 
 @click.command()
-@click.argument("what", metavar="RUN|LOCK|EVIDENCE")
+@click.argument("what", metavar="RUN|LOCK|EVIDENCE", shell_complete=PROVABLE)
 @WORLD
 @common_options
 def verify(what: str, world: str | None, **options: Any) -> int:

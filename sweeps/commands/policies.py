@@ -10,6 +10,7 @@ import click
 from policies import diff, load_pack
 from policies.documents import resolve
 from sweeps import terminal
+from sweeps.completion import PACK
 from sweeps.session import common_options, session_of
 
 
@@ -19,7 +20,7 @@ def policy() -> None:
 
 
 @policy.command("validate")
-@click.argument("pack")
+@click.argument("pack", shell_complete=PACK)
 @common_options
 def policy_validate(pack: str, **options: Any) -> int:
     """Hold every policy of PACK to its schema."""
@@ -32,7 +33,7 @@ def policy_validate(pack: str, **options: Any) -> int:
 
 
 @policy.command("digest")
-@click.argument("pack")
+@click.argument("pack", shell_complete=PACK)
 @common_options
 def policy_digest(pack: str, **options: Any) -> int:
     """SHA-256 of PACK's canonical JSON, and of each policy's."""
@@ -46,8 +47,8 @@ def policy_digest(pack: str, **options: Any) -> int:
 
 
 @policy.command("diff")
-@click.argument("before")
-@click.argument("after")
+@click.argument("before", shell_complete=PACK)
+@click.argument("after", shell_complete=PACK)
 @common_options
 def policy_diff(before: str, after: str, **options: Any) -> int:
     """Each field that differs between two packs, and the first state it touches."""

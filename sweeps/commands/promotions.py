@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sweeps.completion import ALIAS, LOCK
 from sweeps.session import WORLD, common_options, session_of
 
 if TYPE_CHECKING:
@@ -17,8 +18,15 @@ DRY = click.option("--dry-run", is_flag=True, help="Check everything, move nothi
 
 
 @click.command()
-@click.argument("lock")
-@click.option("--to", "alias", required=True, metavar="ALIAS", help="candidate, authority, last-good or certified.")
+@click.argument("lock", shell_complete=LOCK)
+@click.option(
+    "--to",
+    "alias",
+    required=True,
+    metavar="ALIAS",
+    shell_complete=ALIAS,
+    help="candidate, authority, last-good or certified.",
+)
 @click.option("--force", is_flag=True, help="Although its parent is not what the name stands on; needs --why.")
 @click.option("--why", default="", metavar="TEXT", help="The reason, kept in the record.")
 @DRY
@@ -40,7 +48,7 @@ def promote(lock: str, alias: str, force: bool, why: str, dry_run: bool, world: 
 
 
 @click.command()
-@click.argument("alias")
+@click.argument("alias", shell_complete=ALIAS)
 @click.option("--why", default="", metavar="TEXT", help="The reason, kept in the record.")
 @DRY
 @common_options

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sweeps import terminal
+from sweeps.completion import RUN
 from sweeps.session import common_options, session_of
 
 if TYPE_CHECKING:
@@ -17,8 +18,13 @@ _UNKNOWN = "not known here"  # a published run from elsewhere says what its stat
 
 
 @click.command()
-@click.argument("run_id", metavar="RUN")
-@click.option("--against", metavar="RUN", help="To see which input moved each state [default: the run made before].")
+@click.argument("run_id", metavar="RUN", shell_complete=RUN)
+@click.option(
+    "--against",
+    metavar="RUN",
+    shell_complete=RUN,
+    help="To see which input moved each state [default: the run made before].",
+)
 @common_options
 def explain(run_id: str, against: str | None, **options: Any) -> int:
     """Why each state of RUN was computed or reused, and which input moved it from another run."""
@@ -40,7 +46,7 @@ def explain(run_id: str, against: str | None, **options: Any) -> int:
 
 
 @click.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", shell_complete=RUN)
 @common_options
 def replay(run_id: str, **options: Any) -> int:
     """Execute RUN again from its sealed inputs, and compare the bytes of every file."""

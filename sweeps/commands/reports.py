@@ -8,13 +8,14 @@ from typing import Any
 import click
 
 from sweeps import terminal
+from sweeps.completion import SWEEP
 from sweeps.session import common_options, session_of
 
 SHOWN = 4  # knobs named a gate
 
 
 @click.command()
-@click.argument("sweep")
+@click.argument("sweep", shell_complete=SWEEP)
 @common_options
 def report(sweep: str, **options: Any) -> int:
     """What moved what in SWEEP: each knob's weight on each gate, and the curves, from its trials."""

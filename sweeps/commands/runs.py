@@ -14,6 +14,7 @@ import click
 from policies import PolicyError
 from sweeps import terminal
 from sweeps.commands.shards import run_document, sharding, stream
+from sweeps.completion import PACK, RUN
 from sweeps.session import WORLD, Session, common_options, session_of
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ _GB = 1 << 30
 
 
 @click.command()
-@click.option("--pack", required=True, help="A shipped pack or a folder.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), required=True)
+@click.option("--pack", required=True, help="A shipped pack or a folder.", shell_complete=PACK)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), required=True, help="Of the world and of every draw.")
 @WORLD
 @click.option("--roster", type=click.Path(path_type=Path), metavar="FILE", help="Arrivals brought in from outside.")
 @click.option("--score", "scored", is_flag=True, help="Measure and grade the run.")
@@ -98,7 +99,7 @@ def _show(session: Session, document: dict[str, Any], parts: list[str], card: An
 
 
 @click.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", shell_complete=RUN)
 @common_options
 def score(run_id: str, **options: Any) -> int:
     """Score a published run again, from its files."""

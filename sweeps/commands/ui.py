@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Where it listens.")
 @common_options
 def ui(port: int, **options: Any) -> int:
     """Open the MLflow comparison UI on 127.0.0.1; Ctrl-C ends it.

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from sweeps import terminal
+from sweeps.completion import PACK
 from sweeps.session import WORLD, common_options, session_of
 
 
@@ -16,11 +17,16 @@ def world() -> None:
     """Build, import or describe a world."""
 
 
+SEED = "Upstream is drawn anew for every seed."
+
+
 def _world_options(command: Any) -> Any:
-    command = click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=42, show_default=True)(command)
-    return click.option("--pack", default="baseline", show_default=True, help="Whose world policy.")(
-        WORLD(common_options(command))
+    command = click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=42, show_default=True, help=SEED)(
+        command
     )
+    return click.option(
+        "--pack", default="baseline", show_default=True, help="Whose world policy.", shell_complete=PACK
+    )(WORLD(common_options(command)))
 
 
 @world.command("show")

@@ -11,7 +11,6 @@ from test_command_line import refused
 from policies import IntegrityError, PolicyError
 from policies.documents import read_json
 from scoring.gates import parse_gates
-from sweeps.cli import main
 from sweeps.difference import _judge, compare, holds, same_engine
 from sweeps.evidence import certify_lock
 from sweeps.lane import load_lane
@@ -28,18 +27,6 @@ def workspace(tmp_path_factory):
     place = Workspace.at(tmp_path_factory.mktemp("ws"))
     play(load_lane(str(QUEUE / "lane.json")), place, track=False)
     return place
-
-
-@pytest.fixture
-def here(capsys):
-    """The command in this process, where the engine already stands: (exit code, stdout, stderr)."""
-
-    def call(*arguments, workspace):
-        with pytest.raises(SystemExit) as left:
-            main([*map(str, arguments), "--workspace", str(workspace)])
-        return left.value.code, *capsys.readouterr()
-
-    return call
 
 
 def compared(a, b, place, seeds=()):
