@@ -12,7 +12,7 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version as distribution_version
@@ -26,6 +26,7 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from policies import WorkspaceError
 from sweeps.workspace import Workspace
@@ -34,7 +35,8 @@ for _noisy in ("mlflow", "alembic", "sqlalchemy"):
     logging.getLogger(_noisy).setLevel(logging.CRITICAL)  # what they would log is raised as well, and told once
 
 SWEEP, TRIAL, KIND, TITLE = "proofmark.sweep", "proofmark.trial", "proofmark.kind", "proofmark.title"
-LOCK = "proofmark.lock"
+LOCK, SUPERSEDED = "proofmark.lock", "proofmark.superseded"
+_PARENT = "mlflow.parentRunId"
 _PAGE = 1000
 _MODEL = "model"  # artifact path of a lock's model
 _REGISTERED = (
@@ -183,6 +185,50 @@ class Tracking:
             token = page.token
             if not token:
                 return runs
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRecord:
+    """A sweep in the record, and what its artifacts take."""
+
+    name: str
+    parent: str  # run id
+    superseded: bool
+    artifacts: Mapping[str, int]  # run id of the sweep and of each trial -> bytes
+
+
+class Shelf:
+    """The same store seen as what takes room."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._tracking = Tracking(workspace)
+        self._client = self._tracking._client
+
+    def sweeps(self) -> tuple[SweepRecord, ...]:
+        """Every sweep of the record."""
+        with _explained(self._tracking.uri):
+            found = []
+            for experiment in self._client.search_experiments():
+                runs = self._tracking._search(experiment.experiment_id, f"tags.`{KIND}` != 'lock'")
+                for run in (run for run in runs if run.data.tags.get(KIND) == "sweep"):
+                    mine = [run, *(one for one in runs if one.data.tags.get(_PARENT) == run.info.run_id)]
+                    sizes = {one.info.run_id: self._size(one.info.run_id, "") for one in mine}
+                    name, superseded = run.data.tags[SWEEP], SUPERSEDED in run.data.tags
+                    found.append(SweepRecord(name, run.info.run_id, superseded, sizes))
+            return tuple(found)
+
+    def supersede(self, sweep: SweepRecord, by: str, spared: Collection[str]) -> None:
+        """Marks a sweep's runs as superseded, and reclaims their artifacts but those of `spared`."""
+        with _explained(self._tracking.uri):
+            for run_id, size in sweep.artifacts.items():
+                if size and run_id not in spared:
+                    uri = self._client.get_run(run_id).info.artifact_uri
+                    get_artifact_repository(uri, tracking_uri=self._tracking.uri).delete_artifacts()  # type: ignore[no-untyped-call]
+                self._client.set_tag(run_id, SUPERSEDED, by)
+
+    def _size(self, run_id: str, path: str) -> int:
+        listed = self._client.list_artifacts(run_id, path)
+        return sum(self._size(run_id, file.path) if file.is_dir else int(file.file_size or 0) for file in listed)
 
 
 class Registry:

@@ -71,6 +71,10 @@ class Workspace:
         return self.root / "promoted"
 
     @property
+    def exports(self) -> Path:
+        return self.root / "exports"
+
+    @property
     def cache(self) -> Path:
         return self.root / "cache"
 

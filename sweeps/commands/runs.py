@@ -144,7 +144,7 @@ def _export(made: Run, workspace: Workspace) -> str:
     from sweeps.workspace import writing
 
     with writing(workspace.root):
-        return str(write_json_lines(made, workspace.root / "exports"))
+        return str(write_json_lines(made, workspace.exports))
 
 
 def _state_table(states: Sequence[StateReport]) -> str:
