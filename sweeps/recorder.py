@@ -175,22 +175,25 @@ class Recorder:
         files = {
             "scorecard.json": as_text(overall.as_document()),
             "scorecard.md": overall.as_markdown() + "\n",
+            "measures.json": as_text(told.record["measures"]),
             "pack.json": as_text(lane.candidate(told.values).documents()),
         }
         params = {name: _short(value) for name, value in told.values.items()}
         name, metrics, at_ms = f"{self._study.name}/{told.number}", self._metrics(told, overall), told.record["at_ms"]
-        return Entry(name, metrics, params, tags, files, at_ms, self._inputs(told))
+        spent = sum(told.record["seconds"].values())
+        return Entry(name, metrics, params, tags, files, at_ms, self._inputs(told), spent)
 
     def _metrics(self, told: Told, overall: Scorecard) -> dict[str, float]:
-        """What matters by its plain name, then the worst over seeds by state, then each seed's."""
+        """What matters by its plain name, the worst over seeds by state, what differs between trials by seed."""
         lane = self._lane
         found: dict[str, float] = {}
         if told.objectives is not None:
             found |= {of.name: value for of, value in zip(lane.objectives, told.objectives, strict=True)}
         found.setdefault(comparison.WORST, overall.margin(lane.gates.bands[-1]))
         found |= overall.metrics
+        moved = comparison.by_seed(lane)
         for seed, card in self._ledger.cards(told).items():
-            found |= {f"seed_{seed}/{name}": value for name, value in card.metrics.items()}
+            found |= {f"seed_{seed}/{name}": value for name, value in card.metrics.items() if name in moved}
         found |= {f"seconds/{part}": value for part, value in told.record["seconds"].items()}
         return {name: value for name, value in found.items() if math.isfinite(value)}
 
