@@ -136,8 +136,8 @@ def test_the_best_run_is_two_clicks_from_its_sweep(page, closed, recorded):
 def test_four_runs_are_compared(page, closed, recorded):
     page.open(page.first)
     names = list(page.rows())[:4]
-    for box in page.driver.find_elements("css selector", ".ag-pinned-left-cols-container .ag-row input")[:4]:
-        page.driver.execute_script("arguments[0].click()", box)
+    for place in range(4):
+        page.click(f".ag-row[row-index='{place}'] .ag-selection-checkbox input")
     page.click("[data-testid=runs-compare-button]")
     page.until("return document.body.innerText.includes('Comparing 4 Runs from 1 Experiment')")
     page.until("return document.querySelector('.main-svg') !== null")
