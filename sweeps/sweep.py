@@ -141,9 +141,11 @@ def play(
             if decision.outcome == "GO" and decision.best is not None:
                 runtime = time_candidate(lane, lane.candidate(decision.best.values), world)
                 decision = hold_to_runtime(decision, runtime, lane.document["decision"]["accept_band"])
-            lock = make_lock(ground, decision, study.name, recorder.runs_of(decision.best))
-            path = store_lock(lock, workspace.locks)
+            runs = recorder.runs_of(decision.best)
             documents = {"sensitivity.json": sensitivity(study.name, study.history, ledger)}
+            recorder.draw(decision, documents["sensitivity.json"])  # while the lock is proved
+            lock = make_lock(ground, decision, study.name, runs)
+            path = store_lock(lock, workspace.locks)
             if runtime is not None:
                 documents["runtime.json"] = runtime.as_document()
             recorder.close(decision, lock, documents)
