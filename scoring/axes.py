@@ -20,20 +20,26 @@ LINES: Mapping[str, Any] = {"authority": (0, (3, 1)), "candidate": "-"}
 Pair = Sequence[Any]  # authority, candidate
 Mark = tuple[str, float, str]  # label, place on the axis, token
 
-_ROW = 15.0  # points that a row of labels takes above the axes
+_ROW = 15.5  # points that a row of labels takes above the axes
 
 
 def in_percent(*axes: Any) -> None:
-    """Shares as whole per cents."""
-    from matplotlib.ticker import PercentFormatter
+    """Shares as per cents, with no more digits than they have."""
+    from matplotlib.ticker import FuncFormatter
 
     for axis in axes:
-        axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.6g}%"))
+
+
+def key(canvas: Any, axis: Any) -> None:
+    """What lines and marks stand for, below the axes, where it covers nothing."""
+    handles, labels = axis.get_legend_handles_labels()
+    canvas.legend(handles, labels, loc="outside lower left", ncols=2 if len(labels) == 4 else 3)
 
 
 def curves(axis: Any, x: Pair, y: Pair) -> None:
     """A line a side, the authority's wider, so that it shows on both sides of one that covers it."""
-    for side, wide, over, values in zip(SIDES, (4.5, 1.8), x, y, strict=True):
+    for side, wide, over, values in zip(SIDES, (3.8, 1.8), x, y, strict=True):
         axis.plot(over, values, linestyle=LINES[side], color=INKS[side], linewidth=wide, label=side)
 
 
@@ -124,7 +130,7 @@ def stack_marks(axis: Any, marks: Sequence[Mark]) -> None:
         axis.axvline(at, color=LIGHT[token], linewidth=1.3, linestyle=_DASHES[token], zorder=4)
         axis.annotate(
             label, (at, 1.0), (4 * side, up), xycoords=("data", "axes fraction"), textcoords="offset points",
-            ha="left" if side > 0 else "right", va="bottom", color=LIGHT[token], fontsize=10.5,
+            ha="left" if side > 0 else "right", va="bottom", color=LIGHT[token], fontsize=11,
         )  # fmt: skip
         axis.annotate(
             "", (at, 1.0), (0, up + 11.0), xycoords=("data", "axes fraction"), textcoords="offset points",

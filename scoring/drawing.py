@@ -19,13 +19,13 @@ from scoring.palette import LIGHT
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
-WIDTH = 480  # pixels, of every figure: legible in one column of a page and on a phone
+WIDTH = 440  # pixels, of every figure: legible in one column of a page and on a phone
 _DPI = 72  # a point is a pixel
 _PNG_DPI = 144
 _DRAWING = Lock()  # matplotlib's settings are the process's: one figure at a time
 _STYLE: dict[str, Any] = {
-    "font.family": ["DejaVu Sans"], "font.size": 11, "axes.labelsize": 11, "axes.titlesize": 11.5,
-    "xtick.labelsize": 10.5, "ytick.labelsize": 10.5, "legend.fontsize": 10.5, "figure.titlesize": 12.5,
+    "font.family": ["DejaVu Sans"], "font.size": 11.5, "axes.labelsize": 11.5, "axes.titlesize": 12,
+    "xtick.labelsize": 11, "ytick.labelsize": 11, "legend.fontsize": 11, "figure.titlesize": 12.5,
     "figure.titleweight": "bold", "text.color": LIGHT["ink"], "axes.titlecolor": LIGHT["ink"],
     "axes.titlelocation": "left", "axes.labelcolor": LIGHT["muted"], "xtick.color": LIGHT["line"],
     "ytick.color": LIGHT["line"], "xtick.labelcolor": LIGHT["muted"], "ytick.labelcolor": LIGHT["muted"],
@@ -118,7 +118,7 @@ def _rounded(match: re.Match[str]) -> str:
     text = re.sub(r"-?\d+\.\d+", lambda number: f"{float(number[0]):.1f}".removesuffix(".0"), match[0])
     text = re.sub(r"\s*\n\s*", " ", text)
     text = re.sub(r"M ([\d.]+) ([\d.]+) L ([\d.]+) \2(?= M|\s*\")", _dot, text)
-    return re.sub(r" ?([MLQCz]) ?", r"\1", text)
+    return re.sub(r" ?([MLQCz]) ?| (?=\"$)", r"\1", text)
 
 
 def _dot(match: re.Match[str]) -> str:

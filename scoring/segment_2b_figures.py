@@ -6,8 +6,7 @@ What is drawn comes from the samples that the metrics are reduced from, and a ca
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -18,47 +17,21 @@ from engine.types import Run
 from scoring import axes
 from scoring.axes import Mark, Pair
 from scoring.drawing import Figure
-from scoring.gates import GateSet, Severity
+from scoring.gates import GateSet
 from scoring.palette import LIGHT
-from scoring.segment_2b_bounds import BUCKETS, MIX
+from scoring.segment_2b_bounds import BUCKETS
+from scoring.segment_2b_mixes import S4, mix_figures
 from scoring.segment_2b_places import calendar_figure, map_figure
 from scoring.segment_2b_samples import (
-    VISIBLE,
-    MixSample,
     run_starts,
     sample_days,
-    sample_mix,
     sample_sites,
     std_by_group,
 )
+from scoring.sides import Sides
 
-S1, S3, S4 = "s1_site_weights", "s3_day_effects", "s4_group_weights"
-_SIGNS = {">=": "≥", "<=": "≤", "==": "="}
+S1, S3 = "s1_site_weights", "s3_day_effects"
 _STEPS = np.linspace(0.0, 1.0, 51)  # of a merchant's sites, the least first
-
-
-@dataclass(frozen=True, slots=True)
-class Sides:
-    """Two runs of one world, and the gates to mark."""
-
-    authority: Run
-    candidate: Run
-    gates: GateSet
-
-    def of(self, take: Callable[[Run], Any]) -> tuple[Any, Any]:
-        """What `take` gives for the authority and for the candidate."""
-        return take(self.authority), take(self.candidate)
-
-    def hold(self, surface: str) -> bool:
-        return surface in self.authority.surfaces and surface in self.candidate.surfaces
-
-    def marks(self, metric: str) -> tuple[Mark, ...]:
-        """The thresholds that a metric's graded gate sets."""
-        for gate in self.gates.gates:
-            if gate.metric == metric and gate.severity is Severity.GATE:
-                sign = _SIGNS[gate.comparison]
-                return tuple((f"{band} {sign} {at:g}", at, "ink") for band, at in gate.thresholds.items())
-        return ()
 
 
 def segment_2b_figures(authority: Run, candidate: Run, gates: GateSet) -> Iterator[Figure]:
@@ -71,10 +44,7 @@ def segment_2b_figures(authority: Run, candidate: Run, gates: GateSet) -> Iterat
         yield _by_segment(sides)
         yield _by_zone(sides)
     if sides.hold(S4):
-        mixes = sides.of(lambda run: sample_mix(run.surfaces[S4], run.upstream))
-        yield _max_p(sides, mixes)
-        yield _entropy(sides, mixes)
-        yield _groups(sides)
+        yield from mix_figures(sides)
     if sides.hold(S1):
         yield map_figure(*sides.of(lambda run: np.asarray(run.surfaces[S1]["p_weight"])), candidate.upstream)
     if sides.hold(S3):
@@ -113,7 +83,7 @@ def _draw_lorenz(found: Pair, canvas: Any) -> None:
     axis.set(xlabel="share of a merchant's sites, the least first", ylabel="share of its weight")
     axis.set(xlim=(0, 1), ylim=(0, 1))
     axes.in_percent(axis.xaxis, axis.yaxis)
-    axis.legend(loc="upper left")
+    axes.key(canvas, axis)
 
 
 def _lead(sides: Sides) -> Figure:
@@ -131,13 +101,13 @@ def _draw_lead(leads: Pair, marks: tuple[Mark, ...], canvas: Any) -> None:
     axis = canvas.subplots()
     most = max(0.1, *(float(lead[-1]) for lead in leads))
     grid = np.linspace(-0.01, 1.02, 207) * most
-    axes.curves(axis, (grid, grid), tuple(np.searchsorted(lead, grid, "right") / len(lead) for lead in leads))
+    axes.curves(axis, (grid, grid), [np.searchsorted(lead, grid, "right") / len(lead) for lead in leads])
     axis.axhline(0.5, color=LIGHT["muted"], linewidth=0.8)
     axis.set(xlabel="top 1 − top 2, share of the merchant's weight", ylabel="merchants at or below")
     axis.set(xlim=(-0.01 * most, 1.02 * most), ylim=(0, 1.02))
     axes.in_percent(axis.yaxis)
     axes.stack_marks(axis, marks)
-    axis.legend(loc="lower right")
+    axes.key(canvas, axis)
 
 
 # --- S3 -----------------------------------------------------------------------------------------------------
@@ -173,7 +143,7 @@ def _draw_boxes(rows: Any, marks: tuple[Mark, ...], canvas: Any) -> None:
     axis.set_xlim(left=0.0, right=axis.get_xlim()[1] * 1.02)
     axis.set_xlabel("standard deviation of gamma")
     axes.stack_marks(axis, marks)
-    axis.legend(loc="lower right")
+    axes.key(canvas, axis)
 
 
 def _by_zone(sides: Sides) -> Figure:
@@ -212,86 +182,4 @@ def _draw_zones(rows: Any, canvas: Any) -> None:
     low, high = axis.get_xlim()
     axis.set_xlim(max(0.0, low - 0.06 * (high - low)), high + 0.06 * (high - low))
     axis.set_xlabel("standard deviation of gamma over days")
-    canvas.legend(*axis.get_legend_handles_labels(), loc="outside upper right", ncols=2)
-
-
-# --- S4 -----------------------------------------------------------------------------------------------------
-
-
-def _max_p(sides: Sides, mixes: tuple[MixSample, MixSample]) -> Figure:
-    tops, multi = (tuple(getattr(mix, name) for mix in mixes) for name in ("top", "multi"))
-    policy = sides.candidate.pack[MIX]
-    cap = (f"cap {policy['max_p_group_soft_cap']:g}", float(policy["max_p_group_soft_cap"]), "mark")
-    marks = (*sides.marks("s4/max_p_median"), *((cap,) if policy["enabled"] else ()))
-    says = (
-        f"Median over {len(tops[1]):,} merchant-days {np.median(tops[1]):.6f}, under the authority "
-        f"{np.median(tops[0]):.6f}. Drawn are days of two groups or more; {_single(mixes)}, with a share of exactly 1."
-    )
-    draw = partial(_draw_mix, tops, multi, np.linspace(0, 1, 51), marks, "largest group's share of the day")
-    return Figure("s4_max_p", "S4 · largest group's share, max p", says, 340, draw)
-
-
-def _entropy(sides: Sides, mixes: tuple[MixSample, MixSample]) -> Figure:
-    found, multi = (tuple(getattr(mix, name) for mix in mixes) for name in ("entropy", "multi"))
-    policy = sides.candidate.pack[MIX]
-    floor = (f"floor {policy['entropy_floor']:g}", float(policy["entropy_floor"]), "mark")
-    marks = (*sides.marks("s4/entropy_p50"), *((floor,) if policy["enabled"] else ()))
-    most = max(float(np.max(each)) for each in found)
-    says = (
-        f"Median over {len(found[1]):,} merchant-days {np.median(found[1]):.6f} nats, under the authority "
-        f"{np.median(found[0]):.6f}. Drawn are days of two groups or more; {_single(mixes)}, with an entropy of 0."
-    )
-    edges = np.arange(0.0, most + 0.1, 0.05)
-    draw = partial(_draw_mix, found, multi, edges, marks, "entropy of the day's mix, nats")
-    return Figure("s4_entropy", "S4 · entropy of the day's mix", says, 340, draw)
-
-
-def _single(mixes: tuple[MixSample, MixSample]) -> str:
-    shares = [1.0 - float(np.mean(mix.multi)) for mix in mixes]
-    beside = "" if shares[0] == shares[1] else f" (authority {shares[0]:.1%})"
-    return f"the other {shares[1]:.1%}{beside} have one"
-
-
-def _draw_mix(
-    values: Pair, multi: Pair, edges: NDArray[np.float64], marks: tuple[Mark, ...], label: str, canvas: Any
-) -> None:
-    axis = canvas.subplots()
-    shares = [np.histogram(each[of], edges)[0] / len(each) for each, of in zip(values, multi, strict=True)]
-    axes.histogram(axis, edges, (shares[0], shares[1]))
-    axis.set(xlabel=label, ylabel="merchant-days", xlim=(edges[0], edges[-1]))
-    axes.in_percent(axis.yaxis)
-    axes.medians(axis, tuple(float(np.median(each)) for each in values))
-    axes.stack_marks(axis, marks)
-    canvas.legend(*axis.get_legend_handles_labels(), loc="outside lower left", ncols=2)
-
-
-def _groups(sides: Sides) -> Figure:
-    (seen, _), (now, held) = sides.of(_groups_a_day)
-    shares = [float(np.mean(each >= 2)) for each in (seen, now)]
-    says = (
-        f"{shares[1]:.1%} of {len(now):,} merchant-days show two groups or more at a share of {VISIBLE:g} or above, "
-        f"under the authority {shares[0]:.1%}. The steps count all groups of the merchant, shown or not."
-    )
-    most = int(max(held.max(), now.max(), seen.max()))
-    counts = [np.bincount(each, minlength=most + 1)[1:] / len(each) for each in (seen, now, held)]
-    return Figure("s4_groups", "S4 · groups of a merchant-day", says, 320, partial(_draw_groups, counts))
-
-
-def _groups_a_day(run: Run) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """[merchant-days] groups that show, and groups."""
-    surface = run.surfaces[S4]
-    starts = run_starts(np.asarray(surface["merchant_id"]), surface["utc_day"].codes)  # type: ignore[union-attr]
-    shows = (np.asarray(surface["p_group"]) >= VISIBLE).astype(np.int64)
-    return np.add.reduceat(shows, starts[:-1]), np.diff(starts)
-
-
-def _draw_groups(counts: Any, canvas: Any) -> None:
-    axis = canvas.subplots()
-    at = np.arange(1, len(counts[0]) + 1)
-    axis.stairs(counts[2], np.arange(len(at) + 1) + 0.5, color=LIGHT["muted"], linewidth=1.2, label="all groups")
-    axes.bars(axis, at, (counts[0], counts[1]))
-    axis.set(xlabel=f"groups with a share of {VISIBLE:g} or more", ylabel="merchant-days", xlim=(0.4, len(at) + 0.6))
-    axis.set_xticks(at)
-    axis.grid(visible=False, axis="x")
-    axes.in_percent(axis.yaxis)
-    axis.legend(loc="upper right")
+    axes.key(canvas, axis)

@@ -34,7 +34,7 @@ def map_figure(before: NDArray[np.float64], after: NDArray[np.float64], world: W
         f"authority {heavy[0]:,}. Every site is counted; sites within a degree are one dot, coloured by the greatest "
         f"share among them ({sum(map(len, drawn[1])):,} dots)."
     )
-    return Figure("map_sites", "Sites by their share of their merchant", says, 500, partial(_draw_map, drawn))
+    return Figure("map_sites", "Sites by their share of their merchant", says, 470, partial(_draw_map, drawn))
 
 
 def _dots(p: NDArray[np.float64], world: World) -> list[NDArray[np.float64]]:
@@ -66,7 +66,7 @@ def _draw_land(axis: Any) -> None:
     axis.set(xlim=(-180, 180), ylim=(_SOUTH, _NORTH), aspect="equal")
     axis.set_xticks(range(-120, 121, 60), ["120° W", "60° W", "0°", "60° E", "120° E"])
     axis.set_yticks(range(-40, 61, 20), ["40° S", "20° S", "0°", "20° N", "40° N", "60° N"])
-    axis.tick_params(labelsize=9)
+    axis.tick_params(labelsize=10)
     axis.spines["bottom"].set_visible(False)
 
 
@@ -109,10 +109,10 @@ def calendar_figure(before: Surface, after: Surface, world: World) -> Figure:
     names, means = days[1]
     says = (
         f"Merchant {which}, of those with the median number of groups ({groups}) the one with most sites ({sites:,}). "
-        f"Mean gamma over its zones, in per cent; least {means[low]:.2f} on {names[low]}, most {means[high]:.2f} on "
+        f"Mean gamma over its zones, in per cent: least {means[low]:.0%} on {names[low]}, most {means[high]:.0%} on "
         f"{names[high]}; standard deviation over days {spread[1]:.4f}, under the authority {spread[0]:.4f}."
     )
-    return Figure("calendar", "S3 · a merchant's days", says, 500, partial(_draw_calendars, days))
+    return Figure("calendar", "S3 · a merchant's days", says, 470, partial(_draw_calendars, days))
 
 
 def typical_merchant(world: World) -> tuple[int, int, int]:
@@ -160,7 +160,7 @@ def _draw_calendar(axis: Any, days: pd.DatetimeIndex, means: NDArray[np.float64]
     axis.pcolormesh(np.ma.masked_invalid(grid), cmap=tints, norm=norm, edgecolors=LIGHT["surface"], linewidth=1.5)
     if grid.shape[1] <= _NUMBERED:
         for x, y, mean in zip(week, weekday, means, strict=True):
-            axis.text(x + 0.5, y + 0.5, f"{100 * mean:.0f}", ha="center", va="center_baseline", fontsize=9.5)
+            axis.text(x + 0.5, y + 0.5, f"{100 * mean:.0f}", ha="center", va="center_baseline", fontsize=10)
     every = range(0, grid.shape[1], max(1, grid.shape[1] // 7))
     mondays = [monday + pd.Timedelta(weeks=at) for at in every]
     axis.set_xticks([at + 0.5 for at in every], [f"{at:%b} {at.day}" for at in mondays])

@@ -56,11 +56,18 @@ def colour(verdict: str, vetoed: bool, lane: Lane, number: int) -> str:
     return "#" + "".join(f"{round(level + (255 - level) * part):02x}" for level in levels)
 
 
-def measured(lane: Lane, vetoes: Iterable[str] = ()) -> tuple[str, ...]:
+def by_seed(lane: Lane) -> frozenset[str]:
+    """The metrics worth a column a seed: graded or searched for, and not the same in every trial of the lane."""
+    named = {gate.metric for gate in lane.gates.gates} | {objective.metric for objective in lane.objectives}
+    return frozenset(name for name, metric in lane.gates.metrics.items() if name in named and able(lane, metric))
+
+
+def _measured(lane: Lane, vetoes: Iterable[str]) -> tuple[str, ...]:
     """The metrics that matter in a lane: of the gates it can move, then of the vetoes that ended a trial."""
-    moved = (gate.metric for gate in lane.gates.gates if gate.severity is Severity.GATE and able(lane, gate))
+    moved = by_seed(lane)
+    gates = (gate.metric for gate in lane.gates.gates if gate.severity is Severity.GATE and gate.metric in moved)
     ended = {gate.id: gate.metric for gate in lane.gates.gates}
-    return tuple(dict.fromkeys([*moved, *(ended[name] for name in vetoes if name in ended)]))
+    return tuple(dict.fromkeys([*gates, *(ended[name] for name in vetoes if name in ended)]))
 
 
 def _views(ground: Ground, vetoes: Sequence[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -70,7 +77,7 @@ def _views(ground: Ground, vetoes: Sequence[str]) -> Iterator[tuple[str, str, di
     objectives = [_metric(objective.name) for objective in lane.objectives]
     best = {"orderByKey": objectives[0], "orderByAsc": not first.maximize}
     worst = [_metric(WORST)] if any(ground.unreachable.values()) else []
-    gates = [_metric(name) for name in measured(lane, vetoes)]
+    gates = [_metric(name) for name in _measured(lane, vetoes)]
     knobs = [f"params.`{knob.name}`" for knob in lane.knobs]
     verdict, vetoed, lock = (f"tags.`proofmark.{name}`" for name in ("verdict", "vetoed", "lock"))
     columns = [verdict, *objectives, *worst, *gates, *knobs, vetoed, lock]

@@ -64,8 +64,10 @@ def of_trial(card: Scorecard, lane: Lane) -> str:
     return "\n".join([f"**{card.verdict}** · {links} · [its sweep](#/experiments/$EXPERIMENT/runs/$PARENT)\n", *lines])
 
 
-def of_sweep(decision: Decision, lock: Mapping[str, Any], trial_run: str | None, files: Sequence[str]) -> str:
-    """How a sweep closed, its best trial, its lock, and the pictures it left."""
+def of_sweep(
+    decision: Decision, lock: Mapping[str, Any], trial_run: str | None, files: Sequence[str], pictures: Sequence[str]
+) -> str:
+    """How a sweep closed, its best trial, its lock, and the files and pictures it left."""
     best = decision.best
     lines = [f"**{decision.outcome}** · {decision.verdict} · {decision.reason}\n"]
     if best is not None:
@@ -75,7 +77,12 @@ def of_sweep(decision: Decision, lock: Mapping[str, Any], trial_run: str | None,
                  f"prove it again: `proofmark verify {lock['lock_id'][:12]}`")  # fmt: skip
     lines += [f"- [{name}]({_artifact('$RUN', name)})" for name in files]
     lines.append(f"- [its candidates, best first]({address(FIRST_VIEW, '$EXPERIMENT')})")
-    return "\n".join(lines)
+    return "\n".join(lines) + shown(pictures)
+
+
+def shown(pictures: Sequence[str]) -> str:
+    """Pictures of a run, one below the other; the page takes them from the run's artifacts."""
+    return "".join(f"\n\n![{path}](get-artifact?path={path}&run_uuid=$RUN)" for path in pictures)
 
 
 def of_locked(lock: Mapping[str, Any]) -> str:

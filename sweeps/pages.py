@@ -6,13 +6,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from scoring.palette import stylesheet
+
 _STYLE = """
-:root { color-scheme: light dark; --line: #8886; --soft: #8882; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; }
-h1, h2, h3 { line-height: 1.2; } h2 { margin-top: 2.4rem; border-bottom: 1px solid var(--line); }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
-th { background: var(--soft); }
+*{box-sizing:border-box}
+body{font:15px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif;color:var(--ink);background:var(--page);
+max-width:78rem;margin:0 auto;padding:1.5rem clamp(.8rem,3vw,2rem) 4rem;overflow-wrap:anywhere}
+h1,h2,h3{line-height:1.2;text-wrap:balance}h1{font-size:1.7rem}
+h2{font-size:1.3rem;margin:2.6rem 0 .8rem;padding-bottom:.3rem;border-bottom:1px solid var(--line)}
+h3{font-size:1.05rem;margin:1.6rem 0 .5rem}
+code{font:.88em ui-monospace,Menlo,Consolas,monospace}a{color:var(--candidate)}.muted{color:var(--muted)}
+.scroll{overflow-x:auto}
+table{border-collapse:collapse;overflow-wrap:normal;font-variant-numeric:tabular-nums;background:var(--surface)}
+th,td{padding:.35rem .7rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
+thead th{background:var(--sunken);font-weight:600}
 """
 
 
@@ -38,7 +45,15 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-Block = Heading | Paragraph | Points | Table
+@dataclass(frozen=True, slots=True)
+class Markup:
+    """HTML written elsewhere, safe as it is, and what stands for it in Markdown."""
+
+    html: str
+    markdown: str
+
+
+Block = Heading | Paragraph | Points | Table | Markup
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
@@ -50,12 +65,13 @@ def as_markdown(blocks: Iterable[Block]) -> str:
     return "\n\n".join(_markdown(block) for block in blocks) + "\n"
 
 
-def as_html(title: str, blocks: Iterable[Block]) -> str:
-    """The page as one HTML file that needs nothing beside it."""
+def as_html(title: str, blocks: Iterable[Block], style: str = "") -> str:
+    """The page as one HTML file that needs nothing beside it, in light and dark; `style` is added to the pages' own."""
     body = "\n".join(_html(block) for block in blocks)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n'
+        f'<meta name="viewport" content="width=device-width,initial-scale=1"><link rel="icon" href="data:,">'
+        f"<style>{stylesheet()}{_STYLE}{style}</style></head>\n"
         f"<body>\n{body}\n</body></html>\n"
     )
 
@@ -64,6 +80,8 @@ def _markdown(block: Block) -> str:
     match block:
         case Heading(level, text):
             return f"{'#' * level} {text}"
+        case Markup(_, markdown):
+            return markdown
         case Points(items):
             return "\n".join(f"- {item}" for item in items)
         case Table(head, rows):
@@ -76,10 +94,13 @@ def _html(block: Block) -> str:
     match block:
         case Heading(level, text):
             return f"<h{level}>{escape(text)}</h{level}>"
+        case Markup(html):
+            return html
         case Points(items):
             return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>"
         case Table(head, rows):
             top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
             body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-            return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+            inside = f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+            return f'<div class="scroll" tabindex="0">{inside}</div>'
     return f"<p>{escape(block.text)}</p>"

@@ -34,6 +34,8 @@ class Recorder:
         self._pending: list[Future[Any]] = []
         self._runs: dict[int, tuple[str, bool]] = {}  # trial -> run id, and whether it is written to its end
         self._broken = False
+        self._study_pictures: dict[str, bytes] = {}  # artifact path -> PNG, of the sweep's own run
+        self._pictures: dict[str, bytes] = {}  # of the locked trial's
         self.parent: str | None = None
 
     def __enter__(self) -> Self:
@@ -70,6 +72,11 @@ class Recorder:
         self.settle()
         child = self._runs.get(best.number, (None, False))[0] if best is not None else None
         return {"sweep": self.parent, "trial": child}
+
+    def draw(self, decision: Decision, sensitivity: Mapping[str, Any]) -> None:
+        """Draws the study, and the candidate beside its authority, on the writing thread: for `close` to write."""
+        if self._track:
+            self._submit(self._draw, decision, sensitivity)
 
     def close(self, decision: Decision, lock: Mapping[str, Any], documents: Mapping[str, Any]) -> None:
         """Writes the decision, the lock and further documents, by file name, on the sweep's own run and ends it."""
@@ -175,22 +182,25 @@ class Recorder:
         files = {
             "scorecard.json": as_text(overall.as_document()),
             "scorecard.md": overall.as_markdown() + "\n",
+            "measures.json": as_text(told.record["measures"]),
             "pack.json": as_text(lane.candidate(told.values).documents()),
         }
         params = {name: _short(value) for name, value in told.values.items()}
         name, metrics, at_ms = f"{self._study.name}/{told.number}", self._metrics(told, overall), told.record["at_ms"]
-        return Entry(name, metrics, params, tags, files, at_ms, self._inputs(told))
+        spent = sum(told.record["seconds"].values())
+        return Entry(name, metrics, params, tags, files, at_ms, self._inputs(told), spent)
 
     def _metrics(self, told: Told, overall: Scorecard) -> dict[str, float]:
-        """What matters by its plain name, then the worst over seeds by state, then each seed's."""
+        """What matters by its plain name, the worst over seeds by state, what differs between trials by seed."""
         lane = self._lane
         found: dict[str, float] = {}
         if told.objectives is not None:
             found |= {of.name: value for of, value in zip(lane.objectives, told.objectives, strict=True)}
         found.setdefault(comparison.WORST, overall.margin(lane.gates.bands[-1]))
         found |= overall.metrics
+        moved = comparison.by_seed(lane)
         for seed, card in self._ledger.cards(told).items():
-            found |= {f"seed_{seed}/{name}": value for name, value in card.metrics.items()}
+            found |= {f"seed_{seed}/{name}": value for name, value in card.metrics.items() if name in moved}
         found |= {f"seconds/{part}": value for part, value in told.record["seconds"].items()}
         return {name: value for name, value in found.items() if math.isfinite(value)}
 
@@ -209,6 +219,19 @@ class Recorder:
                 found.append(Input("world", world, "imported", "world", {"uri": str(folder)}, measured))
         return tuple({one.name: one for one in found}.values())
 
+    def _draw(self, decision: Decision, sensitivity: Mapping[str, Any]) -> None:
+        from scoring.drawing import pngs
+        from sweeps import showing
+        from sweeps.study_figures import study_figures
+        from sweeps.study_trials import trials_of
+
+        lane, world, best = self._lane, self._ledger.ground.world, decision.best
+        trials = trials_of(self._study.name, self._study.history, self._ledger, best)
+        self._study_pictures = {f"study/{name}": png for name, png in pngs(study_figures(trials, sensitivity)).items()}
+        if best is not None:
+            found = showing.pngs(lane, lane.candidate(best.values), lane.seeds[0], world)
+            self._pictures = {f"figures/{name}": png for name, png in found.items()}
+
     def _close(self, decision: Decision, lock: Mapping[str, Any], documents: Mapping[str, Any]) -> None:
         from sweeps.tracking import Entry, as_text
 
@@ -216,22 +239,26 @@ class Recorder:
         best = decision.best
         told = None if best is None else self._entry(best)
         trial_run = None if best is None else self._runs[best.number][0]
-        files = {name: as_text(document) for name, document in {"lock.json": lock, **documents}.items()}
+        files: dict[str, str | bytes] = {
+            name: as_text(document) for name, document in {"lock.json": lock, **documents}.items()
+        }
         tags = {
             "proofmark.decision": decision.outcome,
             "proofmark.verdict": decision.verdict,
             "proofmark.reason": decision.reason[:5000],
             "proofmark.lock": lock["lock_id"],
             "proofmark.best_trial": "" if best is None else str(best.number),
-            "mlflow.note.content": notes.of_sweep(decision, lock, trial_run, tuple(documents)),
+            "mlflow.note.content": notes.of_sweep(
+                decision, lock, trial_run, tuple(documents), tuple(self._study_pictures)
+            ),
         }
         at_ms = told.at_ms if told is not None else int(self._study.attributes["at_ms"])
         metrics, inputs = ({}, ()) if told is None else (told.metrics, told.inputs)
-        entry = Entry(self._study.name, metrics, {}, tags, files, at_ms, inputs)
+        entry = Entry(self._study.name, metrics, {}, tags, files | self._study_pictures, at_ms, inputs)
         if told is not None and trial_run is not None:
-            note = notes.of_locked(lock) + told.tags["mlflow.note.content"]
+            note = notes.of_locked(lock) + told.tags["mlflow.note.content"] + notes.shown(tuple(self._pictures))
             locked = {"proofmark.lock": lock["lock_id"], "mlflow.note.content": note}
-            self._tracking.mark(self.parent, trial_run, locked, {})
+            self._tracking.mark(self.parent, trial_run, locked, self._pictures)
         self._tracking.close_sweep(self._lane.id, self._shown(), self.parent, entry)
 
 

@@ -18,7 +18,7 @@ from sweeps.lane import Knob, Lane, Value
 from sweeps.study import Told, importance
 
 if TYPE_CHECKING:
-    from scoring.gates import Gate
+    from scoring.gates import Gate, Metric
 
 BINS = 8  # of a knob's range; a knob with choices has one each
 LEAST = 8  # trials from which anything is said
@@ -31,15 +31,15 @@ def sensitivity(sweep: str, history: Sequence[Told], ledger: Ledger) -> dict[str
     rows, seen = [], dict[str, dict[str, Any]]()
     for gate in lane.gates.gates:
         if gate.metric not in seen:
-            seen[gate.metric] = _metric(gate, history, worst, able(lane, gate))
+            seen[gate.metric] = _metric(gate, history, worst, able(lane, lane.gates.metrics[gate.metric]))
         rows.append({"gate": gate.id, "metric": gate.metric, **seen[gate.metric]})
     return {"sweep": sweep, "lane": lane.id, "trials": len(history), "gates": rows}
 
 
-def able(lane: Lane, gate: Gate) -> tuple[Knob, ...]:
-    """The knobs whose first state is not after the gate's."""
+def able(lane: Lane, metric: Metric) -> tuple[Knob, ...]:
+    """The knobs that can move a metric: those whose first state is not after the metric's."""
     order = {state: place for place, state in enumerate(lane.engine.states)}
-    last = order.get(lane.gates.metrics[gate.metric].state, -1)
+    last = order.get(metric.state, -1)
 
     def first(knob: Knob) -> int:
         policy, pointer = split_address(knob.at)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from policies import PolicyError
 from sweeps.completion import FOLDER
 
 if TYPE_CHECKING:
@@ -59,6 +60,13 @@ def common_options(command: Any) -> Any:
 
 def session_of(options: dict[str, Any]) -> Session:
     return Session(options.pop("workspace"), options.pop("as_json"), options.pop("quiet"))
+
+
+def writable(page: Path) -> None:
+    """Refused before anything is run, where a page cannot be written there."""
+    if page.is_dir() or not page.parent.is_dir():
+        why = "is a folder" if page.is_dir() else "its folder does not exist"
+        raise PolicyError(f"{page}: --html: {why}; name a file in a folder that exists")
 
 
 def _project() -> Path:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -130,7 +130,7 @@ def play(
             ground = survey(lane, world, found)
             ledger = Ledger(ground)
             recorder.settle()  # refused, if it is, before anything is begun
-            study = studies.open(name, lane) if resume else studies.create(name, lane, _said(lane, world))
+            study = studies.open(name, lane) if resume else studies.create(name, lane, _said(ground))
             recorder.begin(study, ledger)
             surveyed = time.perf_counter()
             _search(study, ledger, recorder, jobs, began, watch)
@@ -141,9 +141,11 @@ def play(
             if decision.outcome == "GO" and decision.best is not None:
                 runtime = time_candidate(lane, lane.candidate(decision.best.values), world)
                 decision = hold_to_runtime(decision, runtime, lane.document["decision"]["accept_band"])
-            lock = make_lock(ground, decision, study.name, recorder.runs_of(decision.best))
-            path = store_lock(lock, workspace.locks)
+            runs = recorder.runs_of(decision.best)
             documents = {"sensitivity.json": sensitivity(study.name, study.history, ledger)}
+            recorder.draw(decision, documents["sensitivity.json"])  # while the lock is proved
+            lock = make_lock(ground, decision, study.name, runs)
+            path = store_lock(lock, workspace.locks)
             if runtime is not None:
                 documents["runtime.json"] = runtime.as_document()
             recorder.close(decision, lock, documents)
@@ -238,8 +240,9 @@ def _next_name(studies: Studies, lane: Lane) -> str:
     return f"{lane.id}-{1 + max((int(name.rpartition('-')[2]) for name in _names(studies, lane)), default=0)}"
 
 
-def _said(lane: Lane, world: Path | None) -> dict[str, Any]:
+def _said(ground: Ground) -> dict[str, Any]:
     """What a study keeps of how it was begun: enough to read its trials when the lane's own files have gone."""
+    lane = ground.lane
     return {
         "lane": dict(lane.document),
         "lane_identity": lane.identity,
@@ -247,7 +250,8 @@ def _said(lane: Lane, world: Path | None) -> dict[str, Any]:
         "references": {name: carried(pack) for name, pack in lane.references.items()},
         "gates": dict(lane.gates_file),
         "at_ms": int(time.time() * 1000),
-        "world": str(world) if world else None,
+        "world": str(ground.world) if ground.world else None,
+        "reach": [asdict(row) for row in ground.reach],
     }
 
 

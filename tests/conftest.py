@@ -78,5 +78,17 @@ def remount(folder, options):
     subprocess.run(["mount", "-o", f"remount,{options}", folder], check=True)
 
 
+@pytest.fixture(scope="session")
+def screenshots(request):
+    """The folder that pictures for docs/ are written to; None where none were asked for."""
+    folder = request.config.getoption("--screenshots")
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def pytest_addoption(parser):
+    parser.addoption(
+        "--screenshots", type=Path, metavar="DIR", help="Write what the browser tests see, for docs/images."
+    )
     parser.addoption("--golden", action="store_true", help="Write the golden files anew from what is computed now.")

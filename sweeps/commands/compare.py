@@ -7,9 +7,8 @@ from typing import Any
 
 import click
 
-from policies import PolicyError
 from sweeps.completion import COMPARABLE
-from sweeps.session import WORLD, common_options, session_of
+from sweeps.session import WORLD, common_options, session_of, writable
 
 
 @click.command()
@@ -38,7 +37,7 @@ def compare(
 
     session = session_of(options)
     if html is not None:
-        _writable(html)
+        writable(html)
     workspace = session.as_it_stands()
     old, new = (find(name, workspace, world) for name in (before, after))
     same_engine(old, new)
@@ -50,10 +49,3 @@ def compare(
         document["html"], text = str(html), f"{text}\n\npage  {html}"
     session.show(document, text)
     return 0
-
-
-def _writable(page: Path) -> None:
-    """Refused before anything is run, where a page cannot be written there."""
-    if page.is_dir() or not page.parent.is_dir():
-        why = "is a folder" if page.is_dir() else "its folder does not exist"
-        raise PolicyError(f"{page}: --html: {why}; name a file in a folder that exists")

@@ -1,33 +1,98 @@
-"""`report`: what a sweep's trials say about its knobs."""
+"""`report`: a run or a lock as a scorecard to look at, a sweep as what its trials say about its knobs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from policies import PolicyError
 from sweeps import terminal
-from sweeps.completion import SWEEP
-from sweeps.session import common_options, session_of
+from sweeps.completion import REPORTABLE
+from sweeps.session import WORLD, common_options, session_of, writable
+
+if TYPE_CHECKING:
+    from sweeps.scorecard_page import Report
+    from sweeps.workspace import Workspace
 
 SHOWN = 4  # knobs named a gate
+Said = tuple[dict[str, Any], str, str | None]  # for machines, for a terminal, and as a page where there is one
 
 
 @click.command()
-@click.argument("sweep", shell_complete=SWEEP)
+@click.argument("what", metavar="RUN|LOCK|SWEEP", shell_complete=REPORTABLE)
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write one self-contained page.",
+)
+@WORLD
 @common_options
-def report(sweep: str, **options: Any) -> int:
-    """What moved what in SWEEP: each knob's weight on each gate, and the curves, from its trials."""
-    from sweeps.sweep import sensitivity_of
+def report(what: str, page: Path | None, world: str | None, **options: Any) -> int:
+    """A scorecard of RUN or LOCK with the distributions behind it, or what moved what in SWEEP."""
+    from sweeps.workspace import write_whole
 
     session = session_of(options)
-    document = sensitivity_of(sweep, session.workspace())
-    session.show(document, _text(document))
+    if page is not None:
+        writable(page)
+    document, text, html = _said(what, session.as_it_stands(), world)
+    if page is not None:
+        if html is None:
+            raise PolicyError(f"--html: {what} is a sweep, which has no page yet; its lock has one")
+        write_whole(page, html)
+        document, text = document | {"html": str(page)}, f"{text}\n\npage   {page}"
+    session.show(document, text)
     return 0
 
 
-def _text(document: Mapping[str, Any]) -> str:
+def _said(what: str, workspace: Workspace, world: str | None) -> Said:
+    from engine.store import published
+    from sweeps.journal import sweeps_in
+    from sweeps.lock import find_lock
+    from sweeps.seam import world_folder
+
+    if what in sweeps_in(workspace.journal):
+        return _sweep(what, workspace)
+    folder = published(what, workspace.runs)
+    if folder is not None:
+        return _run(folder, workspace)
+    return _lock(find_lock(what, workspace), world_folder(world))
+
+
+def _run(folder: Path, workspace: Workspace) -> Said:
+    from sweeps.scorecard_reports import run_report
+
+    return _scorecard(run_report(folder, workspace))
+
+
+def _lock(path: Path, world: Path | None) -> Said:
+    from sweeps.lock import read_lock
+    from sweeps.scorecard_reports import lock_report
+
+    return _scorecard(lock_report(read_lock(path), world))
+
+
+def _scorecard(found: Report) -> Said:
+    from sweeps.scorecard_page import html
+
+    facts = terminal.fields(found.facts)
+    words = "\n".join(f"{figure.title}\n  {figure.says}" for figure in found.figures)
+    parts = [f"{found.kind} {found.name}, beside {found.beside}", facts, terminal.scorecard(found.overall)]
+    return found.as_document(), "\n\n".join([*parts, words]).rstrip(), html(found)
+
+
+def _sweep(sweep: str, workspace: Workspace) -> Said:
+    from sweeps.sweep import sensitivity_of
+
+    document = sensitivity_of(sweep, workspace)
+    return document, _moved(document), None
+
+
+def _moved(document: Mapping[str, Any]) -> str:
     rows = []
     for gate in document["gates"]:
         shares = gate["importance"]

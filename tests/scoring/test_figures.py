@@ -18,8 +18,8 @@ from scoring.segment_2b import SEGMENT_2B as METRICS
 from scoring.segment_2b_places import typical_merchant
 
 GATES = load_gates("segment_2b")
-IDS = ["s1_lorenz", "s1_gap", "s3_by_segment", "s3_by_zone", "s4_max_p", "s4_entropy", "s4_groups", "map_sites",
-       "calendar"]  # fmt: skip
+IDS = ["s1_lorenz", "s1_gap", "s3_by_segment", "s3_by_zone", "s4_max_p", "s4_entropy", "s4_groups", "s4_moved",
+       "map_sites", "calendar"]  # fmt: skip
 
 
 def tiny_run(pack, world, until=4, seed=1):
@@ -53,7 +53,7 @@ def test_every_figure_of_the_issue_is_there(figures):
     assert list(figures) == IDS
 
 
-@pytest.mark.parametrize(("until", "count"), [(0, 0), (1, 3), (3, 6), (4, 9)])
+@pytest.mark.parametrize(("until", "count"), [(0, 0), (1, 3), (3, 6), (4, 10)])
 def test_a_run_that_ended_early_has_the_figures_of_what_it_holds(packs, until, count):
     world = tiny_world()
     candidate, authority = tiny_run(packs("p3"), world, until), tiny_run(packs("baseline"), world)
@@ -63,7 +63,7 @@ def test_a_run_that_ended_early_has_the_figures_of_what_it_holds(packs, until, c
 @pytest.mark.parametrize(
     ("figure", "metric"),
     [("s1_gap", "s1/gap"), ("s3_by_segment", "s3/merchant_std_median"), ("s4_max_p", "s4/max_p_median"),
-     ("s4_entropy", "s4/entropy_p50")],
+     ("s4_entropy", "s4/entropy_p50"), ("s4_moved", "s4/intervention")],
 )  # fmt: skip
 def test_captions_state_the_metrics_themselves(figures, sides, figure, metric):
     candidate, authority = (METRICS.measure(run)[metric] for run in sides)

@@ -1,0 +1,37 @@
+"""Two runs of one world, set beside each other under the gates that grade them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from engine.types import Run
+from scoring.axes import Mark
+from scoring.gates import GateSet, Severity
+
+SIGNS = {">=": "≥", "<=": "≤", "==": "="}
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Two runs of one world, and the gates to mark."""
+
+    authority: Run
+    candidate: Run
+    gates: GateSet
+
+    def of(self, take: Callable[[Run], Any]) -> tuple[Any, Any]:
+        """What `take` gives for the authority and for the candidate."""
+        return take(self.authority), take(self.candidate)
+
+    def hold(self, surface: str) -> bool:
+        return surface in self.authority.surfaces and surface in self.candidate.surfaces
+
+    def marks(self, metric: str) -> tuple[Mark, ...]:
+        """The thresholds that a metric's graded gate sets."""
+        for gate in self.gates.gates:
+            if gate.metric == metric and gate.severity is Severity.GATE:
+                sign = SIGNS[gate.comparison]
+                return tuple((f"{band} {sign} {at:g}", at, "ink") for band, at in gate.thresholds.items())
+        return ()

@@ -1,0 +1,290 @@
+"""A scorecard as a page: the verdict, what was graded, every gate with its margins and seeds, what lies behind.
+
+One order for a run and for a lock, that of a reader's questions: does it hold, what is it, at which gate and by how
+much, on every seed, what changed, and do the distributions look right.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from policies import FieldChange
+from scoring.bars import margin_bars, margin_text, seed_strip
+from scoring.certification import certify
+from scoring.gates import GateSet, Severity
+from scoring.scorecard import GateResult, Scorecard, combine
+from scoring.sides import SIGNS
+from sweeps.figures_page import STYLE as FIGURE_STYLE
+from sweeps.figures_page import drawn
+from sweeps.pages import Block, Heading, Markup, Paragraph, Points, as_html, as_markdown, table
+from sweeps.scorecard_style import BADGES, STYLE
+from sweeps.terminal import short
+
+if TYPE_CHECKING:
+    from scoring.drawing import Figure
+
+_KINDS = {
+    Severity.GATE: ("Gates", "What the bands ask. A margin is the distance to a threshold over the gate's scale."),
+    Severity.VETO: ("Vetoes", "Detectors of artifacts: one that fails ends a candidate, whatever the gates say."),
+    Severity.RAIL: ("Rails", "What was won before stays won: each follows the authority on the same seed."),
+    Severity.PRECONDITION: ("Preconditions", "Without these there is no grade at all."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a page is about: one candidate, its cards, and what it is compared with."""
+
+    kind: str  # "run" or "lock"
+    name: str
+    cards: tuple[Scorecard, ...]  # one a seed
+    gates: GateSet
+    authority: Mapping[int, Mapping[str, float]]  # seed -> metrics of what it is compared with
+    beside: str  # what that is, in words
+    facts: Mapping[str, str]
+    notes: tuple[str, ...]  # further things a reader must know of the verdict
+    changes: tuple[FieldChange, ...]  # from the authority's pack to the candidate's
+    figures: tuple[Figure, ...]  # on the first seed
+    proof: tuple[str, ...]  # commands by which all this is found again
+
+    @property
+    def overall(self) -> Scorecard:
+        return combine(self.cards, self.gates)
+
+    def as_document(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "verdict": str(self.overall.verdict),
+            "beside": self.beside,
+            "facts": dict(self.facts),
+            "cards": [card.as_document() for card in self.cards],
+            "authority": {str(seed): dict(metrics) for seed, metrics in self.authority.items()},
+            "figures": [{"id": one.id, "title": one.title, "says": one.says} for one in self.figures],
+        }
+
+
+def html(report: Report) -> str:
+    """The page as one file that needs nothing beside it."""
+    return as_html(f"{report.kind} {report.name}: {report.overall.verdict}", _blocks(report), STYLE + FIGURE_STYLE)
+
+
+def markdown(report: Report) -> str:
+    """The same in words and tables."""
+    return as_markdown(_blocks(report))
+
+
+def _blocks(report: Report) -> Iterator[Block]:
+    overall = report.overall
+    yield _banner(report, overall)
+    yield _facts(report.facts)
+    if report.notes:
+        yield Heading(2, "Why it was decided so")
+        yield Points(report.notes)
+    yield Heading(2, "Scorecard")
+    yield _legend(report)
+    for kind, (title, said) in _KINDS.items():
+        rows = [at for at, row in enumerate(overall.gates) if row.severity is kind]
+        if rows:
+            yield Heading(3, title)
+            yield Paragraph(said)
+            yield _gate_table(report, overall, rows)
+    yield from _spreads(report)
+    yield from _changes(report)
+    if report.figures:
+        yield Heading(2, "What lies behind the gates")
+        yield Paragraph(
+            f"Candidate beside {report.beside}, on seed {report.cards[0].seed}: every row of both is counted, "
+            "none sampled."
+        )
+        yield drawn(report.figures)
+    yield Heading(2, "Find it again")
+    yield Points(report.proof)
+
+
+# --- the verdict and what it is about -----------------------------------------------------------------------
+
+
+def _banner(report: Report, overall: Scorecard) -> Markup:
+    word = str(overall.verdict)
+    tone = "good" if word.startswith("PASS") else "unsure" if word.startswith("INVALID") else "bad"
+    said, why = _sentence(overall, report.gates), _reasons(overall, report.gates)
+    on = ", ".join(str(card.seed) for card in report.cards)
+    seeds = f"seed {on}" if len(report.cards) == 1 else f"the worst of seeds {on}"
+    items = "".join(f'<li><a href="#gate-{escape(gate)}">{escape(gate)}</a> {escape(text)}</li>' for gate, text in why)
+    body = (
+        f'<header class="banner {tone}">{BADGES[tone]}<div><p class="kind">{escape(report.kind)} '
+        f"<code>{escape(report.name)}</code></p><h1>{escape(said)}</h1>"
+        f'<p class="verdict"><code>{word}</code> on {escape(seeds)}, beside {escape(report.beside)}</p>'
+        f"{f'<ul>{items}</ul>' if items else ''}</div></header>"
+    )
+    lines = [f"# {said}", f"{report.kind} {report.name}: {word} on {seeds}, beside {report.beside}"]
+    return Markup(body, "\n\n".join([*lines, "\n".join(f"- {gate} {text}" for gate, text in why)]))
+
+
+def _sentence(overall: Scorecard, gates: GateSet) -> str:
+    word = str(overall.verdict)
+    if word.startswith("INVALID"):
+        return "Cannot be graded"
+    if not word.startswith("PASS"):
+        return "Vetoed" if overall.vetoed else f"Does not meet band {gates.bands[0]}"
+    return f"Meets band {_held(overall, gates)}"
+
+
+def _held(overall: Scorecard, gates: GateSet) -> str:
+    """The highest band that every gate meets, none below it unmet."""
+    met = [band for band in gates.bands if all(row.passed[band] for row in overall.gates)]
+    return met[-1]
+
+
+def _reasons(overall: Scorecard, gates: GateSet) -> list[tuple[str, str]]:
+    """(gate, what it says) of all that keep the candidate where it is; of a full pass, the gate nearest to failing."""
+    failed = [row for row in overall.gates if not all(row.passed.values())]
+    if str(overall.verdict).startswith("INVALID"):
+        failed = [row for row in failed if not row.known or row.severity is Severity.PRECONDITION]
+    if failed:
+        return [(row.id, _against(row)) for row in failed]
+    near = min((row for row in overall.gates if row.severity is Severity.GATE), key=lambda row: row.worst_margin)
+    return [(near.id, f"comes closest to failing: {_against(near)}")]
+
+
+def _against(row: GateResult) -> str:
+    seen = "not measured" if row.value is None else f"{row.value:.6g}"
+    band = next((band for band, passed in row.passed.items() if not passed), list(row.passed)[-1])
+    limit, on = row.thresholds.get(band), "" if row.seed is None else f" on seed {row.seed}"
+    asked = "an unknown threshold" if limit is None else f"{SIGNS[row.comparison]} {limit:g}"
+    return f"{seen} against {asked} ({band if row.severity is Severity.GATE else row.severity}){on}"
+
+
+def _facts(facts: Mapping[str, str]) -> Markup:
+    rows = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{_with_digests(value)}</dd></div>" for name, value in facts.items()
+    )
+    return Markup(f'<dl class="facts">{rows}</dl>', "\n".join(f"- {name}: {value}" for name, value in facts.items()))
+
+
+def _with_digests(text: str) -> str:
+    """Words as they are, digests and ids set apart."""
+    return re.sub(r"\b[0-9a-f]{16,}\b", lambda found: f"<code>{found[0]}</code>", escape(text))
+
+
+# --- the gates ----------------------------------------------------------------------------------------------
+
+
+def _legend(report: Report) -> Markup:
+    shapes = (
+        '<svg class="bars" width="14" height="14" aria-hidden="true"><circle cx="7" cy="7" r="4" '
+        'style="fill:var(--candidate)"/></svg> a seed',
+        '<svg class="bars" width="14" height="14" aria-hidden="true"><path d="M7 0l6 7l-6 7l-6 -7z" '
+        'style="fill:var(--candidate)"/></svg> the worst seed',
+        '<svg class="bars" width="14" height="14" aria-hidden="true"><circle cx="7" cy="7" r="5.5" '
+        f'style="fill:none;stroke:var(--authority);stroke-width:1.8"/></svg> {escape(report.beside)}',
+        '<svg class="bars" width="26" height="14" aria-hidden="true"><rect width="26" height="14" '
+        f'style="fill:var(--sunken)"/></svg> where band {escape(report.gates.bands[0])} holds',
+    )
+    items = "".join(f"<li>{shape}</li>" for shape in shapes)
+    return Markup(
+        f'<ul class="legend">{items}<li>margin bars: right of the line passes, left and dashed fails; a bar ends at '
+        "one scale, a tip says that it goes on</li></ul>",
+        "Margins are distances to the thresholds over each gate's scale; below 0 fails.",
+    )
+
+
+def _gate_table(report: Report, overall: Scorecard, places: Sequence[int]) -> Markup:
+    """One row a gate, the failed ones first."""
+    order = sorted(places, key=lambda at: all(overall.gates[at].passed.values()))
+    why = {gate.id: gate.why for gate in report.gates.gates}
+    rows = "".join(_gate_row(report, overall.gates[at], [card.gates[at] for card in report.cards], why) for at in order)
+    heads = ("gate", "worst", "asks", "margin", "seeds", "holds")
+    top = "".join(f'<th scope="col" role="columnheader">{head}</th>' for head in heads)
+    body = (
+        f'<table class="gates" role="table"><thead role="rowgroup"><tr role="row">{top}</tr></thead>'
+        f'<tbody role="rowgroup">{rows}</tbody></table>'
+    )
+    words = (_gate_words(overall.gates[at], report.gates.bands) for at in order)
+    return Markup(
+        body, as_markdown([table(("gate", "worst", "", "seed", *report.gates.bands, "margins"), words)]).strip()
+    )
+
+
+def _gate_row(report: Report, worst: GateResult, rows: Sequence[GateResult], why: Mapping[str, str]) -> str:
+    unit = report.gates.metrics[worst.metric].unit
+    beside = {
+        seed: found[worst.metric] for seed, found in report.authority.items() if found.get(worst.metric) is not None
+    }
+    value = "missing" if worst.value is None else f"{worst.value:.6g}"
+    where = "every seed" if len({row.value for row in rows}) == 1 else f"seed {worst.seed}"
+    on = f'<br><span class="muted">on {where}</span>' if len(rows) > 1 else ""
+    cells = {
+        "worst": f'<b>{value}</b> <span class="muted">{escape(unit)}</span>{on}',
+        "asks": _asks(worst),
+        "margin": margin_bars(worst),
+        "seeds": seed_strip(rows, beside),
+        "holds": _holds(worst),
+    }
+    body = "".join(f'<td role="cell" data-label="{name}"><div>{cell}</div></td>' for name, cell in cells.items())
+    return (
+        f'<tr role="row" id="gate-{escape(worst.id)}"><th scope="row" role="rowheader"><code>{escape(worst.id)}</code>'
+        f'<span class="muted">{escape(worst.metric)}</span><p>{escape(why[worst.id])}</p></th>{body}</tr>'
+    )
+
+
+def _asks(row: GateResult) -> str:
+    sign = escape(SIGNS[row.comparison])
+    limits = {band: "unknown" if at is None else f"{at:.6g}" for band, at in row.thresholds.items()}
+    if len(set(limits.values())) == 1 and len(limits) > 1:
+        return f"{sign} {next(iter(limits.values()))}"
+    return "<br>".join(f'<span class="muted">{escape(band)}</span> {sign} {at}' for band, at in limits.items())
+
+
+def _holds(row: GateResult) -> str:
+    met = [band for band, passed in row.passed.items() if passed]
+    if not row.known:
+        return '<span class="chip unsure">? unknown</span>'
+    if len(met) == len(row.passed):
+        return f'<span class="chip good">✓ {escape(met[-1]) if row.severity is Severity.GATE else "holds"}</span>'
+    if met and row.severity in (Severity.GATE, Severity.PRECONDITION):
+        return f'<span class="chip part">✓ {escape(met[-1])} only</span>'
+    return '<span class="chip bad">✗ no</span>'
+
+
+def _gate_words(row: GateResult, bands: Sequence[str]) -> tuple[str, ...]:
+    value = "missing" if row.value is None else f"{row.value:.6g}"
+    limits = (short(row.thresholds.get(band)) for band in bands)
+    margins = ", ".join(f"{band} {margin_text(margin)}" for band, margin in row.margins.items())
+    return row.id, value, row.comparison, short(row.seed), *limits, margins
+
+
+# --- beside the gates ---------------------------------------------------------------------------------------
+
+
+def _spreads(report: Report) -> Iterator[Block]:
+    if len(report.cards) < 2 or not (spreads := certify(report.cards, report.gates).spreads):
+        return
+    yield Heading(3, "Across seeds")
+    yield Paragraph("The coefficient of variation over seeds, at most what each band allows.")
+    bands, seeds = list(report.gates.cross_seed_limits), [card.seed for card in report.cards]
+    yield table(
+        ("metric", "CV", *(f"{band} at most" for band in bands), *(f"seed {seed}" for seed in seeds)),
+        (
+            (row.metric, short(row.cv), *(short(row.limits.get(band)) for band in bands),
+             *(short(row.values.get(seed)) for seed in seeds if seed is not None))
+            for row in spreads
+        ),
+    )  # fmt: skip
+
+
+def _changes(report: Report) -> Iterator[Block]:
+    yield Heading(2, "What changed in the policies")
+    if not report.changes:
+        yield Paragraph(f"Nothing: the pack is that of {report.beside}.")
+        return
+    yield table(
+        ("policy", "field", report.beside, "candidate", "first state"),
+        ((row.policy, row.pointer, short(row.before), short(row.after), row.state) for row in report.changes),
+    )

@@ -1,0 +1,123 @@
+"""A real browser on the real comparison page: chromium, driven by selenium; a skip with the reason without."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import pytest
+from conftest import child_environment
+
+SIZE = 1680, 1050  # of the window, in pixels
+_SEEN = {  # what MLflow asks or offers at a first visit
+    "mlflow.workflowType_v1": '"machine_learning"',
+    "mlflow.assistant.panelOpen_v1": "false",
+    "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true",
+    "mlflow.settings.telemetry.info-alert-dismissed_v1": "true",
+}
+
+
+def require():
+    """Skips where no browser can be driven."""
+    for program in ("chromium", "chromedriver"):
+        if shutil.which(program) is None:
+            pytest.skip(f"no browser: Debian's {program} is not installed (apt-get install chromium chromium-driver)")
+    pytest.importorskip("selenium", reason="selenium is not installed")
+
+
+@contextmanager
+def browser():
+    """A headless window of SIZE."""
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    width, height = SIZE
+    for flag in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu", "hide-scrollbars"):
+        options.add_argument(f"--{flag}")
+    options.add_argument(f"--window-size={width},{height}")
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    try:
+        driver.set_page_load_timeout(120)
+        yield driver
+    finally:
+        driver.quit()
+
+
+@contextmanager
+def comparison_page(workspace):
+    """`proofmark ui` over a workspace, from its start to Ctrl-C: what it says of itself."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", "from sweeps.cli import main; main()", "ui", "--json", "--port", str(port)]
+    with subprocess.Popen(
+        [*command, "--workspace", str(workspace)], stdout=subprocess.PIPE, text=True, env=child_environment()
+    ) as served:
+        try:
+            said = served.stdout.readline()
+            assert said, "the page did not start"
+            yield json.loads(said)
+        finally:
+            served.send_signal(signal.SIGINT)
+            assert served.wait(60) == 0, "Ctrl-C ends it cleanly"
+
+
+class Page:
+    """What a test does with a window on the comparison page."""
+
+    def __init__(self, driver, root, screenshots=None):
+        self.driver, self.root, self._screenshots = driver, root, screenshots
+        driver.get(f"{root}/health")
+        for key, value in _SEEN.items():
+            driver.execute_script("localStorage.setItem(arguments[0], arguments[1])", key, value)
+
+    def open(self, address):
+        """Goes to an address, given whole or from the `#` on, as a new visitor would: everything is loaded again."""
+        self.driver.get("about:blank")
+        self.driver.get(address if address.startswith("http") else f"{self.root}/{address}")
+
+    def until(self, what, seconds=60):
+        """Waits until a script or a function gives something true, and gives it back."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            found = self.driver.execute_script(what) if isinstance(what, str) else what()
+            if found:
+                return found
+            time.sleep(0.05)
+        raise AssertionError(f"not seen within {seconds} s: {what}\n{self.text()[:2000]}")
+
+    def text(self):
+        return self.driver.execute_script("return document.body.innerText")
+
+    def rows(self):
+        """Run name -> {column: text} of every row drawn so far, in order. Columns outside the window are not drawn."""
+        return {row["name"]: row["cells"] for row in self.until(_ROWS)}
+
+    def click(self, css):
+        self.until(lambda: self.driver.find_elements("css selector", css))[0].click()
+
+    def keep(self, name):
+        """A screenshot for docs/, where the tests were asked for some."""
+        if self._screenshots is not None:
+            time.sleep(1.5)  # what fades in has faded in
+            self.driver.save_screenshot(os.fspath(self._screenshots / f"{name}.png"))
+
+
+_ROWS = """
+const rows = new Map();
+for (const row of document.querySelectorAll('.ag-row[row-id]')) {
+  const found = rows.get(row.getAttribute('row-id')) || {at: Number(row.getAttribute('row-index')), cells: {}};
+  for (const cell of row.querySelectorAll('.ag-cell'))
+    found.cells[cell.getAttribute('col-id')] = cell.innerText.trim();
+  found.name = found.name || row.querySelector('a[href*="/runs/"]')?.innerText.trim();
+  rows.set(row.getAttribute('row-id'), found);
+}
+const named = [...rows.values()].filter(row => row.name).sort((a, b) => a.at - b.at);
+return named.length && document.querySelector('.ag-center-cols-container .ag-cell') ? named : null;
+"""

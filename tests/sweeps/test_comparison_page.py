@@ -1,0 +1,169 @@
+"""The comparison page in a real browser: what a person who compares candidates does there, on more than 200 trials.
+
+The queue's trials cost milliseconds; asked for screenshots, the tests play segment 2B's widened lane instead.
+"""
+
+import json
+import time
+from pathlib import Path
+
+import browser
+import mlflow
+import pytest
+
+from sweeps.lane import load_lane
+from sweeps.sweep import play
+from sweeps.workspace import Workspace
+
+QUEUE = Path(__file__).parent.parent / "queue_engine" / "lane.json"
+TRIALS = 208
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    browser.require()
+    return Workspace.at(tmp_path_factory.mktemp("compared"))
+
+
+@pytest.fixture(scope="module")
+def closed(place, screenshots):
+    lane = load_lane(str(QUEUE)).with_search(sampler="random") if screenshots is None else load_lane("p3_wide")
+    return play(lane.with_search(trials=TRIALS), place, jobs=2)
+
+
+@pytest.fixture(scope="module")
+def page(place, closed, screenshots):
+    with browser.comparison_page(place.root) as served, browser.browser() as driver:
+        (lane,) = served["lanes"]
+        assert lane["lane"] == closed.ground.lane.id and lane["url"].startswith("http://127.0.0.1:")
+        shown = browser.Page(driver, served["url"], screenshots)
+        shown.first = lane["url"]
+        yield shown
+
+
+@pytest.fixture(scope="module")
+def recorded(place, closed):
+    """Trial number -> its run."""
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{place.tracking_database}")
+    experiment = client.get_experiment_by_name(closed.ground.lane.id)
+    runs = client.search_runs([experiment.experiment_id], "tags.`proofmark.kind` = 'trial'", max_results=5000)
+    return {int(run.data.tags["proofmark.trial"]): run for run in runs}
+
+
+def held(closed, recorded):
+    """Names of the trials without a veto, best first."""
+    first = closed.ground.lane.objectives[0]
+    free = [told for told in closed.trials if recorded[told.number].data.tags["proofmark.vetoed"] == "none"]
+    ranked = sorted(free, key=lambda told: -told.objectives[0] if first.maximize else told.objectives[0])
+    return [f"{closed.sweep}/{told.number}" for told in ranked]
+
+
+def shown(page):
+    return page.until("return document.body.innerText.match(/(\\d+)\\s+matching run/)?.[1]")
+
+
+def search(page, text):
+    """Types a filter as a person does, and waits until the table follows it."""
+    from selenium.webdriver.common.keys import Keys
+
+    box = page.until(lambda: page.driver.find_elements("css selector", "[data-testid=search-box]"))[0]
+    box.send_keys(Keys.CONTROL, "a")
+    box.send_keys(Keys.DELETE)
+    box.send_keys(text, Keys.ESCAPE, Keys.ENTER)
+    page.until(lambda: "searchFilter=" + text[:12].replace("`", "%60") in page.driver.current_url)
+    time.sleep(1.0)
+
+
+def test_the_address_that_ui_prints_opens_the_columns_that_matter_best_first(page, closed, recorded):
+    page.open(page.first)
+    rows = page.rows()
+    lane, ranked = closed.ground.lane, held(closed, recorded)
+    first = lane.objectives[0].name
+    assert len(closed.trials) >= 200 and next(iter(rows)) in ranked
+    values = [float(cells[f"metrics.`{first}`"]) for cells in rows.values()]
+    assert values == sorted(values, reverse=lane.objectives[0].maximize), "the best stands first"
+    told = {f"{closed.sweep}/{one.number}": one for one in closed.trials}
+    assert values[0] == pytest.approx(told[ranked[0]].objectives[0], abs=0), "and is the best of the sweep"
+    seen = set(next(iter(rows.values())))
+    assert {"tags.`proofmark.verdict`", *(f"metrics.`{one.name}`" for one in lane.objectives)} <= seen
+    titles = page.text()
+    assert lane.title in titles and "Candidates: no veto, best first" in titles
+    page.keep("mlflow_runs")
+
+
+def test_the_knobs_gates_and_vetoes_stand_to_the_right(page, closed):
+    page.open(page.first)
+    page.rows()
+    page.driver.execute_script("document.querySelector('.ag-body-horizontal-scroll-viewport').scrollLeft = 1e6")
+    wanted = {*(f"params.`{knob.name}`" for knob in closed.ground.lane.knobs), "tags.`proofmark.vetoed`"}
+    page.until(lambda: {"tags.`proofmark.vetoed`"} <= set(next(iter(page.rows().values()))))
+    assert wanted & set(next(iter(page.rows().values()))) >= {"tags.`proofmark.vetoed`"}
+    for cells in page.rows().values():
+        assert cells.get("tags.`proofmark.vetoed`", "none") == "none"
+
+
+def test_a_filter_by_tag_finds_what_it_says(page, closed, recorded):
+    page.open(page.first)
+    page.rows()
+    vetoed = {name for name, run in recorded.items() if run.data.tags["proofmark.vetoed"] != "none"}
+    assert 0 < len(vetoed) < 100
+    search(page, "tags.`proofmark.vetoed` != 'none' and tags.`proofmark.kind` = 'trial'")
+    page.until(lambda: shown(page) == str(len(vetoed)))
+    assert {int(name.rpartition("/")[2]) for name in page.rows()} <= vetoed
+    search(page, f"tags.`proofmark.verdict` = '{closed.decision.verdict}' and tags.`proofmark.lock` != ''")
+    page.until(lambda: shown(page) == "2")
+    assert f"{closed.sweep}/{closed.decision.best.number}" in page.rows(), "the locked trial, beside its sweep"
+
+
+def test_the_best_run_is_two_clicks_from_its_sweep(page, closed, recorded):
+    (experiment,) = {run.info.experiment_id for run in recorded.values()}
+    best = closed.decision.best
+    page.open(f"#/experiments/{experiment}/runs?viewStateShareKey=proofmark-sweeps")
+    assert list(page.rows()) == [closed.sweep]
+    page.click(".ag-row a[href*='/runs/']")
+    page.until(f"return document.body.innerText.includes('best: trial {best.number}')")
+    page.keep("mlflow_sweep")
+    link = f"a[href='#/experiments/{experiment}/runs/{recorded[best.number].info.run_id}']"
+    address = page.driver.find_element("css selector", link).get_attribute("href")
+    page.open(address)
+    page.until("return document.body.innerText.includes('Locked as')")
+    text = page.text()
+    assert closed.decision.verdict in text and json.loads(closed.lock.read_text())["lock_id"][:12] in text
+    assert all(f"world ({run[:8]}" in text or run[:8] in text for run in best.record["worlds"].values())
+    page.keep("mlflow_trial")
+
+
+def test_four_runs_are_compared(page, closed, recorded):
+    page.open(page.first)
+    names = list(page.rows())[:4]
+    for place in range(4):
+        page.click(f".ag-row[row-index='{place}'] .ag-selection-checkbox input")
+    page.click("[data-testid=runs-compare-button]")
+    page.until("return document.body.innerText.includes('Comparing 4 Runs from 1 Experiment')")
+    page.until("return document.querySelector('.main-svg') !== null")
+    text = page.text()
+    for name in names:
+        assert name in text
+    for knob in closed.ground.lane.knobs:
+        values = [recorded[int(name.rpartition("/")[2])].data.params[knob.name] for name in names]
+        assert "\t".join([knob.name, *values]) in text, "each knob, side by side"
+    page.keep("mlflow_compare")
+
+
+def test_the_charts_of_a_lane_open_as_its_view_says(page, closed, recorded):
+    (experiment,) = {run.info.experiment_id for run in recorded.values()}
+    page.open(f"#/experiments/{experiment}/runs?viewStateShareKey=proofmark-charts&compareRunsMode=CHART")
+    first, second = (objective.name for objective in closed.ground.lane.objectives)
+    page.until(f"return document.body.innerText.includes('{second} vs. {first}')")
+    page.until("return document.querySelectorAll('.main-svg').length > 3")
+    page.keep("mlflow_charts")
+
+
+def test_a_scorecard_opens_where_the_run_is(page, closed, recorded):
+    run = recorded[closed.decision.best.number]
+    page.open(f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts/scorecard.md")
+    page.until("return document.body.innerText.includes('scorecard.md')")
+    for gate in closed.ground.lane.gates.gates:
+        page.until(f"return document.body.innerText.includes({gate.id!r})")
+    assert closed.decision.verdict in page.text()
+    page.keep("mlflow_scorecard")
