@@ -126,6 +126,8 @@ def _collapsed(values: Mapping[int, float], ratio: float | None) -> tuple[int, .
 
 def _apart(spreads: Sequence[Spread]) -> str:
     fallen = [f"{row.metric} on seed {seed}" for row in spreads for seed in row.collapsed]
+    if any(row.cv is None for row in spreads):
+        return "one seed shows no spread: two are needed"
     return f"collapsed: {', '.join(fallen)}" if fallen else "the seeds differ too much"
 
 

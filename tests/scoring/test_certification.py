@@ -84,7 +84,8 @@ def test_the_worse_grade_is_the_verdict_and_a_precondition_leaves_none():
 
 
 def test_one_seed_shows_no_spread_and_so_passes_no_limit():
-    assert graded((2.0,), gates(LIMITS)).verdict == "FAIL_REALISM"
+    alone = graded((2.0,), gates(LIMITS))
+    assert alone.verdict == "FAIL_REALISM" and alone.reason.startswith("one seed shows no spread")
     assert graded((2.0,), gates()).verdict == "PASS_BPLUS"
 
 
