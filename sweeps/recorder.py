@@ -233,6 +233,7 @@ class Recorder:
             self._pictures = {f"figures/{name}": png for name, png in found.items()}
 
     def _close(self, decision: Decision, lock: Mapping[str, Any], documents: Mapping[str, Any]) -> None:
+        from sweeps import study_page
         from sweeps.tracking import Entry, as_text
 
         assert self.parent is not None
@@ -242,6 +243,7 @@ class Recorder:
         files: dict[str, str | bytes] = {
             name: as_text(document) for name, document in {"lock.json": lock, **documents}.items()
         }
+        files["study.html"] = study_page.html(study_page.Closed(lock, tuple(self._study.history), self._ledger))
         tags = {
             "proofmark.decision": decision.outcome,
             "proofmark.verdict": decision.verdict,
@@ -249,7 +251,7 @@ class Recorder:
             "proofmark.lock": lock["lock_id"],
             "proofmark.best_trial": "" if best is None else str(best.number),
             "mlflow.note.content": notes.of_sweep(
-                decision, lock, trial_run, tuple(documents), tuple(self._study_pictures)
+                decision, lock, trial_run, ("study.html", *documents), tuple(self._study_pictures)
             ),
         }
         at_ms = told.at_ms if told is not None else int(self._study.attributes["at_ms"])
