@@ -6,7 +6,7 @@ it puts in; the first line is what the page shows of a note before it is unfolde
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from scoring.gates import Severity
@@ -60,12 +60,16 @@ def of_trial(card: Scorecard, lane: Lane) -> str:
         key=lambda row: row.margins.get(band) or 0.0,
     )
     lines = [f"- {'**fails**' if row in failed else 'holds'} {_gate(row)}" for row in [*failed, *near][:_SHOWN]]
-    links = " · ".join(f"[{name}]({_artifact('$RUN', name)})" for name in ("scorecard.md", "pack.json"))
-    return "\n".join([f"**{card.verdict}** · {links} · [its sweep](#/experiments/$EXPERIMENT/runs/$PARENT)\n", *lines])
+    return "\n".join([f"**{card.verdict}** · [its sweep](#/experiments/$EXPERIMENT/runs/$PARENT)\n", *lines])
+
+
+def files(names: Iterable[str]) -> str:
+    """Links to the files of a run, one a line."""
+    return "\n" + "\n".join(f"- [{name}]({_artifact('$RUN', name)})" for name in names)
 
 
 def of_sweep(
-    decision: Decision, lock: Mapping[str, Any], trial_run: str | None, files: Sequence[str], pictures: Sequence[str]
+    decision: Decision, lock: Mapping[str, Any], trial_run: str | None, kept: Iterable[str], pictures: Iterable[str]
 ) -> str:
     """How a sweep closed, its best trial, its lock, and the files and pictures it left."""
     best = decision.best
@@ -75,12 +79,11 @@ def of_sweep(
         lines.append(f"- best: [trial {best.number}](#/experiments/$EXPERIMENT/runs/{trial_run}) with {knobs}")
     lines.append(f"- lock: [`{lock['lock_id'][:12]}`]({_artifact('$RUN', 'lock.json')}), {lock['candidate']}; "
                  f"prove it again: `proofmark verify {lock['lock_id'][:12]}`")  # fmt: skip
-    lines += [f"- [{name}]({_artifact('$RUN', name)})" for name in files]
     lines.append(f"- [its candidates, best first]({address(FIRST_VIEW, '$EXPERIMENT')})")
-    return "\n".join(lines) + shown(pictures)
+    return "\n".join(lines) + files(kept) + shown(pictures)
 
 
-def shown(pictures: Sequence[str]) -> str:
+def shown(pictures: Iterable[str]) -> str:
     """Pictures of a run, one below the other; the page takes them from the run's artifacts."""
     return "".join(f"\n\n![{path}](get-artifact?path={path}&run_uuid=$RUN)" for path in pictures)
 

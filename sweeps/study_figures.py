@@ -5,7 +5,7 @@ Outcomes are told apart by mark and word as well as by colour. A veto has a mark
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from scoring.drawing import Figure
 from scoring.palette import LIGHT
-from sweeps.study_trials import BELOW, UNGRADED, VETOED, Strip, Trials
+from scoring.sides import SIGNS
+from sweeps.study_knobs import curves_figure, importance_figure, parallel_figure
+from sweeps.study_trials import BELOW, UNGRADED, VETOED, Strip, Trials, chosen_words
 
 _VETO_MARKS = "xX+1*2dv"  # one a veto, the most frequent first; the last for all others
 _SHOWN = 5  # vetoes with a mark of their own
-_SIGNS = {">=": "≥", "<=": "≤", "==": "="}
 _ROW = 58  # pixels of a gate's strip
 
 
@@ -33,8 +34,9 @@ def study_figures(trials: Trials, sensitivity: Mapping[str, Any]) -> Iterator[Fi
         yield _gates(trials)
     moved = [row for row in sensitivity["gates"] if row["importance"]]
     if moved:
-        yield _importance(moved)
-    yield _parallel(trials)
+        yield importance_figure(moved)
+        yield from curves_figure(moved, trials)
+    yield parallel_figure(trials)
 
 
 # --- margin against intervention ----------------------------------------------------------------------------
@@ -44,7 +46,7 @@ def _pareto(trials: Trials) -> Figure:
     first, second = (objective.name for objective in trials.objectives[:2])
     front = trials.front()
     says = f"{len(front)} of {len(trials.number)} trials are on the front: no trial that held beats one in both."
-    return Figure("study_pareto", f"{first} against {second}", f"{says} {_chosen(trials)}{_bound(trials)}", 400,
+    return Figure("study_pareto", f"{first} against {second}", f"{says} {chosen_words(trials)}{_bound(trials)}", 400,
                   partial(_draw_pareto, trials, front))  # fmt: skip
 
 
@@ -117,7 +119,7 @@ def _draw_strip(axis: Any, strip: Strip, trials: Trials) -> None:
     axis.set_ylim(-1, 1)
     axis.set_yticks([])
     axis.grid(visible=False, axis="y")
-    axis.set_title(f"{strip.gate.id} {_SIGNS[strip.gate.comparison]}", pad=3)
+    axis.set_title(f"{strip.gate.id} {SIGNS[strip.gate.comparison]}", pad=3)
     if bound is not None:
         beyond = (bound, high) if strip.gate.comparison == ">=" else (low, bound)
         axis.axvspan(*beyond, facecolor="none", edgecolor=LIGHT["muted"], hatch="////", linewidth=0,
@@ -133,96 +135,6 @@ def _draw_strip(axis: Any, strip: Strip, trials: Trials) -> None:
     if trials.chosen is not None:
         axis.scatter(values[trials.chosen], 0.0, s=110, marker="*", color=LIGHT["mark"],
                      edgecolor=LIGHT["surface"], linewidth=0.8, zorder=5, label="locked")  # fmt: skip
-
-
-# --- which knob moved what ----------------------------------------------------------------------------------
-
-
-def _importance(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    knobs = list(dict.fromkeys(name for row in rows for name in row["importance"]))
-    first = {row["gate"]: next(iter(row["importance"].items())) for row in rows}
-    says = "Share of a gate's variance that a knob explains: " + "; ".join(
-        f"{gate} is moved most by {knob} ({share:.0%})" for gate, (knob, share) in first.items()
-    )
-    return Figure("study_importance", "Which knob moved which gate", f"{says}.", 70 + 30 * len(rows),
-                  partial(_draw_importance, rows, knobs))  # fmt: skip
-
-
-def _draw_importance(rows: Sequence[Mapping[str, Any]], knobs: Sequence[str], canvas: Any) -> None:
-    axis = canvas.add_subplot()
-    for place, row in enumerate(rows):
-        for column, knob in enumerate(knobs):
-            share = row["importance"].get(knob)
-            if share is None:
-                axis.text(column + 0.02, place, "–", va="center", color=LIGHT["muted"])
-                continue
-            axis.barh(place, 0.62 * share, 0.52, left=column, color=LIGHT["candidate"])
-            axis.text(column + 0.62 * share + 0.03, place, f"{share:.0%}", va="center", color=LIGHT["ink"])
-    axis.set_xlim(0, len(knobs))
-    axis.set_ylim(len(rows) - 0.5, -0.5)
-    axis.set_yticks(range(len(rows)), [row["gate"] for row in rows])
-    axis.set_xticks(range(len(knobs)), knobs, ha="left")
-    axis.xaxis.tick_top()
-    axis.tick_params(length=0)
-    axis.grid(visible=False, axis="y")
-    axis.spines["bottom"].set_visible(False)
-
-
-# --- every trial across its knobs ---------------------------------------------------------------------------
-
-
-def _parallel(trials: Trials) -> Figure:
-    first = trials.objectives[0].name
-    says = (
-        f"Each line is a trial across its knobs to its {first}: the better, the darker; dashed where a veto ended it."
-    )
-    return Figure(
-        "study_parallel", f"Knobs and {first}", f"{says} {_chosen(trials)}", 360, partial(_draw_parallel, trials)
-    )
-
-
-def _draw_parallel(trials: Trials, canvas: Any) -> None:
-    from matplotlib.collections import LineCollection
-
-    axis, columns = canvas.add_subplot(), len(trials.knobs)
-    score = _unit(trials.scores[:, 0], trials.objectives[0].maximize)
-    heights = np.column_stack([trials.places, _unit(trials.scores[:, 0], maximize=True)])
-    drawn = np.flatnonzero(np.isfinite(heights).all(axis=1))
-    lines = np.stack([np.broadcast_to(np.arange(columns + 1.0), heights.shape), heights], axis=2)
-    steps = np.clip((score * 5.999), 0, 5)
-    for step in range(6):
-        rows = drawn[trials.held[drawn] & (steps[drawn].astype(int) == step)]
-        axis.add_collection(
-            LineCollection(list(lines[rows]), colors=LIGHT[f"share-{step}"], linewidths=0.9, alpha=0.75)
-        )
-    vetoed = drawn[~trials.held[drawn]]
-    axis.add_collection(
-        LineCollection(list(lines[vetoed]), colors=LIGHT["bad"], linewidths=0.8, linestyles=(0, (2, 2)))
-    )
-    if trials.chosen is not None:
-        axis.plot(lines[trials.chosen, :, 0], lines[trials.chosen, :, 1], color=LIGHT["mark"], linewidth=3, zorder=4)
-    _rulers(axis, trials)
-
-
-def _rulers(axis: Any, trials: Trials) -> None:
-    """An upright line a column, with its ends' values."""
-    scores = trials.scores[np.isfinite(trials.scores[:, 0]), 0]
-    ends = [
-        (str(knob.choices[0]), str(knob.choices[-1])) if knob.choices else (f"{knob.low:g}", f"{knob.high:g}")
-        for knob in trials.knobs
-    ]
-    ends.append((f"{scores.min():.3g}", f"{scores.max():.3g}") if len(scores) else ("", ""))
-    for column, (low, high) in enumerate(ends):
-        axis.plot([column, column], [0, 1], color=LIGHT["muted"], linewidth=1, zorder=3)
-        for text, at, up in ((low, 0.0, -15), (high, 1.0, 5)):
-            axis.annotate(text, (column, at), (0, up), textcoords="offset points", ha="center", color=LIGHT["muted"])
-    axis.set_xlim(-0.25, len(ends) - 0.75)
-    axis.set_ylim(-0.09, 1.08)
-    axis.set_xticks(range(len(ends)), [*(knob.name for knob in trials.knobs), trials.objectives[0].name])
-    axis.tick_params(length=0, labelcolor=LIGHT["ink"])
-    axis.set_yticks([])
-    axis.grid(visible=False)
-    axis.spines["bottom"].set_visible(False)
 
 
 # --- what they share ----------------------------------------------------------------------------------------
@@ -278,23 +190,6 @@ def _levels(axis: Any, trials: Trials) -> None:
 def _legend(canvas: Any, axis: Any) -> None:
     handles, labels = axis.get_legend_handles_labels()
     canvas.legend(handles, labels, loc="outside lower left", ncols=2, columnspacing=1.2, handletextpad=0.5)
-
-
-def _unit(values: NDArray[np.float64], maximize: bool) -> NDArray[np.float64]:
-    """0 … 1 from the worst to the best of them."""
-    known = values[np.isfinite(values)]
-    if not len(known) or known.max() == known.min():
-        return np.where(np.isfinite(values), 0.5, np.nan)
-    part: NDArray[np.float64] = (values - known.min()) / (known.max() - known.min())
-    return part if maximize else 1.0 - part
-
-
-def _chosen(trials: Trials) -> str:
-    if trials.chosen is None:
-        return "No trial was locked."
-    scores = ", ".join(f"{of.name} {value:.4g}" for of, value in zip(trials.objectives, trials.scores[trials.chosen],
-                                                                    strict=True))  # fmt: skip
-    return f"Trial {trials.number[trials.chosen]} was locked ({scores})."
 
 
 def _bound(trials: Trials) -> str:

@@ -117,6 +117,15 @@ def trials_of(sweep: str, history: Sequence[Told], ledger: Ledger, best: Told | 
     )
 
 
+def chosen_words(trials: Trials) -> str:
+    """Which trial was locked, and what it scored."""
+    if trials.chosen is None:
+        return "No trial was locked."
+    scores = ", ".join(f"{of.name} {value:.4g}" for of, value in zip(trials.objectives, trials.scores[trials.chosen],
+                                                                    strict=True))  # fmt: skip
+    return f"Trial {trials.number[trials.chosen]} was locked ({scores})."
+
+
 def _outcome(told: Told, ledger: Ledger) -> str:
     vetoed = ledger.vetoed(told)
     if vetoed:

@@ -23,8 +23,8 @@ from scoring.feasibility import GateReach
 from scoring.scorecard import Scorecard, score
 from sweeps.decision import Decision, Ledger, decide, seed_order
 from sweeps.ground import Ground
-from sweeps.lane import Lane, lane_of
-from sweeps.lock import carried, find_lock, make_lock, read_lock, store_lock
+from sweeps.lane import Lane
+from sweeps.lock import carried, make_lock, store_lock
 from sweeps.prospect import prospect
 from sweeps.recorder import Recorder
 from sweeps.runtime import Runtime, hold_to_runtime, time_candidate
@@ -153,15 +153,6 @@ def play(
     for part in ("engine", "scoring"):
         seconds[part] = sum(told.record["seconds"][part] for told in study.history)
     return Closed(study.name, decision, path, recorder.parent, tuple(study.history), ground, runtime, seconds)
-
-
-def sensitivity_of(sweep: str, workspace: Workspace) -> dict[str, Any]:
-    """What moved what in a closed sweep, from its lock and its study. Raises PolicyError if it has no lock here."""
-    lock = read_lock(find_lock(sweep, workspace))
-    lane = lane_of(lock["lane"], lock["authority"], lock["references"], lock["gates"], sweep)
-    authority = {int(seed): found for seed, found in lock["authority"]["metrics"].items()}
-    study = Studies(workspace.journal).open(lock["sweep"], lane)
-    return sensitivity(study.name, study.history, Ledger(Ground(lane, None, authority, ())))
 
 
 def _search(

@@ -29,6 +29,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from policies import WorkspaceError
+from sweeps.entry import Entry, Input
 from sweeps.workspace import Workspace
 
 for _noisy in ("mlflow", "alembic", "sqlalchemy"):
@@ -44,35 +45,6 @@ _REGISTERED = (
     "`proofmark promote` and `proofmark rollback`, which keep a record of every move."
 )
 _ELSEWHERE = "Promoted locks whose trials are recorded elsewhere."
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """A data set that a run stood on."""
-
-    name: str
-    digest: str  # whole; MLflow shows its beginning
-    kind: str  # "drawn" or "imported"
-    context: str  # what it was for
-    source: Mapping[str, Any]  # where it comes from
-    profile: Mapping[str, float]  # what was measured of it
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What is written of one trial, or of a sweep as a whole.
-
-    In a tag `$EXPERIMENT`, `$RUN` and `$PARENT` stand for ids that the record gives.
-    """
-
-    name: str
-    metrics: Mapping[str, float]
-    params: Mapping[str, str]
-    tags: Mapping[str, str]
-    files: Mapping[str, str | bytes]  # artifact path -> content
-    at_ms: int  # when it was told: the timestamp of every metric
-    inputs: tuple[Input, ...] = ()
-    seconds: float = 0.0  # of computing before it was told
 
 
 class Tracking:
@@ -139,10 +111,10 @@ class Tracking:
             self._write(parent, self.experiment(experiment, shown), "", entry)
             self._client.set_terminated(parent, "FINISHED")
 
-    def mark(self, parent: str, run_id: str, tags: Mapping[str, str], files: Mapping[str, bytes]) -> None:
+    def add(self, parent: str, run_id: str, entry: Entry) -> None:
         """Says more of a trial that is kept."""
         with _explained(self.uri):
-            self._write(run_id, self._experiment_of(parent), parent, Entry("", {}, {}, tags, files, 0))
+            self._write(run_id, self._experiment_of(parent), parent, entry)
 
     def _write(self, run_id: str, experiment_id: str, parent: str, entry: Entry) -> None:
         ids = {"$EXPERIMENT": experiment_id, "$RUN": run_id, "$PARENT": parent}
@@ -363,8 +335,3 @@ def _explained(uri: str) -> Iterator[None]:
                 "the database was written by another version of MLflow; open it with that one, or name a new workspace"
             )
         raise WorkspaceError(f"{uri}: {text[:300]}") from None
-
-
-def as_text(document: object) -> str:
-    """JSON for people: the form in which artifacts are kept."""
-    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"

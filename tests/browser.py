@@ -71,11 +71,12 @@ def comparison_page(workspace):
 class Page:
     """What a test does with a window on the comparison page."""
 
-    def __init__(self, driver, root, screenshots=None):
+    def __init__(self, driver, root, screenshots=None, visit="health"):
         self.driver, self.root, self._screenshots = driver, root, screenshots
-        driver.get(f"{root}/health")
-        for key, value in _SEEN.items():
-            driver.execute_script("localStorage.setItem(arguments[0], arguments[1])", key, value)
+        if visit is not None:
+            driver.get(f"{root}/{visit}")
+            for key, value in _SEEN.items():
+                driver.execute_script("localStorage.setItem(arguments[0], arguments[1])", key, value)
 
     def open(self, address):
         """Goes to an address, given whole or from the `#` on, as a new visitor would: everything is loaded again."""

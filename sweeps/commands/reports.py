@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from policies import PolicyError
 from sweeps import terminal
 from sweeps.completion import REPORTABLE
 from sweeps.session import WORLD, common_options, session_of, writable
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from sweeps.workspace import Workspace
 
 SHOWN = 4  # knobs named a gate
-Said = tuple[dict[str, Any], str, str | None]  # for machines, for a terminal, and as a page where there is one
+Said = tuple[dict[str, Any], str, str]  # for machines, for a terminal, and as a page
 
 
 @click.command()
@@ -33,7 +32,7 @@ Said = tuple[dict[str, Any], str, str | None]  # for machines, for a terminal, a
 @WORLD
 @common_options
 def report(what: str, page: Path | None, world: str | None, **options: Any) -> int:
-    """A scorecard of RUN or LOCK with the distributions behind it, or what moved what in SWEEP."""
+    """A scorecard of RUN or LOCK with the distributions behind it, or what the trials of SWEEP reached and why."""
     from sweeps.workspace import write_whole
 
     session = session_of(options)
@@ -41,8 +40,6 @@ def report(what: str, page: Path | None, world: str | None, **options: Any) -> i
         writable(page)
     document, text, html = _said(what, session.as_it_stands(), world)
     if page is not None:
-        if html is None:
-            raise PolicyError(f"--html: {what} is a sweep, which has no page yet; its lock has one")
         write_whole(page, html)
         document, text = document | {"html": str(page)}, f"{text}\n\npage   {page}"
     session.show(document, text)
@@ -86,10 +83,12 @@ def _scorecard(found: Report) -> Said:
 
 
 def _sweep(sweep: str, workspace: Workspace) -> Said:
-    from sweeps.sweep import sensitivity_of
+    from sweeps.study_page import closed, html
 
-    document = sensitivity_of(sweep, workspace)
-    return document, _moved(document), None
+    found = closed(sweep, workspace)
+    words = "\n".join(f"{figure.title}\n  {figure.says}" for figure in found.figures)
+    said = [{"id": one.id, "title": one.title, "says": one.says} for one in found.figures]
+    return found.sensitivity | {"figures": said}, f"{_moved(found.sensitivity)}\n\n{words}", html(found)
 
 
 def _moved(document: Mapping[str, Any]) -> str:

@@ -173,10 +173,8 @@ def test_the_command_answers_machines(proofmark, workspace, lock, reports):
 
 
 def test_a_report_that_cannot_be_made_is_one_line(proofmark, workspace, lock, run, tmp_path):
-    sweep = lock.stem.rpartition(".")[0]
     page = tmp_path / "card.html"
     refused(proofmark("report", "nothing", "--html", page, workspace=workspace.root), "nothing")
-    refused(proofmark("report", sweep, "--html", page, workspace=workspace.root), "--html", sweep)
     refused(proofmark("report", run.name, "--html", tmp_path, workspace=workspace.root), "--html")
     refused(proofmark("report", run.name, "--html", lock / "card.html", workspace=workspace.root), "--html")
     assert not page.exists()

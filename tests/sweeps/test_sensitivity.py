@@ -8,7 +8,8 @@ from test_sweep import lane_with
 
 from sweeps.sensitivity import BINS
 from sweeps.study import importance
-from sweeps.sweep import play, sensitivity_of
+from sweeps.study_page import closed as opened
+from sweeps.sweep import play
 from sweeps.workspace import Workspace
 
 
@@ -22,17 +23,17 @@ def swept(tmp_path_factory):
 
 def test_shares_sum_to_one_and_name_the_knob_that_matters(swept):
     workspace, closed, _ = swept
-    document = sensitivity_of(closed.sweep, workspace)
+    document = opened(closed.sweep, workspace).sensitivity
     assert document["trials"] == 40 and [row["gate"] for row in document["gates"]] == ["wait", "at_once", "crowd"]
     for row in document["gates"]:
         assert set(row["importance"]) == {"servers", "service"}
         assert sum(row["importance"].values()) == pytest.approx(1)
-    assert document == sensitivity_of(closed.sweep, workspace)
+    assert document == opened(closed.sweep, workspace).sensitivity
 
 
 def test_a_curve_is_the_mean_and_envelope_of_the_trials_in_each_bin(swept):
     workspace, closed, lane = swept
-    row = sensitivity_of(closed.sweep, workspace)["gates"][0]
+    row = opened(closed.sweep, workspace).sensitivity["gates"][0]
     for knob in lane.knobs:
         curve = row["curves"][knob.name]
         assert 1 < len(curve) <= BINS and sum(part["trials"] for part in curve) == 40
@@ -54,7 +55,7 @@ def test_it_is_kept_with_the_sweep(swept, tmp_path):
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{workspace.tracking_database}")
     kept = client.download_artifacts(closed.parent_run, "sensitivity.json", str(tmp_path))
     with Path(kept).open() as file:
-        assert json.load(file) == sensitivity_of(closed.sweep, workspace)
+        assert json.load(file) == opened(closed.sweep, workspace).sensitivity
 
 
 def test_a_knob_that_does_nothing_weighs_nothing(swept):
@@ -69,5 +70,5 @@ def test_the_command_prints_a_table_and_json(swept, proofmark):
     code, said, _ = proofmark("report", closed.sweep, workspace=workspace.root)
     assert code == 0 and "share of variance by knob" in said and "servers" in said
     code, document, _ = proofmark("report", closed.sweep, "--json", workspace=workspace.root)
-    assert code == 0 and document == sensitivity_of(closed.sweep, workspace)
+    assert code == 0 and document.pop("figures") and document == opened(closed.sweep, workspace).sensitivity
     assert proofmark("report", "nothing-1", workspace=workspace.root)[0] == 2

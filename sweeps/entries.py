@@ -1,0 +1,162 @@
+"""What is said of a sweep in the record: of its lane, of itself as it begins and closes, of every trial of it.
+
+Values only. How they get there, and when, is the recorder's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from scoring.scorecard import Scorecard, combine
+from sweeps import comparison, notes, study_page
+from sweeps.decision import Decision, Ledger
+from sweeps.entry import Entry, Input, as_text
+from sweeps.lane import Lane, Value
+from sweeps.study import Study, Told
+
+NOTE = "mlflow.note.content"
+
+
+class Entries:
+    """The entries of one sweep."""
+
+    def __init__(self, study: Study, ledger: Ledger) -> None:
+        self._study, self._ledger = study, ledger
+        self._study_pictures: dict[str, bytes] = {}  # artifact path -> PNG, of the sweep's own run
+        self._pictures: dict[str, bytes] = {}  # of the locked trial's
+
+    @property
+    def lane(self) -> Lane:
+        return self._ledger.ground.lane
+
+    def shown(self) -> dict[str, str]:
+        """The tags of the lane's experiment."""
+        ended, at_ms = self._ledger.vetoes(self._study.history), int(self._study.attributes["at_ms"])
+        kind = {"proofmark.title": self.lane.title, "mlflow.experimentKind": "custom_model_development"}
+        views = comparison.views(self._ledger.ground, sorted(ended), at_ms)
+        return {**kind, NOTE: notes.of_lane(self.lane), **views}
+
+    def begun(self) -> Entry:
+        """The sweep's own run as it begins."""
+        lane, at_ms = self.lane, int(self._study.attributes["at_ms"])
+        search = lane.document["sampler"]
+        params = {
+            "sampler": search["name"],
+            "sampler_seed": str(search["seed"]),
+            "batch": str(lane.document["batch"]),
+        }
+        tags = {
+            "proofmark.lane": lane.id,
+            "proofmark.authority": lane.authority.digest,
+            NOTE: f"**Running** · {lane.title}",
+            **self._source,
+        }
+        return Entry(self._study.name, {}, params, tags, {"lane.json": as_text(lane.document)}, at_ms)
+
+    def trial(self, told: Told) -> Entry:
+        """A trial: its verdict, metrics and knobs, the worlds it stood on, and its files."""
+        lane, cards = self.lane, tuple(self._ledger.cards(told).values())
+        overall, vetoed = combine(cards, lane.gates), self._ledger.vetoed(told)
+        files = {
+            "scorecard.json": as_text(overall.as_document()),
+            "scorecard.md": overall.as_markdown() + "\n",
+            "measures.json": as_text(told.record["measures"]),
+            "pack.json": as_text(lane.candidate(told.values).documents()),
+        }
+        tags = {
+            "proofmark.verdict": str(overall.verdict),
+            "proofmark.band": self._ledger.band(told) or "below",
+            "proofmark.vetoed": ",".join(vetoed) or "none",
+            "proofmark.pack": told.record["pack"],
+            "proofmark.code": lane.engine.code_version,
+            "proofmark.sweep": self._study.name,
+            **{f"proofmark.policy.{name}": found for name, found in told.record["policies"].items()},
+            **{f"proofmark.world.{seed}": found for seed, found in told.record["worlds"].items()},
+            "mlflow.runColor": comparison.colour(str(overall.verdict), bool(vetoed), lane, told.number),
+            NOTE: notes.of_trial(overall, lane) + notes.files(files),
+            **self._source,
+        }
+        params = {name: _short(value) for name, value in told.values.items()}
+        name, metrics, at_ms = f"{self._study.name}/{told.number}", self._metrics(told, overall), told.record["at_ms"]
+        spent = sum(told.record["seconds"].values())
+        return Entry(name, metrics, params, tags, files, at_ms, self._inputs(told), spent)
+
+    def draw(self, decision: Decision, sensitivity: Mapping[str, Any]) -> None:
+        """Draws the study, and the best candidate beside its authority, for `closing` and `locked` to carry."""
+        from scoring.drawing import pngs
+        from sweeps import showing
+        from sweeps.study_figures import study_figures
+        from sweeps.study_trials import trials_of
+
+        best, world = decision.best, self._ledger.ground.world
+        trials = trials_of(self._study.name, self._study.history, self._ledger, best)
+        self._study_pictures = {f"study/{name}": png for name, png in pngs(study_figures(trials, sensitivity)).items()}
+        if best is not None:
+            found = showing.pngs(self.lane, self.lane.candidate(best.values), self.lane.seeds[0], world)
+            self._pictures = {f"figures/{name}": png for name, png in found.items()}
+
+    def closing(
+        self, decision: Decision, lock: Mapping[str, Any], documents: Mapping[str, Any], trial_run: str | None
+    ) -> Entry:
+        """The sweep's own run as it closes: the decision, the best trial's numbers, the lock, the study."""
+        told = None if decision.best is None else self.trial(decision.best)
+        files: dict[str, str | bytes] = {
+            name: as_text(document) for name, document in {"lock.json": lock, **documents}.items()
+        }
+        files["study.html"] = study_page.html(study_page.Closed(lock, tuple(self._study.history), self._ledger))
+        tags = {
+            "proofmark.decision": decision.outcome,
+            "proofmark.verdict": decision.verdict,
+            "proofmark.reason": decision.reason[:5000],
+            "proofmark.lock": lock["lock_id"],
+            "proofmark.best_trial": "" if decision.best is None else str(decision.best.number),
+            NOTE: notes.of_sweep(decision, lock, trial_run, files, self._study_pictures),
+        }
+        files |= self._study_pictures
+        if told is None:
+            return Entry(self._study.name, {}, {}, tags, files, int(self._study.attributes["at_ms"]))
+        return Entry(self._study.name, told.metrics, {}, tags, files, told.at_ms, told.inputs)
+
+    def locked(self, told: Told, lock: Mapping[str, Any]) -> Entry:
+        """What is added to the trial that a lock holds."""
+        entry = self.trial(told)
+        note = notes.of_locked(lock) + entry.tags[NOTE] + notes.shown(self._pictures)
+        return Entry(entry.name, {}, {}, {"proofmark.lock": lock["lock_id"], NOTE: note}, self._pictures, entry.at_ms)
+
+    @property
+    def _source(self) -> dict[str, str]:
+        return {"mlflow.source.name": f"proofmark sweep {self.lane.id}", "mlflow.source.type": "LOCAL"}
+
+    def _metrics(self, told: Told, overall: Scorecard) -> dict[str, float]:
+        """What matters by its plain name, the worst over seeds by state, what differs between trials by seed."""
+        lane = self.lane
+        found: dict[str, float] = {}
+        if told.objectives is not None:
+            found |= {of.name: value for of, value in zip(lane.objectives, told.objectives, strict=True)}
+        found.setdefault(comparison.WORST, overall.margin(lane.gates.bands[-1]))
+        found |= overall.metrics
+        moved = comparison.by_seed(lane)
+        for seed, card in self._ledger.cards(told).items():
+            found |= {f"seed_{seed}/{name}": value for name, value in card.metrics.items() if name in moved}
+        found |= {f"seconds/{part}": value for part, value in told.record["seconds"].items()}
+        return {name: value for name, value in found.items() if math.isfinite(value)}
+
+    def _inputs(self, told: Told) -> tuple[Input, ...]:
+        """The world of every seed that was run, with what is measured of it before the engine's first state."""
+        lane, folder, found = self.lane, self._ledger.ground.world, list[Input]()
+        upstream = {name for name, metric in lane.gates.metrics.items() if metric.state not in lane.engine.states}
+        for seed, world in told.record["worlds"].items():
+            measured = {name: value for name, value in told.record["measures"][seed].items() if name in upstream}
+            if folder is None:
+                drawn = {"seed": int(seed), "engine": lane.engine.name}
+                found.append(Input(f"seed_{seed}/world", world, "drawn", f"seed {seed}", drawn, measured))
+            else:
+                found.append(Input("world", world, "imported", "world", {"uri": str(folder)}, measured))
+        return tuple({one.name: one for one in found}.values())
+
+
+def _short(value: Value) -> str:
+    """A knob's value for a column: what a step leaves in the last digits is in the pack, not here."""
+    return f"{value:.12g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,218 @@
+"""A study as a page: how it closed, what its trials reached, what ended them, which knob moved what, and the bounds.
+
+From the sweep's lock and its durable study alone: no trial is run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from policies import PolicyError
+from scoring.feasibility import GateReach
+from scoring.gates import Severity
+from scoring.sides import SIGNS
+from sweeps.decision import Ledger
+from sweeps.figures_page import STYLE as FIGURE_STYLE
+from sweeps.figures_page import drawn
+from sweeps.ground import Ground
+from sweeps.lane import Lane, lane_of
+from sweeps.lock import find_lock, read_lock
+from sweeps.pages import Block, Heading, Markup, Paragraph, Points, as_html, as_markdown, table
+from sweeps.scorecard_style import BADGES, STYLE
+from sweeps.sensitivity import sensitivity
+from sweeps.study import Studies, Told
+from sweeps.study_figures import study_figures
+from sweeps.study_trials import Trials, trials_of
+from sweeps.terminal import short
+from sweeps.workspace import Workspace
+
+if TYPE_CHECKING:
+    from scoring.drawing import Figure
+
+_SHOWN = 12  # candidates in the table
+
+
+@dataclass(frozen=True)
+class Closed:
+    """A closed sweep as its records hold it."""
+
+    lock: Mapping[str, Any]
+    history: Sequence[Told]
+    ledger: Ledger
+
+    @property
+    def lane(self) -> Lane:
+        return self.ledger.ground.lane
+
+    @cached_property
+    def sensitivity(self) -> dict[str, Any]:
+        return sensitivity(self.lock["sweep"], self.history, self.ledger)
+
+    @cached_property
+    def trials(self) -> Trials:
+        best = next((told for told in self.history if told.number == self.lock["trial"]), None)
+        return trials_of(self.lock["sweep"], self.history, self.ledger, best)
+
+    @cached_property
+    def figures(self) -> tuple[Figure, ...]:
+        return tuple(study_figures(self.trials, self.sensitivity))
+
+
+def closed(sweep: str, workspace: Workspace) -> Closed:
+    """A sweep whose lock and study are in the workspace. Raises PolicyError where they are not."""
+    lock = read_lock(find_lock(sweep, workspace))
+    lane = lane_of(lock["lane"], lock["authority"], lock["references"], lock["gates"], sweep)
+    authority = {int(seed): found for seed, found in lock["authority"]["metrics"].items()}
+    studies = Studies(workspace.journal)
+    if lock["sweep"] not in studies.names():
+        raise PolicyError(f"{sweep}: the lock is of sweep {lock['sweep']}, whose study is not in {workspace.root}")
+    study = studies.open(lock["sweep"], lane)
+    reach = tuple(GateReach(**row) for row in study.attributes.get("reach", ()))
+    return Closed(lock, tuple(study.history), Ledger(Ground(lane, None, authority, reach)))
+
+
+def html(of: Closed) -> str:
+    """The page as one file that needs nothing beside it."""
+    return as_html(f"sweep {of.lock['sweep']}: {of.lock['decision']}", _blocks(of), STYLE + FIGURE_STYLE)
+
+
+def markdown(of: Closed) -> str:
+    """The same in words and tables."""
+    return as_markdown(_blocks(of))
+
+
+def _blocks(of: Closed) -> Iterator[Block]:
+    yield _banner(of)
+    yield _facts(of)
+    yield Paragraph(str(of.lane.document["why"]))
+    yield Heading(2, "What its trials reached")
+    yield drawn(of.figures)
+    yield Heading(2, "The best that held")
+    yield from _best(of)
+    yield Heading(2, "What ended trials")
+    yield from _vetoes(of)
+    yield Heading(2, "What no trial can pass")
+    yield from _bounds(of)
+    yield Heading(2, "What it may touch")
+    yield _knobs(of.lane)
+    yield Heading(2, "Find it again")
+    short_id = of.lock["lock_id"][:12]
+    yield Points((f"proofmark report {of.lock['sweep']} --html FILE", f"proofmark verify {short_id}",
+                  f"proofmark report {short_id} --html FILE"))  # fmt: skip
+
+
+def _banner(of: Closed) -> Markup:
+    lock, accepted = of.lock, of.lock["decision"] == "GO"
+    tone = "good" if accepted else "unsure" if lock["verdict"].startswith("INVALID") else "bad"
+    said = f"{lock['decision']}: {lock['reason']}"
+    head = f"sweep {lock['sweep']} of lane {of.lane.id}: {of.lane.title}"
+    body = (
+        f'<header class="banner {tone}">{BADGES[tone]}<div><p class="kind">{escape(head)}</p>'
+        f'<h1>{escape(said)}</h1><p class="verdict"><code>{escape(lock["verdict"])}</code> '
+        f"for the {escape(lock['candidate'])} candidate</p></div></header>"
+    )
+    return Markup(body, f"# {said}\n\n{head}; {lock['verdict']} for the {lock['candidate']} candidate")
+
+
+def _facts(of: Closed) -> Markup:
+    lock, vetoes = of.lock, sum(map(bool, map(of.ledger.vetoed, of.history)))
+    facts = {
+        "trials": f"{len(of.history)}, of which vetoes ended {vetoes}",
+        "seeds": ", ".join(map(str, of.lane.seeds)),
+        "locked": "none" if lock["trial"] is None else f"trial {lock['trial']}",
+        "knobs": ", ".join(f"{name} {short(value)}" for name, value in lock["knobs"].items()) or "none",
+        "lock": lock["lock_id"],
+        "authority": f"{lock['authority']['name']} {lock['authority']['digest']}",
+    }
+    rows = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
+    return Markup(f'<dl class="facts">{rows}</dl>', "\n".join(f"- {name}: {value}" for name, value in facts.items()))
+
+
+def _best(of: Closed) -> Iterator[Block]:
+    """The trials without a veto, by the first objective, and what each was made of."""
+    trials, lane = of.trials, of.lane
+    sign = -1.0 if trials.objectives[0].maximize else 1.0
+    rows = sorted(
+        (row for row in range(len(of.history)) if trials.held[row]), key=lambda row: sign * trials.scores[row, 0]
+    )
+    if not rows:
+        yield Paragraph("None: every trial was vetoed or could not be graded.")
+        return
+    shown = rows[:_SHOWN]
+    if trials.chosen is not None and trials.chosen in rows and trials.chosen not in shown:
+        shown = [*shown[:-1], trials.chosen]
+    yield Paragraph(
+        f"Of {len(rows)} trials without a veto, the first by {trials.objectives[0].name}"
+        f"{', and the locked one' if trials.chosen in shown else ''}. Gates are the worst over seeds."
+    )
+    head = ("trial", "outcome", *(of.name for of in trials.objectives), *(strip.gate.id for strip in trials.strips),
+            *(knob.name for knob in lane.knobs))  # fmt: skip
+    yield table(head, (tuple(_candidate(of, row)) for row in shown))
+
+
+def _candidate(of: Closed, row: int) -> Iterator[str]:
+    trials, told = of.trials, of.history[row]
+    yield f"{told.number}{' (locked)' if row == trials.chosen else ''}"
+    yield trials.outcome[row]
+    yield from (short(float(value)) for value in trials.scores[row])
+    yield from (short(float(strip.values[row])) for strip in trials.strips)
+    yield from (short(told.values[knob.name]) for knob in of.lane.knobs)
+
+
+def _vetoes(of: Closed) -> Iterator[Block]:
+    counts = of.ledger.vetoes(of.history)
+    rows = [gate for gate in of.lane.gates.gates if gate.severity.ends_trial]
+    if not counts:
+        yield Paragraph(f"Nothing: no trial failed one of the lane's {len(rows)} vetoes and rails.")
+        return
+    rows = sorted((gate for gate in rows if counts[gate.id]), key=lambda gate: -counts[gate.id])
+    yield table(
+        ("veto", "kind", "trials ended", "asks", "why"),
+        ((gate.id, str(gate.severity), str(counts[gate.id]), _asks(gate.comparison, gate.thresholds), gate.why)
+         for gate in rows),
+    )  # fmt: skip
+
+
+def _bounds(of: Closed) -> Iterator[Block]:
+    rows = [row for row in of.ledger.ground.reach if row.bound is not None]
+    rows = [row for row in rows if _severity(of.lane, row.gate) is Severity.GATE]
+    if not rows:
+        yield Paragraph("No bound was proved, or the sweep is older than the keeping of them.")
+        return
+    yield Paragraph("Proved before the first trial, from what the lane leaves frozen and the box of its knobs.")
+    yield table(
+        ("gate", "asks", "best possible", "out of reach", "proof", "movable by"),
+        (
+            (row.gate, _asks(row.comparison, row.thresholds), short(row.bound),
+             ", ".join(band for band, can in row.reachable.items() if not can) or "–", row.proof, row.movable_by)
+            for row in rows
+        ),
+    )  # fmt: skip
+
+
+def _knobs(lane: Lane) -> Block:
+    return table(
+        ("knob", "field", "from", "to", "step"),
+        (
+            (knob.name, knob.at, *((", ".join(map(str, knob.choices)), "", "") if knob.choices else
+             (short(knob.low), short(knob.high), "log" if knob.log else short(knob.step))))
+            for knob in lane.knobs
+        ),
+    )  # fmt: skip
+
+
+def _severity(lane: Lane, gate: str) -> Severity:
+    return next(row.severity for row in lane.gates.gates if row.id == gate)
+
+
+def _asks(comparison: str, thresholds: Mapping[str, float]) -> str:
+    sign, limits = SIGNS[comparison], {band: f"{at:.6g}" for band, at in thresholds.items()}
+    if not limits:
+        return "as the authority"
+    if len(set(limits.values())) == 1 and len(limits) > 1:
+        return f"{sign} {next(iter(limits.values()))}"
+    return ", ".join(f"{band} {sign} {at}" for band, at in limits.items())
