@@ -7,13 +7,12 @@ much, on every seed, what changed, and do the distributions look right.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from policies import FieldChange
-from scoring.bars import margin_bars, margin_text, seed_strip
 from scoring.certification import certify
 from scoring.gates import GateSet, Severity
 from scoring.scorecard import GateResult, Scorecard, combine
@@ -21,6 +20,7 @@ from scoring.sides import SIGNS
 from sweeps.figures_page import STYLE as FIGURE_STYLE
 from sweeps.figures_page import drawn
 from sweeps.pages import Block, Heading, Markup, Paragraph, Points, as_html, as_markdown, table
+from sweeps.scorecard_gates import gate_table, legend
 from sweeps.scorecard_style import BADGES, STYLE
 from sweeps.terminal import short
 
@@ -87,13 +87,13 @@ def _blocks(report: Report) -> Iterator[Block]:
         yield Heading(2, "Why it was decided so")
         yield Points(report.notes)
     yield Heading(2, "Scorecard")
-    yield _legend(report)
+    yield legend(report)
     for kind, (title, said) in _KINDS.items():
         rows = [at for at, row in enumerate(overall.gates) if row.severity is kind]
         if rows:
             yield Heading(3, title)
             yield Paragraph(said)
-            yield _gate_table(report, overall, rows)
+            yield gate_table(report, overall, rows)
     yield from _spreads(report)
     yield from _changes(report)
     if report.figures:
@@ -171,93 +171,6 @@ def _facts(facts: Mapping[str, str]) -> Markup:
 def _with_digests(text: str) -> str:
     """Words as they are, digests and ids set apart."""
     return re.sub(r"\b[0-9a-f]{16,}\b", lambda found: f"<code>{found[0]}</code>", escape(text))
-
-
-# --- the gates ----------------------------------------------------------------------------------------------
-
-
-def _legend(report: Report) -> Markup:
-    shapes = (
-        '<svg class="bars" width="14" height="14" aria-hidden="true"><circle cx="7" cy="7" r="4" '
-        'style="fill:var(--candidate)"/></svg> a seed',
-        '<svg class="bars" width="14" height="14" aria-hidden="true"><path d="M7 0l6 7l-6 7l-6 -7z" '
-        'style="fill:var(--candidate)"/></svg> the worst seed',
-        '<svg class="bars" width="14" height="14" aria-hidden="true"><circle cx="7" cy="7" r="5.5" '
-        f'style="fill:none;stroke:var(--authority);stroke-width:1.8"/></svg> {escape(report.beside)}',
-        '<svg class="bars" width="26" height="14" aria-hidden="true"><rect width="26" height="14" '
-        f'style="fill:var(--sunken)"/></svg> where band {escape(report.gates.bands[0])} holds',
-    )
-    items = "".join(f"<li>{shape}</li>" for shape in shapes)
-    return Markup(
-        f'<ul class="legend">{items}<li>margin bars: right of the line passes, left and dashed fails; a bar ends at '
-        "one scale, a tip says that it goes on</li></ul>",
-        "Margins are distances to the thresholds over each gate's scale; below 0 fails.",
-    )
-
-
-def _gate_table(report: Report, overall: Scorecard, places: Sequence[int]) -> Markup:
-    """One row a gate, the failed ones first."""
-    order = sorted(places, key=lambda at: all(overall.gates[at].passed.values()))
-    why = {gate.id: gate.why for gate in report.gates.gates}
-    rows = "".join(_gate_row(report, overall.gates[at], [card.gates[at] for card in report.cards], why) for at in order)
-    heads = ("gate", "worst", "asks", "margin", "seeds", "holds")
-    top = "".join(f'<th scope="col" role="columnheader">{head}</th>' for head in heads)
-    body = (
-        f'<table class="gates" role="table"><thead role="rowgroup"><tr role="row">{top}</tr></thead>'
-        f'<tbody role="rowgroup">{rows}</tbody></table>'
-    )
-    words = (_gate_words(overall.gates[at], report.gates.bands) for at in order)
-    return Markup(
-        body, as_markdown([table(("gate", "worst", "", "seed", *report.gates.bands, "margins"), words)]).strip()
-    )
-
-
-def _gate_row(report: Report, worst: GateResult, rows: Sequence[GateResult], why: Mapping[str, str]) -> str:
-    unit = report.gates.metrics[worst.metric].unit
-    beside = {
-        seed: found[worst.metric] for seed, found in report.authority.items() if found.get(worst.metric) is not None
-    }
-    value = "missing" if worst.value is None else f"{worst.value:.6g}"
-    where = "every seed" if len({row.value for row in rows}) == 1 else f"seed {worst.seed}"
-    on = f'<br><span class="muted">on {where}</span>' if len(rows) > 1 else ""
-    cells = {
-        "worst": f'<b>{value}</b> <span class="muted">{escape(unit)}</span>{on}',
-        "asks": _asks(worst),
-        "margin": margin_bars(worst),
-        "seeds": seed_strip(rows, beside),
-        "holds": _holds(worst),
-    }
-    body = "".join(f'<td role="cell" data-label="{name}"><div>{cell}</div></td>' for name, cell in cells.items())
-    return (
-        f'<tr role="row" id="gate-{escape(worst.id)}"><th scope="row" role="rowheader"><code>{escape(worst.id)}</code>'
-        f'<span class="muted">{escape(worst.metric)}</span><p>{escape(why[worst.id])}</p></th>{body}</tr>'
-    )
-
-
-def _asks(row: GateResult) -> str:
-    sign = escape(SIGNS[row.comparison])
-    limits = {band: "unknown" if at is None else f"{at:.6g}" for band, at in row.thresholds.items()}
-    if len(set(limits.values())) == 1 and len(limits) > 1:
-        return f"{sign} {next(iter(limits.values()))}"
-    return "<br>".join(f'<span class="muted">{escape(band)}</span> {sign} {at}' for band, at in limits.items())
-
-
-def _holds(row: GateResult) -> str:
-    met = [band for band, passed in row.passed.items() if passed]
-    if not row.known:
-        return '<span class="chip unsure">? unknown</span>'
-    if len(met) == len(row.passed):
-        return f'<span class="chip good">✓ {escape(met[-1]) if row.severity is Severity.GATE else "holds"}</span>'
-    if met and row.severity in (Severity.GATE, Severity.PRECONDITION):
-        return f'<span class="chip part">✓ {escape(met[-1])} only</span>'
-    return '<span class="chip bad">✗ no</span>'
-
-
-def _gate_words(row: GateResult, bands: Sequence[str]) -> tuple[str, ...]:
-    value = "missing" if row.value is None else f"{row.value:.6g}"
-    limits = (short(row.thresholds.get(band)) for band in bands)
-    margins = ", ".join(f"{band} {margin_text(margin)}" for band, margin in row.margins.items())
-    return row.id, value, row.comparison, short(row.seed), *limits, margins
 
 
 # --- beside the gates ---------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def run_report(folder: Path, workspace: Workspace) -> Report:
         "world": run.world_digest,
         "seed": str(run.seed),
         "engine": run.engine,
-        "code": run.code_version,
+        "code": _code(run.code_version, engine.code_version),
     }
     return Report(
         kind="run",
@@ -102,10 +102,15 @@ def _lock_facts(lock: Mapping[str, Any]) -> dict[str, str]:
         "authority": f"{lock['authority']['name']} {lock['authority']['digest']}",
         "record": records,
         "engine": lock["engine"],
-        "code": lock["code_version"],
+        "code": _code(lock["code_version"], engine_named(lock["engine"]).code_version),
     }
     worlds = {f"world, {seed}": lock["proof"][str(seed)]["world"] for seed in lock["seeds"]}
     return {name: text for name, text in (facts | worlds).items() if text}
+
+
+def _code(stated: str, here: str) -> str:
+    """The code's version, and the one that draws the figures where that is another."""
+    return stated if stated == here else f"{stated}, figures by {here}"
 
 
 def _made_as(run_id: str, workspace: Workspace) -> str:

@@ -45,3 +45,13 @@ BADGES = {  # a shape for each tone, so that none rests on colour
     "unsure": '<svg viewBox="0 0 48 48" aria-hidden="true"><path d="M24 3l21 21l-21 21l-21 -21z"/>'
     '<path d="M18 19c0 -8 12 -8 12 0c0 5 -6 4 -6 10M24 33v2"/></svg>',
 }
+
+KEYS = {  # the shapes that seeds are drawn with
+    name: f'<svg class="bars" width="{wide}" height="14" aria-hidden="true">{shape}</svg>'
+    for name, wide, shape in (
+        ("seed", 14, '<circle cx="7" cy="7" r="4" style="fill:var(--candidate)"/>'),
+        ("worst", 14, '<path d="M7 0l6 7l-6 7l-6 -7z" style="fill:var(--candidate)"/>'),
+        ("authority", 14, '<circle cx="7" cy="7" r="5.5" style="fill:none;stroke:var(--authority);stroke-width:1.8"/>'),
+        ("holding", 26, '<rect width="26" height="14" style="fill:var(--sunken)"/>'),
+    )
+}

@@ -11,6 +11,7 @@ from test_sweep import lane_with
 
 from engine.run import SEGMENT_2B
 from engine.store import publish
+from policies import IntegrityError, PolicyError
 from scoring.gates import load_gates
 from scoring.palette import DARK, LIGHT
 from scoring.segment_2b import SEGMENT_2B as METRICS
@@ -193,9 +194,12 @@ def test_what_was_changed_has_no_page(proofmark, workspace, lock, run, tmp_path)
     refused(proofmark("report", run.name, workspace=other.root), "s4_group_weights", code=3)
 
 
-def test_a_lock_whose_candidate_measures_otherwise_has_no_page(lock):
-    from policies import IntegrityError
+def test_a_lock_on_a_world_from_outside_asks_for_it(lock):
+    with pytest.raises(PolicyError, match="--world DIR"):
+        lock_report({**read_lock(lock), "world_source": "imported"}, None)
 
+
+def test_a_lock_whose_candidate_measures_otherwise_has_no_page(lock):
     document = read_lock(lock)
     document["proof"]["42"]["metrics"]["s4/max_p_median"] += 1e-9
     with pytest.raises(IntegrityError, match="/proof/42/metrics"):
