@@ -26,6 +26,7 @@ from sweeps.commands import (
     reports,
     runs,
     status,
+    sync,
     ui,
     worlds,
 )
@@ -68,6 +69,7 @@ for command in (
     reports.report,
     prune.prune,
     status.status,
+    sync.sync,
     ui.ui,
     completion.completion,
 ):

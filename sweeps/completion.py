@@ -48,7 +48,7 @@ def _known(kind: str, workspace: Workspace, begun: str) -> Iterator[str]:
 def _sweeps(workspace: Workspace) -> Mapping[str, int]:
     from sweeps.journal import sweeps_in
 
-    return {name: sweep.trials for name, sweep in sweeps_in(workspace.journal).items()}
+    return {name: sweep.trials for name, sweep in sweeps_in(workspace.study_storage).items()}
 
 
 def _trials(workspace: Workspace, begun: str) -> Iterable[str]:

@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from operator import ge
 from typing import Any
 
 from scoring.gates import Severity
@@ -118,6 +119,23 @@ def decide(history: Sequence[Told], ledger: Ledger) -> Decision:
         reason = "; ".join(str(blocker) for blocker in blockers) or "no trial could be graded on every seed"
     verdict = "INVALID_FOR_GRADING" if best.objectives is None else "FAIL_REALISM"
     return Decision("NO_GO", verdict, reason, best, blockers)
+
+
+def front(history: Sequence[Told], ledger: Ledger, best: Told | None) -> tuple[Told, ...]:
+    """The best trial, and those without a veto that no other one beats in every objective, in order."""
+    lane = ledger.ground.lane
+    signs = [1 if objective.maximize else -1 for objective in lane.objectives]
+    held = {
+        told.number: tuple(sign * value for sign, value in zip(signs, told.objectives, strict=True))
+        for told in history
+        if told.objectives is not None and not ledger.vetoed(told) and len(ledger.cards(told)) == len(lane.seeds)
+    }
+    kept = {
+        number
+        for number, ours in held.items()
+        if not any(theirs != ours and all(map(ge, theirs, ours)) for theirs in held.values())
+    }
+    return tuple(told for told in history if told.number in kept or told is best)
 
 
 def seed_order(history: Sequence[Told], ledger: Ledger) -> tuple[int, ...]:

@@ -56,15 +56,8 @@ class Entries:
         return Entry(self._study.name, {}, params, tags, {"lane.json": as_text(lane.document)}, at_ms)
 
     def trial(self, told: Told) -> Entry:
-        """A trial: its verdict, metrics and knobs, the worlds it stood on, and its files."""
-        lane, cards = self.lane, tuple(self._ledger.cards(told).values())
-        overall, vetoed = combine(cards, lane.gates), self._ledger.vetoed(told)
-        files = {
-            "scorecard.json": as_text(overall.as_document()),
-            "scorecard.md": overall.as_markdown() + "\n",
-            "measures.json": as_text(told.record["measures"]),
-            "pack.json": as_text(lane.candidate(told.values).documents()),
-        }
+        """A trial: its verdict, metrics and knobs, and the worlds it stood on."""
+        lane, overall, vetoed = self.lane, self._card(told), self._ledger.vetoed(told)
         tags = {
             "proofmark.verdict": str(overall.verdict),
             "proofmark.band": self._ledger.band(told) or "below",
@@ -75,13 +68,25 @@ class Entries:
             **{f"proofmark.policy.{name}": found for name, found in told.record["policies"].items()},
             **{f"proofmark.world.{seed}": found for seed, found in told.record["worlds"].items()},
             "mlflow.runColor": comparison.colour(str(overall.verdict), bool(vetoed), lane, told.number),
-            NOTE: notes.of_trial(overall, lane) + notes.files(files),
+            NOTE: notes.of_trial(overall, lane),
             **self._source,
         }
         params = {name: _short(value) for name, value in told.values.items()}
         name, metrics, at_ms = f"{self._study.name}/{told.number}", self._metrics(told, overall), told.record["at_ms"]
         spent = sum(told.record["seconds"].values())
-        return Entry(name, metrics, params, tags, files, at_ms, self._inputs(told), spent)
+        return Entry(name, metrics, params, tags, {}, at_ms, self._inputs(told), spent)
+
+    def kept(self, told: Told) -> Entry:
+        """What is added to a trial that one may want to open: its files."""
+        card = self._card(told)
+        files = {
+            "scorecard.json": as_text(card.as_document()),
+            "scorecard.md": card.as_markdown() + "\n",
+            "measures.json": as_text(told.record["measures"]),
+            "pack.json": as_text(self.lane.candidate(told.values).documents()),
+        }
+        note = {NOTE: notes.of_trial(card, self.lane) + notes.files(files)}
+        return Entry(f"{self._study.name}/{told.number}", {}, {}, note, files, told.record["at_ms"])
 
     def draw(self, decision: Decision, sensitivity: Mapping[str, Any]) -> None:
         """Draws the study, and the best candidate beside its authority, for `closing` and `locked` to carry."""
@@ -97,9 +102,7 @@ class Entries:
             found = showing.pngs(self.lane, self.lane.candidate(best.values), self.lane.seeds[0], world)
             self._pictures = {f"figures/{name}": png for name, png in found.items()}
 
-    def closing(
-        self, decision: Decision, lock: Mapping[str, Any], documents: Mapping[str, Any], trial_run: str | None
-    ) -> Entry:
+    def closing(self, decision: Decision, lock: Mapping[str, Any], documents: Mapping[str, Any]) -> Entry:
         """The sweep's own run as it closes: the decision, the best trial's numbers, the lock, the study."""
         told = None if decision.best is None else self.trial(decision.best)
         files: dict[str, str | bytes] = {
@@ -112,7 +115,7 @@ class Entries:
             "proofmark.reason": decision.reason[:5000],
             "proofmark.lock": lock["lock_id"],
             "proofmark.best_trial": "" if decision.best is None else str(decision.best.number),
-            NOTE: notes.of_sweep(decision, lock, trial_run, files, self._study_pictures),
+            NOTE: notes.of_sweep(decision, lock, files, self._study_pictures),
         }
         files |= self._study_pictures
         if told is None:
@@ -121,9 +124,12 @@ class Entries:
 
     def locked(self, told: Told, lock: Mapping[str, Any]) -> Entry:
         """What is added to the trial that a lock holds."""
-        entry = self.trial(told)
+        entry = self.kept(told)
         note = notes.of_locked(lock) + entry.tags[NOTE] + notes.shown(self._pictures)
         return Entry(entry.name, {}, {}, {"proofmark.lock": lock["lock_id"], NOTE: note}, self._pictures, entry.at_ms)
+
+    def _card(self, told: Told) -> Scorecard:
+        return combine(tuple(self._ledger.cards(told).values()), self.lane.gates)
 
     @property
     def _source(self) -> dict[str, str]:

@@ -1,11 +1,15 @@
-"""What is written into the record, as values. Nothing here knows MLflow."""
+"""What is written into the record, as values: entries, and the letters that carry them there.
+
+Nothing here knows MLflow. A letter is one line of JSON; `Letter.read(letter.line()) == letter`.
+"""
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +28,7 @@ class Input:
 class Entry:
     """What is written of one trial, or of a sweep as a whole.
 
-    In a tag `$EXPERIMENT`, `$RUN` and `$PARENT` stand for ids that the record gives.
+    In a tag `$EXPERIMENT`, `$RUN`, `$PARENT` and, where a sweep closes, `$BEST` stand for ids that the record gives.
     """
 
     name: str
@@ -35,6 +39,43 @@ class Entry:
     at_ms: int  # when it was told: the timestamp of every metric
     inputs: tuple[Input, ...] = ()
     seconds: float = 0.0  # of computing before it was told
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """Which sweep letters belong to: enough to find its run again, or to make it."""
+
+    record: str  # where it is written: a URI without its password
+    experiment: str
+    shown: Mapping[str, str]  # the experiment's tags
+    sweep: str
+    study: str  # tells sweeps of one name in different workspaces apart
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One thing to be written. Delivering it twice writes what delivering it once does."""
+
+    kind: Literal["sweep", "trial", "more", "close"]  # a sweep begins; a trial; more of a written trial; it closes
+    entry: Entry
+    trial: int | None = None  # the trial written, or the best of a sweep that closes
+    heading: Heading | None = None  # of "sweep" and "close"
+
+    def line(self) -> bytes:
+        texts = {name: text for name, text in self.entry.files.items() if isinstance(text, str)}
+        pictures = {
+            name: base64.b64encode(data).decode() for name, data in self.entry.files.items() if isinstance(data, bytes)
+        }
+        document = {**asdict(replace(self, entry=replace(self.entry, files=texts))), "pictures": pictures}
+        return json.dumps(document, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+    @classmethod
+    def read(cls, line: bytes) -> Letter:
+        document: dict[str, Any] = json.loads(line)
+        entry, heading = document["entry"], document["heading"]
+        entry["inputs"] = tuple(Input(**one) for one in entry["inputs"])
+        entry["files"] |= {name: base64.b64decode(data) for name, data in document["pictures"].items()}
+        return cls(document["kind"], Entry(**entry), document["trial"], None if heading is None else Heading(**heading))
 
 
 def as_text(document: object) -> str:

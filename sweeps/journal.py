@@ -28,8 +28,24 @@ class Sweep:
     budget: int | None = None  # trials; what it was begun with
 
 
-def sweeps_in(journal: Path) -> Mapping[str, Sweep]:
-    """Sweeps by name, oldest first. A last line without an end was told to nobody and is not counted."""
+def sweeps_in(place: Path | str) -> Mapping[str, Sweep]:
+    """Sweeps by name, oldest first, in a journal, or in the database of an address."""
+    return _in_database(place) if isinstance(place, str) else _in_journal(place)
+
+
+def _in_database(url: str) -> Mapping[str, Sweep]:
+    from sweeps.study import Studies
+
+    studies = Studies(url)
+    found = {}
+    for name, trials in studies.counted():
+        lane = studies.attributes(name).get("lane", {})
+        found[name] = Sweep(name, trials, lane.get("id", ""), lane.get("budget", {}).get("trials"))
+    return found
+
+
+def _in_journal(journal: Path) -> Mapping[str, Sweep]:
+    """A last line without an end was told to nobody and is not counted."""
     found: dict[int, Sweep] = {}
     begun = 0
     if not journal.is_file():

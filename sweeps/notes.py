@@ -68,15 +68,13 @@ def files(names: Iterable[str]) -> str:
     return "\n" + "\n".join(f"- [{name}]({_artifact('$RUN', name)})" for name in names)
 
 
-def of_sweep(
-    decision: Decision, lock: Mapping[str, Any], trial_run: str | None, kept: Iterable[str], pictures: Iterable[str]
-) -> str:
+def of_sweep(decision: Decision, lock: Mapping[str, Any], kept: Iterable[str], pictures: Iterable[str]) -> str:
     """How a sweep closed, its best trial, its lock, and the files and pictures it left."""
     best = decision.best
     lines = [f"**{decision.outcome}** · {decision.verdict} · {decision.reason}\n"]
     if best is not None:
         knobs = ", ".join(f"{name} = {value}" for name, value in lock["knobs"].items())
-        lines.append(f"- best: [trial {best.number}](#/experiments/$EXPERIMENT/runs/{trial_run}) with {knobs}")
+        lines.append(f"- best: [trial {best.number}](#/experiments/$EXPERIMENT/runs/$BEST) with {knobs}")
     lines.append(f"- lock: [`{lock['lock_id'][:12]}`]({_artifact('$RUN', 'lock.json')}), {lock['candidate']}; "
                  f"prove it again: `proofmark verify {lock['lock_id'][:12]}`")  # fmt: skip
     lines.append(f"- [its candidates, best first]({address(FIRST_VIEW, '$EXPERIMENT')})")

@@ -1,37 +1,47 @@
 """Writes a sweep into the tracking record while the search goes on.
 
-The durable study is the truth; the record follows it. Writing happens on one thread, in order, so it
-overlaps with computing; on resume whatever the study holds and the record lacks is written first.
+The durable study is the truth; the record follows it. What is to be written goes into the outbox as a letter, in
+order, from one thread; a process beside the sweep delivers it. So writing overlaps with computing, and where the record
+does not answer its letters wait. On resume whatever the study holds and the outbox lacks is put first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from sweeps.decision import Decision, Ledger
+from policies import ProofmarkError
+from sweeps.courier import Courier, Standing
+from sweeps.decision import Decision, Ledger, front
 from sweeps.entries import Entries
+from sweeps.entry import Heading, Letter
+from sweeps.outbox import Box, Outbox, meant_for, record_uri
 from sweeps.study import Study, Told
 from sweeps.workspace import Workspace
 
-if TYPE_CHECKING:
-    from sweeps.tracking import Tracking
-
-_BACKLOG = 256  # trials that may wait in memory before the search waits for the record
+_BACKLOG = 256  # trials that may wait in memory to be put: the outbox is a disk's append away
 
 
 class Recorder:
-    """A context: opened before the sweep, it writes behind it, and on leaving waits until all is written."""
+    """A context: opened before the sweep, it writes behind it, and on leaving waits until all is written or waits."""
 
     def __init__(self, workspace: Workspace, track: bool) -> None:
         self._workspace, self._track = workspace, track
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="record")
         self._pending: list[Future[Any]] = []
-        self._runs: dict[int, tuple[str, bool]] = {}  # trial -> run id, and whether it is written to its end
         self._broken = False
-        self.parent: str | None = None
+        self._uri = record_uri(workspace)
+        self._courier: Courier | None = None
+        self._box: Box | None = None
+        self._standing: Standing | None = None
+
+    @property
+    def parent(self) -> str | None:
+        """The sweep's own run, where it was written."""
+        return None if self._standing is None else self._standing.parent
 
     def __enter__(self) -> Self:
         if self._track:
@@ -39,34 +49,47 @@ class Recorder:
         return self
 
     def settle(self) -> None:
-        """Waits until all that is queued is written. Raises WorkspaceError where the record cannot be."""
+        """Waits until all that was put is written, or the record is found away. Raises WorkspaceError if it refuses."""
         self._raise_failures(everything=True)
+        if self._box is not None and self._courier is not None:
+            self._standing = self._courier.settle()
 
     def begin(self, study: Study, ledger: Ledger) -> None:
-        """Opens the sweep's own run, and writes what a killed sweep's study holds and the record lacks."""
-        self._study, self._entries = study, Entries(study, ledger)
+        """Opens the sweep's own run, and puts what a killed sweep's study holds and the outbox lacks."""
+        self._study, self._ledger, self._entries = study, ledger, Entries(study, ledger)
         if self._track:
             self._submit(self._open)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Interrupted or not, what was told is written: the queue is short and each write is whole.
+        # Interrupted or not, what was told is written; another error is told in place of one from here.
         self._writer.shutdown(wait=True)
-        if kind is None:
-            self.settle()
+        try:
+            with nullcontext() if kind is None else suppress(ProofmarkError):
+                self.settle()
+        finally:
+            if self._courier is not None:
+                self._courier.leave()
 
     def trial(self, told: Told) -> None:
-        """Queues a trial for writing; waits only where the record has fallen far behind."""
+        """Queues a trial for writing."""
         if self._track:
-            self._submit(self._write_trial, told)
+            self._submit(self._put_trials, (told,))
             self._raise_failures(everything=len(self._pending) > _BACKLOG)
 
     def runs_of(self, best: Told | None) -> dict[str, str | None]:
-        """The tracking runs a lock refers to. Waits until they exist."""
-        self.settle()
-        child = self._runs.get(best.number, (None, False))[0] if best is not None else None
-        return {"sweep": self.parent, "trial": child}
+        """The tracking runs a lock refers to, once they are written; null where the record is away."""
+        self._raise_failures(everything=True)
+        if self._courier is None:
+            return {"sweep": None, "trial": None}
+        found = self._courier.settle(None if best is None else best.number)
+        return {"sweep": found.parent, "trial": found.run}
+
+    def keep(self, best: Told | None) -> None:
+        """Puts the scorecards of the trials that one may want to open: the front, and the best."""
+        if self._track:
+            self._submit(self._put_files, front(self._study.history, self._ledger, best))
 
     def draw(self, decision: Decision, sensitivity: Mapping[str, Any]) -> None:
         """Draws the study, and the candidate beside its authority, on the writing thread: for `close` to write."""
@@ -74,7 +97,7 @@ class Recorder:
             self._submit(self._entries.draw, decision, sensitivity)
 
     def close(self, decision: Decision, lock: Mapping[str, Any], documents: Mapping[str, Any]) -> None:
-        """Writes the decision, the lock and further documents, by file name, on the sweep's own run and ends it."""
+        """Puts the decision, the lock and further documents, by file name, for the sweep's own run, and its end."""
         if self._track:
             self._submit(self._close, decision, lock, documents)
 
@@ -100,34 +123,44 @@ class Recorder:
         self._pending = waiting
 
     def _connect(self) -> None:
-        # Importing MLflow takes a second: on this thread it overlaps with the survey of the lane.
-        from sweeps.tracking import Tracking
-
-        self._tracking: Tracking = Tracking(self._workspace)
+        # Importing MLflow takes seconds: in the process that delivers, it overlaps with the survey of the lane.
+        self._courier = Courier()
+        self._courier.open(self._workspace, self._uri)
 
     def _open(self) -> None:
-        self.parent = self._tracking.open_sweep(
-            self._entries.lane.id, self._entries.shown(), self._study.name, self._entries.begun()
-        )
-        self._runs = self._tracking.trials(self.parent)
-        for told in self._study.history:
-            self._write_trial(told)
+        assert self._courier is not None  # connected first, on the same thread
+        heading = self._heading()
+        box = Outbox(self._workspace).box(heading)
+        there = box.trials()
+        box.put([Letter("sweep", self._entries.begun(), heading=heading)])
+        self._courier.take(box)
+        self._box = box
+        missing = [told for told in self._study.history if told.number not in there]
+        for first in range(0, len(missing), _BACKLOG):
+            self._put_trials(missing[first : first + _BACKLOG])
 
-    def _write_trial(self, told: Told) -> None:
-        run_id, whole = self._runs.get(told.number, (None, False))
-        if not whole:
-            assert self.parent is not None  # opened first, on the same thread
-            entry = self._entries.trial(told)
-            if run_id is None:
-                run_id = self._tracking.open_trial(self.parent, told.number, entry)
-                self._runs[told.number] = run_id, False
-            self._tracking.close_trial(self.parent, run_id, entry)
-            self._runs[told.number] = run_id, True
+    def _put_trials(self, trials: Sequence[Told]) -> None:
+        assert self._box is not None and self._courier is not None  # opened first, on the same thread
+        self._box.put([Letter("trial", self._entries.trial(told), told.number) for told in trials])
+        self._courier.wake()
+
+    def _put_files(self, trials: Sequence[Told]) -> None:
+        assert self._box is not None and self._courier is not None  # opened first, on the same thread
+        self._box.put([Letter("more", self._entries.kept(told), told.number) for told in trials])
+        self._courier.wake()
 
     def _close(self, decision: Decision, lock: Mapping[str, Any], documents: Mapping[str, Any]) -> None:
-        assert self.parent is not None
-        told, run = decision.best, None if decision.best is None else self._runs[decision.best.number][0]
-        if told is not None and run is not None:
-            self._tracking.add(self.parent, run, self._entries.locked(told, lock))
-        entry = self._entries.closing(decision, lock, documents, run)
-        self._tracking.close_sweep(self._entries.lane.id, self._entries.shown(), self.parent, entry)
+        assert self._box is not None and self._courier is not None  # opened first, on the same thread
+        best, letters = decision.best, list[Letter]()
+        if best is not None:
+            letters.append(Letter("more", self._entries.locked(best, lock), best.number))
+        closing = self._entries.closing(decision, lock, documents)
+        letters.append(Letter("close", closing, None if best is None else best.number, self._heading()))
+        self._box.put(letters)
+        self._courier.wake()
+
+    def _heading(self) -> Heading:
+        said, entries = self._study.attributes, self._entries
+        identity = said.get("id") or f"{self._study.name}@{said['at_ms']}"  # sweeps of before have no id
+        record = meant_for(self._workspace, self._uri)
+        return Heading(record, entries.lane.id, entries.shown(), self._study.name, identity)

@@ -77,7 +77,7 @@ class Status:
 def status(workspace: Workspace) -> Status:
     """How things stand. A workspace that is not there holds nothing."""
     root = workspace.root
-    sweeps, campaigns = sweeps_in(workspace.journal), tuple(_campaigns(root / "campaigns"))
+    sweeps, campaigns = sweeps_in(workspace.study_storage), tuple(_campaigns(root / "campaigns"))
     return Status(
         root,
         root.is_dir(),

@@ -9,6 +9,7 @@ number) from the history told before its batch, the resumed sweep makes the very
 from __future__ import annotations
 
 import hashlib
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,17 +21,22 @@ from filelock import FileLock
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.samplers import BaseSampler, GPSampler, GridSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import create_engine, inspect
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from policies import IntegrityError, LaneError, WorkspaceError
 from sweeps.lane import Knob, Lane, Value
+from sweeps.workspace import shown
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 _DIRECTIONS: Mapping[bool, Literal["minimize", "maximize"]] = {True: "maximize", False: "minimize"}
 _RECORD = "proofmark"  # the user attribute that carries a trial's record
+_PATIENCE = 180.0  # seconds a sweep waits for the study's database to come back
 GRID_POINTS = 5  # values a knob without a step takes in a grid
 
 
@@ -59,6 +65,8 @@ class Study:
 
     def __init__(self, durable: optuna.Study, lane: Lane) -> None:
         self._durable = durable
+        self.name = durable.study_name  # asked once: a database may be away when it is asked again
+        self.attributes: dict[str, Any] = durable.user_attrs  # what was said when the study was created
         self._lane = lane
         self._space = {knob.name: _distribution(knob) for knob in lane.knobs}
         directions = [_DIRECTIONS[objective.maximize] for objective in lane.objectives]
@@ -71,18 +79,10 @@ class Study:
         self.history: list[Told] = [_told(trial) for trial in stored[:whole]]
         self._ahead = {trial.number: _told(trial) for trial in stored[whole:]}
 
-    @property
-    def name(self) -> str:
-        return self._durable.study_name
-
-    @property
-    def attributes(self) -> Mapping[str, Any]:
-        """What was said when the study was created."""
-        return self._durable.user_attrs
-
     def note(self, key: str, value: Any) -> None:
         """Keeps a JSON value with the study."""
         self._durable.set_user_attr(key, value)
+        self.attributes[key] = value
 
     @property
     def capacity(self) -> int | None:
@@ -135,10 +135,7 @@ class Study:
         else:
             frozen = self._mirror.tell(trial, list(objectives))
         if self._ahead.pop(proposal.number, None) is None:
-            try:
-                self._durable.add_trial(frozen)
-            except OSError as error:
-                raise WorkspaceError(f"study {self.name}: the trial cannot be stored: {error.strerror}") from None
+            _store(self._durable, frozen)
         told = _told(frozen)
         self.history.append(told)
         return told
@@ -154,10 +151,17 @@ class Studies:
         """All studies, oldest first."""
         return tuple(study.study_name for study in self._storage.get_all_studies())
 
+    def counted(self) -> tuple[tuple[str, int], ...]:
+        """All studies with their number of trials, oldest first."""
+        return tuple((one.study_name, one.n_trials) for one in optuna.get_all_study_summaries(self._storage))
+
     def create(self, name: str, lane: Lane, attributes: Mapping[str, Any]) -> Study:
         """A new study under a name not yet taken."""
         directions = [_DIRECTIONS[objective.maximize] for objective in lane.objectives]
-        durable = optuna.create_study(storage=self._storage, study_name=name, directions=directions)
+        try:
+            durable = optuna.create_study(storage=self._storage, study_name=name, directions=directions)
+        except optuna.exceptions.DuplicatedStudyError:
+            raise LaneError(f"lane {lane.id}: {name} was begun by another process just now; begin again") from None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             durable.set_metric_names([objective.name for objective in lane.objectives])
@@ -202,9 +206,70 @@ class _KernelLock:
         self._lock.release()
 
 
+class _Told(Exception):
+    """The database already holds a trial of that number."""
+
+
+class _Database(RDBStorage):
+    """Optuna's tables, taking each trial once, under its own number.
+
+    Optuna numbers a trial when it arrives, and sends it again where an answer was lost; so a trial could be stored
+    twice. The number is compared inside Optuna's own transaction, which holds the study's row. No connection is kept
+    between two transactions: none is stale after the database was away.
+    """
+
+    def _get_prepared_new_trial(self, study_id: int, template_trial: FrozenTrial | None, session: Any) -> Any:
+        trial = super()._get_prepared_new_trial(study_id, template_trial, session)
+        if template_trial is not None and trial.number != template_trial.number:
+            raise _Told  # and so rolled back
+        return trial
+
+
+def _store(study: optuna.Study, frozen: FrozenTrial) -> None:
+    """Stores a trial, in one append or one transaction. A database that is away is waited for: the study is the truth.
+
+    Raises LaneError where another process has stored a trial of that number meanwhile.
+    """
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            study.add_trial(frozen)
+            return
+        except _Told:
+            stored = next((trial for trial in study.get_trials() if trial.number == frozen.number), None)
+            if stored is None or stored.user_attrs != frozen.user_attrs:
+                raise LaneError(
+                    f"study {study.study_name}: trial {frozen.number} was told by another process; one sweep is one "
+                    "process: wait for it to end, then go on with --resume"
+                ) from None
+            return  # by us: the answer was lost
+        except OSError as error:
+            raise WorkspaceError(f"study {study.study_name}: the trial cannot be stored: {error.strerror}") from None
+        except optuna.exceptions.StorageInternalError as error:
+            if not _is_away(error) or time.monotonic() > until:
+                raise WorkspaceError(
+                    f"the study's database: the trial cannot be stored: {_first_line(error)}; what was told before is "
+                    "kept: go on with --resume"
+                ) from None
+            time.sleep(1)
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether a database may answer later."""
+    return isinstance(error.__cause__, OperationalError | InterfaceError) or bool(
+        getattr(error.__cause__, "connection_invalidated", False)
+    )
+
+
+def _first_line(error: Exception) -> str:
+    """What the database itself said."""
+    cause = error.__cause__ or error
+    return str(getattr(cause, "orig", cause)).strip().splitlines()[0][:200]
+
+
 def _open(place: Path | str) -> BaseStorage:
     if isinstance(place, str):
-        return optuna.storages.RDBStorage(place)
+        return _open_database(place)
     lock = _KernelLock(str(place))
     try:
         lock.acquire()
@@ -220,6 +285,30 @@ def _open(place: Path | str) -> BaseStorage:
             f"{place}: not a study journal of this Optuna ({optuna.__version__}): {str(error).splitlines()[0][:120]}; "
             "it was changed, or written by a newer version"
         ) from None
+
+
+def _open_database(url: str) -> BaseStorage:
+    place = shown(url)
+    try:
+        _refuse_other_tables(url, place)
+        return optuna.storages.get_storage(_Database(url, {"poolclass": NullPool}))
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError, ValueError) as error:
+        raise WorkspaceError(f"{place}: the study's database cannot be opened: {_first_line(error)}") from None
+    except ImportError as error:
+        raise WorkspaceError(f"{place}: needs a driver: pip install 'proofmark[postgres]' ({error})") from None
+
+
+def _refuse_other_tables(url: str, place: str) -> None:
+    """MLflow and Optuna both keep their version in a table of one name: together they would read each other's."""
+    engine = create_engine(url, poolclass=NullPool)
+    try:
+        tables = set(inspect(engine).get_table_names())
+    finally:
+        engine.dispose()
+    if "alembic_version" in tables and "studies" not in tables:
+        raise WorkspaceError(
+            f"{place}: holds another program's tables (MLflow's?); the study needs a database or a schema of its own"
+        )
 
 
 def _mend_torn_tail(journal: Path) -> None:

@@ -126,7 +126,8 @@ def _trial(sweep: str, number: int, workspace: Workspace) -> Subject:
     """A trial from the durable study, which carries its lane."""
     from sweeps.study import Studies
 
-    studies = Studies(workspace.journal) if workspace.journal.exists() else None
+    place = workspace.study_storage
+    studies = Studies(place) if isinstance(place, str) or place.exists() else None
     known = () if studies is None else studies.names()
     if studies is None or sweep not in known:
         raise PolicyError(

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from policies import LaneError, Pack
 from scoring.feasibility import GateReach
@@ -121,7 +122,7 @@ def play(
     """
     began = time.perf_counter()
     with workspace.alone(f"sweep-{lane.id}"):
-        studies = Studies(workspace.journal)
+        studies = Studies(workspace.study_storage)
         known = _known(studies, lane, name, resume)
         resume, name = known is not None, known or name or _next_name(studies, lane)
         if resume:
@@ -142,6 +143,7 @@ def play(
                 runtime = time_candidate(lane, lane.candidate(decision.best.values), world)
                 decision = hold_to_runtime(decision, runtime, lane.document["decision"]["accept_band"])
             runs = recorder.runs_of(decision.best)
+            recorder.keep(decision.best)
             documents = {"sensitivity.json": sensitivity(study.name, study.history, ledger)}
             recorder.draw(decision, documents["sensitivity.json"])  # while the lock is proved
             lock = make_lock(ground, decision, study.name, runs)
@@ -240,6 +242,7 @@ def _said(ground: Ground) -> dict[str, Any]:
         "authority": carried(lane.authority),
         "references": {name: carried(pack) for name, pack in lane.references.items()},
         "gates": dict(lane.gates_file),
+        "id": uuid4().hex,  # tells it from the sweep of the same name in another workspace
         "at_ms": int(time.time() * 1000),
         "world": str(ground.world) if ground.world else None,
         "reach": [asdict(row) for row in ground.reach],

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import tempfile
 import warnings
 from collections.abc import Collection, Iterator, Mapping
@@ -21,21 +22,30 @@ from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # stdout is the command's own
+# MLflow would ask again for minutes, and a request that was executed but not answered would then make a second run.
+# Whoever delivers asks again himself, after looking what is there.
+os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from requests import RequestException
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from policies import WorkspaceError
-from sweeps.entry import Entry, Input
-from sweeps.workspace import Workspace
+from sweeps.entry import Entry, Heading, Input
+from sweeps.outbox import own_record, record_uri
+from sweeps.workspace import Workspace, shown
 
 for _noisy in ("mlflow", "alembic", "sqlalchemy"):
     logging.getLogger(_noisy).setLevel(logging.CRITICAL)  # what they would log is raised as well, and told once
 
 SWEEP, TRIAL, KIND, TITLE = "proofmark.sweep", "proofmark.trial", "proofmark.kind", "proofmark.title"
+STUDY = "proofmark.study"
 LOCK, SUPERSEDED = "proofmark.lock", "proofmark.superseded"
 _PARENT = "mlflow.parentRunId"
 _PAGE = 1000
@@ -47,34 +57,40 @@ _REGISTERED = (
 _ELSEWHERE = "Promoted locks whose trials are recorded elsewhere."
 
 
+class Away(WorkspaceError):
+    """The tracking server, or the database behind it, does not answer: what is to be written can wait."""
+
+
 class Tracking:
     """An MLflow store seen as sweeps and trials."""
 
     def __init__(self, workspace: Workspace, uri: str | None = None) -> None:
-        """Opens the workspace's own database, or the server that `uri` (MLFLOW_TRACKING_URI) names."""
-        self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{workspace.tracking_database}"
-        self._artifacts = None if "://" in self.uri and not self.uri.startswith("sqlite") else workspace.artifacts
+        """Opens the workspace's own database, or the server or database that `uri` (MLFLOW_TRACKING_URI) names.
+
+        Raises Away where a server or its database does not answer, WorkspaceError where it refuses.
+        """
+        self.uri = uri or record_uri(workspace)
+        self._artifacts = None if _is_server(self.uri) else workspace.artifacts  # a server keeps its own
         self._experiments: dict[str, str] = {}  # run id -> experiment id, asked once
+        self.doubled = 0  # runs that a request given up as lost had made all the same; they were deleted
         with _explained(self.uri):
-            if self.uri == f"sqlite:///{workspace.tracking_database}":
+            if self.uri == own_record(workspace):
                 _create_database(workspace.tracking_database)
             self._client = MlflowClient(tracking_uri=self.uri)
             self._client.search_experiments(max_results=1)  # refuses the database now, not in mid-sweep
 
-    def open_sweep(self, experiment: str, shown: Mapping[str, str], sweep: str, entry: Entry) -> str:
-        """The parent run of a sweep: made at the first call, found again at any later one.
-
-        `shown`: the tags of its experiment, set again where they changed.
-        """
+    def open_sweep(self, heading: Heading, entry: Entry) -> str:
+        """The parent run of a sweep: made at the first call, found again at any later one."""
         with _explained(self.uri):
-            experiment_id = self.experiment(experiment, shown)
-            tags = {SWEEP: sweep, KIND: "sweep"}
-            runs = self._search(experiment_id, f"tags.`{SWEEP}` = '{sweep}' and tags.`{KIND}` = 'sweep'")
-            if runs:
-                self._client.update_run(runs[0].info.run_id, status="RUNNING")
-                return str(runs[0].info.run_id)
+            experiment_id = self.experiment(heading.experiment, heading.shown)
+            found = self._sweep(experiment_id, heading)
+            if found is not None:
+                self._client.update_run(found, status="RUNNING")
+                self._write(found, experiment_id, {}, entry)
+                return found
+            tags = {SWEEP: heading.sweep, STUDY: heading.study, KIND: "sweep"}
             run = self._client.create_run(experiment_id, start_time=entry.at_ms, tags=tags, run_name=entry.name)
-            self._write(run.info.run_id, experiment_id, "", entry)
+            self._write(run.info.run_id, experiment_id, {}, entry)
             return str(run.info.run_id)
 
     def lanes(self) -> tuple[tuple[str, str, str], ...]:
@@ -84,44 +100,60 @@ class Tracking:
         return tuple((str(one.experiment_id), one.name, one.tags[TITLE]) for one in found if TITLE in one.tags)
 
     def trials(self, parent: str) -> dict[int, tuple[str, bool]]:
-        """Trial number -> (run id, whether it was written to its end)."""
-        with _explained(self.uri):
-            experiment_id = self._client.get_run(parent).info.experiment_id
-            runs = self._search(experiment_id, f"tags.`mlflow.parentRunId` = '{parent}'")
-        return {int(run.data.tags[TRIAL]): (str(run.info.run_id), run.info.status == "FINISHED") for run in runs}
+        """Trial number -> (run id, whether it was written to its end).
 
-    def open_trial(self, parent: str, number: int, entry: Entry) -> str:
-        """Creates the child run of a trial, to be found again by its tags; its id."""
+        Should a request that was given up as lost have made a run after all, all but one are deleted.
+        """
+        with _explained(self.uri):
+            runs = self._search(self._experiment_of(parent), f"tags.`mlflow.parentRunId` = '{parent}'")
+            held: dict[int, tuple[str, bool]] = {}
+            for run in sorted(runs, key=lambda run: (run.info.status != "FINISHED", run.info.run_id)):
+                number = int(run.data.tags[TRIAL])
+                if number in held:
+                    self._client.delete_run(run.info.run_id)
+                    self.doubled += 1
+                else:
+                    held[number] = str(run.info.run_id), run.info.status == "FINISHED"
+        return held
+
+    def write_trial(self, parent: str, number: int, entry: Entry, run_id: str | None) -> str:
+        """Writes a trial's run to its end and returns its id; makes the run where it is not yet known."""
         with _explained(self.uri):
             experiment_id = self._experiment_of(parent)
-            tags = {"mlflow.parentRunId": parent, TRIAL: str(number), KIND: "trial"}
-            began = entry.at_ms - round(1000 * entry.seconds)
-            run = self._client.create_run(experiment_id, start_time=began, tags=tags, run_name=entry.name)
-            return str(run.info.run_id)
-
-    def close_trial(self, parent: str, run_id: str, entry: Entry) -> None:
-        """Writes a trial's run in one batch and ends it."""
-        with _explained(self.uri):
-            self._write(run_id, self._experiment_of(parent), parent, entry)
+            made = {} if run_id is not None else {name: tag for name, tag in entry.tags.items() if "$RUN" not in tag}
+            if run_id is None:
+                ids = {"$EXPERIMENT": experiment_id, "$PARENT": parent}
+                placed = {name: _placed(tag, ids) for name, tag in made.items()}
+                tags = {**placed, _PARENT: parent, TRIAL: str(number), KIND: "trial"}
+                began = entry.at_ms - round(1000 * entry.seconds)
+                run = self._client.create_run(experiment_id, start_time=began, tags=tags, run_name=entry.name)
+                run_id = str(run.info.run_id)
+            self._write(run_id, experiment_id, {"$PARENT": parent}, entry, made)
             self._client.set_terminated(run_id, "FINISHED", end_time=entry.at_ms)
-
-    def close_sweep(self, experiment: str, shown: Mapping[str, str], parent: str, entry: Entry) -> None:
-        """Writes the decision on the parent run and ends it; `shown` as in `open_sweep`."""
-        with _explained(self.uri):
-            self._write(parent, self.experiment(experiment, shown), "", entry)
-            self._client.set_terminated(parent, "FINISHED")
+        return run_id
 
     def add(self, parent: str, run_id: str, entry: Entry) -> None:
-        """Says more of a trial that is kept."""
+        """Says more of a trial that is written."""
         with _explained(self.uri):
-            self._write(run_id, self._experiment_of(parent), parent, entry)
+            self._write(run_id, self._experiment_of(parent), {"$PARENT": parent}, entry)
 
-    def _write(self, run_id: str, experiment_id: str, parent: str, entry: Entry) -> None:
-        ids = {"$EXPERIMENT": experiment_id, "$RUN": run_id, "$PARENT": parent}
+    def close_sweep(self, heading: Heading, parent: str, best: str | None, entry: Entry) -> None:
+        """Writes the decision on the parent run and ends it; `best` is the run of the best trial."""
+        with _explained(self.uri):
+            experiment_id = self.experiment(heading.experiment, heading.shown)
+            self._write(parent, experiment_id, {"$BEST": best or ""}, entry)
+            self._client.set_terminated(parent, "FINISHED")
+
+    def _write(
+        self, run_id: str, experiment_id: str, ids: Mapping[str, str], entry: Entry, made: Collection[str] = ()
+    ) -> None:
+        """Writes an entry but the tags that the run was `made` with."""
+        placed = {"$EXPERIMENT": experiment_id, "$RUN": run_id, **ids}
         metrics = [Metric(key, value, entry.at_ms, 0) for key, value in entry.metrics.items()]
         params = [Param(key, value) for key, value in entry.params.items()]
-        tags = [RunTag(key, _placed(value, ids)) for key, value in entry.tags.items()]
-        self._client.log_batch(run_id, metrics=metrics, params=params, tags=tags)
+        tags = [RunTag(key, _placed(value, placed)) for key, value in entry.tags.items() if key not in made]
+        if metrics or params or tags:
+            self._client.log_batch(run_id, metrics=metrics, params=params, tags=tags)
         if entry.inputs:
             self._client.log_inputs(run_id, datasets=[_dataset(one) for one in entry.inputs])
         if entry.files:
@@ -131,6 +163,21 @@ class Tracking:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
                 self._client.log_artifacts(run_id, folder)
+
+    def _sweep(self, experiment_id: str, heading: Heading) -> str | None:
+        """The run of a sweep; the one with trials where a request given up as lost has made another."""
+        where = f"tags.`{SWEEP}` = '{heading.sweep}' and tags.`{KIND}` = 'sweep'"
+        found = [
+            str(run.info.run_id)
+            for run in self._search(experiment_id, where)
+            if run.data.tags.get(STUDY, heading.study) == heading.study  # sweeps of before have no such tag
+        ]
+        if len(found) > 1:
+            found.sort(key=lambda run_id: (-len(self.trials(run_id)), run_id))
+            for extra in found[1:]:
+                self._client.delete_run(extra)
+                self.doubled += 1
+        return found[0] if found else None
 
     def experiment(self, name: str, shown: Mapping[str, str]) -> str:
         """The id of an experiment, made where there is none; `shown` as in `open_sweep`."""
@@ -321,17 +368,46 @@ def _explained(uri: str) -> Iterator[None]:
     """Turns what MLflow and its database refuse into one line that says what to do."""
     try:
         yield
-    except OSError as error:
-        raise WorkspaceError(f"{uri}: the record cannot be written: {error.strerror or error}") from None
+    except OSError as error:  # of this machine, or of a request: those of `requests` are of this kind
+        if _is_away(uri, error):
+            raise Away(f"{shown(uri)} does not answer: {str(error)[:200]}") from None
+        raise WorkspaceError(f"{shown(uri)}: the record cannot be written: {error.strerror or error}") from None
     except Exception as error:
         if not isinstance(error, MlflowException) and not type(error).__module__.startswith(("sqlalchemy", "alembic")):
             raise
         said = (getattr(raised, "orig", None) for raised in (error, error.__cause__))  # by the database itself
         text = " ".join(str(next(filter(None, said), error)).split())
+        if _is_away(uri, error):
+            raise Away(f"{shown(uri)} does not answer: {text[:200]}") from None
         if "disk is full" in text:
             text = "the disk is full; make room and go on with --resume, or name another place with --workspace DIR"
         if "Can't locate revision" in text or "out-of-date database schema" in text:
             text = (
-                "the database was written by another version of MLflow; open it with that one, or name a new workspace"
+                "the database was written by another version of MLflow, or holds another program's tables (Optuna's?); "
+                "open it with that version, or name a new workspace or a database of its own"
             )
-        raise WorkspaceError(f"{uri}: {text[:300]}") from None
+        raise WorkspaceError(f"{shown(uri)}: {text[:300]}") from None
+
+
+def _is_away(uri: str, error: Exception) -> bool:
+    """Whether it may answer later. A file never does: what SQLite refuses, it refuses."""
+    if uri.startswith("sqlite") or "://" not in uri:
+        return False
+    said = re.search(r"failed with error code (\d{3})|(\d{3}) (?:Client|Server) Error", str(error))
+    if said is not None:
+        return _may_pass(int(said[1] or said[2]))
+    if isinstance(error, MlflowException):
+        status = int(error.get_http_status_code())  # type: ignore[no-untyped-call]  # 500 where nothing answered
+        # MLflow passes on as a bad request what its database says of a connection that was cut
+        cut = "psycopg" in str(error) and re.search(r"connection|terminat|shut ?down|recovery", str(error)) is not None
+        return _may_pass(status) or (status == 400 and cut)
+    return isinstance(error, RequestException | OperationalError | InterfaceError)
+
+
+def _may_pass(status: int) -> bool:
+    """Whether an HTTP status says that asking later may help."""
+    return status >= 500 or status in (408, 429)
+
+
+def _is_server(uri: str) -> bool:
+    return uri.startswith(("http://", "https://"))

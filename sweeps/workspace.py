@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,6 +50,11 @@ class Workspace:
     @property
     def journal(self) -> Path:
         return self.root / "optuna.journal"
+
+    @property
+    def study_storage(self) -> Path | str:
+        """The journal, or the database that PROOFMARK_STUDY_STORAGE names."""
+        return os.environ.get("PROOFMARK_STUDY_STORAGE") or self.journal
 
     @property
     def locks(self) -> Path:
@@ -147,6 +153,11 @@ def write_whole(path: Path, text: str) -> None:
         staged.replace(path)
     finally:
         staged.unlink(missing_ok=True)
+
+
+def shown(uri: str) -> str:
+    """A URI without its password."""
+    return re.sub(r"(://[^/:@]*):[^/@]*@", r"\1@", uri)
 
 
 def _cannot_write(place: Path, error: OSError) -> WorkspaceError:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sweeps import terminal
+from sweeps.commands.sync import say_what_waits
 from sweeps.completion import CAMPAIGN
 from sweeps.session import JOBS, common_options, session_of
 
@@ -40,7 +41,9 @@ def campaign(name: str, resume: bool, jobs: int, **options: Any) -> int:
                 f"interrupted; every phase and trial so far is kept. Go on with: proofmark campaign {name} --resume",
                 err=True,
             )
+            say_what_waits(workspace)
             return 130
+    say_what_waits(workspace)
     page, web = write_report(standing, workspace.root / "campaigns" / standing.run)
     status = standing.records[-1]["status"]
     document = {

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from sweeps import terminal
+from sweeps.commands.sync import say_what_waits
 from sweeps.completion import LANE
 from sweeps.session import JOBS, WORLD, common_options, session_of
 
@@ -71,7 +72,9 @@ def sweep(lane: str, jobs: int, resume: bool, anyway: bool, world: str | None, *
         except KeyboardInterrupt:
             again = f"proofmark sweep {lane} --resume"
             click.echo(f"interrupted; every trial told so far is kept. Go on with: {again}", err=True)
+            say_what_waits(workspace)
             return 130
+    say_what_waits(workspace)
     document = {
         **closed.decision.as_document(),
         "sweep": closed.sweep,

@@ -52,7 +52,7 @@ def _said(what: str, workspace: Workspace, world: str | None) -> Said:
     from sweeps.lock import find_lock
     from sweeps.seam import world_folder
 
-    if what in sweeps_in(workspace.journal):
+    if what in sweeps_in(workspace.study_storage):
         return _sweep(what, workspace)
     folder = published(what, workspace.runs)
     if folder is not None:

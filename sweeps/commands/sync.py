@@ -1,0 +1,56 @@
+"""`sync`: delivers what waits for the record, and how other commands say that something does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sweeps.session import common_options, session_of
+
+if TYPE_CHECKING:
+    from sweeps.workspace import Workspace
+
+
+@click.command()
+@click.option("--redirect", is_flag=True, help="Deliver here also what waited for a record that has moved.")
+@common_options
+def sync(redirect: bool, **options: Any) -> int:
+    """Deliver to the record what could not be written while its server was away."""
+    from sweeps.delivery import sync as deliver
+    from sweeps.outbox import record_uri
+    from sweeps.workspace import shown
+
+    session = session_of(options)
+    workspace = session.workspace()
+    uri = record_uri(workspace)
+    done = deliver(workspace, uri, redirect)
+    document = {
+        "uri": shown(uri),
+        "delivered": done.delivered,
+        "waiting": sum(done.waiting.values()),
+        "doubled": done.doubled,
+        "sweeps": dict(done.waiting),
+        "elsewhere": list(done.elsewhere),
+        "away": done.away,
+    }
+    lines = [f"{shown(uri)}: {done.delivered} entries delivered, {document['waiting']} waiting"]
+    lines += [f"  {sweep}: {count} waiting" for sweep, count in done.waiting.items()]
+    if done.away:
+        lines.append(f"  {done.away}")
+    if done.elsewhere:
+        lines.append(f"  meant for {', '.join(done.elsewhere)}: name it in MLFLOW_TRACKING_URI, or --redirect")
+    session.show(document, "\n".join(lines))
+    return 1 if done.waiting else 0
+
+
+def say_what_waits(workspace: Workspace) -> None:
+    """One line on stderr where letters wait."""
+    from sweeps.outbox import Outbox
+
+    waits = sum(box.waits() for box in Outbox(workspace).boxes())
+    if waits:
+        click.echo(
+            f"{waits} entries wait for the record in {workspace.root / 'outbox'}; deliver them with: proofmark sync",
+            err=True,
+        )
