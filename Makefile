@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup sweep test test-all bench bench-scale ui lint lock clean
+.PHONY: setup sweep test test-all test-postgres bench bench-scale ui lint lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -31,6 +31,11 @@ test: setup
 
 test-all: setup
 	$(BIN)/python -m pytest -n 2 --dist loadscope
+
+# A PostgreSQL and an MLflow server of its own, thrown away afterwards. It installs neither.
+test-postgres: setup
+	@$(BIN)/python -c 'import sys; sys.path.insert(0, "tests"); import servers; sys.exit(servers.missing() or 0)'
+	$(BIN)/python -m pytest -m postgres
 
 bench: setup
 	$(BIN)/python -m tests.bench

@@ -11,6 +11,7 @@ import atexit
 import json
 import os
 import queue
+import shutil
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from policies import ProofmarkError, WorkspaceError
 from sweeps.outbox import Box, own_record
 from sweeps.workspace import Workspace
 
+_ROOM = 1 << 23  # bytes that are enough for a new database
 _START = "from sweeps.delivery import main; main()"
 _idle: list[_Process] = []
 
@@ -54,7 +56,8 @@ class Courier:
 
     def open(self, workspace: Workspace, uri: str) -> None:
         """Connects to the record; waits for its answer, or for it to be found away, where there is one to refuse."""
-        new = uri == own_record(workspace) and not workspace.tracking_database.exists()
+        room = shutil.disk_usage(workspace.root).free > _ROOM
+        new = room and uri == own_record(workspace) and not workspace.tracking_database.exists()
         self._process.order(do="open", root=str(workspace.root), uri=uri, answer=not new)
         if not new:
             self._process.answer()

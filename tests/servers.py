@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -16,13 +17,20 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from conftest import child_environment
-
 
 def postgres_programs():
     """The folder of initdb and pg_ctl; None where PostgreSQL is not installed."""
     folders = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True), *map(Path, os.get_exec_path())]
     return next((folder for folder in folders if all((folder / name).exists() for name in ("initdb", "pg_ctl"))), None)
+
+
+def missing():
+    """What stands in the way of a PostgreSQL to test against, in one line; None where nothing does."""
+    if postgres_programs() is None:
+        return "PostgreSQL's initdb and pg_ctl are neither in /usr/lib/postgresql/*/bin nor on the PATH"
+    if os.geteuid() == 0 and not any(entry.pw_name == "postgres" for entry in pwd.getpwall()):
+        return "PostgreSQL refuses to run as root, and this machine has no user postgres to run it as"
+    return None
 
 
 def free_port():
@@ -101,7 +109,7 @@ class MlflowServer:
                 stdout=log,
                 stderr=log,
                 cwd=self._folder,
-                env=child_environment(MLFLOW_DISABLE_TELEMETRY="true"),
+                env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
                 start_new_session=True,
             )
         until = time.monotonic() + 120

@@ -14,7 +14,7 @@ import mlflow
 import psycopg
 import pytest
 from conftest import child_environment
-from servers import MlflowServer, Postgres, Wire, postgres_programs
+from servers import MlflowServer, Postgres, Wire, missing
 
 from policies import WorkspaceError
 from policies.documents import read_json
@@ -27,8 +27,7 @@ from sweeps.sweep import play, sensitivity_of
 from sweeps.workspace import Workspace
 
 QUEUE = Path(__file__).parent.parent / "queue_engine" / "lane.json"
-MISSING = "PostgreSQL's initdb and pg_ctl are neither in /usr/lib/postgresql/*/bin nor on the PATH"
-pytestmark = [pytest.mark.postgres, pytest.mark.skipif(postgres_programs() is None, reason=MISSING)]
+pytestmark = [pytest.mark.postgres, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
 
 
 @pytest.fixture(scope="module")

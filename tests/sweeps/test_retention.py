@@ -30,7 +30,7 @@ QUEUE = Path(__file__).parent.parent / "queue_engine"
 def played(tmp_path_factory):
     """Two sweeps of the queue's lane and one campaign, recorded."""
     workspace = Workspace.at(tmp_path_factory.mktemp("retention") / "ws")
-    lane = load_lane(str(QUEUE / "lane.json")).with_search(trials=6)
+    lane = load_lane(str(QUEUE / "lane.json")).with_search(trials=40)  # enough for a front beside the locked one
     for _ in range(2):
         play(lane, workspace)
     play_campaign(load_campaign(str(QUEUE / "campaign.json")), workspace)
