@@ -23,7 +23,7 @@ from sweeps.lane import load_lane
 from sweeps.lock import read_lock
 from sweeps.outbox import Outbox
 from sweeps.study import Studies
-from sweeps.sweep import play, sensitivity_of
+from sweeps.sweep import play
 from sweeps.workspace import Workspace
 
 QUEUE = Path(__file__).parent.parent / "queue_engine" / "lane.json"
@@ -78,9 +78,14 @@ def hold_to_study(server, closed, workspace):
     assert [int(run.data.tags["proofmark.trial"]) for run in children] == list(range(len(held)))
     assert {run.info.status for run in [parent, *children]} == {"FINISHED"}
     for told, run in zip(held, children, strict=True):
-        assert {name: str(value) for name, value in told.values.items()} == run.data.params
-        for seed, measures in told.record["measures"].items():
-            assert {name: run.data.metrics[f"seed_{seed}/{name}"] for name in measures} == measures
+        assert run.data.tags["proofmark.pack"] == told.record["pack"] and set(run.data.params) == set(told.values)
+        by_seed = {name: value for name, value in run.data.metrics.items() if name.startswith("seed_")}
+        stated = {
+            f"seed_{seed}/{name}": value
+            for seed, measures in told.record["measures"].items()
+            for name, value in measures.items()
+        }
+        assert by_seed and by_seed.items() <= stated.items()
     assert parent.data.tags["proofmark.lock"] == read_lock(closed.lock)["lock_id"]
     assert Outbox(workspace).boxes() == ()
     return parent, children
@@ -97,7 +102,7 @@ def at(**actions):
     return watch
 
 
-def test_a_record_and_a_study_on_postgresql_hold_the_same(workspace, server):
+def test_a_record_and_a_study_on_postgresql_hold_the_same(workspace, server, proofmark):
     closed = play(lane(16), workspace, jobs=2)
     parent, children = hold_to_study(server, closed, workspace)
     assert read_lock(closed.lock)["runs"] == {
@@ -114,7 +119,10 @@ def test_a_record_and_a_study_on_postgresql_hold_the_same(workspace, server):
     best = children[closed.decision.best.number].info.run_id
     assert {file.path for file in client.list_artifacts(best)} >= {"pack.json", "scorecard.json"}
     assert not workspace.journal.exists() and not workspace.tracking_database.exists()
-    assert sensitivity_of(closed.sweep, workspace)["trials"] == 16
+    for command in (("report", closed.sweep), ("compare", f"{closed.sweep}/0", f"{closed.sweep}/1"), ("status",)):
+        code, said, err = proofmark(*command, "--json", workspace=workspace.root)
+        assert code in (0, 1) and said, err
+    assert {"name": closed.sweep, "trials": 16}.items() <= said["sweeps"][-1].items()
 
 
 def test_killed_in_mid_sweep_and_its_database_restarted_it_lacks_and_doubles_nothing(workspace, server, postgres):
@@ -127,6 +135,7 @@ def test_killed_in_mid_sweep_and_its_database_restarted_it_lacks_and_doubles_not
     assert read_lock(closed.lock)["runs"]["sweep"] is not None, "it was back before the sweep closed"
 
 
+@pytest.mark.slow
 def test_away_from_begin_to_end_the_letters_wait_for_sync(workspace, server, proofmark):
     server.kill()
     closed = play(lane(12), workspace)
@@ -143,6 +152,7 @@ def test_away_from_begin_to_end_the_letters_wait_for_sync(workspace, server, pro
     assert proofmark("sync", "--json", workspace=workspace.root)[1]["delivered"] == 0
 
 
+@pytest.mark.slow
 def test_the_next_sweep_delivers_what_the_one_before_left(workspace, server):
     before = play(lane(40), workspace, watch=at(t20=server.kill))
     assert Outbox(workspace).boxes() != ()
@@ -153,6 +163,7 @@ def test_the_next_sweep_delivers_what_the_one_before_left(workspace, server):
         hold_to_study(server, closed, workspace)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_while_the_record_is_away(workspace, server, tmp_path):
     begun = begin(workspace, "--trials", "400", "--sampler", "random")
     until_told(begun, workspace, 8)
@@ -168,6 +179,7 @@ def test_killed_and_resumed_while_the_record_is_away(workspace, server, tmp_path
     hold_to_study(server, closed, workspace)
 
 
+@pytest.mark.slow
 def test_a_request_that_was_executed_and_not_answered_is_not_repeated(workspace, server, monkeypatch):
     written = Counter()
 
@@ -189,6 +201,7 @@ def test_a_request_that_was_executed_and_not_answered_is_not_repeated(workspace,
     hold_to_study(server, closed, workspace)
 
 
+@pytest.mark.slow
 def test_a_delivery_killed_between_a_run_and_its_numbers_doubles_nothing(workspace, server, monkeypatch):
     with Wire(server.url) as wire:
         wire.fault = lambda method, path, nth: "cut"
@@ -225,6 +238,7 @@ def test_what_the_server_refuses_is_an_error_and_not_an_absence(workspace, serve
             play(lane(8), workspace)
 
 
+@pytest.mark.slow
 def test_an_absence_does_not_slow_the_search(workspace, monkeypatch):
     with Wire("http://127.0.0.1:9") as wire:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", wire.url)
