@@ -29,7 +29,7 @@ from sweeps.sweep import evaluate, play, survey
 from sweeps.workspace import Workspace
 from tests.oracle import laws
 
-SEED, TRIALS, ROUNDS = 42, 100, 3
+SEED, TRIALS, TRACKED, ROUNDS = 42, 100, 200, 3
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -115,6 +115,24 @@ def bench_sweep() -> None:
     print(terminal.table(("harness", "hand-written loop", "ratio"), [(mine, hand, f"{mine / hand:.2f}")]))
 
 
+def bench_record() -> None:
+    """Seconds of one sweep with its record and without, turn by turn; each tracked one makes its own database."""
+    lane = load_lane("p3").with_search(trials=TRACKED)
+    survey(lane, None)
+    rows = []
+    for jobs in (1, 2):
+        taken: dict[bool, list[float]] = {False: [], True: []}
+        for index in range(2 * ROUNDS):
+            track = (index % 4) in (1, 2)  # off, on, on, off: a machine that slows down slows both
+            with tempfile.TemporaryDirectory() as folder:
+                taken[track].append(play(lane, Workspace.at(Path(folder)), jobs=jobs, track=track).seconds["wall"])
+        off, on = (statistics.median(taken[track]) for track in (False, True))
+        pairs = sorted(b / a for a, b in zip(taken[False], taken[True], strict=True))
+        rows.append((str(jobs), off, on, f"{on / off:.3f}", f"{pairs[0]:.2f} … {pairs[-1]:.2f}"))
+    print(f"record: p3, {TRACKED} trials, wall seconds of the sweep (medians of {ROUNDS})")
+    print(terminal.table(("jobs", "not tracked", "tracked", "ratio", "of pairs"), rows), "\n")
+
+
 def bare(ground: Ground, values: list[dict]) -> float:
     """Seconds of the engine and the scoring alone on these trials."""
     packs = [ground.lane.candidate(one) for one in values]
@@ -169,3 +187,4 @@ if __name__ == "__main__":
     bench_engine()
     bench_oracle()
     bench_sweep()
+    bench_record()
