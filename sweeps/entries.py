@@ -108,7 +108,9 @@ class Entries:
         files: dict[str, str | bytes] = {
             name: as_text(document) for name, document in {"lock.json": lock, **documents}.items()
         }
-        files["study.html"] = study_page.html(study_page.Closed(lock, tuple(self._study.history), self._ledger))
+        files["study.html"] = study_page.html(
+            study_page.Closed(lock, tuple(self._study.history), self._ledger, documents.get("sensitivity.json"))
+        )
         tags = {
             "proofmark.decision": decision.outcome,
             "proofmark.verdict": decision.verdict,

@@ -43,6 +43,7 @@ class Closed:
     lock: Mapping[str, Any]
     history: Sequence[Told]
     ledger: Ledger
+    found: Mapping[str, Any] | None = None  # its sensitivity, where it was computed before
 
     @property
     def lane(self) -> Lane:
@@ -50,7 +51,7 @@ class Closed:
 
     @cached_property
     def sensitivity(self) -> dict[str, Any]:
-        return sensitivity(self.lock["sweep"], self.history, self.ledger)
+        return dict(self.found) if self.found else sensitivity(self.lock["sweep"], self.history, self.ledger)
 
     @cached_property
     def trials(self) -> Trials:
