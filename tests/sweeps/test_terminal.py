@@ -47,6 +47,8 @@ CALLS = {  # every command, and a quick call of it: {run}, {lock} and {sweep} ar
     "verify": ("{lock}",),
     "report": ("{sweep}",),
     "status": (),
+    "prune": (),
+    "sync": (),
     "completion": ("bash",),
     "ui": SERVES,
 }
