@@ -18,7 +18,6 @@ are held out follows from the candidate's digest, so that nobody could have tune
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -29,19 +28,19 @@ from engine.receipts import digests, text_of
 from engine.staging import place, staging
 from engine.states.s8_bundle import bundle
 from engine.types import Engine, Run
-from policies import IntegrityError, Pack, PolicyError, pack_of
+from policies import IntegrityError, Pack, PolicyError
 from policies.documents import digest, read_json, shipped_schema, validate
 from scoring.certification import Certification, Precondition, certify, conclude
 from scoring.gates import GateSet, load_gates, parse_gates
 from scoring.scorecard import MetricSource, Scorecard, Verdict, score
 from sweeps.certificate import certificate
-from sweeps.lock import Check, read_lock
+from sweeps.lock import FILE, Check, carry_world, needs_its_world, pack_in, read_lock, world_beside
 from sweeps.pages import as_html, as_markdown
 from sweeps.seam import engine_named, metrics_named
 from sweeps.workspace import Workspace, writing
 
 FORMAT = "proofmark.evidence/1"
-LOCK, GATES, CERTIFICATION, WORLD = "lock.json", "gates.json", "certification.json", "world"
+GATES, CERTIFICATION = "gates.json", "certification.json"
 INDEX, FLAG = "index.json", "_passed.flag"
 _SEED_BITS = 31
 
@@ -122,11 +121,10 @@ def certify_lock(
     changed or where other evidence stands under the same name.
     """
     lock = read_lock(path)
-    if lock["world_source"] == "imported" and world is None:
-        raise PolicyError(f"{path}: the lock stands on a world brought in from outside: name it with --world DIR")
+    needs_its_world(lock, world, str(path))
     engine, metrics = engine_named(lock["engine"]), metrics_named(lock["engine"])
     gates = load_gates(str(metrics.gates_file))
-    pack = pack_of(lock["pack"]["name"], lock["pack"]["policies"], engine.policy_schemas, str(path))
+    pack = pack_in(lock, str(path))
     asked = tuple(lock["seeds"] if seeds is None else seeds)
     fresh = held_out(pack.digest, holdout, (*asked, *lock["seeds"]))
 
@@ -211,14 +209,13 @@ def _filed(folder: Path) -> Iterator[Check]:
 
 def _proved(folder: Path) -> Iterator[Check]:
     """The numbers of a pack whose files are as indexed."""
-    document, lock = read_json(folder / CERTIFICATION), read_lock(folder / LOCK)
+    document, lock = read_json(folder / CERTIFICATION), read_lock(folder / FILE)
     validate(document, shipped_schema("evidence"), str(folder / CERTIFICATION))
     yield Check("lock", document["lock_id"] == lock["lock_id"], document["lock_id"], lock["lock_id"])
     engine, metrics = engine_named(lock["engine"]), metrics_named(lock["engine"])
     gates = parse_gates(read_json(folder / GATES), str(folder / GATES))
     yield _same("gates", digest(gates.document), digest(load_gates(str(metrics.gates_file)).document))
-    pack = pack_of(lock["pack"]["name"], lock["pack"]["policies"], engine.policy_schemas, str(folder / LOCK))
-    world = folder / WORLD if (folder / WORLD).is_dir() else None
+    pack, world = pack_in(lock, str(folder / FILE)), world_beside(folder)
     proofs = {}
     for seed in (*document["seeds"], *document["holdout_seeds"]):
         proofs[seed] = prove(engine, metrics, gates, pack, seed, world=world)
@@ -290,7 +287,7 @@ def _write(
     name = f"{lock['sweep']}.{lock['lock_id'][:12]}.{digest(document)[:12]}"
     target, blocks = workspace.evidence / name, tuple(certificate(document))
     texts = {
-        LOCK: text_of(lock),
+        FILE: text_of(lock),
         GATES: text_of(gates.document),
         CERTIFICATION: text_of(document),
         **{_seed_file(seed): text_of(proof.document) for seed, proof in proofs.items()},
@@ -302,7 +299,7 @@ def _write(
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(text, encoding="utf-8")
         if world is not None:
-            carry_world(world, folder / WORLD)
+            carry_world(world, folder)
         index, flag = bundle(digests(folder), lambda path: (folder / path).read_bytes())
         (folder / INDEX).write_text(text_of(index), encoding="utf-8")
         if str(document["verdict"]).startswith("PASS"):  # no pass, no flag
@@ -310,14 +307,6 @@ def _write(
         if not place(folder, target) and digests(folder) != digests(target):
             raise IntegrityError(f"{target}: holds other bytes than this certification gives; it was changed")
     return target
-
-
-def carry_world(world: Path, folder: Path) -> None:
-    """Copies the tables of a world brought in from outside, so that whoever holds the copy needs nothing else."""
-    folder.mkdir()
-    for path in sorted(world.iterdir()):
-        if path.is_file():
-            shutil.copyfile(path, folder / path.name)
 
 
 def _seed_file(seed: int) -> str:

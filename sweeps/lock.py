@@ -8,6 +8,7 @@ in from outside): every digest is computed again, every seed run and scored agai
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,16 @@ from typing import Any
 
 from policies import IntegrityError, Pack, PolicyError, ProofmarkError, pack_of
 from policies.documents import digest, read_json, shipped, shipped_schema, validate
-from scoring.scorecard import combine, score
+from scoring.scorecard import Scorecard, combine, score
 from sweeps.decision import Decision
 from sweeps.ground import Ground
 from sweeps.lane import Lane, lane_of
 from sweeps.moves import holders
+from sweeps.seam import engine_named
 from sweeps.workspace import Workspace, write_document
 
 FORMAT = "proofmark.lock/1"
+FILE, WORLD = "lock.json", "world"  # a lock that is carried in a folder, and the tables of its world beside it
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ def store_lock(lock: Mapping[str, Any], folder: Path) -> Path:
 def find_lock(name: str, workspace: Workspace) -> Path:
     """A lock by path, by id (or its beginning), by sweep, by the name of a shipped one, or by a name moved onto one."""
     if (move := holders(workspace).get(name)) is not None:
-        return workspace.promoted / move.to.lock_id / "lock.json"
+        return workspace.promoted / move.to.lock_id / FILE
     path = Path(name)
     if path.is_file():
         return path
@@ -92,7 +95,7 @@ def find_lock(name: str, workspace: Workspace) -> Path:
     if name in known:
         return known[name]
     stored = sorted(workspace.locks.glob("*.json"))
-    found = [path for path in stored if _named(path, name)] or sorted(workspace.promoted.glob(f"{name}/lock.json"))
+    found = [path for path in stored if _named(path, name)] or sorted(workspace.promoted.glob(f"{name}/{FILE}"))
     if len(found) == 1:
         return found[0]
     what = "more than one lock is" if found else "no lock is"
@@ -116,6 +119,44 @@ def read_lock(path: Path) -> dict[str, Any]:
     return lock
 
 
+def lane_in(lock: Mapping[str, Any], where: str) -> Lane:
+    """The lane a lock was played in, rebuilt from what it carries."""
+    return lane_of(lock["lane"], lock["authority"], lock["references"], lock["gates"], where)
+
+
+def pack_in(lock: Mapping[str, Any], where: str) -> Pack:
+    """A lock's candidate. Raises PolicyError where it is not valid under the engine that is installed."""
+    return pack_of(lock["pack"]["name"], lock["pack"]["policies"], engine_named(lock["engine"]).policy_schemas, where)
+
+
+def stated_cards(lock: Mapping[str, Any], lane: Lane) -> tuple[Scorecard, ...]:
+    """One a seed of the lane, in its order: what the lane's gates say of the metrics that the lock states."""
+    authority = lock["authority"]["metrics"]
+    return tuple(
+        score(lock["proof"][str(seed)]["metrics"], lane.gates, seed=seed, authority=authority[str(seed)])
+        for seed in lane.seeds
+    )
+
+
+def needs_its_world(lock: Mapping[str, Any], world: Path | None, where: str) -> None:
+    """Raises PolicyError where a lock stands on a world brought in from outside and none is named."""
+    if lock["world_source"] == "imported" and world is None:
+        raise PolicyError(f"{where}: the lock stands on a world brought in from outside: name it with --world DIR")
+
+
+def carry_world(world: Path, folder: Path) -> None:
+    """Copies the tables of a world beside a lock in `folder`, so that whoever holds the copy needs nothing else."""
+    (folder / WORLD).mkdir()
+    for path in sorted(world.iterdir()):
+        if path.is_file():
+            shutil.copyfile(path, folder / WORLD / path.name)
+
+
+def world_beside(folder: Path) -> Path | None:
+    """The world that is carried with a lock in `folder`; None where it is drawn."""
+    return folder / WORLD if (folder / WORLD).is_dir() else None
+
+
 def verify_lock(
     path: Path, world: Path | None = None, watch: Callable[[Check], None] = lambda check: None
 ) -> list[Check]:
@@ -130,11 +171,9 @@ def verify_lock(
 
 def _checks(lock: Mapping[str, Any], where: str, world: Path | None) -> Iterator[Check]:
     yield Check("lock_id", True, lock["lock_id"], lock["lock_id"])
-    if lock["world_source"] == "imported" and world is None:
-        raise PolicyError(f"{where}: the lock stands on a world brought in from outside: name it with --world DIR")
+    needs_its_world(lock, world, where)
     try:
-        lane = lane_of(lock["lane"], lock["authority"], lock["references"], lock["gates"], where)
-        pack = pack_of(lock["pack"]["name"], lock["pack"]["policies"], lane.engine.policy_schemas, where)
+        lane, pack = lane_in(lock, where), pack_in(lock, where)
         admitted = lane.admit(pack) if lock["knobs"] else {}
     except ProofmarkError as error:
         yield Check("content", False, "a lane and packs valid under this package", str(error))
@@ -144,7 +183,7 @@ def _checks(lock: Mapping[str, Any], where: str, world: Path | None) -> Iterator
     yield _same("pack = authority + fixed fields + knobs", lock["knobs"], admitted)
     if not admitted:
         yield _same("pack = authority + fixed fields", pack.digest, lane.start.digest)
-    for seed in lane.seeds:
+    for seed, stated_card in zip(lane.seeds, stated_cards(lock, lane), strict=True):
         measured = lane.yardstick(seed, world)
         yield _same(f"seed {seed}: authority metrics", lock["authority"]["metrics"][str(seed)], measured)
         stated, found = lock["proof"][str(seed)], _prove(lane, pack, seed, world)
@@ -154,23 +193,14 @@ def _checks(lock: Mapping[str, Any], where: str, world: Path | None) -> Iterator
             yield _same(f"seed {seed}: {surface}", was, now)
         yield _same(f"seed {seed}: metrics", stated["metrics"], found["metrics"])
         card = score(found["metrics"], lane.gates, seed=seed, authority=measured).as_document()
-        stated_card = score(stated["metrics"], lane.gates, seed=seed, authority=lock["authority"]["metrics"][str(seed)])
         yield _same(f"seed {seed}: scorecard", stated["card"], card)
         yield _same(f"seed {seed}: scorecard of the stated metrics", stated["card"], stated_card.as_document())
 
 
 def verdict_of(lock: Mapping[str, Any]) -> str:
     """What the lock's gates say of its candidate, over all its seeds."""
-    lane = lane_of(lock["lane"], lock["authority"], lock["references"], lock["gates"], lock["lock_id"])
-    return str(
-        combine(
-            tuple(
-                score(proof["metrics"], lane.gates, seed=int(seed), authority=lock["authority"]["metrics"][seed])
-                for seed, proof in lock["proof"].items()
-            ),
-            lane.gates,
-        ).verdict
-    )
+    lane = lane_in(lock, lock["lock_id"])
+    return str(combine(stated_cards(lock, lane), lane.gates).verdict)
 
 
 def _prove(lane: Lane, pack: Pack, seed: int, world: Path | None) -> dict[str, Any]:

@@ -28,11 +28,11 @@ from engine.receipts import text_of
 from engine.staging import place, staging
 from policies import IntegrityError, LaneError
 from scoring.gates import parse_gates
-from sweeps.evidence import carry_world, evidence_of, verify_evidence
-from sweeps.lock import Check, read_lock, verify_lock
+from sweeps.evidence import evidence_of, verify_evidence
+from sweeps.lock import FILE, Check, carry_world, read_lock, verify_lock
 from sweeps.moves import PROMOTE, ROLLBACK, Move, Standing, append, earlier, holders, moves, new_move
 from sweeps.seam import engine_named
-from sweeps.service import LOCK, WORLD, serving
+from sweeps.service import serving
 from sweeps.workspace import Workspace, writing
 
 
@@ -110,7 +110,7 @@ def rollback(alias: str, workspace: Workspace, *, why: str = "", dry_run: bool =
         return Promotion(
             move, (f"{alias} has stood on nothing before {held.sweep}: there is nothing to go back to",), False
         )
-    read_lock(workspace.promoted / to.lock_id / LOCK)
+    read_lock(workspace.promoted / to.lock_id / FILE)
     move = new_move(history, workspace, ROLLBACK, alias, to, forced=False, why=why)
     return Promotion(move, (), False) if dry_run else _move(workspace, move, history)
 
@@ -128,7 +128,7 @@ def follow(workspace: Workspace) -> dict[str, str]:
         for alias, move in sorted(holders(workspace).items()):
             folder = workspace.promoted / move.to.lock_id
             evidence = None if move.to.evidence is None else workspace.evidence / move.to.evidence
-            lock = read_lock(folder / LOCK)
+            lock = read_lock(folder / FILE)
             model = model_name(move.to.engine)
             version = registry.version(model, lock, folder, _tags(lock, move.to), evidence)
             registry.point(model, alias, version)
@@ -201,9 +201,9 @@ def _hold(path: Path, what: str, checks: list[Check]) -> None:
 def _carry(lock: Mapping[str, Any], workspace: Workspace, world: Path | None) -> None:
     """Keeps what a promoted lock needs to be served, whatever becomes of the file it was promoted from."""
     with writing(workspace.root), staging(workspace.promoted, lock["lock_id"]) as folder:
-        (folder / LOCK).write_text(text_of(lock), encoding="utf-8")
+        (folder / FILE).write_text(text_of(lock), encoding="utf-8")
         if lock["world_source"] == "imported" and world is not None:
-            carry_world(world, folder / WORLD)
+            carry_world(world, folder)
         place(folder, workspace.promoted / lock["lock_id"])
 
 

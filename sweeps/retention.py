@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from policies import IntegrityError, ProofmarkError
 from policies.documents import read_json
 from sweeps.evidence import CERTIFICATION
-from sweeps.lock import read_lock
+from sweeps.lock import FILE, read_lock
 from sweeps.moves import moves
 from sweeps.workspace import Workspace, write_document, writing
 
@@ -195,7 +195,7 @@ def _roots(workspace: Workspace) -> dict[str, str]:
 
 def _locks(workspace: Workspace) -> Iterator[Mapping[str, Any]]:
     """Every lock of the workspace, promoted ones as they are served."""
-    for path in [*sorted(workspace.locks.glob("*.json")), *sorted(workspace.promoted.glob("*/lock.json"))]:
+    for path in [*sorted(workspace.locks.glob("*.json")), *sorted(workspace.promoted.glob(f"*/{FILE}"))]:
         yield read_lock(path)
 
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from policies import IntegrityError, PolicyError, diff, load_pack, pack_of
+from policies import IntegrityError, diff, load_pack
 from scoring.gates import load_gates
 from scoring.scorecard import Showing, score
 from sweeps.decision import Blocker
-from sweeps.lane import lane_of
+from sweeps.lock import lane_in, needs_its_world, pack_in, stated_cards
 from sweeps.scorecard_page import Report
 from sweeps.seam import engine_named, metrics_named
 from sweeps.showing import figures
@@ -61,23 +61,18 @@ def lock_report(lock: Mapping[str, Any], world: Path | None) -> Report:
     Raises IntegrityError where that seed does not measure what the lock states.
     """
     name = f"{lock['sweep']}.{lock['lock_id'][:12]}"
-    if lock["world_source"] == "imported" and world is None:
-        raise PolicyError(f"{name}: the lock stands on a world brought in from outside: name it with --world DIR")
-    lane = lane_of(lock["lane"], lock["authority"], lock["references"], lock["gates"], name)
-    pack = pack_of(lock["pack"]["name"], lock["pack"]["policies"], lane.engine.policy_schemas, name)
+    needs_its_world(lock, world, name)
+    lane, pack = lane_in(lock, name), pack_in(lock, name)
     seeds, stated = lock["seeds"], lock["authority"]["metrics"]
     first = lock["proof"][str(seeds[0])]["metrics"]
     if lane.measure(lane.engine.evaluate(pack, seeds[0], world=world, until=lane.until)) != first:
         raise IntegrityError(
             f"{name}: /proof/{seeds[0]}/metrics: not what its candidate measures here; proofmark verify says where"
         )
-    cards = (
-        score(lock["proof"][str(seed)]["metrics"], lane.gates, seed=seed, authority=stated[str(seed)]) for seed in seeds
-    )
     return Report(
         kind="lock",
         name=name,
-        cards=tuple(cards),
+        cards=stated_cards(lock, lane),
         gates=lane.gates,
         authority={seed: stated[str(seed)] for seed in seeds},
         beside=f"authority {lane.authority.name}",

@@ -20,11 +20,9 @@ import pandas as pd
 import pyarrow as pa
 
 from engine.types import Engine, Service, Serving
-from policies import DataError, IntegrityError, LaneError, pack_of
-from sweeps.lock import read_lock
+from policies import DataError, IntegrityError, LaneError
+from sweeps.lock import FILE, pack_in, read_lock, world_beside
 from sweeps.seam import engine_named
-
-LOCK, WORLD = "lock.json", "world"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +60,7 @@ def serve_lock(lock: Mapping[str, Any], seed: int, world: Path | None) -> Locked
     where, proof = f"lock {lock['lock_id'][:12]}", lock["proof"].get(str(seed))
     if proof is None:
         raise LaneError(f"{where}: seed {seed} is not one of its seeds: {', '.join(lock['proof'])}")
-    engine = engine_named(lock["engine"])
-    pack = pack_of(lock["pack"]["name"], lock["pack"]["policies"], engine.policy_schemas, where)
-    run, service = serving(engine).serve(pack, seed, world=world)
+    run, service = serving(engine_named(lock["engine"])).serve(pack_in(lock, where), seed, world=world)
     found = {"world": run.world_digest, **run.digests()}
     for name, sha256 in {"world": proof["world"], **proof["surfaces"]}.items():
         if name in found and found[name] != sha256:
@@ -75,6 +71,6 @@ def serve_lock(lock: Mapping[str, Any], seed: int, world: Path | None) -> Locked
 def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> LockedModel:
     """What MLflow calls to load the model whose data lie in `path`."""
     folder = Path(path)
-    lock = read_lock(folder / LOCK)
+    lock = read_lock(folder / FILE)
     seed = int((model_config or {}).get("seed", lock["seeds"][0]))
-    return serve_lock(lock, seed, folder / WORLD if (folder / WORLD).is_dir() else None)
+    return serve_lock(lock, seed, world_beside(folder))

@@ -19,8 +19,8 @@ from sweeps.decision import Ledger
 from sweeps.figures_page import STYLE as FIGURE_STYLE
 from sweeps.figures_page import drawn
 from sweeps.ground import Ground
-from sweeps.lane import Lane, lane_of
-from sweeps.lock import find_lock, read_lock
+from sweeps.lane import Lane
+from sweeps.lock import find_lock, lane_in, read_lock
 from sweeps.pages import Block, Heading, Markup, Paragraph, Points, as_html, as_markdown, table
 from sweeps.scorecard_style import BADGES, STYLE
 from sweeps.sensitivity import sensitivity
@@ -66,7 +66,7 @@ class Closed:
 def closed(sweep: str, workspace: Workspace) -> Closed:
     """A sweep whose lock and study are in the workspace. Raises PolicyError where they are not."""
     lock = read_lock(find_lock(sweep, workspace))
-    lane = lane_of(lock["lane"], lock["authority"], lock["references"], lock["gates"], sweep)
+    lane = lane_in(lock, sweep)
     authority = {int(seed): found for seed, found in lock["authority"]["metrics"].items()}
     studies = Studies(workspace.study_storage)
     if lock["sweep"] not in studies.names():

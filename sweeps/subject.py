@@ -18,9 +18,9 @@ from engine.types import Engine, Run
 from policies import IntegrityError, Pack, PolicyError, pack_of
 from policies.documents import read_json, shipped
 from scoring.gates import GateSet, load_gates, parse_gates
-from sweeps.evidence import GATES, LOCK, WORLD, check_files, find_evidence
-from sweeps.lane import Lane, lane_of
-from sweeps.lock import find_lock, read_lock
+from sweeps.evidence import GATES, check_files, find_evidence
+from sweeps.lane import lane_of
+from sweeps.lock import FILE, find_lock, lane_in, needs_its_world, pack_in, read_lock, world_beside
 from sweeps.seam import engine_named, metrics_named, open_pack, world_folder
 from sweeps.workspace import Workspace
 
@@ -156,11 +156,9 @@ def _trial(sweep: str, number: int, workspace: Workspace) -> Subject:
 
 def _lock(kind: str, path: Path, world: str | None) -> Subject:
     lock = read_lock(path)
-    if lock["world_source"] == "imported" and world is None:
-        raise PolicyError(f"{path}: the lock stands on a world brought in from outside: name it with --world DIR")
-    lane: Lane = lane_of(lock["lane"], lock["authority"], lock["references"], lock["gates"], str(path))
-    pack = pack_of(lock["pack"]["name"], lock["pack"]["policies"], lane.engine.policy_schemas, str(path))
     where = world_folder(world) if lock["world_source"] == "imported" else None
+    needs_its_world(lock, where, str(path))
+    lane, pack = lane_in(lock, str(path)), pack_in(lock, str(path))
     return Subject(
         kind, path.stem, lane.engine, pack, lane.until, lane.gates,
         {seed: lock["proof"][str(seed)]["metrics"] for seed in lock["seeds"]},
@@ -172,16 +170,14 @@ def _lock(kind: str, path: Path, world: str | None) -> Subject:
 
 def _evidence(folder: Path) -> Subject:
     """A certified lock: whole runs on the seeds asked for and on those held out, read by the gates it was graded by."""
-    graded, lock = check_files(folder), read_lock(folder / LOCK)
-    engine = engine_named(lock["engine"])
-    pack = pack_of(lock["pack"]["name"], lock["pack"]["policies"], engine.policy_schemas, str(folder / LOCK))
+    graded, lock = check_files(folder), read_lock(folder / FILE)
+    engine, pack = engine_named(lock["engine"]), pack_in(lock, str(folder / FILE))
     cards = [card for part in (graded["graded"], graded["holdout"]) if part is not None for card in part["cards"]]
-    world = folder / WORLD if (folder / WORLD).is_dir() else None
     return Subject(
         "evidence", folder.resolve().name, engine, pack, engine.states[-1],
         parse_gates(read_json(folder / GATES), str(folder / GATES)),
         {card["seed"]: card["metrics"] for card in cards}, {}, f"{graded['verdict']}: {graded['reason']}",
-        graded["code_version"], _runner(engine, pack, world),
+        graded["code_version"], _runner(engine, pack, world_beside(folder)),
     )  # fmt: skip
 
 
