@@ -8,9 +8,8 @@ the other is told. A rollback is a record too: nothing is ever taken back, only 
 from __future__ import annotations
 
 import getpass
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +34,9 @@ class Standing:
     pack: str  # digest of the candidate's pack
     verdict: str  # the certification's, or the lane's where it has none
     evidence: str | None  # folder of the evidence pack
+
+    def __str__(self) -> str:
+        return f"{self.sweep} ({self.lock_id[:12]}, {self.verdict})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,26 +79,32 @@ def holders(workspace: Workspace) -> dict[str, Move]:
     return {move.alias: move for move in moves(workspace)}
 
 
-def earlier(history: Sequence[Move], alias: str) -> Standing | None:
-    """Where a rollback leads: what the name stood on before its present holder was promoted; None where nothing."""
-    stack: list[Standing] = []
+def stack(history: Sequence[Move], alias: str) -> list[Standing]:
+    """What a name stands on, last, and below it where rollbacks lead, one by one; empty where it was never moved."""
+    found: list[Standing] = []
     for move in history:
         if move.alias == alias:
             if move.kind == ROLLBACK:
-                stack.pop()
+                found.pop()
             else:
-                stack.append(move.to)
-    return stack[-2] if len(stack) > 1 else None
+                found.append(move.to)
+    return found
+
+
+def earlier(history: Sequence[Move], alias: str) -> Standing | None:
+    """Where a rollback leads: what the name stood on before its present holder was promoted; None where nothing."""
+    found = stack(history, alias)
+    return found[-2] if len(found) > 1 else None
 
 
 def new_move(
     history: Sequence[Move], workspace: Workspace, kind: str, alias: str, to: Standing, *, forced: bool, why: str
 ) -> Move:
     """The record that would follow `history`, not yet written."""
-    held = next((move.to.lock_id for move in reversed(history) if move.alias == alias), None)
+    held = stack(history, alias)
     before = file_digest(workspace.promotions / history[-1].name) if history else None
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    return Move(len(history) + 1, at, _who(), kind, alias, held, to, forced, why, before)
+    return Move(len(history) + 1, at, _who(), kind, alias, held[-1].lock_id if held else None, to, forced, why, before)
 
 
 def append(workspace: Workspace, move: Move) -> bool:
@@ -136,14 +144,7 @@ def _who() -> str:
 
 def as_line(move: Move) -> str:
     """A move for people."""
-    onto = f"{move.to.sweep} ({move.to.lock_id[:12]}, {move.to.verdict})"
     held = "nothing" if move.held is None else move.held[:12]
     forced = ", forced" if move.forced else ""
     why = f": {move.why}" if move.why else ""
-    return f"{move.number}  {move.at}  {move.who}  {move.kind} {move.alias}: {held} -> {onto}{forced}{why}"
-
-
-def said(move: Move) -> Mapping[str, Any]:
-    """A move for machines."""
-    document: dict[str, Any] = json.loads(json.dumps(asdict(move)))
-    return document
+    return f"{move.number}  {move.at}  {move.who}  {move.kind} {move.alias}: {held} -> {move.to}{forced}{why}"

@@ -28,9 +28,10 @@ from engine.receipts import text_of
 from engine.staging import place, staging
 from policies import IntegrityError, LaneError
 from scoring.gates import parse_gates
+from scoring.scorecard import Verdict
 from sweeps.evidence import evidence_of, verify_evidence
 from sweeps.lock import FILE, Check, carry_world, read_lock, verify_lock
-from sweeps.moves import PROMOTE, ROLLBACK, Move, Standing, append, earlier, holders, moves, new_move
+from sweeps.moves import PROMOTE, ROLLBACK, Move, Standing, append, earlier, holders, moves, new_move, stack
 from sweeps.seam import engine_named
 from sweeps.service import serving
 from sweeps.workspace import Workspace, writing
@@ -101,14 +102,13 @@ def rollback(alias: str, workspace: Workspace, *, why: str = "", dry_run: bool =
     """
     _rule(alias)
     history = moves(workspace)
-    to = earlier(history, alias)
+    held, to = stack(history, alias), earlier(history, alias)
+    if not held:
+        raise LaneError(f"{alias}: it stands on nothing in {workspace.root}; promote a lock to it first")
     if to is None:
-        held = next((move.to for move in reversed(history) if move.alias == alias), None)
-        if held is None:
-            raise LaneError(f"{alias}: it stands on nothing in {workspace.root}; promote a lock to it first")
-        move = new_move(history, workspace, ROLLBACK, alias, held, forced=False, why=why)
+        move = new_move(history, workspace, ROLLBACK, alias, held[-1], forced=False, why=why)
         return Promotion(
-            move, (f"{alias} has stood on nothing before {held.sweep}: there is nothing to go back to",), False
+            move, (f"{alias} has stood on nothing before {held[-1].sweep}: there is nothing to go back to",), False
         )
     read_lock(workspace.promoted / to.lock_id / FILE)
     move = new_move(history, workspace, ROLLBACK, alias, to, forced=False, why=why)
@@ -166,7 +166,7 @@ def _unmet(lock: Mapping[str, Any], rule: Rule, to: Standing) -> list[str]:
         found.append(f"{graded}; see: proofmark certify {lock['sweep']}")
     elif rule.highest:
         highest = parse_gates(lock["gates"], lock["lock_id"]).bands[-1]
-        needed = f"PASS_{highest.replace('+', 'PLUS')}"
+        needed = Verdict.of_band(highest)
         if to.verdict != needed:
             found.append(f"its certification says {to.verdict}, {needed} is needed")
     return found
@@ -174,9 +174,10 @@ def _unmet(lock: Mapping[str, Any], rule: Rule, to: Standing) -> list[str]:
 
 def _stale(lock: Mapping[str, Any], alias: str, history: tuple[Move, ...], force: bool) -> list[str]:
     """Whether the lock was tuned from something else than what the name stands on."""
-    held = next((move.to for move in reversed(history) if move.alias == alias), None)
-    if held is None:
+    stands = stack(history, alias)
+    if not stands:
         return []
+    held = stands[-1]
     if held.lock_id == lock["lock_id"]:
         return [f"{alias} stands on it already"]
     if force or held.pack == lock["authority"]["digest"]:

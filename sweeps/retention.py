@@ -27,7 +27,7 @@ from policies import IntegrityError, ProofmarkError
 from policies.documents import read_json
 from sweeps.evidence import CERTIFICATION
 from sweeps.lock import FILE, read_lock
-from sweeps.moves import moves
+from sweeps.moves import moves, stack
 from sweeps.workspace import Workspace, write_document, writing
 
 if TYPE_CHECKING:
@@ -175,13 +175,10 @@ def _roots(workspace: Workspace) -> dict[str, str]:
     found: dict[str, str] = {}
     history = moves(workspace)
     for alias in dict.fromkeys(move.alias for move in history):
-        stack: list[str] = []
-        for move in history:
-            if move.alias == alias:
-                stack = stack[:-1] if move.kind == "rollback" else [*stack, move.to.lock_id]
-        for lock_id in stack[:-1]:
-            found.setdefault(lock_id, f"a rollback of {alias} would lead to it")
-        found[stack[-1]] = f"{alias} stands on it"
+        *below, held = stack(history, alias)
+        for standing in below:
+            found.setdefault(standing.lock_id, f"a rollback of {alias} would lead to it")
+        found[held.lock_id] = f"{alias} stands on it"
     campaigns = [path.name for path in _folders(workspace.root / "campaigns")]
     newest = set(_newest(campaigns).values())
     for run in sorted(newest):

@@ -152,10 +152,7 @@ def _running(root: Path, sweeps: Mapping[str, Sweep], campaigns: tuple[Played, .
 
 def _holders(workspace: Workspace) -> dict[str, str]:
     """Alias -> the lock that it stands on."""
-    return {
-        alias: f"{move.to.sweep} ({move.to.lock_id[:12]}, {move.to.verdict}) since {move.at}"
-        for alias, move in sorted(holders(workspace).items())
-    }
+    return {alias: f"{move.to} since {move.at}" for alias, move in sorted(holders(workspace).items())}
 
 
 def _waiting(workspace: Workspace) -> int:

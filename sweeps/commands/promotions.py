@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -63,7 +64,7 @@ def rollback(alias: str, why: str, dry_run: bool, **options: Any) -> int:
 
 def _show(session: Session, workspace: Workspace, found: Promotion) -> int:
     """What came of it; the registry follows where a record was written."""
-    from sweeps.moves import as_line, said
+    from sweeps.moves import as_line
     from sweeps.promotion import follow, model_name
 
     move, version = found.move, None
@@ -72,7 +73,7 @@ def _show(session: Session, workspace: Workspace, found: Promotion) -> int:
     document = {
         "moved": found.written,
         "refusals": list(found.refusals),
-        "move": said(move),
+        "move": asdict(move),
         "model": None if version is None else f"models:/{model_name(move.to.engine)}@{move.alias}",
         "version": version,
     }
