@@ -57,16 +57,14 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
-class Certified:
-    """A lock graded, and where the evidence stands."""
+class Finding:
+    """What the proofs of a lock's seeds come to."""
 
     verdict: Verdict
     reason: str
     graded: Certification
     holdout: Certification | None
     preconditions: tuple[Precondition, ...]
-    document: Mapping[str, Any]
-    folder: Path
 
     @property
     def band(self) -> str | None:
@@ -74,13 +72,38 @@ class Certified:
         grades = [self.graded, *([] if self.holdout is None else [self.holdout])]
         return next((found.band for found in grades if found.verdict == self.verdict), None)
 
+    def as_document(self, lock: Mapping[str, Any], code_version: str) -> dict[str, Any]:
+        """JSON under `evidence.schema.json`."""
+        document = {
+            "format": FORMAT,
+            "lock_id": lock["lock_id"],
+            "sweep": lock["sweep"],
+            "engine": lock["engine"],
+            "code_version": code_version,
+            "pack": lock["pack"]["digest"],
+            "verdict": str(self.verdict),
+            "reason": self.reason,
+            "seeds": [card.seed for card in self.graded.cards],
+            "holdout_seeds": [] if self.holdout is None else [card.seed for card in self.holdout.cards],
+            "preconditions": [asdict(row) for row in self.preconditions],
+            "graded": self.graded.as_document(),
+            "holdout": None if self.holdout is None else self.holdout.as_document(),
+        }
+        validate(document, shipped_schema("evidence"), "certification")
+        return document
 
-def prove(
-    engine: Engine, metrics: MetricSource, gates: GateSet, pack: Pack, seed: int, *,
-    world: Path | None = None, until: str | None = None,
-) -> Proof:  # fmt: skip
-    """One seed, run as far as `until` (all of it where None), measured over every row, scored."""
-    run = engine.evaluate(pack, seed, world=world, until=until)
+
+@dataclass(frozen=True, slots=True)
+class Certified(Finding):
+    """A finding on record, and where the evidence stands."""
+
+    document: Mapping[str, Any]
+    folder: Path
+
+
+def prove(engine: Engine, metrics: MetricSource, gates: GateSet, pack: Pack, seed: int, world: Path | None) -> Proof:
+    """One seed, run to its end, measured over every row, scored."""
+    run = engine.evaluate(pack, seed, world=world)
     card = score(metrics.measure(run), gates, seed=seed, authority=None)
     document = {
         "seed": seed,
@@ -129,28 +152,27 @@ def certify_lock(
     fresh = held_out(pack.digest, holdout, (*asked, *lock["seeds"]))
 
     def one(seed: int) -> Proof:
-        proof = prove(engine, metrics, gates, pack, seed, world=world)
+        proof = prove(engine, metrics, gates, pack, seed, world)
         watch(proof.card)
         return proof
 
     with ThreadPoolExecutor(jobs, thread_name_prefix="seed") as workers:
         proofs = dict(zip((*asked, *fresh), workers.map(one, (*asked, *fresh)), strict=True))
-    graded = certify([proofs[seed].card for seed in asked], gates)
-    extra = certify([proofs[seed].card for seed in fresh], gates) if fresh else None
-    preconditions = tuple(_preconditions(lock, pack, proofs))
-    verdict, reason = conclude(graded, extra, preconditions)
-    document = _document(lock, engine.code_version, verdict, reason, graded, extra, preconditions)
+    found = _find(lock, pack, gates, proofs, asked, fresh)
+    document = found.as_document(lock, engine.code_version)
     folder = _write(workspace, lock, gates, document, proofs, world)
-    return Certified(verdict, reason, graded, extra, preconditions, document, folder)
+    return Certified(found.verdict, found.reason, found.graded, found.holdout, found.preconditions, document, folder)
+
+
+def evidence_in(workspace: Workspace) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """(folder, certification) of all evidence in the workspace."""
+    for path in sorted(workspace.evidence.glob(f"*/{CERTIFICATION}")):
+        yield path.parent, read_json(path)
 
 
 def evidence_of(lock_id: str, workspace: Workspace) -> list[tuple[Path, dict[str, Any]]]:
     """(folder, certification) of all evidence on a lock in the workspace, the best verdict first."""
-    found = []
-    for path in sorted(workspace.evidence.glob(f"*/{CERTIFICATION}")):
-        document = read_json(path)
-        if document.get("lock_id") == lock_id:
-            found.append((path.parent, document))
+    found = [row for row in evidence_in(workspace) if row[1].get("lock_id") == lock_id]
     order = [str(verdict) for verdict in (Verdict.PASS_BPLUS, Verdict.PASS_B)]
     return sorted(found, key=lambda row: order.index(row[1]["verdict"]) if row[1]["verdict"] in order else len(order))
 
@@ -218,20 +240,26 @@ def _proved(folder: Path) -> Iterator[Check]:
     pack, world = pack_in(lock, str(folder / FILE)), world_beside(folder)
     proofs = {}
     for seed in (*document["seeds"], *document["holdout_seeds"]):
-        proofs[seed] = prove(engine, metrics, gates, pack, seed, world=world)
+        proofs[seed] = prove(engine, metrics, gates, pack, seed, world)
         stated = read_json(folder / _seed_file(seed))
         for part, found in proofs[seed].document.items():
             yield _same(f"seed {seed}: {part}", stated.get(part), found)
     expected = held_out(pack.digest, len(document["holdout_seeds"]), (*document["seeds"], *lock["seeds"]))
     yield _same("holdout seeds", document["holdout_seeds"], list(expected))
-    graded = certify([proofs[seed].card for seed in document["seeds"]], gates)
-    fresh = [proofs[seed].card for seed in document["holdout_seeds"]]
-    extra = certify(fresh, gates) if fresh else None
-    preconditions = tuple(_preconditions(lock, pack, proofs))
-    verdict, reason = conclude(graded, extra, preconditions)
+    again = _find(lock, pack, gates, proofs, document["seeds"], document["holdout_seeds"])
     # Which code found it is on record, not held: other code that finds the same to the last digest proves it as well.
-    again = _document(lock, document["code_version"], verdict, reason, graded, extra, preconditions)
-    yield _same("certification", digest(document), digest(again))
+    yield _same("certification", digest(document), digest(again.as_document(lock, document["code_version"])))
+
+
+def _find(
+    lock: Mapping[str, Any], pack: Pack, gates: GateSet, proofs: Mapping[int, Proof], asked: Sequence[int],
+    fresh: Sequence[int],
+) -> Finding:  # fmt: skip
+    """Grades the proofs of the seeds asked for and of those held out, where there are any."""
+    graded = certify([proofs[seed].card for seed in asked], gates)
+    holdout = certify([proofs[seed].card for seed in fresh], gates) if fresh else None
+    preconditions = tuple(_preconditions(lock, pack, proofs))
+    return Finding(*conclude(graded, holdout, preconditions), graded, holdout, preconditions)
 
 
 def _preconditions(lock: Mapping[str, Any], pack: Pack, proofs: Mapping[int, Proof]) -> Iterator[Precondition]:
@@ -254,29 +282,6 @@ def _moved(stated: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]
         yield "the world"
     yield from (name for name, sha256 in stated["surfaces"].items() if found["surfaces"].get(name) != sha256)
     yield from (name for name, value in stated["metrics"].items() if found["metrics"].get(name) != value)
-
-
-def _document(
-    lock: Mapping[str, Any], code_version: str, verdict: Verdict, reason: str, graded: Certification,
-    holdout: Certification | None, preconditions: Sequence[Precondition],
-) -> dict[str, Any]:  # fmt: skip
-    document = {
-        "format": FORMAT,
-        "lock_id": lock["lock_id"],
-        "sweep": lock["sweep"],
-        "engine": lock["engine"],
-        "code_version": code_version,
-        "pack": lock["pack"]["digest"],
-        "verdict": str(verdict),
-        "reason": reason,
-        "seeds": [card.seed for card in graded.cards],
-        "holdout_seeds": [] if holdout is None else [card.seed for card in holdout.cards],
-        "preconditions": [asdict(row) for row in preconditions],
-        "graded": graded.as_document(),
-        "holdout": None if holdout is None else holdout.as_document(),
-    }
-    validate(document, shipped_schema("evidence"), "certification")
-    return document
 
 
 def _write(

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -25,10 +26,10 @@ from typing import TYPE_CHECKING, Any
 
 from policies import IntegrityError, ProofmarkError
 from policies.documents import read_json
-from sweeps.evidence import CERTIFICATION
+from sweeps.evidence import evidence_in
 from sweeps.lock import FILE, read_lock
 from sweeps.moves import moves, stack
-from sweeps.workspace import Workspace, write_document, writing
+from sweeps.workspace import Workspace, size_of, write_document, writing
 
 if TYPE_CHECKING:
     from sweeps.tracking import SweepRecord
@@ -95,11 +96,11 @@ def survey(workspace: Workspace, recorded: Iterable[SweepRecord] = ()) -> Survey
 
     for kind, root in (("run", workspace.runs), ("export", workspace.exports)):
         for folder in _folders(root):
-            kept_by = held.runs.get(folder.name) or held.packs.get(_pack_of(folder)) or _damaged(folder)
-            weigh(Item(kind, folder.name, _size(folder), "no lock that is kept refers to it"), kept_by)
+            kept_by = held.runs.get(folder.name) or _kept_by_its_pack(folder, held.packs)
+            weigh(Item(kind, folder.name, size_of(folder), "no lock that is kept refers to it"), kept_by)
     for folder in _folders(workspace.evidence):
         superseded = "no name, nor any campaign's newest run, stands on its lock"
-        weigh(Item("evidence", folder.name, _size(folder), superseded), held.evidence.get(folder.name))
+        weigh(Item("evidence", folder.name, size_of(folder), superseded), held.evidence.get(folder.name))
     newest = _newest([sweep.name for sweep in recorded])
     for sweep in recorded:
         follower = newest[_series(sweep.name)]
@@ -109,7 +110,7 @@ def survey(workspace: Workspace, recorded: Iterable[SweepRecord] = ()) -> Survey
         mine = sum(size for run, size in sweep.artifacts.items() if run not in held.tracked)
         if mine or (kept_by is None and not sweep.superseded):
             weigh(Item("trials", sweep.name, mine, f"superseded by {follower}"), kept_by)
-    if (cache := _size(workspace.cache)) > 0:
+    if (cache := size_of(workspace.cache)) > 0:
         remove.append(Item("cache", workspace.cache.name, cache, "states are computed again when they are asked for"))
     return Survey(tuple(remove), tuple(keep))
 
@@ -150,6 +151,9 @@ def _references(workspace: Workspace) -> _References:
     for lock in locks.values():
         held.tracked |= {run for run in lock["runs"].values() if run is not None}
         held.packs.setdefault(lock["authority"]["digest"], f"{lock['sweep']} was tuned from its pack")
+    evidence = defaultdict[str, list[Path]](list)
+    for folder, document in evidence_in(workspace):
+        evidence[document.get("lock_id", "")].append(folder)
     newest = _newest([lock["sweep"] for lock in locks.values()]).values()
     kept = {
         lock["lock_id"]: f"the newest of {_series(lock['sweep'])}" for lock in locks.values() if lock["sweep"] in newest
@@ -162,11 +166,10 @@ def _references(workspace: Workspace) -> _References:
         for proof in lock["proof"].values():
             held.runs.setdefault(proof["run_id"], why)
         held.packs.setdefault(lock["pack"]["digest"], why)
-        for path in workspace.evidence.glob(f"*/{CERTIFICATION}"):
-            if read_json(path).get("lock_id") == lock_id:
-                held.evidence.setdefault(path.parent.name, why)
-                for seed in path.parent.glob("seeds/*.json"):
-                    held.runs.setdefault(read_json(seed)["run_id"], why)
+        for folder in evidence.get(lock_id, ()):
+            held.evidence.setdefault(folder.name, why)
+            for seed in folder.glob("seeds/*.json"):
+                held.runs.setdefault(read_json(seed)["run_id"], why)
     return held
 
 
@@ -221,26 +224,17 @@ def _folders(root: Path) -> list[Path]:
     return sorted(path for path in root.glob("*") if path.is_dir() and not path.name.startswith("."))
 
 
-def _pack_of(folder: Path) -> str:
-    """Digest of the pack that a published run was made with; of an export, which has none, nothing."""
-    return "" if _damaged(folder) else str(_receipt(folder).get("parameter_hash", ""))
+def _kept_by_its_pack(folder: Path, packs: Mapping[str, str]) -> str | None:
+    """What keeps a published run for the pack it was made with, or because its receipt does not hold.
 
-
-def _damaged(folder: Path) -> str | None:
-    """What is wrong with a published run's receipt: not known to be of no use, it stays."""
-    try:
-        _receipt(folder)
-    except ProofmarkError:
-        return "its receipt does not hold: see proofmark verify"
-    return None
-
-
-def _receipt(folder: Path) -> Mapping[str, Any]:
+    A run that is damaged is not known to be of no use. An export has no receipt and is kept by no pack.
+    """
     from engine.receipts import read_receipt
     from engine.store import RECEIPT
 
-    return read_receipt(folder / RECEIPT) if (folder / RECEIPT).is_file() else {}
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if not (folder / RECEIPT).is_file():
+        return None
+    try:
+        return packs.get(str(read_receipt(folder / RECEIPT).get("parameter_hash", "")))
+    except ProofmarkError:
+        return "its receipt does not hold: see proofmark verify"

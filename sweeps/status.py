@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from policies.documents import read_json
 from sweeps.journal import Sweep, sweeps_in
 from sweeps.moves import holders
 from sweeps.running import holder
-from sweeps.workspace import Workspace
+from sweeps.workspace import Workspace, size_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,23 +95,8 @@ def status(workspace: Workspace) -> Status:
 
 def _bytes(workspace: Workspace) -> dict[str, int]:
     parts = {"cache": workspace.cache, "runs": workspace.runs, "artifacts": workspace.artifacts}
-    found = {name: _size(folder) for name, folder in parts.items()}
-    return found | {"all": _size(workspace.root)}
-
-
-def _size(folder: Path) -> int:
-    """Bytes of the files below a folder; one that goes while it is counted does not count."""
-    size, folders = 0, [str(folder)]
-    while folders:
-        try:
-            for entry in os.scandir(folders.pop()):
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
-                else:
-                    size += entry.stat(follow_symlinks=False).st_size
-        except OSError:
-            continue
-    return size
+    found = {name: size_of(folder) for name, folder in parts.items()}
+    return found | {"all": size_of(workspace.root)}
 
 
 def _locks(folder: Path) -> Iterator[Closed]:

@@ -155,6 +155,21 @@ def write_whole(path: Path, text: str) -> None:
         staged.unlink(missing_ok=True)
 
 
+def size_of(folder: Path) -> int:
+    """Bytes of the files below a folder; one that goes while it is counted does not count."""
+    size, folders = 0, [str(folder)]
+    while folders:
+        try:
+            for entry in os.scandir(folders.pop()):
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                else:
+                    size += entry.stat(follow_symlinks=False).st_size
+        except OSError:
+            continue
+    return size
+
+
 def shown(uri: str) -> str:
     """A URI without its password."""
     return re.sub(r"(://[^/:@]*):[^/@]*@", r"\1@", uri)
