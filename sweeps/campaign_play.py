@@ -16,12 +16,12 @@ from typing import Any
 from policies import IntegrityError, LaneError, Pack, diff, pack_of
 from policies.documents import read_json
 from scoring.certification import Certification, certify
-from scoring.scorecard import combine, score
+from scoring.scorecard import score
 from sweeps.campaign import CANDIDATE, Campaign, Phase
 from sweeps.decision import Decision, Ledger
 from sweeps.evidence import certify_lock
 from sweeps.lane import Lane
-from sweeps.lock import read_lock
+from sweeps.lock import carried, read_lock
 from sweeps.prospect import prospect, refusal
 from sweeps.sweep import Closed, Progress, play
 from sweeps.workspace import Workspace, write_document
@@ -282,7 +282,7 @@ def _decided(decision: Decision) -> dict[str, Any]:
 
 
 def _carried(held: Held) -> dict[str, Any]:
-    return {"name": held.pack.name, "digest": held.pack.digest, "policies": held.pack.documents(), "lock": held.lock}
+    return {**carried(held.pack), "lock": held.lock}
 
 
 def _knobs(lane: Lane) -> dict[str, Any]:
@@ -293,10 +293,9 @@ def _best(closed: Closed, ledger: Ledger) -> dict[str, float]:
     """By gate, the best worst-of-seeds value among the trials that ran on every seed."""
     lane, found = closed.ground.lane, dict[str, tuple[float, float]]()
     for told in closed.trials:
-        cards = tuple(ledger.cards(told).values())
-        if len(cards) < len(lane.seeds):
+        if len(ledger.cards(told)) < len(lane.seeds):
             continue
-        for row in combine(cards, lane.gates).gates:
+        for row in ledger.overall(told).gates:
             if row.value is not None and row.known:
                 found[row.id] = max(found.get(row.id, (row.worst_margin, row.value)), (row.worst_margin, row.value))
     return {gate: value for gate, (_, value) in found.items()}

@@ -14,8 +14,9 @@ from operator import ge
 from typing import Any
 
 from scoring.gates import Severity
-from scoring.scorecard import GateResult, Scorecard, Verdict, score
+from scoring.scorecard import GateResult, Scorecard, Verdict, combine, score
 from sweeps.ground import Ground
+from sweeps.lane import Lane
 from sweeps.study import Told
 
 
@@ -64,6 +65,7 @@ class Ledger:
     def __init__(self, ground: Ground) -> None:
         self.ground = ground
         self._cards: dict[int, dict[int, Scorecard]] = {}
+        self._overall: dict[int, Scorecard] = {}
 
     def cards(self, told: Told) -> Mapping[int, Scorecard]:
         """Seed -> card, in the order in which the seeds were run."""
@@ -74,6 +76,12 @@ class Ledger:
                 for seed, found in told.record["measures"].items()
             }
         return self._cards[told.number]
+
+    def overall(self, told: Told) -> Scorecard:
+        """The worst over the seeds that were run."""
+        if told.number not in self._overall:
+            self._overall[told.number] = combine(tuple(self.cards(told).values()), self.ground.lane.gates)
+        return self._overall[told.number]
 
     def vetoed(self, told: Told) -> tuple[str, ...]:
         """Ids of the vetoes and rails that ended this trial."""
@@ -124,9 +132,8 @@ def decide(history: Sequence[Told], ledger: Ledger) -> Decision:
 def front(history: Sequence[Told], ledger: Ledger, best: Told | None) -> tuple[Told, ...]:
     """The best trial, and those without a veto that no other one beats in every objective, in order."""
     lane = ledger.ground.lane
-    signs = [1 if objective.maximize else -1 for objective in lane.objectives]
     held = {
-        told.number: tuple(sign * value for sign, value in zip(signs, told.objectives, strict=True))
+        told.number: _signed(told.objectives, lane)
         for told in history
         if told.objectives is not None and not ledger.vetoed(told) and len(ledger.cards(told)) == len(lane.seeds)
     }
@@ -168,12 +175,15 @@ def _rank(told: Told, ledger: Ledger) -> tuple[float, ...]:
     complete = len(ledger.cards(told)) == len(lane.seeds)
     band = ledger.band(told, reachable_only=True)
     graded = -1 if band is None else lane.gates.bands.index(band)
-    signed = [
-        value if objective.maximize else -value
-        for objective, value in zip(lane.objectives, told.objectives, strict=True)
-    ]
+    signed = _signed(told.objectives, lane)
     first = min(signed[0], lane.document["decision"]["margin_reserve"]) if len(signed) > 1 else signed[0]
     return (float(complete), -violation, graded, first, *signed[1:], signed[0])
+
+
+def _signed(objectives: Sequence[float], lane: Lane) -> tuple[float, ...]:
+    """Objectives by which greater is better."""
+    named = zip(lane.objectives, objectives, strict=True)
+    return tuple(value if objective.maximize else -value for objective, value in named)
 
 
 def _blockers(best: Told, ledger: Ledger, accept: str) -> tuple[Blocker, ...]:

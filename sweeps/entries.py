@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from scoring.scorecard import Scorecard, combine
+from scoring.scorecard import Scorecard
 from sweeps import comparison, notes, study_page
 from sweeps.decision import Decision, Ledger
 from sweeps.entry import Entry, Input, as_text
@@ -57,7 +57,7 @@ class Entries:
 
     def trial(self, told: Told) -> Entry:
         """A trial: its verdict, metrics and knobs, and the worlds it stood on."""
-        lane, overall, vetoed = self.lane, self._card(told), self._ledger.vetoed(told)
+        lane, overall, vetoed = self.lane, self._ledger.overall(told), self._ledger.vetoed(told)
         tags = {
             "proofmark.verdict": str(overall.verdict),
             "proofmark.band": self._ledger.band(told) or "below",
@@ -78,7 +78,7 @@ class Entries:
 
     def kept(self, told: Told) -> Entry:
         """What is added to a trial that one may want to open: its files."""
-        card = self._card(told)
+        card = self._ledger.overall(told)
         files = {
             "scorecard.json": as_text(card.as_document()),
             "scorecard.md": card.as_markdown() + "\n",
@@ -129,9 +129,6 @@ class Entries:
         entry = self.kept(told)
         note = notes.of_locked(lock) + entry.tags[NOTE] + notes.shown(self._pictures)
         return Entry(entry.name, {}, {}, {"proofmark.lock": lock["lock_id"], NOTE: note}, self._pictures, entry.at_ms)
-
-    def _card(self, told: Told) -> Scorecard:
-        return combine(tuple(self._ledger.cards(told).values()), self.lane.gates)
 
     @property
     def _source(self) -> dict[str, str]:

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from policies.pack import first_state, split_address
-from scoring.scorecard import combine
 from sweeps.decision import Ledger
 from sweeps.lane import Knob, Lane, Value
 from sweeps.study import Told, importance
@@ -27,7 +26,7 @@ LEAST = 8  # trials from which anything is said
 def sensitivity(sweep: str, history: Sequence[Told], ledger: Ledger) -> dict[str, Any]:
     """Per gate of the lane: importance by knob (None where the gate never moved), and a curve a knob."""
     lane = ledger.ground.lane
-    worst = {told.number: combine(tuple(ledger.cards(told).values()), lane.gates).metrics for told in history}
+    worst = {told.number: ledger.overall(told).metrics for told in history}
     rows, seen = [], dict[str, dict[str, Any]]()
     for gate in lane.gates.gates:
         if gate.metric not in seen:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from scoring.feasibility import GateReach
 from scoring.gates import Gate, Severity
-from scoring.scorecard import combine
 from sweeps.comparison import by_seed
 from sweeps.decision import Ledger
 from sweeps.lane import Knob, Objective
@@ -90,7 +89,7 @@ class Trials:
 def trials_of(sweep: str, history: Sequence[Told], ledger: Ledger, best: Told | None) -> Trials:
     """The arrays of a sweep's history; `best`: the trial that was locked."""
     lane, ground = ledger.ground.lane, ledger.ground
-    worst = [combine(tuple(ledger.cards(told).values()), lane.gates).metrics for told in history]
+    worst = [ledger.overall(told).metrics for told in history]
     scores = np.full((len(history), len(lane.objectives)), np.nan)
     for row, told in enumerate(history):
         if told.objectives is not None:
