@@ -43,6 +43,15 @@ def curves(axis: Any, x: Pair, y: Pair) -> None:
         axis.plot(over, values, linestyle=LINES[side], color=INKS[side], linewidth=wide, label=side)
 
 
+def below(axis: Any, pair: Pair, least: float) -> None:
+    """A curve a side: the part of its ascending values at or below each place of an axis of at least `least`."""
+    most = max(least, *(float(np.max(values, initial=0.0)) for values in pair))
+    grid = np.linspace(-0.01, 1.02, 207) * most
+    curves(axis, (grid, grid), [np.searchsorted(values, grid, "right") / max(1, len(values)) for values in pair])
+    axis.set(xlim=(grid[0], grid[-1]), ylim=(0, 1.02))
+    in_percent(axis.yaxis)
+
+
 def bands(axis: Any, x: Any, pairs: Sequence[Pair]) -> None:
     """A band a side, between the pairs' low and high."""
     for side, (low, high) in zip(SIDES, pairs, strict=True):

@@ -99,13 +99,9 @@ def _lead(sides: Sides) -> Figure:
 
 def _draw_lead(leads: Pair, marks: tuple[Mark, ...], canvas: Any) -> None:
     axis = canvas.subplots()
-    most = max(0.1, *(float(lead[-1]) for lead in leads))
-    grid = np.linspace(-0.01, 1.02, 207) * most
-    axes.curves(axis, (grid, grid), [np.searchsorted(lead, grid, "right") / len(lead) for lead in leads])
+    axes.below(axis, leads, 0.1)
     axis.axhline(0.5, color=LIGHT["muted"], linewidth=0.8)
     axis.set(xlabel="top 1 − top 2, share of the merchant's weight", ylabel="merchants at or below")
-    axis.set(xlim=(-0.01 * most, 1.02 * most), ylim=(0, 1.02))
-    axes.in_percent(axis.yaxis)
     axes.stack_marks(axis, marks)
     axes.key(canvas, axis)
 

@@ -15,7 +15,7 @@ from scoring.axes import Mark, Pair
 from scoring.drawing import Figure
 from scoring.palette import LIGHT
 from scoring.segment_2b_bounds import MIX
-from scoring.segment_2b_samples import MOVED_BITS, VISIBLE, MixSample, run_starts, sample_mix
+from scoring.segment_2b_samples import MOVED_BITS, VISIBLE, MixSample, day_starts, sample_mix
 from scoring.sides import Sides
 
 S4 = "s4_group_weights"
@@ -92,7 +92,7 @@ def _groups(sides: Sides) -> Figure:
 def _groups_a_day(run: Run) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """[merchant-days] groups that show, and groups."""
     surface = run.surfaces[S4]
-    starts = run_starts(np.asarray(surface["merchant_id"]), surface["utc_day"].codes)  # type: ignore[union-attr]
+    starts = day_starts(surface)
     shows = (np.asarray(surface["p_group"]) >= VISIBLE).astype(np.int64)
     return np.add.reduceat(shows, starts[:-1]), np.diff(starts)
 
@@ -122,16 +122,12 @@ def _moved(sides: Sides, mixes: tuple[MixSample, MixSample]) -> Figure:
 def _moved_a_day(run: Run) -> NDArray[np.float64]:
     """Ascending: the mass moved on each merchant-day of two groups or more."""
     surface = run.surfaces[S4]
-    starts = run_starts(np.asarray(surface["merchant_id"]), surface["utc_day"].codes)  # type: ignore[union-attr]
+    starts = day_starts(surface)
     return np.sort(np.asarray(surface["regularizer_delta_mass"])[starts[:-1][np.diff(starts) > 1]])
 
 
 def _draw_moved(moved: Pair, canvas: Any) -> None:
     axis = canvas.subplots()
-    most = max(0.01, *(float(np.max(each, initial=0.0)) for each in moved))
-    grid = np.linspace(-0.01, 1.02, 207) * most
-    axes.curves(axis, (grid, grid), [np.searchsorted(each, grid, "right") / max(1, len(each)) for each in moved])
+    axes.below(axis, moved, 0.01)
     axis.set(xlabel="mass moved, share of the day", ylabel="days at or below")
-    axis.set(xlim=(grid[0], grid[-1]), ylim=(0, 1.02))
-    axes.in_percent(axis.yaxis)
     axes.key(canvas, axis)

@@ -73,7 +73,7 @@ def sample_days(surface: Surface, policy: Mapping[str, Any]) -> DaySample:
     """How merchants' days differ, and how many rows are what gamma may not be."""
     gamma, log_gamma = np.asarray(surface["gamma"]), np.asarray(surface["log_gamma"])
     merchant = np.asarray(surface["merchant_id"])
-    days = run_starts(merchant, surface["utc_day"].codes)  # type: ignore[union-attr]
+    days = day_starts(surface)
     several = np.diff(days) > 1
     clipped = 0
     if policy["law"] == "sigma_gamma_policy_v2":
@@ -95,7 +95,7 @@ def sample_mix(surface: Surface, world: World) -> MixSample:
     zone, merchant = surface["tz_group_id"], np.asarray(surface["merchant_id"])
     place = {name: code for code, name in enumerate(world.zones)}
     codes = np.array([place.get(name, -1) for name in zone.values], np.int32)  # type: ignore[union-attr]
-    starts = run_starts(merchant, surface["utc_day"].codes)  # type: ignore[union-attr]
+    starts = day_starts(surface)
     top, raw_top, entropy, visible, error, inversions = _day_shape(
         starts, np.asarray(surface["p_group"]), np.asarray(surface["mass_raw"])
     )
@@ -130,6 +130,11 @@ def cells_of(values: NDArray[np.float64]) -> NDArray[np.int64]:
     cells = round(1.0 / CELL)
     place = np.clip(np.ceil(values / CELL - 1e-9).astype(np.int64) - 1, 0, cells - 1)
     return np.bincount(place, minlength=cells)
+
+
+def day_starts(surface: Surface) -> NDArray[np.int64]:
+    """Where each merchant-day of S3 or S4 begins, and the number of rows."""
+    return run_starts(np.asarray(surface["merchant_id"]), surface["utc_day"].codes)  # type: ignore[union-attr]
 
 
 def run_starts(*keys: NDArray[Any]) -> NDArray[np.int64]:
