@@ -177,9 +177,9 @@ def evidence_of(lock_id: str, workspace: Workspace) -> list[tuple[Path, dict[str
     return sorted(found, key=lambda row: order.index(row[1]["verdict"]) if row[1]["verdict"] in order else len(order))
 
 
-def find_evidence(name: str, workspace_root: Path) -> Path | None:
+def find_evidence(name: str, workspace: Workspace) -> Path | None:
     """An evidence pack by its path or its folder's name; None where there is none."""
-    for folder in (Path(name), workspace_root / "evidence" / name):
+    for folder in (Path(name), workspace.evidence / name):
         if (folder / INDEX).is_file() or (folder / CERTIFICATION).is_file():
             return folder
     return None

@@ -52,7 +52,7 @@ class Subject:
 
 def find(name: str, workspace: Workspace, world: str | None) -> Subject:
     """The subject of that name. Raises PolicyError where nothing is called so."""
-    if (evidence := find_evidence(name, workspace.root)) is not None:
+    if (evidence := find_evidence(name, workspace)) is not None:
         return _evidence(evidence)
     if published(name, workspace.runs) is not None:
         return _published(name, workspace)

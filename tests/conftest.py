@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 
 from engine.run import SEGMENT_2B
 from policies import load_pack
+from policies.documents import digest, read_json
 from sweeps.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,6 +61,14 @@ def child_environment(**more):
     """The environment in which a child finds the packages and the second engine."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "queue_engine")])
     return {**os.environ, "PYTHONPATH": path, "COLUMNS": "200", **more}
+
+
+def forged(lock, folder, **fields):
+    """A lock with fields replaced and its id made good, in `folder`: what a forger would hand in."""
+    body = {key: value for key, value in read_json(lock).items() if key != "lock_id"} | fields
+    path = folder / "forged.json"
+    path.write_text(json.dumps({**body, "lock_id": digest(body)}))
+    return path
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from sweeps.session import WORLD, common_options, session_of
 
 if TYPE_CHECKING:
     from sweeps.lock import Check
+    from sweeps.session import Session
 
 
 @click.group("lock")
@@ -34,13 +35,12 @@ def lock_show(lock: str, **options: Any) -> int:
     return 0
 
 
-def _verify(lock: str, world: str | None, options: dict[str, Any]) -> int:
+def _verify(lock: str, world: str | None, session: Session) -> int:
     from sweeps.lock import find_lock, verify_lock
     from sweeps.seam import world_folder
-    from sweeps.workspace import Workspace
 
-    path = find_lock(lock, Workspace.at(options["workspace"]))
-    return _show_checks("lock", path, verify_lock(path, world_folder(world)), options)
+    path = find_lock(lock, session.workspace())
+    return _show_checks("lock", path, verify_lock(path, world_folder(world)), session)
 
 
 @lock_group.command("verify")
@@ -49,7 +49,7 @@ def _verify(lock: str, world: str | None, options: dict[str, Any]) -> int:
 @common_options
 def lock_verify(lock: str, world: str | None, **options: Any) -> int:
     """Recompute every digest of LOCK, run it again on every seed, score it again."""
-    return _verify(lock, world, options)
+    return _verify(lock, world, session_of(options))
 
 
 @click.command()
@@ -59,21 +59,23 @@ def lock_verify(lock: str, world: str | None, **options: Any) -> int:
 def verify(what: str, world: str | None, **options: Any) -> int:
     """Recompute every digest of a published run, a lock or an evidence pack; exit 3 on any difference."""
     from engine.store import published
-    from sweeps.evidence import find_evidence
+    from sweeps.evidence import find_evidence, verify_evidence
+    from sweeps.workspace import Workspace
 
-    root = options["workspace"]
-    if (folder := published(what, root / "runs")) is not None:
-        return _verify_run(folder, options)
-    if (folder := find_evidence(what, root)) is not None:
-        return _verify_evidence(folder, options)
-    return _verify(what, world, options)
+    session = session_of(options)
+    place = Workspace(session.root)
+    if (folder := published(what, place.runs)) is not None:
+        return _verify_run(folder, session)
+    if (folder := find_evidence(what, place)) is not None:
+        return _show_checks("evidence", folder, verify_evidence(folder), session)
+    return _verify(what, world, session)
 
 
-def _verify_run(folder: Path, options: dict[str, Any]) -> int:
+def _verify_run(folder: Path, session: Session) -> int:
     from engine.receipts import read_receipt
     from engine.store import RECEIPT, faults, seals
 
-    session, receipt = session_of(options), read_receipt(folder / RECEIPT)
+    receipt = read_receipt(folder / RECEIPT)
     found = [*faults(folder, receipt)] or [*seals(folder, receipt)]
     failed = [{"name": name, "reason": said} for name, said in found]
     count = len(receipt["files"]) + 1
@@ -88,14 +90,7 @@ def _verify_run(folder: Path, options: dict[str, Any]) -> int:
     return 3 if failed else 0
 
 
-def _verify_evidence(folder: Path, options: dict[str, Any]) -> int:
-    from sweeps.evidence import verify_evidence
-
-    return _show_checks("evidence", folder, verify_evidence(folder), options)
-
-
-def _show_checks(kind: str, path: Path, checks: list[Check], options: dict[str, Any]) -> int:
-    session = session_of(options)
+def _show_checks(kind: str, path: Path, checks: list[Check], session: Session) -> int:
     failed = [check for check in checks if not check.ok]
     document = {
         "ok": not failed,

@@ -1,18 +1,18 @@
 """Certification of a lock: graded on seeds asked for and held out, kept so that anyone can verify it, and refused
 where a byte or a number was changed."""
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
+from conftest import forged
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.receipts import digests, text_of
 from engine.states.s8_bundle import bundle
 from policies import IntegrityError
-from policies.documents import digest, read_json
+from policies.documents import read_json
 from sweeps.evidence import certify_lock, check_files, evidence_of, find_evidence, held_out, verify_evidence
 from sweeps.lane import load_lane
 from sweeps.sweep import play
@@ -40,14 +40,6 @@ def pack(certified, tmp_path):
     return Path(shutil.copytree(certified.folder, tmp_path / "pack"))
 
 
-def changed_lock(lock, tmp_path, **fields):
-    """A lock with fields replaced and its id made good: what a forger would hand in."""
-    body = {key: value for key, value in read_json(lock).items() if key != "lock_id"} | fields
-    path = tmp_path / "forged.json"
-    path.write_text(json.dumps({**body, "lock_id": digest(body)}))
-    return path
-
-
 def seal(folder):
     """Index and flag made good over whatever the folder holds now."""
     for name in ("index.json", "_passed.flag"):
@@ -65,7 +57,7 @@ def test_it_grades_seeds_asked_for_and_seeds_held_out(certified, locked):
     assert len(document["graded"]["cards"]) == 3 and len(document["holdout"]["cards"]) == 4
     assert {row["name"] for row in document["preconditions"]} >= {"policies", "audit", "lock on seed 1"}
     assert all(row["ok"] for row in document["preconditions"])
-    assert find_evidence(certified.folder.name, locked[0].root) == certified.folder
+    assert find_evidence(certified.folder.name, locked[0]) == certified.folder
     assert [folder for folder, _ in evidence_of(document["lock_id"], locked[0])] == [certified.folder]
 
 
@@ -142,7 +134,7 @@ def test_a_failed_certification_is_kept_without_a_flag(locked, tmp_path, proofma
     """The queue's authority has too few servers: its own pack as the candidate does not pass."""
     lock = read_json(locked[1])
     carried = {key: lock["authority"][key] for key in ("name", "digest", "policies")}
-    poor = changed_lock(locked[1], tmp_path, pack=carried, proof={"99": lock["proof"]["1"]})
+    poor = forged(locked[1], tmp_path, pack=carried, proof={"99": lock["proof"]["1"]})
     code, said, _ = proofmark("certify", poor, "--seeds", "1,2", "--json", workspace=tmp_path / "ws")
     assert code == 1 and said["verdict"] == "FAIL_REALISM"
     folder = Path(said["evidence"])
@@ -155,7 +147,7 @@ def test_a_failed_certification_is_kept_without_a_flag(locked, tmp_path, proofma
 def test_policies_that_are_not_the_locks_are_no_grade(locked, tmp_path):
     lock = read_json(locked[1])
     other = {**lock["pack"], "policies": lock["authority"]["policies"]}
-    found = certify_lock(changed_lock(locked[1], tmp_path, pack=other), Workspace.at(tmp_path / "ws"), seeds=(1, 2))
+    found = certify_lock(forged(locked[1], tmp_path, pack=other), Workspace.at(tmp_path / "ws"), seeds=(1, 2))
     assert found.verdict == "INVALID_FOR_GRADING" and found.band is None
     assert found.reason.startswith("policies: the pack digests to ") and "lock on seed 1" in found.reason
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import child_environment
+from conftest import child_environment, forged
 
 from engine.store import publish
 from policies import DataError, IntegrityError, LaneError, PolicyError, pack_of
-from policies.documents import digest, read_json
+from policies.documents import read_json
 from sweeps import promotion
 from sweeps.campaign import load_campaign
 from sweeps.campaign_play import play_campaign
@@ -50,14 +50,6 @@ def place(made, tmp_path):
 
 def lock(place, phase):
     return find_lock(f"counter-1.{phase}", place)
-
-
-def forged(path, folder, **fields):
-    """A lock with fields replaced and its id made good."""
-    body = {key: value for key, value in read_json(path).items() if key != "lock_id"} | fields
-    target = folder / "forged.json"
-    target.write_text(json.dumps({**body, "lock_id": digest(body)}))
-    return target
 
 
 def test_a_certified_lock_may_carry_every_name(place):
