@@ -11,6 +11,7 @@ from policies import PolicyError
 from policies.documents import read_json
 from sweeps.journal import Sweep, sweeps_in
 from sweeps.moves import holders
+from sweeps.outbox import Outbox
 from sweeps.running import holder
 from sweeps.workspace import Workspace, size_of
 
@@ -140,5 +141,5 @@ def _holders(workspace: Workspace) -> dict[str, str]:
 
 
 def _waiting(workspace: Workspace) -> int:
-    """What the record has not taken yet. Filled in when the outbox is."""
-    return 0
+    """Entries that the record has not taken yet."""
+    return sum(box.waits() for box in Outbox(workspace).boxes())
