@@ -57,9 +57,21 @@ def colour(verdict: str, vetoed: bool, lane: Lane, number: int) -> str:
 
 
 def by_seed(lane: Lane) -> frozenset[str]:
-    """The metrics worth a column a seed: graded or searched for, and not the same in every trial of the lane."""
-    named = {gate.metric for gate in lane.gates.gates} | {objective.metric for objective in lane.objectives}
+    """The metrics worth a column a seed: of gates and objectives, and not the same in every trial of the lane.
+
+    What a page of runs takes to open is what its runs hold; the rest of each seed's numbers is in the trial's files.
+    """
+    named = {gate.metric for gate in lane.gates.gates if gate.severity is Severity.GATE}
+    named |= {str(objective.metric) for objective in lane.objectives}
     return frozenset(name for name, metric in lane.gates.metrics.items() if name in named and able(lane, metric))
+
+
+def of_upstream(lane: Lane) -> frozenset[str]:
+    """The metrics of what lies before the engine's first state and stays: they describe an input, not a trial."""
+    return frozenset(
+        name for name, metric in lane.gates.metrics.items()
+        if metric.state not in lane.engine.states and not able(lane, metric)
+    )  # fmt: skip
 
 
 def _measured(lane: Lane, vetoes: Iterable[str]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from scoring.scorecard import Scorecard
 from sweeps import comparison, notes, study_page
 from sweeps.decision import Decision, Ledger
 from sweeps.entry import Entry, Input, as_text
-from sweeps.lane import Lane, Value
+from sweeps.lane import Lane
 from sweeps.study import Study, Told
 
 NOTE = "mlflow.note.content"
@@ -71,7 +71,7 @@ class Entries:
             NOTE: notes.of_trial(overall, lane),
             **self._source,
         }
-        params = {name: _short(value) for name, value in told.values.items()}
+        params = {name: notes.in_short(value) for name, value in told.values.items()}
         name, metrics, at_ms = f"{self._study.name}/{told.number}", self._metrics(told, overall), told.record["at_ms"]
         spent = sum(told.record["seconds"].values())
         return Entry(name, metrics, params, tags, {}, at_ms, self._inputs(told), spent)
@@ -141,7 +141,8 @@ class Entries:
         if told.objectives is not None:
             found |= {of.name: value for of, value in zip(lane.objectives, told.objectives, strict=True)}
         found.setdefault(comparison.WORST, overall.margin(lane.gates.bands[-1]))
-        found |= overall.metrics
+        upstream = comparison.of_upstream(lane)
+        found |= {name: value for name, value in overall.metrics.items() if name not in upstream}
         moved = comparison.by_seed(lane)
         for seed, card in self._ledger.cards(told).items():
             found |= {f"seed_{seed}/{name}": value for name, value in card.metrics.items() if name in moved}
@@ -160,8 +161,3 @@ class Entries:
             else:
                 found.append(Input("world", world, "imported", "world", {"uri": str(folder)}, measured))
         return tuple({one.name: one for one in found}.values())
-
-
-def _short(value: Value) -> str:
-    """A knob's value for a column: what a step leaves in the last digits is in the pack, not here."""
-    return f"{value:.12g}" if isinstance(value, float) else str(value)

@@ -15,7 +15,7 @@ from sweeps.comparison import FIRST_VIEW, address
 
 if TYPE_CHECKING:
     from sweeps.decision import Decision
-    from sweeps.lane import Lane
+    from sweeps.lane import Lane, Value
 
 _SHOWN = 6  # gates of a trial's note
 
@@ -73,7 +73,7 @@ def of_sweep(decision: Decision, lock: Mapping[str, Any], kept: Iterable[str], p
     best = decision.best
     lines = [f"**{decision.outcome}** · {decision.verdict} · {decision.reason}\n"]
     if best is not None:
-        knobs = ", ".join(f"{name} = {value}" for name, value in lock["knobs"].items())
+        knobs = ", ".join(f"{name} = {in_short(value)}" for name, value in lock["knobs"].items())
         lines.append(f"- best: [trial {best.number}](#/experiments/$EXPERIMENT/runs/$BEST) with {knobs}")
     lines.append(f"- lock: [`{lock['lock_id'][:12]}`]({_artifact('$RUN', 'lock.json')}), {lock['candidate']}; "
                  f"prove it again: `proofmark verify {lock['lock_id'][:12]}`")  # fmt: skip
@@ -92,6 +92,11 @@ def of_locked(lock: Mapping[str, Any]) -> str:
         f"Locked as **{lock['candidate']}** ({lock['decision']}) in "
         f"[`{lock['lock_id'][:12]}`]({_artifact('$PARENT', 'lock.json')})\n\n"
     )
+
+
+def in_short(value: Value) -> str:
+    """A knob's value for a reader: what a step leaves in the last digits is in the pack, not here."""
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
 def _artifact(run: str, name: str) -> str:

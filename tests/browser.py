@@ -50,8 +50,8 @@ def browser():
 
 
 @contextmanager
-def comparison_page(workspace):
-    """`proofmark ui` over a workspace, from its start to Ctrl-C: what it says of itself."""
+def comparison_page(workspace, end=signal.SIGINT):
+    """`proofmark ui` over a workspace, from its start to Ctrl-C or another signal: what it says of itself."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -64,8 +64,8 @@ def comparison_page(workspace):
             assert said, "the page did not start"
             yield json.loads(said)
         finally:
-            served.send_signal(signal.SIGINT)
-            assert served.wait(60) == 0, "Ctrl-C ends it cleanly"
+            served.send_signal(end)
+            assert served.wait(60) == 0, "it ends cleanly"
 
 
 class Page:
@@ -102,6 +102,13 @@ class Page:
 
     def click(self, css):
         self.until(lambda: self.driver.find_elements("css selector", css))[0].click()
+
+    def unfold(self):
+        """Shows a note whole."""
+        self.until("return [...document.querySelectorAll('button')].some(one => one.innerText === 'Show more')")
+        self.driver.execute_script(
+            "[...document.querySelectorAll('button')].find(one => one.innerText === 'Show more').click()"
+        )
 
     def keep(self, name):
         """A screenshot for docs/, where the tests were asked for some."""
