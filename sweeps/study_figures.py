@@ -131,7 +131,10 @@ def _draw_strip(axis: Any, strip: Strip, trials: Trials) -> None:
         )
     for band, at in marks.items():
         axis.axvline(at, color=LIGHT["ink"], linewidth=1.4, linestyle=(0, (1, 1.4)))
-        axis.annotate(band, (at, 1), (3, -2), textcoords="offset points", va="top", fontsize=10.5, color=LIGHT["ink"])
+        axis.annotate(
+            band, (at, 1), (3, -2), textcoords="offset points", va="top", fontsize=10.5, color=LIGHT["ink"], zorder=6,
+            bbox={"facecolor": LIGHT["surface"], "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
+        )  # fmt: skip
     if trials.chosen is not None:
         axis.scatter(values[trials.chosen], 0.0, s=110, marker="*", color=LIGHT["mark"],
                      edgecolor=LIGHT["surface"], linewidth=0.8, zorder=5, label="locked")  # fmt: skip
@@ -193,7 +196,13 @@ def _legend(canvas: Any, axis: Any) -> None:
 
 
 def _bound(trials: Trials) -> str:
-    ceiling = trials.ceiling
-    if ceiling is None:
-        return ""
-    return f" No trial can pass {ceiling.value:.4g}, the bound of {ceiling.gate}: {ceiling.proof}."
+    """What no trial can pass, and what is not counted since none can pass it at all."""
+    first, ceiling = trials.objectives[0].name, trials.ceiling
+    said = (
+        ""
+        if ceiling is None
+        else f" No trial can pass {ceiling.value:.4g}, the bound of {ceiling.gate}: {ceiling.proof}."
+    )
+    if trials.left_out:
+        said += f" The {first} does not count {', '.join(trials.left_out)}, which this lane cannot move far enough."
+    return said

@@ -51,6 +51,7 @@ class Trials:
     chosen: int | None  # row of the trial that the sweep locked
     reserve: float  # of the first objective, from which the decision weighs the others
     ceiling: Ceiling | None  # of the first objective
+    left_out: tuple[str, ...]  # gates out of reach, which the first objective does not count
     strips: tuple[Strip, ...]
 
     @property
@@ -101,6 +102,8 @@ def trials_of(sweep: str, history: Sequence[Told], ledger: Ledger, best: Told | 
         if gate.severity is Severity.GATE and gate.metric in moved
     )
     rows = {told.number: row for row, told in enumerate(history)}
+    first = lane.objectives[0]
+    out = () if first.band is None else ground.unreachable[first.band]
     return Trials(
         sweep=sweep,
         number=np.array([told.number for told in history], dtype=np.int64),
@@ -111,7 +114,8 @@ def trials_of(sweep: str, history: Sequence[Told], ledger: Ledger, best: Told | 
         outcome=tuple(_outcome(told, ledger) for told in history),
         chosen=None if best is None else rows.get(best.number),
         reserve=float(lane.document["decision"]["margin_reserve"]),
-        ceiling=_ceiling(lane.objectives[0], ledger, reach),
+        ceiling=_ceiling(first, ledger, reach),
+        left_out=tuple(sorted(out)),
         strips=strips,
     )
 

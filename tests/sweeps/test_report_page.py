@@ -8,6 +8,7 @@ import pytest
 from engine.run import SEGMENT_2B
 from engine.store import publish
 from scoring.palette import DARK, LIGHT
+from sweeps import study_page
 from sweeps.lane import load_lane
 from sweeps.lock import read_lock
 from sweeps.scorecard_page import html
@@ -47,13 +48,15 @@ return [style('body').backgroundColor, style('body').color, style('svg.figure te
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory, packs, screenshots):
-    """A lock's page and a run's, as files."""
+    """A lock's page, a run's and a study's, as files."""
     browser.require()
     folder = tmp_path_factory.mktemp("pages")
     workspace = Workspace.at(folder / "ws")
     lane = load_lane("p3_wide").with_search(trials=2 if screenshots is None else 40)
+    swept = play(lane, workspace, track=False)
     made = {
-        "lock": html(lock_report(read_lock(play(lane, workspace, track=False).lock), None)),
+        "lock": html(lock_report(read_lock(swept.lock), None)),
+        "study": study_page.html(study_page.closed(swept.sweep, workspace)),
         "run": html(run_report(publish(SEGMENT_2B.evaluate(packs("p3"), 7), workspace.runs), workspace)),
     }
     for name, text in made.items():
@@ -80,7 +83,7 @@ def look(driver, address, size, theme):
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("which", ["lock", "run"])
+@pytest.mark.parametrize("which", ["lock", "run", "study"])
 def test_a_page_fits_and_says_nothing_to_the_console(driver, pages, which, size, theme):
     look(driver, pages[which], size, theme)
     inside, window = driver.execute_script(_FITS)
@@ -94,7 +97,7 @@ def test_a_page_fits_and_says_nothing_to_the_console(driver, pages, which, size,
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("which", ["lock", "run"])
+@pytest.mark.parametrize("which", ["lock", "run", "study"])
 def test_no_word_of_a_drawing_lies_on_another_or_outside(driver, pages, which, size):
     look(driver, pages[which], size, "light")
     assert driver.execute_script(_OVERLAPS) == []
@@ -120,6 +123,10 @@ def test_pictures_for_the_docs(driver, pages, screenshots):
         picture = screenshots / f"scorecard-{theme}.png"
         driver.save_screenshot(str(picture))
         assert picture.stat().st_size < 400_000
+        look(driver, pages["study"], "wide", theme)
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", window)
+        time.sleep(0.3)
+        driver.save_screenshot(str(screenshots / f"study-{theme}.png"))
 
 
 def rgb(colour):
