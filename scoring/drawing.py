@@ -6,7 +6,9 @@ its Markdown. Bytes depend on the figure alone: no date, no random ids.
 
 from __future__ import annotations
 
+import base64
 import io
+import pickle
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -47,16 +49,29 @@ class Figure:
     says: str  # one or two sentences with the numbers
     height: int  # pixels
     draw: Callable[[Canvas], None]  # onto an empty canvas, in colours of `LIGHT`
+    drawn: Drawn | None = None  # where somebody has drawn it already
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Both forms of a figure."""
+
+    svg: str
+    png: bytes
 
 
 def svg(figure: Figure) -> str:
     """An `<svg>` element to stand in a page that defines the palette's tokens."""
+    if figure.drawn is not None:
+        return figure.drawn.svg
     with _DRAWING:
         return _inlined(_render(figure, "svg", _DPI, titled=False).decode("utf-8"), figure)
 
 
 def png(figure: Figure) -> bytes:
     """The figure with its title, in light colours, at twice its size."""
+    if figure.drawn is not None:
+        return figure.drawn.png
     with _DRAWING:
         return _render(figure, "png", _PNG_DPI, titled=True)
 
@@ -64,6 +79,26 @@ def png(figure: Figure) -> bytes:
 def pngs(figures: Iterable[Figure]) -> dict[str, bytes]:
     """File name -> PNG of each figure."""
     return {f"{figure.id}.png": png(figure) for figure in figures}
+
+
+def drawn(figures: Iterable[Figure]) -> tuple[Drawn, ...]:
+    """Both forms of each figure."""
+    return tuple(Drawn(svg(figure), png(figure)) for figure in figures)
+
+
+def packed(found: tuple[Figure | Drawn, ...]) -> str:
+    """Figures to draw, or drawn, as text on their way to another process of this program."""
+    return base64.b64encode(pickle.dumps(found)).decode("ascii")
+
+
+def unpacked(text: str) -> Any:
+    """What was packed."""
+    return pickle.loads(base64.b64decode(text))
+
+
+def ready() -> None:
+    """Imports what drawing needs: most of a second at the first figure."""
+    from matplotlib.backends import backend_agg  # noqa: F401
 
 
 def _render(figure: Figure, kind: str, dpi: int, *, titled: bool) -> bytes:

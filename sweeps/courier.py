@@ -2,7 +2,8 @@
 
 A process and not a thread: MLflow's client is Python from end to end, and on a thread it would take turns with the
 engine. Its start, MLflow's import, runs beside the survey of the lane. A process that is done with a sweep waits for
-the next one of this program, and ends with the program.
+the next one of this program, and ends with the program. It also draws what the record shows, since matplotlib is
+Python from end to end too.
 """
 
 from __future__ import annotations
@@ -15,14 +16,19 @@ import shutil
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import policies
 from policies import ProofmarkError, WorkspaceError
+from scoring.drawing import packed, unpacked
 from sweeps.outbox import Box, own_record
 from sweeps.workspace import Workspace
+
+if TYPE_CHECKING:
+    from scoring.drawing import Figure
 
 _ROOM = 1 << 23  # bytes that are enough for a new database
 _START = "from sweeps.delivery import main; main()"
@@ -75,6 +81,13 @@ class Courier:
         self._process.order(do="settle", trial=trial)
         return self._process.answer()
 
+    def draw(self, figures: Iterable[Figure]) -> tuple[Figure, ...]:
+        """The figures, drawn."""
+        figures = tuple(figures)
+        self._process.order(do="draw", figures=packed(figures))
+        drawn = unpacked(self._process.reply()["drawn"])
+        return tuple(replace(figure, drawn=one) for figure, one in zip(figures, drawn, strict=True))
+
     def leave(self) -> None:
         """Lets the process go on to another sweep."""
         try:
@@ -111,9 +124,12 @@ class _Process:
             raise self._ended() from None
 
     def answer(self) -> Standing:
+        return Standing(**self.reply())
+
+    def reply(self) -> dict[str, Any]:
         found = self._answers.get()
         self._raise_refusal()
-        return Standing(found["parent"], found["run"], found["waits"], found["away"])
+        return found
 
     def end(self) -> None:
         assert self._child.stdin is not None and self._child.stdout is not None  # they are piped

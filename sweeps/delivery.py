@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from policies import ProofmarkError, WorkspaceError
+from scoring.drawing import drawn, packed, ready, unpacked
 from sweeps.entry import Letter
 from sweeps.outbox import Box, Outbox, meant_for
 from sweeps.tracking import Away, Tracking
@@ -219,11 +220,14 @@ def _obey(post: _Post, order: dict[str, Any]) -> None:
         case "take":
             post.take(order["box"])
             post.deliver()
+            ready()  # beside the search: to be drawn is what the sweep's close waits for
         case "deliver":
             post.deliver()
         case "settle":
             post.deliver(at_once=True)
             _say(post.standing(order["trial"]))
+        case "draw":
+            _say({"drawn": packed(drawn(unpacked(order["figures"])))})
         case "leave":
             post.leave()
             _say(post.standing(None))

@@ -6,15 +6,21 @@ Values only. How they get there, and when, is the recorder's.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from scoring.scorecard import Scorecard
-from sweeps import comparison, notes, study_page
+from sweeps import comparison, notes, scorecard_page, showing, study_page
 from sweeps.decision import Decision, Ledger
 from sweeps.entry import Entry, Input, as_text
 from sweeps.lane import Lane
+from sweeps.scorecard_reports import lock_report
 from sweeps.study import Study, Told
+
+if TYPE_CHECKING:
+    from scoring.drawing import Figure
+
+    Draw = Callable[[Iterable[Figure]], tuple[Figure, ...]]
 
 NOTE = "mlflow.note.content"
 
@@ -24,8 +30,6 @@ class Entries:
 
     def __init__(self, study: Study, ledger: Ledger) -> None:
         self._study, self._ledger = study, ledger
-        self._study_pictures: dict[str, bytes] = {}  # artifact path -> PNG, of the sweep's own run
-        self._pictures: dict[str, bytes] = {}  # of the locked trial's
 
     @property
     def lane(self) -> Lane:
@@ -88,47 +92,46 @@ class Entries:
         note = {NOTE: notes.of_trial(card, self.lane) + notes.files(files)}
         return Entry(f"{self._study.name}/{told.number}", {}, {}, note, files, told.record["at_ms"])
 
-    def draw(self, decision: Decision, sensitivity: Mapping[str, Any]) -> None:
-        """Draws the study, and the best candidate beside its authority, for `closing` and `locked` to carry."""
-        from scoring.drawing import pngs
-        from sweeps import showing
-        from sweeps.study_figures import study_figures
-        from sweeps.study_trials import trials_of
+    def figures(self, told: Told) -> tuple[Figure, ...]:
+        """A trial's candidate beside its authority, for `locked` to carry."""
+        lane = self.lane
+        return showing.figures(lane, lane.candidate(told.values), lane.seeds[0], self._ledger.ground.world)
 
-        best, world = decision.best, self._ledger.ground.world
-        trials = trials_of(self._study.name, self._study.history, self._ledger, best)
-        self._study_pictures = {f"study/{name}": png for name, png in pngs(study_figures(trials, sensitivity)).items()}
-        if best is not None:
-            found = showing.pngs(self.lane, self.lane.candidate(best.values), self.lane.seeds[0], world)
-            self._pictures = {f"figures/{name}": png for name, png in found.items()}
-
-    def closing(self, decision: Decision, lock: Mapping[str, Any], documents: Mapping[str, Any]) -> Entry:
+    def closing(self, decision: Decision, lock: Mapping[str, Any], documents: Mapping[str, Any], draw: Draw) -> Entry:
         """The sweep's own run as it closes: the decision, the best trial's numbers, the lock, the study."""
+        from scoring.drawing import pngs
+
         told = None if decision.best is None else self.trial(decision.best)
         files: dict[str, str | bytes] = {
             name: as_text(document) for name, document in {"lock.json": lock, **documents}.items()
         }
-        files["study.html"] = study_page.html(
-            study_page.Closed(lock, tuple(self._study.history), self._ledger, documents.get("sensitivity.json"))
-        )
+        found = documents.get("sensitivity.json")
+        closed = study_page.Closed(lock, tuple(self._study.history), self._ledger, found, draw)
+        files["study.html"] = study_page.html(closed)
+        pictures = {f"study/{name}": png for name, png in pngs(closed.figures).items()}
         tags = {
             "proofmark.decision": decision.outcome,
             "proofmark.verdict": decision.verdict,
             "proofmark.reason": decision.reason[:5000],
             "proofmark.lock": lock["lock_id"],
             "proofmark.best_trial": "" if decision.best is None else str(decision.best.number),
-            NOTE: notes.of_sweep(decision, lock, files, self._study_pictures),
+            NOTE: notes.of_sweep(decision, lock, files, pictures),
         }
-        files |= self._study_pictures
+        files |= pictures
         if told is None:
             return Entry(self._study.name, {}, {}, tags, files, int(self._study.attributes["at_ms"]))
         return Entry(self._study.name, told.metrics, {}, tags, files, told.at_ms, told.inputs)
 
-    def locked(self, told: Told, lock: Mapping[str, Any]) -> Entry:
-        """What is added to the trial that a lock holds."""
+    def locked(self, told: Told, lock: Mapping[str, Any], figures: tuple[Figure, ...]) -> Entry:
+        """What is added to the trial that a lock holds: its scorecard as a page, and the page's figures."""
+        from scoring.drawing import pngs
+
         entry = self.kept(told)
-        note = notes.of_locked(lock) + entry.tags[NOTE] + notes.shown(self._pictures)
-        return Entry(entry.name, {}, {}, {"proofmark.lock": lock["lock_id"], NOTE: note}, self._pictures, entry.at_ms)
+        page = {"scorecard.html": scorecard_page.html(lock_report(lock, self._ledger.ground.world, figures))}
+        pictures = {f"figures/{name}": png for name, png in pngs(figures).items()}
+        note = notes.of_locked(lock) + entry.tags[NOTE] + notes.files(page) + notes.shown(pictures)
+        tags = {"proofmark.lock": lock["lock_id"], NOTE: note}
+        return Entry(entry.name, {}, {}, tags, {**page, **pictures}, entry.at_ms)
 
     @property
     def _source(self) -> dict[str, str]:

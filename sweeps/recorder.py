@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from policies import ProofmarkError
 from sweeps.courier import Courier, Standing
@@ -21,6 +21,9 @@ from sweeps.entry import Heading, Letter
 from sweeps.outbox import Box, Outbox, meant_for, record_uri
 from sweeps.study import Study, Told
 from sweeps.workspace import Workspace
+
+if TYPE_CHECKING:
+    from scoring.drawing import Figure
 
 _BACKLOG = 256  # trials that may wait in memory to be put: the outbox is a disk's append away
 
@@ -37,6 +40,7 @@ class Recorder:
         self._courier: Courier | None = None
         self._box: Box | None = None
         self._standing: Standing | None = None
+        self._figures: tuple[Figure, ...] = ()  # of the best trial
 
     @property
     def parent(self) -> str | None:
@@ -91,10 +95,10 @@ class Recorder:
         if self._track:
             self._submit(self._put_files, front(self._study.history, self._ledger, best))
 
-    def draw(self, decision: Decision, sensitivity: Mapping[str, Any]) -> None:
-        """Draws the study, and the candidate beside its authority, on the writing thread: for `close` to write."""
-        if self._track:
-            self._submit(self._entries.draw, decision, sensitivity)
+    def draw(self, best: Told | None) -> None:
+        """Has the best candidate drawn beside its authority, for `close` to write, while the sweep goes on."""
+        if self._track and best is not None:
+            self._submit(self._draw, best)
 
     def close(self, decision: Decision, lock: Mapping[str, Any], documents: Mapping[str, Any]) -> None:
         """Puts the decision, the lock and further documents, by file name, for the sweep's own run, and its end."""
@@ -149,12 +153,16 @@ class Recorder:
         self._box.put([Letter("more", self._entries.kept(told), told.number) for told in trials])
         self._courier.wake()
 
+    def _draw(self, best: Told) -> None:
+        assert self._courier is not None  # connected first, on the same thread
+        self._figures = self._courier.draw(self._entries.figures(best))
+
     def _close(self, decision: Decision, lock: Mapping[str, Any], documents: Mapping[str, Any]) -> None:
         assert self._box is not None and self._courier is not None  # opened first, on the same thread
         best, letters = decision.best, list[Letter]()
         if best is not None:
-            letters.append(Letter("more", self._entries.locked(best, lock), best.number))
-        closing = self._entries.closing(decision, lock, documents)
+            letters.append(Letter("more", self._entries.locked(best, lock, self._figures), best.number))
+        closing = self._entries.closing(decision, lock, documents, self._courier.draw)
         letters.append(Letter("close", closing, None if best is None else best.number, self._heading()))
         self._box.put(letters)
         self._courier.wake()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from policies import IntegrityError, diff, load_pack
 from scoring.gates import load_gates
@@ -17,6 +17,9 @@ from sweeps.seam import engine_named, metrics_named
 from sweeps.showing import figures
 from sweeps.terminal import short
 from sweeps.workspace import Workspace
+
+if TYPE_CHECKING:
+    from scoring.drawing import Figure
 
 BASELINE = "baseline"  # the pack that a published run is set beside, on the run's own world
 
@@ -55,17 +58,18 @@ def run_report(folder: Path, workspace: Workspace) -> Report:
     )
 
 
-def lock_report(lock: Mapping[str, Any], world: Path | None) -> Report:
+def lock_report(lock: Mapping[str, Any], world: Path | None, shown: tuple[Figure, ...] | None = None) -> Report:
     """A lock: its candidate's cards as it states them, and the figures of its first seed, run again.
 
-    Raises IntegrityError where that seed does not measure what the lock states.
+    `shown`: these figures, where they were just made from the runs that the lock states. Raises IntegrityError where
+    that seed does not measure what the lock states.
     """
     name = f"{lock['sweep']}.{lock['lock_id'][:12]}"
     needs_its_world(lock, world, name)
     lane, pack = lane_in(lock, name), pack_in(lock, name)
     seeds, stated = lock["seeds"], lock["authority"]["metrics"]
     first = lock["proof"][str(seeds[0])]["metrics"]
-    if lane.measure(lane.engine.evaluate(pack, seeds[0], world=world, until=lane.until)) != first:
+    if shown is None and lane.measure(lane.engine.evaluate(pack, seeds[0], world=world, until=lane.until)) != first:
         raise IntegrityError(
             f"{name}: /proof/{seeds[0]}/metrics: not what its candidate measures here; proofmark verify says where"
         )
@@ -79,7 +83,7 @@ def lock_report(lock: Mapping[str, Any], world: Path | None) -> Report:
         facts=_lock_facts(lock),
         notes=tuple(str(Blocker(**row)) for row in lock["blockers"]) or (lock["reason"],),
         changes=tuple(diff(lane.authority, pack)),
-        figures=figures(lane, pack, seeds[0], world),
+        figures=figures(lane, pack, seeds[0], world) if shown is None else shown,
         proof=(f"proofmark verify {name}", f"proofmark lock show {name}"),
     )
 

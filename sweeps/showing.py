@@ -21,10 +21,3 @@ def figures(lane: Lane, pack: Pack, seed: int, world: Path | None) -> tuple[Figu
         lane.engine.evaluate(each, seed, world=world, until=lane.until) for each in (pack, lane.authority)
     )
     return tuple(lane.metrics.figures(candidate, authority, lane.gates))
-
-
-def pngs(lane: Lane, pack: Pack, seed: int, world: Path | None) -> dict[str, bytes]:
-    """File name -> PNG of each of these figures: what a record attaches to a run that is kept."""
-    from scoring.drawing import pngs
-
-    return pngs(figures(lane, pack, seed, world))

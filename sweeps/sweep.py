@@ -25,7 +25,7 @@ from scoring.scorecard import Scorecard, score
 from sweeps.decision import Decision, Ledger, decide, seed_order
 from sweeps.ground import Ground
 from sweeps.lane import Lane
-from sweeps.lock import carried, make_lock, store_lock
+from sweeps.lock import carried, make_lock, read_lock, store_lock
 from sweeps.prospect import prospect
 from sweeps.recorder import Recorder
 from sweeps.runtime import Runtime, hold_to_runtime, time_candidate
@@ -144,13 +144,12 @@ def play(
                 decision = hold_to_runtime(decision, runtime, lane.document["decision"]["accept_band"])
             runs = recorder.runs_of(decision.best)
             recorder.keep(decision.best)
+            recorder.draw(decision.best)
             documents = {"sensitivity.json": sensitivity(study.name, study.history, ledger)}
-            recorder.draw(decision, documents["sensitivity.json"])  # while the lock is proved
-            lock = make_lock(ground, decision, study.name, runs)
-            path = store_lock(lock, workspace.locks)
+            path = store_lock(make_lock(ground, decision, study.name, runs), workspace.locks)
             if runtime is not None:
                 documents["runtime.json"] = runtime.as_document()
-            recorder.close(decision, lock, documents)
+            recorder.close(decision, read_lock(path), documents)  # as everyone will read it
     seconds = {"wall": time.perf_counter() - began, "search": searched}
     for part in ("engine", "scoring"):
         seconds[part] = sum(told.record["seconds"][part] for told in study.history)

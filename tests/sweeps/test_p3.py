@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from policies.documents import read_json, shipped_schema, validate
+from scoring.drawing import pngs
 from scoring.gates import load_gates
 from scoring.scorecard import score
 from sweeps.lock import read_lock, verify_lock
+from sweeps.scorecard_page import html
+from sweeps.scorecard_reports import lock_report
 
 SEEDS = ("42", "7", "101", "202")
 ARTIFACTS = ("s4_atom", "s4_rank", "s4_backed_groups", "s4_cliff")
@@ -131,6 +134,10 @@ def test_a_scorecard_of_a_trial_says_what_the_gates_say(swept):
     lock = read_lock(Path(said["p3"]["lock"]))
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{workspace / 'mlflow.db'}")
     folder = client.download_artifacts(lock["runs"]["trial"], "")
+    report = lock_report(lock, None)
+    assert Path(folder, "scorecard.html").read_text(encoding="utf-8") == html(report), "drawn beside the sweep or here"
+    pictures = {path.name: path.read_bytes() for path in Path(folder, "figures").iterdir()}
+    assert len(pictures) == 10 and pictures == pngs(report.figures)
     card = read_json(Path(folder) / "scorecard.json")
     validate(card, shipped_schema("scorecard"), "scorecard.json")
     run = client.get_run(lock["runs"]["trial"])

@@ -89,6 +89,7 @@ def test_it_is_swept_scored_tracked_and_locked_by_the_same_code(workspace, tmp_p
     assert {item.path for item in client.list_artifacts(best.info.run_id)} == {
         "scorecard.json",
         "scorecard.md",
+        "scorecard.html",
         "measures.json",
         "pack.json",
     }
