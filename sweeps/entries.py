@@ -14,9 +14,8 @@ from sweeps import comparison, notes, study_page
 from sweeps.decision import Decision, Ledger
 from sweeps.entry import Entry, Input, as_text
 from sweeps.lane import Lane
+from sweeps.notes import NOTE
 from sweeps.study import Study, Told
-
-NOTE = "mlflow.note.content"
 
 
 class Entries:

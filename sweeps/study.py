@@ -19,7 +19,6 @@ from typing import Any, Literal
 import optuna
 from filelock import FileLock
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.samplers import BaseSampler, GPSampler, GridSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
@@ -184,6 +183,9 @@ class Studies:
 
 def importance(knobs: Sequence[Knob], points: Sequence[tuple[Mapping[str, Value], float]]) -> dict[str, float]:
     """Share of the points' variance by knob, the greatest first, by fANOVA over a seeded forest. They sum to 1."""
+    # Its forest is scikit-learn's, seconds of imports that only a sweep's close pays.
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
     space = {knob.name: _distribution(knob) for knob in knobs}
     study = optuna.create_study()
     study.add_trials([
