@@ -132,6 +132,15 @@ def _describe(error: ValidationError) -> str:
             known = set(error.schema.get("properties", ()))
             unknown = sorted(set(error.instance) - known)
             return f"{field}: unknown field {', '.join(unknown)} (known: {', '.join(sorted(known))})"
+        case "not" if error.validator_value == {}:
+            return f"{field}: does not belong here, beside what else is given"
+        case "oneOf" if options := [row["required"] for row in error.validator_value if set(row) == {"required"}]:
+            asked = " or ".join(" and ".join(names) for names in options)
+            return f"{field}: exactly one is asked for of {asked}"
+        case "uniqueItems":
+            return f"{field}: {seen} holds something twice"
+        case "minItems":
+            return f"{field}: {seen} holds fewer than {error.validator_value}"
         case "required":
             missing = sorted(set(error.validator_value) - set(error.instance))
             return f"{field}: missing field {', '.join(missing)}"

@@ -124,6 +124,15 @@ def first_state(schema: Mapping[str, Any], pointer: str) -> str:
     return state
 
 
+def states_in(schema: Any) -> Iterator[str]:
+    """Every `x-first-state` of a schema."""
+    inner = schema.values() if isinstance(schema, Mapping) else schema if isinstance(schema, list | tuple) else ()
+    if isinstance(schema, Mapping) and "x-first-state" in schema:
+        yield str(schema["x-first-state"])
+    for node in inner:
+        yield from states_in(node)
+
+
 def split_address(address: str) -> tuple[str, str]:
     """`policy#/pointer` in its two parts."""
     policy, mark, pointer = address.partition("#")

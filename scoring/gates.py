@@ -109,6 +109,11 @@ class GateSet:
         found = self.document.get("cross_seed", {}).get("of_median_at_least")
         return None if found is None else float(found)
 
+    @property
+    def least_seeds(self) -> int:
+        """How many seeds a grade takes: one alone shows no variation that could be limited."""
+        return 2 if self.cross_seed_metrics and self.cross_seed_limits else 1
+
     def select(self, ids: Sequence[str]) -> GateSet:
         """Only these gates, in this order. Raises PolicyError naming one that is not in the file."""
         rows = {row["id"]: row for row in self.document["gates"]}

@@ -15,7 +15,7 @@ from typing import Any
 from engine.types import Engine
 from policies import LaneError, Pack, PolicyError, load_pack
 from policies.documents import digest, read_json, resolve, shipped_schema, validate
-from policies.pack import first_state, split_address
+from policies.pack import first_state, split_address, states_in
 from scoring.gates import GateSet, load_gates
 from scoring.scorecard import MetricSource
 from sweeps.lane import Lane, beside, load_lane
@@ -108,6 +108,7 @@ def load_campaign(name_or_path: str) -> Campaign:
     phases = {name: _phase(name, row, path, engine) for name, row in document["phases"].items()}
     gates = load_gates(str(metrics.gates_file))
     _check(document, phases, gates, str(path))
+    _check_frozen(document, engine, str(path))
     recorded = {
         row["phase"]: load_pack(beside(path, row["pack"]), engine.policy_schemas)
         for row in document.get("record", {}).get("rows", ())
@@ -150,15 +151,36 @@ def _check(document: Mapping[str, Any], phases: Mapping[str, Phase], gates: Gate
         band = phase.document.get("accept_band", gates.bands[0])
         if band not in gates.bands:
             raise LaneError(f"{where}: /phases/{phase.id}/accept_band: {band!r} is not one of {', '.join(gates.bands)}")
-    for row in document.get("record", {}).get("rows", ()):
-        if row["phase"] not in phases:
-            raise LaneError(f"{where}: /record/rows: no phase {row['phase']!r}")
-    if unknown := sorted(set(document.get("record", {}).get("columns", ())) - set(gates.metrics)):
-        raise LaneError(f"{where}: /record/columns: {unknown[0]!r} is not a metric of {gates.document['id']}")
+        if 0 < (holdout := phase.document.get("holdout", 0)) < gates.least_seeds:
+            raise LaneError(
+                f"{where}: /phases/{phase.id}/holdout: {holdout} shows no variation over seeds, which the gates limit: "
+                f"give none or at least {gates.least_seeds}"
+            )
+    _check_record(document.get("record", {}), phases, gates, where)
     reached: set[str] = set()
     _walk(document["first"], phases, (), reached, where)
     if unreached := [name for name in phases if name not in reached]:
         raise LaneError(f"{where}: /phases/{unreached[0]}: no branch leads there")
+
+
+def _check_record(record: Mapping[str, Any], phases: Mapping[str, Phase], gates: GateSet, where: str) -> None:
+    columns = record.get("columns", {})
+    if unknown := sorted(set(columns) - set(gates.metrics)):
+        raise LaneError(f"{where}: /record/columns: {unknown[0]!r} is not a metric of {gates.document['id']}")
+    for row in record.get("rows", ()):
+        if row["phase"] not in phases:
+            raise LaneError(f"{where}: /record/rows: no phase {row['phase']!r}")
+        if unknown := sorted(set(row["values"]) - set(columns)):
+            raise LaneError(f"{where}: /record/rows/{row['phase']}: {unknown[0]!r} is not one of its columns")
+
+
+def _check_frozen(document: Mapping[str, Any], engine: Engine, where: str) -> None:
+    """A state that no policy and no engine has would keep nothing frozen."""
+    known = dict.fromkeys(
+        [*(s for schema in engine.policy_schemas.values() for s in states_in(schema)), *engine.states]
+    )
+    if unknown := [state for state in document["frozen"] if state not in known]:
+        raise LaneError(f"{where}: /frozen: {unknown[0]!r} is not a state of {engine.name}: {', '.join(sorted(known))}")
 
 
 def _walk(name: str, phases: Mapping[str, Phase], above: tuple[str, ...], reached: set[str], where: str) -> None:

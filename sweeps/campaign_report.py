@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from policies import Pack, diff, pack_of
 from scoring.gates import Severity
@@ -20,12 +21,13 @@ from sweeps.terminal import short
 from sweeps.workspace import writing
 
 SHOWN = 12  # fields of a pack difference that are named
+_WIDE = "body{max-width:100rem}"  # the table beside the record, with its outcomes
 
 
 def write_report(standing: Standing, folder: Path) -> tuple[Path, Path]:
     """report.md and report.html in the campaign's folder."""
     blocks = tuple(report(standing))
-    texts = {"report.md": as_markdown(blocks), "report.html": as_html(standing.campaign.title, blocks)}
+    texts = {"report.md": as_markdown(blocks), "report.html": as_html(standing.campaign.title, blocks, _WIDE)}
     with writing(folder):
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
@@ -53,9 +55,12 @@ def report(standing: Standing) -> Iterator[Block]:
         yield from _phase(campaign, row)
     yield Heading(2, "Proof")
     locks = [row["holder"]["lock"] for row in records if row["carried"] == "candidate" and row["holder"]["lock"]]
-    yield Points(
-        tuple(f"proofmark verify {lock.removesuffix('.json')}" for lock in locks) or ("no lock was carried on",)
-    )
+    proofs = dict.fromkeys([*(lock.removesuffix(".json") for lock in locks), *_evidence(records)])
+    yield Points(tuple(f"proofmark verify {name}" for name in proofs) or ("no lock was carried on",))
+
+
+def _evidence(records: tuple[Record, ...]) -> list[str]:
+    return [row["evidence"] for row in records if row.get("evidence")]
 
 
 def _minutes(records: tuple[Record, ...]) -> str:
@@ -75,15 +80,14 @@ def _beside_the_record(campaign: Campaign, records: tuple[Record, ...]) -> Itera
         f"{record['title']}, phase by phase: what it states, what its own candidate measures here on seed {seed} "
         f"(where its policies are known), and what this campaign's candidate measures on seed {seed}."
     )
-    lines = []
-    for row in record["rows"]:
-        found = done.get(row["phase"])
-        lines.append((row["label"], "recorded", *_cells(columns, row["values"]), row["outcome"]))
-        if row["phase"] in here:
-            lines.append(("", "its pack, here", *_cells(columns, here[row["phase"]]), ""))
-        values = ((found or {}).get("metrics") or {}).get(str(seed), {})
-        outcome = "not played" if found is None else _outcome(found)
-        lines.append(("", "this campaign", *_cells(columns, values), outcome))
+    lines: list[tuple[str, ...]] = []
+    ends = [row for row in record["rows"] if campaign.phases[row["phase"]].kind == "freeze"]
+    for row in (row for row in record["rows"] if row not in ends):
+        lines += _lines(row, done.get(row["phase"]), here, columns, seed)
+    known = {row["phase"] for row in record["rows"]}  # and before the end, what the record did not have
+    lines += [_line(found["title"], found, columns, seed) for found in records if found["phase"] not in known]
+    for row in ends:
+        lines += _lines(row, done.get(row["phase"]), here, columns, seed)
     yield table(("phase", "", *columns.values(), "outcome"), lines)
     yield Heading(3, "Why they differ")
     yield Points((record["world"], *_differences(campaign, done, here)))
@@ -95,34 +99,77 @@ def _outcome(row: Record) -> str:
     return str(row.get("status") or f"{row['outcome']}{verdict}")
 
 
-def _cells(columns: Mapping[str, str], values: Mapping[str, float]) -> list[str]:
-    return [f"{values[name]:.6f}" if name in values else "" for name in columns]
+def _lines(
+    row: Mapping[str, Any], found: Record | None, here: Mapping[str, Mapping[str, float]], columns: Mapping[str, str],
+    seed: int,
+) -> Iterator[tuple[str, ...]]:  # fmt: skip
+    """What the record states of a phase, what its own candidate measures here, and this campaign's."""
+    yield (row["label"], "recorded", *_cells(columns, row["values"]), row["outcome"])
+    if row["phase"] in here:
+        yield ("", "its pack, here", *_cells(columns, here[row["phase"]]), "")
+    yield _line("", found, columns, seed)
+
+
+def _line(label: str, row: Record | None, columns: Mapping[str, str], seed: int) -> tuple[str, ...]:
+    values, outcome = ({}, "not played") if row is None else (_values(row, seed), _outcome(row))
+    return (label, "this campaign", *_cells(columns, values), outcome)
+
+
+def _values(row: Record, seed: int) -> Mapping[str, float | str]:
+    """What a phase's candidate measures on a seed; of a refused lane, the bounds that forbid it."""
+    if row.get("metrics"):
+        measured_here: Mapping[str, float] = row["metrics"].get(str(seed), {})
+        return measured_here
+    out = (gate for gate in row.get("reach") or () if not all(gate["reachable"].values()))
+    return {gate["metric"]: f"at best {gate['bound']:.6f}" for gate in out}
+
+
+def _cells(columns: Mapping[str, str], values: Mapping[str, float | str]) -> list[str]:
+    found = (values.get(name, "") for name in columns)
+    return [cell if isinstance(cell, str) else f"{cell:.6f}" for cell in found]
 
 
 def _differences(
     campaign: Campaign, done: Mapping[str, Record], here: Mapping[str, Mapping[str, float]]
 ) -> Iterator[str]:
-    columns = campaign.document["record"]["columns"]
     for row in campaign.document["record"]["rows"]:
-        phase, label = row["phase"], row["label"]
-        pairs = [
-            (columns[name], row["values"][name], here[phase][name])
-            for name in row["values"]
-            if name in here.get(phase, {})
-        ]
-        if pairs:
-            name, was, now = max(pairs, key=lambda pair: abs(pair[1] - pair[2]))
-            near = f"{name} {now:.6f} against {was:.6f}, a difference of {abs(was - now):.6f}"
-            yield f"{label}: the recorded policies, run here, come to {near} at the most: what the worlds differ in."
+        phase, label, found = row["phase"], row["label"], done.get(row["phase"])
+        if phase in here and (farthest := _farthest(campaign, row["values"], here[phase])):
+            yield f"{label}: its recorded policies, run here, come to {farthest} at most: what the worlds differ in."
         if phase in here:
             yield from _artifacts(campaign, label, here[phase])
-        found = done.get(phase)
         if found is None:
             yield f"{label}: not played, since no branch led there."
+        elif found["kind"] == "freeze":
+            told = "as the record" if found["status"] == row["outcome"] else f"the record {row['outcome']}"
+            yield f"{label}: {found['status']}, {told}: {found['reason']}."
         elif found["outcome"] == "REFUSED":
-            yield f"{label}: the record ran it, or meant to; here it is refused before any trial: {found['reason']}."
+            yield f"{label}: the record closed it {row['outcome']}; here it is {found['reason']}."
         elif phase in campaign.recorded and found.get("lane") is not None and found["holder"] is not None:
             yield from _fields(campaign, label, campaign.recorded[phase], found)
+        elif phase not in here and found.get("metrics"):
+            yield _unknown(campaign, row, found)
+
+
+def _unknown(campaign: Campaign, row: Mapping[str, Any], found: Record) -> str:
+    """Of a recorded candidate whose policies are not known, only this campaign's own can stand beside its numbers."""
+    farthest = _farthest(campaign, row["values"], found["metrics"][str(campaign.seeds[0])])
+    closed = f"{found['outcome']}: {found['reason']}"
+    if farthest is None:
+        return f"{row['label']}: the record has no number of it ({row['outcome']}); here it was played, {closed}."
+    return f"{row['label']}: its policies are not on record; this campaign's candidate comes to {farthest} at most."
+
+
+def _farthest(campaign: Campaign, stated: Mapping[str, float | str], found: Mapping[str, float]) -> str | None:
+    """The number that differs most from the record's; None where the record has none."""
+    columns = campaign.document["record"]["columns"]
+    pairs = [
+        (columns[name], was, found[name]) for name, was in stated.items() if not isinstance(was, str) and name in found
+    ]
+    if not pairs:
+        return None
+    name, was, now = max(pairs, key=lambda pair: abs(pair[1] - pair[2]))
+    return f"{name} {now:.6f} against {was:.6f}, a difference of {abs(was - now):.6f}"
 
 
 def _artifacts(campaign: Campaign, label: str, metrics: Mapping[str, float]) -> Iterator[str]:
@@ -149,7 +196,7 @@ def _fields(campaign: Campaign, label: str, recorded: Pack, found: Record) -> It
 
 def _field(pointer: str) -> str:
     """The end of a pointer, long enough to tell two fields apart."""
-    return "/".join(pointer.split("/")[-2:])
+    return "/".join(pointer.split("/")[-3:])
 
 
 # --- phase by phase -------------------------------------------------------------------------------------

@@ -11,13 +11,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from operator import ge
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scoring.gates import Severity
 from scoring.scorecard import GateResult, Scorecard, Verdict, combine, score
 from sweeps.ground import Ground
 from sweeps.lane import Lane
-from sweeps.study import Told
+
+if TYPE_CHECKING:
+    from sweeps.study import Told  # a lane that is refused never pays for the search
 
 
 @dataclass(frozen=True, slots=True)

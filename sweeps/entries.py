@@ -14,6 +14,7 @@ from sweeps import comparison, notes, scorecard_page, showing, study_page
 from sweeps.decision import Decision, Ledger
 from sweeps.entry import Entry, Input, as_text
 from sweeps.lane import Lane
+from sweeps.notes import NOTE
 from sweeps.scorecard_reports import lock_report
 from sweeps.study import Study, Told
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from scoring.drawing import Figure
 
     Draw = Callable[[Iterable[Figure]], tuple[Figure, ...]]
-
-NOTE = "mlflow.note.content"
 
 
 class Entries:

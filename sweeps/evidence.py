@@ -140,8 +140,8 @@ def certify_lock(
 ) -> Certified:
     """Grades a lock's candidate by every gate of its engine, and writes the evidence.
 
-    `seeds` default to the lock's. Raises PolicyError on a lock that cannot be run here, IntegrityError on one that was
-    changed or where other evidence stands under the same name.
+    `seeds` default to the lock's. Raises PolicyError on a lock that cannot be run here and on fewer seeds than a grade
+    takes, IntegrityError on a lock that was changed or where other evidence stands under the same name.
     """
     lock = read_lock(path)
     needs_its_world(lock, world, str(path))
@@ -150,6 +150,9 @@ def certify_lock(
     pack = pack_in(lock, str(path))
     asked = tuple(lock["seeds"] if seeds is None else seeds)
     fresh = held_out(pack.digest, holdout, (*asked, *lock["seeds"]))
+    _enough(gates, "--seeds", len(asked), str(path))
+    if holdout:
+        _enough(gates, "--holdout-seeds", holdout, str(path))
 
     def one(seed: int) -> Proof:
         proof = prove(engine, metrics, gates, pack, seed, world)
@@ -162,6 +165,16 @@ def certify_lock(
     document = found.as_document(lock, engine.code_version)
     folder = _write(workspace, lock, gates, document, proofs, world)
     return Certified(found.verdict, found.reason, found.graded, found.holdout, found.preconditions, document, folder)
+
+
+def _enough(gates: GateSet, option: str, count: int, where: str) -> None:
+    """Refused before anything is run: a seed alone shows no spread, and would fail for that alone."""
+    if count < gates.least_seeds:
+        limited = ", ".join(gates.cross_seed_metrics)
+        raise PolicyError(
+            f"{where}: {option}: {count} given, at least {gates.least_seeds} are needed: gates "
+            f"{gates.document['id']} limit how far {limited or 'a metric'} varies from seed to seed"
+        )
 
 
 def evidence_in(workspace: Workspace) -> Iterator[tuple[Path, dict[str, Any]]]:

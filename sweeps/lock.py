@@ -85,7 +85,10 @@ def store_lock(lock: Mapping[str, Any], folder: Path) -> Path:
 
 
 def find_lock(name: str, workspace: Workspace) -> Path:
-    """A lock by path, by id (or its beginning), by sweep, by the name of a shipped one, or by a name moved onto one."""
+    """A lock by path, by id (or its beginning), by sweep, by the name of a shipped one, or by a name moved onto one.
+
+    A sweep that was resumed with a larger budget leaves a lock each time; its name stands for the newest.
+    """
     if (move := holders(workspace).get(name)) is not None:
         return workspace.promoted / move.to.lock_id / FILE
     path = Path(name)
@@ -96,8 +99,8 @@ def find_lock(name: str, workspace: Workspace) -> Path:
         return known[name]
     stored = sorted(workspace.locks.glob("*.json"))
     found = [path for path in stored if _named(path, name)] or sorted(workspace.promoted.glob(f"{name}/{FILE}"))
-    if len(found) == 1:
-        return found[0]
+    if len(found) == 1 or (found and all(path.stem.rpartition(".")[0] == name for path in found)):
+        return max(found, key=lambda path: path.stat().st_mtime_ns)
     what = "more than one lock is" if found else "no lock is"
     raise PolicyError(f"{name}: {what} named so; known here: {', '.join(path.stem for path in stored) or 'none'}")
 

@@ -14,9 +14,11 @@ from scoring.scorecard import GateResult, Scorecard, Verdict
 from sweeps.comparison import FIRST_VIEW, address
 
 if TYPE_CHECKING:
+    from scoring.feasibility import GateReach
     from sweeps.decision import Decision
     from sweeps.lane import Lane, Value
 
+NOTE = "mlflow.note.content"  # the tag that the page shows as a description
 _SHOWN = 6  # gates of a trial's note
 
 
@@ -79,6 +81,15 @@ def of_sweep(decision: Decision, lock: Mapping[str, Any], kept: Iterable[str], p
                  f"prove it again: `proofmark verify {lock['lock_id'][:12]}`")  # fmt: skip
     lines.append(f"- [its candidates, best first]({address(FIRST_VIEW, '$EXPERIMENT')})")
     return "\n".join(lines) + files(kept) + shown(pictures)
+
+
+def of_refusal(refused: Decision, found: Iterable[GateReach]) -> str:
+    """Why a lane was not played, and what each of its gates can at best reach."""
+    lines = [f"**{refused.outcome}** · {refused.reason}\n"]
+    lines += [
+        f"- `{row.gate}` at best {row.bound:.6g}: {row.proof}" for row in found if row.bound is not None
+    ]  # fmt: skip
+    return "\n".join(lines)
 
 
 def shown(pictures: Iterable[str]) -> str:

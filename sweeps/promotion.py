@@ -11,8 +11,8 @@ and of all: that the lock's parent, the authority it was tuned from, is the name
 promotes past a candidate he has not seen. A rule that is not met is an answer (`Promotion.refusals`), not an
 error; a lock or evidence that does not verify is an IntegrityError.
 
-The order is: verify, write the record, then let the registry follow. A process killed in between leaves a record that
-the next call of `follow` carries out.
+The order is: verify, write the record, then let the registry follow. The records are the truth and the registry a view
+of them: where a process was killed in between, or the registry was away, the next call of `follow` brings it there.
 """
 
 from __future__ import annotations

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from policies.pack import first_state, split_address
 from sweeps.decision import Ledger
 from sweeps.lane import Knob, Lane, Value
-from sweeps.study import Told, importance
 
 if TYPE_CHECKING:
     from scoring.gates import Gate, Metric
+    from sweeps.study import Told
 
 BINS = 8  # of a knob's range; a knob with choices has one each
 LEAST = 8  # trials from which anything is said
@@ -54,6 +54,8 @@ def _metric(
     values = [value for _, value in measured]
     if len(values) < LEAST or max(values) == min(values) or not knobs:
         return {"trials": len(values), "importance": None, "curves": {}}
+    from sweeps.study import importance  # a lane that is refused never pays for the search
+
     names = [knob.name for knob in knobs]
     shares = importance(knobs, [({name: told.values[name] for name in names}, value) for told, value in measured])
     curves = {

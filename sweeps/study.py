@@ -183,7 +183,7 @@ class Studies:
 
 def importance(knobs: Sequence[Knob], points: Sequence[tuple[Mapping[str, Value], float]]) -> dict[str, float]:
     """Share of the points' variance by knob, the greatest first, by fANOVA over a seeded forest. They sum to 1."""
-    # scikit-learn is most of a second to import: only a sweep's end needs it
+    # Its forest is scikit-learn's, seconds of imports that only a sweep's close pays.
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
     space = {knob.name: _distribution(knob) for knob in knobs}

@@ -278,11 +278,11 @@ class Registry:
             return str(found.version)
 
     def _made(self, model: str, lock: Mapping[str, Any], folder: Path) -> Any:
-        run_id = self._run_of(model, lock)
+        run_id, *others = self._runs_of(model, lock)
         self._log_model(run_id, folder, lock)
         tags = {LOCK: lock["lock_id"]}
         made = self._client.create_model_version(model, f"runs:/{run_id}/{_MODEL}", run_id=run_id, tags=tags)
-        for run in self._known(lock, run_id):
+        for run in (run_id, *others):
             self._client.set_tag(run, "proofmark.model_version", f"{model}/{made.version}")
         return made
 
@@ -296,18 +296,28 @@ class Registry:
             self._client.create_registered_model(model, description=_REGISTERED)
         return list(self._client.search_model_versions(f"name = '{model}'"))
 
-    def _known(self, lock: Mapping[str, Any], run_id: str) -> set[str]:
-        """Those of the lock's runs that this store has."""
-        known = {run_id}
-        for run in filter(None, lock["runs"].values()):
-            with suppress(MlflowException):
-                known.add(self._client.get_run(run).info.run_id)
-        return known
+    def _runs_of(self, model: str, lock: Mapping[str, Any]) -> list[str]:
+        """The run that a lock's version belongs to, then the others of the lock that this store has.
 
-    def _run_of(self, model: str, lock: Mapping[str, Any]) -> str:
-        trial = lock["runs"]["trial"]
-        if trial is not None and trial in self._known(lock, ""):
-            return str(trial)
+        A lock made while the record was away names no runs; what was delivered since says itself which lock it is of.
+        """
+        mine = {run.info.run_id: run for run in (*self._named(lock), *self._delivered(lock))}
+        if not any(run.data.tags.get(KIND) == "trial" for run in mine.values()):
+            return [self._run_of_its_own(model, lock), *mine]
+        return sorted(mine, key=lambda run_id: mine[run_id].data.tags.get(KIND) != "trial")
+
+    def _named(self, lock: Mapping[str, Any]) -> Iterator[Run]:
+        for run_id in filter(None, lock["runs"].values()):
+            with suppress(MlflowException):
+                yield self._client.get_run(run_id)
+
+    def _delivered(self, lock: Mapping[str, Any]) -> list[Run]:
+        experiment = self._client.get_experiment_by_name(lock["lane"]["id"])
+        if experiment is None:
+            return []
+        return self._tracking._search(str(experiment.experiment_id), f"tags.`{LOCK}` = '{lock['lock_id']}'")
+
+    def _run_of_its_own(self, model: str, lock: Mapping[str, Any]) -> str:
         experiment = self._tracking.experiment(model, {"mlflow.note.content": _ELSEWHERE})
         where = f"tags.`{LOCK}` = '{lock['lock_id']}' and tags.`{KIND}` = 'lock'"
         found = self._client.search_runs([experiment], where, max_results=1)

@@ -58,6 +58,9 @@ def sweep(lane: str, jobs: int, resume: bool, anyway: bool, world: str | None, *
     held = load_lane(lane).with_search(**options)
     found = None if resume else prospect(held, world_folder(world))
     if found is not None and not anyway and (refused := refusal(held, found)) is not None:
+        from sweeps.refusals import record_refusal
+
+        record_refusal(held, session.workspace(), refused, found, world_folder(world))
         session.show(terminal.refused_document(refused), terminal.refusal_text(held, refused, found))
         return 1
     from sweeps.progress import watching

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from policies import WorkspaceError
 from sweeps.completion import ALIAS, LOCK
 from sweeps.session import WORLD, common_options, session_of
 
@@ -69,7 +70,11 @@ def _show(session: Session, workspace: Workspace, found: Promotion) -> int:
 
     move, version = found.move, None
     if found.written:
-        version = follow(workspace)[move.alias]
+        try:
+            version = follow(workspace)[move.alias]
+        except WorkspaceError as error:
+            said = " ".join(str(error).split())
+            click.echo(f"the move stands; the registry follows with: proofmark sync ({said})", err=True)
     document = {
         "moved": found.written,
         "refusals": list(found.refusals),
@@ -80,7 +85,9 @@ def _show(session: Session, workspace: Workspace, found: Promotion) -> int:
     if found.refusals:
         text = [f"REFUSED  {move.alias} is not moved to {move.to.sweep}", *(f"  {why}" for why in found.refusals)]
     elif found.written:
-        text = [as_line(move), f"serve it with mlflow.pyfunc.load_model({document['model']!r}), version {version}"]
+        text = [as_line(move)]
+        if version is not None:
+            text.append(f"serve it with mlflow.pyfunc.load_model({document['model']!r}), version {version}")
     else:
         text = [f"would move  {as_line(move)}"]
     session.show(document, "\n".join(text))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.option("--redirect", is_flag=True, help="Deliver here also what waited for a record that has moved.")
 @common_options
 def sync(redirect: bool, **options: Any) -> int:
-    """Deliver to the record what could not be written while its server was away."""
+    """Deliver to the record what could not be written while its server was away, and what the names stand on."""
     from sweeps.delivery import sync as deliver
     from sweeps.outbox import record_uri
     from sweeps.workspace import shown
@@ -25,6 +25,7 @@ def sync(redirect: bool, **options: Any) -> int:
     workspace = session.workspace()
     uri = record_uri(workspace)
     done = deliver(workspace, uri, redirect)
+    names, away = ({}, done.away) if done.away else _names(workspace)
     document = {
         "uri": shown(uri),
         "delivered": done.delivered,
@@ -32,16 +33,33 @@ def sync(redirect: bool, **options: Any) -> int:
         "doubled": done.doubled,
         "sweeps": dict(done.waiting),
         "elsewhere": list(done.elsewhere),
-        "away": done.away,
+        "names": names,
+        "away": away,
     }
     lines = [f"{shown(uri)}: {done.delivered} entries delivered, {document['waiting']} waiting"]
     lines += [f"  {sweep}: {count} waiting" for sweep, count in done.waiting.items()]
-    if done.away:
-        lines.append(f"  {done.away}")
+    lines += [f"  {alias} names version {version}" for alias, version in names.items()]
+    if away:
+        lines.append(f"  {away}")
     if done.elsewhere:
         lines.append(f"  meant for {', '.join(done.elsewhere)}: name it in MLFLOW_TRACKING_URI, or --redirect")
     session.show(document, "\n".join(lines))
-    return 1 if done.waiting else 0
+    return 1 if done.waiting or away else 0
+
+
+def _names(workspace: Workspace) -> tuple[dict[str, str], str]:
+    """Brings the registry to what the moves say: the version of each name; or why it cannot be reached."""
+    from sweeps.moves import moves
+
+    if not moves(workspace):
+        return {}, ""
+    from sweeps.promotion import follow
+    from sweeps.tracking import Away
+
+    try:
+        return follow(workspace), ""
+    except Away as error:
+        return {}, str(error)
 
 
 def say_what_waits(workspace: Workspace) -> None:

@@ -23,14 +23,18 @@ def ui(port: int, **options: Any) -> int:
 
     Prints the address of each lane's trials with the columns that matter; more views are under "Views" there.
     """
+    from sweeps.delivery import sync
+    from sweeps.outbox import record_uri
     from sweeps.serving import serve
 
     session = session_of(options)
+    workspace = session.workspace()
 
     def say(url: str, pages: Sequence[Page]) -> None:
         session.show({"url": url, "lanes": [asdict(page) for page in pages]}, _text(url, pages))
 
-    return serve(session.workspace(), port, say)
+    sync(workspace, record_uri(workspace))  # what waits is shown as well; what cannot be delivered goes on waiting
+    return serve(workspace, port, say)
 
 
 def _text(url: str, pages: Sequence[Page]) -> str:

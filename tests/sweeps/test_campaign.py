@@ -88,7 +88,11 @@ def test_the_report_says_what_was_tried_measured_decided_and_why(played, tmp_pat
         assert row["title"] in text and row["reason"][:80] in text
     assert "at least 6 servers are open" in text and "6" in text, "the bound stands beside the best found"
     assert "An earlier counter" in text and "Customers come at other moments." in text
-    assert "start: the recorded policies, run here, come to wait" in text
+    assert "start: its recorded policies, run here, come to wait" in text
+    lines = [line for line in text.splitlines() if "| this campaign |" in line]
+    assert any("| at best 6.000000 | REFUSED" in line for line in lines), "what is refused shows what forbids it"
+    assert any(line.startswith("| Steady service | this campaign |") for line in lines), "what the record did not have"
+    assert text.split("## Proof")[1].count("proofmark verify") == 3, "two locks and the evidence, each once"
     assert "<table>" in html and "http" not in html, "self-contained"
     assert text == as_markdown(report(standing))
 
@@ -138,6 +142,8 @@ def test_what_is_frozen_is_refused_without_a_trial(tmp_path):
         ({"phases__start__until": "Q9"}, "/phases/start/until: 'Q9' is not a state of queue"),
         ({"record__rows": [{"phase": "x", "label": "x", "values": {}, "outcome": "x"}]}, "/record/rows: no phase 'x'"),
         ({"record__columns": {"q9/none": "n"}}, "/record/columns: 'q9/none' is not a metric"),
+        ({"record__columns": {"q1/servers": "n"}}, "/record/rows/start: 'q1/wait_p90' is not one of its columns"),
+        ({"frozen": ["1Z"]}, "/frozen: '1Z' is not a state of queue: Q1"),
     ],
 )
 def test_a_campaign_that_does_not_hold_together_is_refused(tmp_path, changed, said):
@@ -147,20 +153,56 @@ def test_a_campaign_that_does_not_hold_together_is_refused(tmp_path, changed, sa
 
 
 @pytest.mark.parametrize(
-    "changed",
+    ("changed", "said"),
     [
-        {"surprise": 1},
-        {"phases__short__surprise": 1},
-        {"phases__short__then__MAYBE": {"next": "end"}},
-        {"phases__short__then__REFUSED": None},
-        {"phases__end__then": {"GO": {"next": "start"}}},
-        {"phases__start__pack": None},
-        {"phases__grade__lane": "x"},
+        ({"surprise": 1}, "/: unknown field surprise"),
+        ({"phases__short__surprise": 1}, "/phases/short: unknown field surprise"),
+        ({"phases__short__then__MAYBE": {"next": "end"}}, "/phases/short/then: unknown field MAYBE"),
+        ({"phases__short__then__REFUSED": None}, "/phases/short/then: missing field REFUSED"),
+        ({"phases__short__kind": "lanes"}, "/phases/short/kind: "),
+        ({"phases__start__then__NO_GO": {"next": "short"}}, "/phases/start/then/NO_GO: does not belong here"),
+        ({"phases__end__then": {"GO": {"next": "start"}}}, "/phases/end/then: does not belong here"),
+        ({"phases__start__pack": None}, "/phases/start: missing field pack"),
+        ({"phases__grade__lane": "x"}, "/phases/grade/lane: does not belong here"),
+        ({"phases__grade__seeds": [1]}, "/phases/grade/seeds: [1] holds fewer than 2"),
+        ({"phases__grade__seeds": [1, 1]}, "/phases/grade/seeds: [1, 1] holds something twice"),
+        ({"phases__grade__seeds": [1, 2**64]}, "/phases/grade/seeds/1: 18446744073709551616 is above the maximum"),
     ],
 )
-def test_fields_that_do_not_belong_are_refused(tmp_path, changed):
-    with pytest.raises(PolicyError, match=r"campaign\.json"):
+def test_fields_that_do_not_belong_are_named(tmp_path, changed, said):
+    with pytest.raises(PolicyError) as refused:
         campaign_with(tmp_path, **changed)
+    assert f"campaign.json: {said}" in str(refused.value)
+
+
+RECORDED = """
+p0         0         0         .067633    .120403  .928926  .4913    .5084    .256493
+p1         .036163   .171117   .270633    -        -        -        -        -
+p2         unchanged unchanged unchanged  pass     .972654  -        -        .125673
+p2_r1      unchanged unchanged unchanged  pass     .972396  -        -        .126338
+p3         unchanged unchanged unchanged  pass     .780000  .483037  .516963  .526908
+p1_reopen  -         -         -          -        -        .483037  -        -
+"""
+
+
+@pytest.mark.parametrize("name", shipped("campaigns", ".json"))
+def test_shipped_campaigns_carry_the_record_whole(name):
+    record = load_campaign(name).document["record"]
+    rows = {row["phase"]: row["values"] for row in record["rows"]}
+    for line in RECORDED.split("\n")[1:-1]:
+        phase, *cells = line.split()
+        stated = {column: cell for column, cell in zip(record["columns"], cells, strict=True) if cell != "-"}
+        assert rows[phase] == {key: cell if cell.isalpha() else float(cell) for key, cell in stated.items()}, phase
+    assert rows["reopen_2a"] == {"s4/tail_share": "0.483845 / 0.481422"}
+    assert record["rows"][-1]["outcome"] == "FROZEN_BEST_EFFORT_BELOW_B"
+
+
+def test_a_single_seed_held_out_is_refused_where_the_gates_limit_the_spread(tmp_path):
+    document = read_json(shipped("campaigns", ".json")["segment_2b"])
+    document["phases"]["p4"]["holdout"] = 1
+    (tmp_path / "campaign.json").write_text(json.dumps(document))
+    with pytest.raises(LaneError, match="/phases/p4/holdout: 1 shows no variation over seeds"):
+        load_campaign(str(tmp_path / "campaign.json"))
 
 
 @pytest.mark.parametrize("name", shipped("campaigns", ".json"))

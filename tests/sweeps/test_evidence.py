@@ -168,6 +168,14 @@ def test_seeds_that_are_none_are_refused(locked, tmp_path, proofmark, seeds, sai
     assert not list((tmp_path / "ws").glob("evidence/*"))
 
 
+@pytest.mark.parametrize("asked", ["--holdout-seeds=1", "--seeds=1"])
+def test_one_seed_shows_no_spread_and_is_refused_before_any_run(tmp_path, here, monkeypatch, asked):
+    monkeypatch.setattr("sweeps.evidence.prove", lambda *given: pytest.fail("a seed was run"))
+    code, out, err = here("certify", "segment_2b_certified", asked, workspace=tmp_path / "ws")
+    assert code == 2 and out == "" and err.count("\n") == 1
+    assert f"{asked.partition('=')[0]}: 1 given, at least 2 are needed" in err and "s4/max_p_median" in err
+
+
 def test_a_lock_with_a_byte_changed_is_not_graded(locked, tmp_path, proofmark):
     path = tmp_path / "lock.json"
     path.write_text(locked[1].read_text().replace('"candidate": "accepted"', '"candidate": "terminal"'))

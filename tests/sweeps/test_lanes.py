@@ -113,12 +113,14 @@ def test_a_wider_world_takes_no_longer_to_draw(packs):
     found = time_candidate(lane, packs("p3_wide"), None)
     assert found is not None and found.holds, found
     assert time_candidate(load_lane("p3"), packs("p3"), None) is None
+    itself = time_candidate(lane, lane.authority, None)
+    assert itself is not None and 0.8 < itself.ratio < 1.2, "a pack beside itself"
 
 
 def test_a_candidate_that_takes_too_long_is_no_go():
     go = Decision("GO", "PASS_B", "fine", None, ())
     slow = Runtime(1.0, 1.3, 1.3, 1.2)
     turned = hold_to_runtime(go, slow, "B")
-    assert turned.outcome == "NO_GO" and "1.300 s where the authority takes 1.000 s" in turned.reason
+    assert turned.outcome == "NO_GO" and "1.30 times what the authority takes, 1.2 are allowed" in turned.reason
     assert [blocker.gate for blocker in turned.blockers] == ["runtime"]
     assert hold_to_runtime(go, replace(slow, ratio=1.1), "B") is go and hold_to_runtime(go, None, "B") is go

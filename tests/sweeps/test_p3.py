@@ -63,7 +63,7 @@ def children_seconds():
     return used.ru_utime + used.ru_stime
 
 
-def test_unasked_p3_is_refused_at_once_and_leaves_nothing_behind(proofmark, tmp_path):
+def test_unasked_p3_is_refused_at_once_and_leaves_its_refusal_alone(proofmark, tmp_path):
     began = children_seconds()
     code, said, err = proofmark("sweep", "p3", "--json", workspace=tmp_path / "ws")
     assert code == 1 and err == ""
@@ -72,7 +72,8 @@ def test_unasked_p3_is_refused_at_once_and_leaves_nothing_behind(proofmark, tmp_
     (blocker,) = said["blockers"]
     assert blocker["gate"] == "s4_tail" and blocker["bound"] == pytest.approx(598 / 1238)
     assert "598 of 1238 merchants have one group" in said["reason"] and blocker["movable_by"] == "1B"
-    assert not (tmp_path / "ws" / "optuna.journal").exists(), "no study was begun"
+    assert {path.name for path in (tmp_path / "ws").iterdir()} == {"artifacts", "locks", "outbox", "runs"}, "no study"
+    assert not list((tmp_path / "ws" / "locks").iterdir())
 
 
 def test_on_a_wider_world_the_same_search_closes_go(swept):

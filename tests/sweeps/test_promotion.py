@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import child_environment, forged
+from servers import MlflowServer
 
 from engine.store import publish
 from policies import DataError, IntegrityError, LaneError, PolicyError, pack_of
@@ -20,6 +21,7 @@ from sweeps import promotion
 from sweeps.campaign import load_campaign
 from sweeps.campaign_play import play_campaign
 from sweeps.evidence import certify_lock
+from sweeps.lane import load_lane
 from sweeps.lock import find_lock, read_lock
 from sweeps.moves import earlier, holders, moves
 from sweeps.promotion import ALIASES, follow, promote, rollback
@@ -290,6 +292,41 @@ def test_a_lock_from_elsewhere_gets_a_run_of_its_own(made, tmp_path):
     assert find_lock("candidate", place) == place.promoted / read_lock(path)["lock_id"] / "lock.json"
 
 
+def test_with_the_server_away_a_move_stands_and_sync_brings_the_registry_to_it(tmp_path, here, monkeypatch):
+    """Sweeps and promotions while the server is away; what is delivered then links a version to its trial."""
+    workspace = Workspace.at(tmp_path / "ws")
+    server = MlflowServer(f"sqlite:///{tmp_path / 'server.db'}", tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
+    held = [read_lock(play(load_lane(str(QUEUE / "lane.json")).with_search(trials=n), workspace).lock) for n in (4, 8)]
+    assert [row["runs"] for row in held] == [{"sweep": None, "trial": None}] * 2
+    for row, forced in zip(held, ((), ("--force", "--why", "again")), strict=True):
+        code, out, err = here("promote", row["sweep"], "--to", "candidate", "--json", *forced, workspace=workspace.root)
+        said = json.loads(out)
+        assert code == 0 and said["moved"] and said["version"] is None and said["model"] is None
+        assert err.count("\n") == 1 and "the move stands" in err and "proofmark sync" in err and server.url in err
+    code, out, err = here("sync", "--json", workspace=workspace.root)
+    assert code == 1 and "does not answer" in json.loads(out)["away"]
+    with server:
+        code, out, err = here("sync", "--json", workspace=workspace.root)
+        said = json.loads(out)
+        assert code == 0 and said["waiting"] == 0 and said["names"] == {"candidate": "1"} and said["away"] == "", said
+        client = Registry(workspace)._client
+        version = client.get_model_version_by_alias("queue", "candidate")
+        assert version.tags["proofmark.lock"] == held[1]["lock_id"], "where the last of the moves stands"
+        run = client.get_run(version.run_id).data
+        assert run.tags["proofmark.kind"] == "trial" and run.tags["proofmark.lock"] == held[1]["lock_id"]
+        assert run.tags["proofmark.model_version"] == "queue/1"
+        parent = client.get_run(run.tags["mlflow.parentRunId"]).data
+        assert parent.tags["proofmark.model_version"] == "queue/1", "the sweep leads to it as well"
+        code, out, err = here("rollback", "candidate", "--json", workspace=workspace.root)
+        assert code == 0 and json.loads(out)["version"] == "2" and err == ""
+        server.kill()
+        code, out, err = here("promote", held[1]["sweep"], "--to", "candidate", *forced, workspace=workspace.root)
+        assert code == 0 and "the move stands" in err and "load_model" not in out
+        server.start()
+        assert json.loads(here("sync", "--json", workspace=workspace.root)[1])["names"] == {"candidate": "1"}
+
+
 def test_what_is_served_is_what_was_locked(place, tmp_path):
     held = read_lock(lock(place, "short"))
     model = serve_lock(held, 2, None)
@@ -333,8 +370,6 @@ print(len(asked), zones, sites)
 
 def test_a_clean_process_routes_a_million_arrivals_as_the_published_log_did(tmp_path):
     """Nothing but the name of the model and the record's address: the whole published selection log, in any order."""
-    from sweeps.lane import load_lane
-
     workspace = Workspace.at(tmp_path / "ws")
     path = play(load_lane("p1").with_search(trials=4), workspace, track=False).lock
     held, engine = read_lock(path), engine_named("segment_2b")

@@ -15,7 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 from policies import LaneError, PolicyError
 from policies.documents import read_json, shipped_schema, validate
 from sweeps.lane import load_lane
-from sweeps.lock import read_lock, verify_lock
+from sweeps.lock import find_lock, read_lock, verify_lock
 from sweeps.sweep import play
 from sweeps.workspace import Workspace
 
@@ -172,9 +172,12 @@ def test_budget_in_seconds_ends_a_sweep(tmp_path, workspace):
 def test_resuming_needs_a_sweep_and_the_same_lane(tmp_path, workspace):
     with pytest.raises(LaneError, match="no sweep of it is in this workspace"):
         play(lane_with(tmp_path), workspace, resume=True, track=False)
-    play(lane_with(tmp_path, budget={"trials": 8, "seconds": 60}), workspace, track=False)
+    less = play(lane_with(tmp_path, budget={"trials": 8, "seconds": 60}), workspace, track=False)
     more = play(lane_with(tmp_path), workspace, resume=True, track=False)
     assert len(more.trials) == 24, "a larger budget goes on where the smaller one ended"
+    assert less.lock != more.lock and less.lock.exists(), "each leaves a lock"
+    assert find_lock("queue-1", workspace) == more.lock, "the sweep's name stands for the newest"
+    assert find_lock(read_lock(less.lock)["lock_id"], workspace) == less.lock
     whole = play(lane_with(tmp_path), Workspace.at(tmp_path / "whole"), track=False)
     assert trials(more) == trials(whole)
     with pytest.raises(LaneError, match="changed since queue-1 began"):
