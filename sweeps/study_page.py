@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from policies import PolicyError
@@ -19,10 +18,11 @@ from sweeps.decision import Ledger
 from sweeps.figures_page import STYLE as FIGURE_STYLE
 from sweeps.figures_page import drawn
 from sweeps.ground import Ground
+from sweeps.head_page import banner, facts
 from sweeps.lane import Lane
 from sweeps.lock import find_lock, lane_in, read_lock
 from sweeps.pages import Block, Heading, Markup, Paragraph, Points, as_html, as_markdown, table
-from sweeps.scorecard_style import BADGES, STYLE
+from sweeps.scorecard_style import STYLE
 from sweeps.sensitivity import sensitivity
 from sweeps.study import Studies, Told
 from sweeps.study_figures import study_figures
@@ -108,30 +108,26 @@ def _blocks(of: Closed) -> Iterator[Block]:
 
 
 def _banner(of: Closed) -> Markup:
-    lock, accepted = of.lock, of.lock["decision"] == "GO"
-    tone = "good" if accepted else "unsure" if lock["verdict"].startswith("INVALID") else "bad"
-    said = f"{lock['decision']}: {lock['reason']}"
-    head = f"sweep {lock['sweep']} of lane {of.lane.id}: {of.lane.title}"
-    body = (
-        f'<header class="banner {tone}">{BADGES[tone]}<div><p class="kind">{escape(head)}</p>'
-        f'<h1>{escape(said)}</h1><p class="verdict"><code>{escape(lock["verdict"])}</code> '
-        f"for the {escape(lock['candidate'])} candidate</p></div></header>"
+    lock = of.lock
+    return banner(
+        lock["verdict"],
+        lock["decision"] == "GO",
+        f"sweep {lock['sweep']} of lane {of.lane.id}: {of.lane.title}",
+        f"{lock['decision']}: {lock['reason']}",
+        f"for the {lock['candidate']} candidate",
     )
-    return Markup(body, f"# {said}\n\n{head}; {lock['verdict']} for the {lock['candidate']} candidate")
 
 
 def _facts(of: Closed) -> Markup:
     lock, vetoes = of.lock, sum(map(bool, map(of.ledger.vetoed, of.history)))
-    facts = {
+    return facts({
         "trials": f"{len(of.history)}, of which vetoes ended {vetoes}",
         "seeds": ", ".join(map(str, of.lane.seeds)),
         "locked": "none" if lock["trial"] is None else f"trial {lock['trial']}",
         "knobs": ", ".join(f"{name} {short(value)}" for name, value in lock["knobs"].items()) or "none",
         "lock": lock["lock_id"],
         "authority": f"{lock['authority']['name']} {lock['authority']['digest']}",
-    }
-    rows = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
-    return Markup(f'<dl class="facts">{rows}</dl>', "\n".join(f"- {name}: {value}" for name, value in facts.items()))
+    })  # fmt: skip
 
 
 def _best(of: Closed) -> Iterator[Block]:
