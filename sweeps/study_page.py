@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from policies import PolicyError
 from scoring.feasibility import GateReach
 from scoring.gates import Severity
-from scoring.sides import SIGNS
+from scoring.sides import asked
 from sweeps.decision import Ledger
 from sweeps.figures_page import STYLE as FIGURE_STYLE
 from sweeps.figures_page import drawn
@@ -170,7 +170,7 @@ def _vetoes(of: Closed) -> Iterator[Block]:
     rows = sorted((gate for gate in rows if counts[gate.id]), key=lambda gate: -counts[gate.id])
     yield table(
         ("veto", "kind", "trials ended", "asks", "why"),
-        ((gate.id, str(gate.severity), str(counts[gate.id]), _asks(gate.comparison, gate.thresholds), gate.why)
+        ((gate.id, str(gate.severity), str(counts[gate.id]), asked(gate.comparison, gate.thresholds), gate.why)
          for gate in rows),
     )  # fmt: skip
 
@@ -185,7 +185,7 @@ def _bounds(of: Closed) -> Iterator[Block]:
     yield table(
         ("gate", "asks", "best possible", "out of reach", "proof", "movable by"),
         (
-            (row.gate, _asks(row.comparison, row.thresholds), short(row.bound),
+            (row.gate, asked(row.comparison, row.thresholds), short(row.bound),
              ", ".join(band for band, can in row.reachable.items() if not can) or "–", row.proof, row.movable_by)
             for row in rows
         ),
@@ -205,12 +205,3 @@ def _knobs(lane: Lane) -> Block:
 
 def _severity(lane: Lane, gate: str) -> Severity:
     return next(row.severity for row in lane.gates.gates if row.id == gate)
-
-
-def _asks(comparison: str, thresholds: Mapping[str, float]) -> str:
-    sign, limits = SIGNS[comparison], {band: f"{at:.6g}" for band, at in thresholds.items()}
-    if not limits:
-        return "as the authority"
-    if len(set(limits.values())) == 1 and len(limits) > 1:
-        return f"{sign} {next(iter(limits.values()))}"
-    return ", ".join(f"{band} {sign} {at}" for band, at in limits.items())
