@@ -102,6 +102,22 @@ def of_locked(lock: Mapping[str, Any]) -> str:
     )
 
 
+def of_version(lock: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+    """What a registered version is: its verdict, its lock, the run it comes from, its evidence, what was tuned."""
+    held = _artifact("$RUN", f"model/data/{lock['lock_id']}/lock.json")
+    knobs = ", ".join(f"`{name}` = {in_short(value)}" for name, value in lock["knobs"].items())
+    lines = [
+        f"**{tags['proofmark.verdict']}** · lock [`{lock['lock_id'][:12]}`]({held})"
+        f" · run [{lock['sweep']}](#/experiments/$EXPERIMENT/runs/$RUN)\n",
+        f"- {lock['decision']} in lane `{lock['lane']['id']}` ({lock['lane']['title']}): {lock['reason']}",
+        f"- knobs: {knobs or 'none moved'}",
+    ]
+    evidence = tags["proofmark.evidence"]
+    if evidence != "none":
+        lines.append(f"- certified: [`{evidence}`]({_artifact('$RUN', f'evidence/{evidence}/report.html')})")
+    return "\n".join([*lines, f"- prove it again: `proofmark verify {lock['lock_id'][:12]}`"])
+
+
 def in_short(value: Value) -> str:
     """A knob's value for a reader: what a step leaves in the last digits is in the pack, not here."""
     return f"{value:.12g}" if isinstance(value, float) else str(value)
