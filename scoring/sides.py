@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,16 @@ from scoring.axes import Mark
 from scoring.gates import GateSet, Severity
 
 SIGNS = {">=": "≥", "<=": "≤", "==": "="}
+
+
+def asked(comparison: str, thresholds: Mapping[str, float | None]) -> str:
+    """What a gate asks, by band; said once where every band asks the same."""
+    sign, limits = SIGNS[comparison], {band: "?" if at is None else f"{at:.6g}" for band, at in thresholds.items()}
+    if not limits:
+        return "as the authority"
+    if len(set(limits.values())) == 1 and len(limits) > 1:
+        return f"{sign}\u00a0{next(iter(limits.values()))}"
+    return ", ".join(f"{band}\u00a0{sign}\u00a0{at}" for band, at in limits.items())
 
 
 @dataclass(frozen=True, slots=True)

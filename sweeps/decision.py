@@ -131,8 +131,11 @@ def decide(history: Sequence[Told], ledger: Ledger) -> Decision:
     return Decision("NO_GO", verdict, reason, best, blockers)
 
 
-def front(history: Sequence[Told], ledger: Ledger, best: Told | None) -> tuple[Told, ...]:
-    """The best trial, and those without a veto that no other one beats in every objective, in order."""
+def front(history: Sequence[Told], ledger: Ledger, best: Told | None = None) -> tuple[Told, ...]:
+    """The trials without a veto that no other is as good as in every objective and better than in one, and the best.
+
+    Trials that score the same are all on it: no objective says which of them is better.
+    """
     lane = ledger.ground.lane
     held = {
         told.number: _signed(told.objectives, lane)

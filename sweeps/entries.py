@@ -71,7 +71,7 @@ class Entries:
             **{f"proofmark.policy.{name}": found for name, found in told.record["policies"].items()},
             **{f"proofmark.world.{seed}": found for seed, found in told.record["worlds"].items()},
             "mlflow.runColor": comparison.colour(str(overall.verdict), bool(vetoed), lane, told.number),
-            NOTE: notes.of_trial(overall, lane),
+            NOTE: notes.of_trial(overall, lane, told.values),
             **self._source,
         }
         params = {name: notes.in_short(value) for name, value in told.values.items()}
@@ -88,7 +88,7 @@ class Entries:
             "measures.json": as_text(told.record["measures"]),
             "pack.json": as_text(self.lane.candidate(told.values).documents()),
         }
-        note = {NOTE: notes.of_trial(card, self.lane) + notes.files(files)}
+        note = {NOTE: notes.of_trial(card, self.lane, told.values) + notes.files(files)}
         return Entry(f"{self._study.name}/{told.number}", {}, {}, note, files, told.record["at_ms"])
 
     def figures(self, told: Told) -> tuple[Figure, ...]:

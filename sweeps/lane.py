@@ -116,6 +116,13 @@ class Lane:
         """The pack of one trial: `values` by knob name."""
         return self.start.with_knobs({knob.at: knob.placed(values[knob.name]) for knob in self.knobs})
 
+    def moved(self, values: Mapping[str, Value]) -> dict[str, tuple[Any, Any]]:
+        """Field -> what stands there under the authority, and under a trial of these values, where they differ."""
+        placed = {**self.document["fixed"], **{knob.at: knob.placed(values[knob.name]) for knob in self.knobs}}
+        fields = {at: (value_at(self.authority[policy], pointer, at), placed[at])
+                  for at in placed for policy, pointer in [split_address(at)]}  # fmt: skip
+        return {at: (before, after) for at, (before, after) in fields.items() if before != after}
+
     def admit(self, pack: Pack) -> dict[str, Value]:
         """The knobs of a pack that this lane may have made. Raises LaneError naming what else it touches."""
         values: dict[str, Value] = {}

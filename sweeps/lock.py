@@ -8,6 +8,7 @@ in from outside): every digest is computed again, every seed run and scored agai
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -94,6 +95,8 @@ def find_lock(name: str, workspace: Workspace) -> Path:
     path = Path(name)
     if path.is_file():
         return path
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise PolicyError(f"{name!r}: no lock is named so, and no file is there")
     known = shipped("locks", ".json")
     if name in known:
         return known[name]

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from scoring.gates import Severity
 from scoring.scorecard import GateResult, Scorecard, Verdict
+from scoring.sides import asked
 from sweeps.comparison import FIRST_VIEW, address
+from sweeps.terminal import short
 
 if TYPE_CHECKING:
     from scoring.feasibility import GateReach
@@ -53,16 +55,22 @@ def of_lane(lane: Lane) -> str:
     ])  # fmt: skip
 
 
-def of_trial(card: Scorecard, lane: Lane) -> str:
-    """The verdict and the gates nearest to their thresholds, those that failed first."""
+def of_trial(card: Scorecard, lane: Lane, values: Mapping[str, Value]) -> str:
+    """The verdict, what ended it or came closest to, the gates nearest to their thresholds, and what was changed."""
     band = lane.gates.bands[-1]
     failed = [row for row in card.gates if not all(row.passed.values())]
-    near = sorted(
-        (row for row in card.gates if row.severity is Severity.GATE and row not in failed),
-        key=lambda row: row.margins.get(band) or 0.0,
-    )
+    failed.sort(key=lambda row: not row.severity.ends_trial)
+    graded = [row for row in card.gates if row.severity is Severity.GATE and row.margins.get(band) is not None]
+    graded.sort(key=lambda row: row.margins[band] or 0.0)
+    said = [f"**{card.verdict}**"]
+    said += [f"vetoed by {', '.join(f'`{name}`' for name in card.vetoed)}"] if card.vetoed else []
+    said += [f"worst margin {graded[0].margins[band]:.4g} at `{graded[0].id}` ({band})"] if graded else []
+    said += ["[its sweep](#/experiments/$EXPERIMENT/runs/$PARENT)", f"[its lock]({_artifact('$PARENT', 'lock.json')})"]
+    near = [row for row in graded if row not in failed]
     lines = [f"- {'**fails**' if row in failed else 'holds'} {_gate(row)}" for row in [*failed, *near][:_SHOWN]]
-    return "\n".join([f"**{card.verdict}** · [its sweep](#/experiments/$EXPERIMENT/runs/$PARENT)\n", *lines])
+    moved = [f"- `{at}`: {_code(before)} → {_code(after)}" for at, (before, after) in lane.moved(values).items()]
+    changed = [f"\nChanged from authority `{lane.authority.name}`:\n", *(moved or ["- nothing"])]
+    return "\n".join([f"{' · '.join(said)}\n", *lines, *changed])
 
 
 def files(names: Iterable[str]) -> str:
@@ -105,6 +113,22 @@ def of_locked(lock: Mapping[str, Any]) -> str:
     )
 
 
+def of_version(lock: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+    """What a registered version is: its verdict, its lock, the run it comes from, its evidence, what was tuned."""
+    held = _artifact("$RUN", f"model/data/{lock['lock_id']}/lock.json")
+    knobs = ", ".join(f"`{name}` = {in_short(value)}" for name, value in lock["knobs"].items())
+    lines = [
+        f"**{tags['proofmark.verdict']}** · lock [`{lock['lock_id'][:12]}`]({held})"
+        f" · run [{lock['sweep']}](#/experiments/$EXPERIMENT/runs/$RUN)\n",
+        f"- {lock['decision']} in lane `{lock['lane']['id']}` ({lock['lane']['title']}): {lock['reason']}",
+        f"- knobs: {knobs or 'none moved'}",
+    ]
+    evidence = tags["proofmark.evidence"]
+    if evidence != "none":
+        lines.append(f"- certified: [`{evidence}`]({_artifact('$RUN', f'evidence/{evidence}/report.html')})")
+    return "\n".join([*lines, f"- prove it again: `proofmark verify {lock['lock_id'][:12]}`"])
+
+
 def in_short(value: Value) -> str:
     """A knob's value for a reader: what a step leaves in the last digits is in the pack, not here."""
     return f"{value:.12g}" if isinstance(value, float) else str(value)
@@ -120,13 +144,15 @@ def _range(knob: Mapping[str, Any]) -> str:
 
 
 def _gate(row: GateResult) -> str:
-    asked = ", ".join(
-        f"{band} {row.comparison} {threshold:.6g}"
-        for band, threshold in row.thresholds.items()
-        if threshold is not None
-    )
     value = "was not measured" if row.value is None else f"{row.value:.6g}"
-    return f"`{row.id}` ({row.severity}): {value}; {asked or 'nothing to compare with'}"
+    on = "" if row.seed is None else f" on seed {row.seed}"
+    return f"`{row.id}` ({row.severity}): {value}{on}, asked {asked(row.comparison, row.thresholds)}"
+
+
+def _code(value: Any) -> str:
+    """A policy's value, set apart: the page's Markdown must not read it."""
+    text = short(value).replace("`", "'")
+    return f"`{text}`"
 
 
 def _examples(lane: Lane) -> Iterator[str]:

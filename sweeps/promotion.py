@@ -29,6 +29,7 @@ from engine.staging import place, staging
 from policies import IntegrityError, LaneError
 from scoring.gates import parse_gates
 from scoring.scorecard import Verdict
+from sweeps import notes
 from sweeps.evidence import evidence_of, verify_evidence
 from sweeps.lock import FILE, Check, carry_world, read_lock, verify_lock
 from sweeps.moves import PROMOTE, ROLLBACK, Move, Standing, append, earlier, holders, moves, new_move, stack
@@ -130,7 +131,8 @@ def follow(workspace: Workspace) -> dict[str, str]:
             evidence = None if move.to.evidence is None else workspace.evidence / move.to.evidence
             lock = read_lock(folder / FILE)
             model = model_name(move.to.engine)
-            version = registry.version(model, lock, folder, _tags(lock, move.to), evidence)
+            tags = _tags(lock, move.to)
+            version = registry.version(model, lock, folder, tags, evidence, notes.of_version(lock, tags))
             registry.point(model, alias, version)
             found[alias] = version
     return found

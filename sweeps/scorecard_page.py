@@ -6,10 +6,8 @@ much, on every seed, what changed, and do the distributions look right.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from policies import FieldChange
@@ -19,9 +17,10 @@ from scoring.scorecard import GateResult, Scorecard, combine
 from scoring.sides import SIGNS
 from sweeps.figures_page import STYLE as FIGURE_STYLE
 from sweeps.figures_page import drawn
+from sweeps.head_page import banner, facts
 from sweeps.pages import Block, Heading, Markup, Paragraph, Points, as_html, as_markdown, table
 from sweeps.scorecard_gates import gate_table, legend
-from sweeps.scorecard_style import BADGES, STYLE
+from sweeps.scorecard_style import STYLE
 from sweeps.terminal import short
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ def markdown(report: Report) -> str:
 def _blocks(report: Report) -> Iterator[Block]:
     overall = report.overall
     yield _banner(report, overall)
-    yield _facts(report.facts)
+    yield facts(report.facts)
     if report.notes:
         yield Heading(2, "Why it was decided so")
         yield Points(report.notes)
@@ -111,20 +110,16 @@ def _blocks(report: Report) -> Iterator[Block]:
 
 
 def _banner(report: Report, overall: Scorecard) -> Markup:
-    word = str(overall.verdict)
-    tone = "good" if word.startswith("PASS") else "unsure" if word.startswith("INVALID") else "bad"
-    said, why = _sentence(overall, report.gates), _reasons(overall, report.gates)
-    on = ", ".join(str(card.seed) for card in report.cards)
+    word, on = str(overall.verdict), ", ".join(str(card.seed) for card in report.cards)
     seeds = f"seed {on}" if len(report.cards) == 1 else f"the worst of seeds {on}"
-    items = "".join(f'<li><a href="#gate-{escape(gate)}">{escape(gate)}</a> {escape(text)}</li>' for gate, text in why)
-    body = (
-        f'<header class="banner {tone}">{BADGES[tone]}<div><p class="kind">{escape(report.kind)} '
-        f"<code>{escape(report.name)}</code></p><h1>{escape(said)}</h1>"
-        f'<p class="verdict"><code>{word}</code> on {escape(seeds)}, beside {escape(report.beside)}</p>'
-        f"{f'<ul>{items}</ul>' if items else ''}</div></header>"
+    return banner(
+        word,
+        word.startswith("PASS"),
+        f"{report.kind} {report.name}",
+        _sentence(overall, report.gates),
+        f"on {seeds}, beside {report.beside}",
+        _reasons(overall, report.gates),
     )
-    lines = [f"# {said}", f"{report.kind} {report.name}: {word} on {seeds}, beside {report.beside}"]
-    return Markup(body, "\n\n".join([*lines, "\n".join(f"- {gate} {text}" for gate, text in why)]))
 
 
 def _sentence(overall: Scorecard, gates: GateSet) -> str:
@@ -159,18 +154,6 @@ def _against(row: GateResult) -> str:
     limit, on = row.thresholds.get(band), "" if row.seed is None else f" on seed {row.seed}"
     asked = "an unknown threshold" if limit is None else f"{SIGNS[row.comparison]} {limit:g}"
     return f"{seen} against {asked} ({band if row.severity is Severity.GATE else row.severity}){on}"
-
-
-def _facts(facts: Mapping[str, str]) -> Markup:
-    rows = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{_with_digests(value)}</dd></div>" for name, value in facts.items()
-    )
-    return Markup(f'<dl class="facts">{rows}</dl>', "\n".join(f"- {name}: {value}" for name, value in facts.items()))
-
-
-def _with_digests(text: str) -> str:
-    """Words as they are, digests and ids set apart."""
-    return re.sub(r"\b[0-9a-f]{16,}\b", lambda found: f"<code>{found[0]}</code>", escape(text))
 
 
 # --- beside the gates ---------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from policies import PolicyError
+from policies import PolicyError, WorkspaceError
 from policies.documents import read_json
 from sweeps.journal import Sweep, sweeps_in
 from sweeps.moves import holders
@@ -75,8 +75,10 @@ class Status:
 
 
 def status(workspace: Workspace) -> Status:
-    """How things stand. A workspace that is not there holds nothing."""
+    """How things stand. A workspace that is not there holds nothing; WorkspaceError where it is no folder."""
     root = workspace.root
+    if root.exists() and not root.is_dir():
+        raise WorkspaceError(f"{root}: --workspace: is a file; name a folder")
     sweeps, campaigns = sweeps_in(workspace.study_storage), tuple(_campaigns(root / "campaigns"))
     return Status(
         root,

@@ -44,18 +44,20 @@ def study_figures(trials: Trials, sensitivity: Mapping[str, Any]) -> Iterator[Fi
 
 def _pareto(trials: Trials) -> Figure:
     first, second = (objective.name for objective in trials.objectives[:2])
-    front = trials.front()
-    says = f"{len(front)} of {len(trials.number)} trials are on the front: no trial that held beats one in both."
+    says = (
+        f"{len(trials.front)} of {len(trials.number)} trials are on the front: no trial that held is as good in every "
+        "objective and better in one."
+    )
     return Figure("study_pareto", f"{first} against {second}", f"{says} {chosen_words(trials)}{_bound(trials)}", 400,
-                  partial(_draw_pareto, trials, front))  # fmt: skip
+                  partial(_draw_pareto, trials))  # fmt: skip
 
 
-def _draw_pareto(trials: Trials, front: NDArray[np.int64], canvas: Any) -> None:
+def _draw_pareto(trials: Trials, canvas: Any) -> None:
     axis = canvas.add_subplot()
     x, y = trials.scores[:, 1], trials.scores[:, 0]
     _axes(axis, trials.objectives[1].name, trials.objectives[0].name, y)
-    if len(front):
-        order = front[np.argsort(x[front])]
+    if len(trials.front) and len(trials.objectives) == 2:  # of more, the picture shows a shadow of the front: no line
+        order = trials.front[np.argsort(x[trials.front], kind="stable")]
         axis.plot(x[order], y[order], color=LIGHT["ink"], linewidth=1, zorder=1, label="front")
     _scatter(axis, trials, x, y)
     _levels(axis, trials)

@@ -8,21 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from policies import PolicyError
 from scoring.feasibility import GateReach
 from scoring.gates import Severity
-from scoring.sides import SIGNS
+from scoring.sides import asked
 from sweeps.decision import Ledger
 from sweeps.figures_page import STYLE as FIGURE_STYLE
 from sweeps.figures_page import drawn
 from sweeps.ground import Ground
+from sweeps.head_page import banner, facts
 from sweeps.lane import Lane
 from sweeps.lock import find_lock, lane_in, read_lock
 from sweeps.pages import Block, Heading, Markup, Paragraph, Points, as_html, as_markdown, table
-from sweeps.scorecard_style import BADGES, STYLE
+from sweeps.scorecard_style import STYLE
 from sweeps.sensitivity import sensitivity
 from sweeps.study import Studies, Told
 from sweeps.study_figures import study_figures
@@ -108,30 +108,26 @@ def _blocks(of: Closed) -> Iterator[Block]:
 
 
 def _banner(of: Closed) -> Markup:
-    lock, accepted = of.lock, of.lock["decision"] == "GO"
-    tone = "good" if accepted else "unsure" if lock["verdict"].startswith("INVALID") else "bad"
-    said = f"{lock['decision']}: {lock['reason']}"
-    head = f"sweep {lock['sweep']} of lane {of.lane.id}: {of.lane.title}"
-    body = (
-        f'<header class="banner {tone}">{BADGES[tone]}<div><p class="kind">{escape(head)}</p>'
-        f'<h1>{escape(said)}</h1><p class="verdict"><code>{escape(lock["verdict"])}</code> '
-        f"for the {escape(lock['candidate'])} candidate</p></div></header>"
+    lock = of.lock
+    return banner(
+        lock["verdict"],
+        lock["decision"] == "GO",
+        f"sweep {lock['sweep']} of lane {of.lane.id}: {of.lane.title}",
+        f"{lock['decision']}: {lock['reason']}",
+        f"for the {lock['candidate']} candidate",
     )
-    return Markup(body, f"# {said}\n\n{head}; {lock['verdict']} for the {lock['candidate']} candidate")
 
 
 def _facts(of: Closed) -> Markup:
     lock, vetoes = of.lock, sum(map(bool, map(of.ledger.vetoed, of.history)))
-    facts = {
+    return facts({
         "trials": f"{len(of.history)}, of which vetoes ended {vetoes}",
         "seeds": ", ".join(map(str, of.lane.seeds)),
         "locked": "none" if lock["trial"] is None else f"trial {lock['trial']}",
         "knobs": ", ".join(f"{name} {short(value)}" for name, value in lock["knobs"].items()) or "none",
         "lock": lock["lock_id"],
         "authority": f"{lock['authority']['name']} {lock['authority']['digest']}",
-    }
-    rows = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
-    return Markup(f'<dl class="facts">{rows}</dl>', "\n".join(f"- {name}: {value}" for name, value in facts.items()))
+    })  # fmt: skip
 
 
 def _best(of: Closed) -> Iterator[Block]:
@@ -174,7 +170,7 @@ def _vetoes(of: Closed) -> Iterator[Block]:
     rows = sorted((gate for gate in rows if counts[gate.id]), key=lambda gate: -counts[gate.id])
     yield table(
         ("veto", "kind", "trials ended", "asks", "why"),
-        ((gate.id, str(gate.severity), str(counts[gate.id]), _asks(gate.comparison, gate.thresholds), gate.why)
+        ((gate.id, str(gate.severity), str(counts[gate.id]), asked(gate.comparison, gate.thresholds), gate.why)
          for gate in rows),
     )  # fmt: skip
 
@@ -189,7 +185,7 @@ def _bounds(of: Closed) -> Iterator[Block]:
     yield table(
         ("gate", "asks", "best possible", "out of reach", "proof", "movable by"),
         (
-            (row.gate, _asks(row.comparison, row.thresholds), short(row.bound),
+            (row.gate, asked(row.comparison, row.thresholds), short(row.bound),
              ", ".join(band for band, can in row.reachable.items() if not can) or "–", row.proof, row.movable_by)
             for row in rows
         ),
@@ -209,12 +205,3 @@ def _knobs(lane: Lane) -> Block:
 
 def _severity(lane: Lane, gate: str) -> Severity:
     return next(row.severity for row in lane.gates.gates if row.id == gate)
-
-
-def _asks(comparison: str, thresholds: Mapping[str, float]) -> str:
-    sign, limits = SIGNS[comparison], {band: f"{at:.6g}" for band, at in thresholds.items()}
-    if not limits:
-        return "as the authority"
-    if len(set(limits.values())) == 1 and len(limits) > 1:
-        return f"{sign} {next(iter(limits.values()))}"
-    return ", ".join(f"{band} {sign} {at}" for band, at in limits.items())

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scoring.feasibility import GateReach
 from scoring.gates import Gate, Severity
 from sweeps.comparison import by_seed
-from sweeps.decision import Ledger
+from sweeps.decision import Ledger, front
 from sweeps.lane import Knob, Objective
 from sweeps.study import Told
 
@@ -48,6 +48,7 @@ class Trials:
     knobs: tuple[Knob, ...]
     places: NDArray[np.float64]  # [t, knobs] 0 … 1 along each knob's range, on its own scale
     outcome: tuple[str, ...]  # "band <name>", BELOW, UNGRADED or VETOED + ids
+    front: NDArray[np.int64]  # rows of the trials that the decision calls its front, equal scores each with its own
     chosen: int | None  # row of the trial that the sweep locked
     reserve: float  # of the first objective, from which the decision weighs the others
     ceiling: Ceiling | None  # of the first objective
@@ -72,19 +73,6 @@ class Trials:
         held = np.where(self.held, sign * self.scores[:, 0], -np.inf)
         best = np.maximum.accumulate(held) if len(held) else held
         return np.where(np.isfinite(best), sign * best, np.nan)
-
-    def front(self) -> NDArray[np.int64]:
-        """Rows of the trials that held and that no other such trial beats in both of the first two objectives."""
-        signs = np.array([1.0 if objective.maximize else -1.0 for objective in self.objectives[:2]])
-        rows = np.flatnonzero(self.held & np.isfinite(self.scores[:, :2]).all(axis=1))
-        scores = self.scores[rows, :2] * signs
-        order = np.lexsort((-scores[:, 1], -scores[:, 0]))
-        kept, least = [], -np.inf
-        for place in order:
-            if scores[place, 1] > least:
-                kept.append(rows[place])
-                least = scores[place, 1]
-        return np.array(kept, dtype=np.int64)
 
 
 def trials_of(sweep: str, history: Sequence[Told], ledger: Ledger, best: Told | None) -> Trials:
@@ -112,6 +100,7 @@ def trials_of(sweep: str, history: Sequence[Told], ledger: Ledger, best: Told | 
         knobs=lane.knobs,
         places=np.array([[_place(knob, told) for knob in lane.knobs] for told in history]).reshape(-1, len(lane.knobs)),
         outcome=tuple(_outcome(told, ledger) for told in history),
+        front=np.array([rows[told.number] for told in front(history, ledger)], dtype=np.int64),
         chosen=None if best is None else rows.get(best.number),
         reserve=float(lane.document["decision"]["margin_reserve"]),
         ceiling=_ceiling(first, ledger, reach),

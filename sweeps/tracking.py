@@ -260,7 +260,13 @@ class Registry:
         self._client = MlflowClient(tracking_uri=self._tracking.uri, registry_uri=self._tracking.uri)
 
     def version(
-        self, model: str, lock: Mapping[str, Any], folder: Path, tags: Mapping[str, str], evidence: Path | None
+        self,
+        model: str,
+        lock: Mapping[str, Any],
+        folder: Path,
+        tags: Mapping[str, str],
+        evidence: Path | None,
+        note: str,
     ) -> str:
         """The version that stands for a lock: made at the first call from the model's `folder`, found at any later one.
 
@@ -275,7 +281,17 @@ class Registry:
                 self._client.log_artifacts(found.run_id, str(evidence), f"evidence/{evidence.name}")
             for name, value in news.items():
                 self._client.set_model_version_tag(model, found.version, name, value)
+            self._describe(model, found, note)
             return str(found.version)
+
+    def _describe(self, model: str, found: Any, note: str) -> None:
+        """Says what a version is, on itself and on its run where that is the lock's alone."""
+        run = self._client.get_run(found.run_id)
+        said = _placed(note, {"$EXPERIMENT": run.info.experiment_id, "$RUN": run.info.run_id})
+        if found.description != said:
+            self._client.update_model_version(model, found.version, said)
+        if run.data.tags.get(KIND) == "lock":
+            self._client.set_tag(run.info.run_id, "mlflow.note.content", said)
 
     def _made(self, model: str, lock: Mapping[str, Any], folder: Path) -> Any:
         run_id, *others = self._runs_of(model, lock)

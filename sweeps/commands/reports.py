@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from policies import PolicyError
 from sweeps import terminal
 from sweeps.completion import REPORTABLE
 from sweeps.session import WORLD, common_options, session_of, writable
@@ -57,7 +58,11 @@ def _said(what: str, workspace: Workspace, world: str | None) -> Said:
     folder = published(what, workspace.runs)
     if folder is not None:
         return _run(folder, workspace)
-    return _lock(find_lock(what, workspace), world_folder(world))
+    try:
+        lock = find_lock(what, workspace)
+    except PolicyError as error:
+        raise PolicyError(f"{error}; nor is it a published run or a sweep") from None
+    return _lock(lock, world_folder(world))
 
 
 def _run(folder: Path, workspace: Workspace) -> Said:

@@ -10,7 +10,7 @@ from sweeps import terminal
 from sweeps.session import common_options, session_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from sweeps.status import Running, Status
 
@@ -43,7 +43,7 @@ def _lines(found: Status) -> Iterator[tuple[str, str]]:
     yield "runs", f"{found.published} published, {found.remembered} remembered"
     newest = [f"{one.run} {one.status or f'{one.done} of {one.phases} phases'}" for one in reversed(found.campaigns)]
     yield "campaigns", _newest(str(len(found.campaigns)), newest[:SHOWN])
-    yield "names", "; ".join(f"{alias}: {what}" for alias, what in found.holders.items()) or "none stands on a lock"
+    yield "names", _names(found.holders) or "none stands on a lock"
     yield "running", "; ".join(map(_running, found.running)) or "nothing"
     decided = [f"{lock.name} {lock.decision}: {terminal.short(lock.reason, 100)}" for lock in found.locks[:SHOWN]]
     for index, line in enumerate(decided or ["nothing"]):
@@ -57,6 +57,14 @@ def size(count: int) -> str:
     while value >= 1000 and unit < len(UNITS) - 1:
         value, unit = value / 1000, unit + 1
     return f"{value:.{0 if unit == 0 else 1}f} {UNITS[unit]}"
+
+
+def _names(holders: Mapping[str, str]) -> str:
+    """Each lock with the names that stand on it; since when is in the JSON."""
+    on: dict[str, list[str]] = {}
+    for alias, what in holders.items():
+        on.setdefault(what.partition(" since ")[0], []).append(alias)
+    return "; ".join(f"{', '.join(aliases)}: {lock}" for lock, aliases in on.items())
 
 
 def _newest(counted: str, newest: list[str]) -> str:

@@ -13,7 +13,9 @@ import mlflow
 import pytest
 
 from sweeps.lane import load_lane
+from sweeps.promotion import follow, model_name, promote
 from sweeps.sweep import play
+from sweeps.terminal import short
 from sweeps.workspace import Workspace
 
 QUEUE = Path(__file__).parent.parent / "queue_engine" / "lane.json"
@@ -173,6 +175,41 @@ def test_a_scorecard_opens_where_the_run_is(page, closed, recorded):
         page.until(f"return document.body.innerText.includes({gate.id!r})")
     assert closed.decision.verdict in page.text()
     page.keep("mlflow_scorecard")
+
+
+def test_every_trial_says_what_ended_it_what_it_changed_and_where_its_lock_is(page, closed, recorded):
+    number, run = next((n, run) for n, run in recorded.items() if run.data.tags["proofmark.vetoed"] != "none")
+    page.open(f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}")
+    page.until("return document.body.innerText.includes('vetoed by')")
+    page.unfold()
+    page.until("return document.body.innerText.includes('Changed from authority')")
+    text, told = page.text(), next(told for told in closed.trials if told.number == number)
+    for at, (before, after) in closed.ground.lane.moved(told.values).items():
+        assert f"{at}: {short(before)} → {short(after)}" in text
+    veto = run.data.tags["proofmark.vetoed"].split(",")[0]
+    gate = next(gate for gate in closed.ground.lane.gates.gates if gate.id == veto)
+    worst = {seed: found[gate.metric] for seed, found in told.record["measures"].items()}
+    assert any(f"fails {veto} ({gate.severity}): {value:.6g} on seed {seed}" in text for seed, value in worst.items())
+    page.driver.find_element("link text", "its lock").click()
+    page.until(f"return document.body.innerText.includes('{json.loads(closed.lock.read_text())['lock_id']}')")
+
+
+def test_a_registered_version_leads_to_its_lock_and_run_and_the_run_to_the_version(page, place, closed, recorded):
+    assert promote(closed.lock, "candidate", place).written
+    assert follow(place) == {"candidate": "1"}
+    model, lock = model_name(closed.ground.lane.engine.name), json.loads(closed.lock.read_text())
+    run = recorded[closed.decision.best.number]
+    page.open(f"#/models/{model}/versions/1")
+    page.until("return document.body.innerText.includes('prove it again')")
+    text = page.text()
+    for said in (closed.decision.verdict, lock["lock_id"][:12], "@ candidate", closed.decision.reason):
+        assert said in text, said
+    page.keep("mlflow_version")
+    page.driver.find_element("link text", lock["lock_id"][:12]).click()
+    page.until(f"return document.body.innerText.includes('{lock['lock_id']}')")
+    page.open(f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}")
+    page.click(f"a[href*='/models/{model}/versions/1']")
+    page.until("return document.body.innerText.includes('prove it again')")
 
 
 @pytest.mark.slow
