@@ -13,7 +13,7 @@ from copy import copy
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from engine import geography, roster_import, user_tables, world, world_import, world_receipt
 from engine.cache import Cache
@@ -64,6 +64,7 @@ class Segment2B:
     name = "segment_2b"
     states = ("S0", "S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8")
     by_merchant = states[:5]  # those that a shard can compute by itself
+    feeds: ClassVar = {"roster": "s5_arrival_roster"}
 
     def __init__(self, memory_bytes: int = _MEMORY_BYTES, disk: Cache | None = None) -> None:
         self._memory, self._disk, self._cuts = Memory(memory_bytes), disk, Cuts()

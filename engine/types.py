@@ -227,6 +227,13 @@ class Publishing(Protocol):
 
 
 @runtime_checkable
+class Feeding(Protocol):
+    """An engine whose runs are fed by more than their world, drawn or brought in, and kept as a surface of the run."""
+
+    feeds: Mapping[str, str]  # name of the data set -> the surface that holds it
+
+
+@runtime_checkable
 class Sharding(Protocol):
     """An engine that can cut its upstream into shards, each of which it runs by itself."""
 

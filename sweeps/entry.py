@@ -9,6 +9,7 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 
@@ -39,6 +40,19 @@ class Entry:
     at_ms: int  # when it was told: the timestamp of every metric
     inputs: tuple[Input, ...] = ()
     seconds: float = 0.0  # of computing before it was told
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What the registry is told of a lock."""
+
+    model: str
+    lock: Mapping[str, Any]
+    folder: Path  # the lock, and the world it carries
+    tags: Mapping[str, str]
+    note: str
+    evidence: Path | None  # the pack of its certification
+    inputs: tuple[Input, ...]  # what it was certified on
 
 
 @dataclass(frozen=True, slots=True)

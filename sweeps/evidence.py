@@ -27,13 +27,14 @@ from typing import Any
 from engine.receipts import digests, text_of
 from engine.staging import place, staging
 from engine.states.s8_bundle import bundle
-from engine.types import Engine, Run
+from engine.types import Engine, Feeding, Run
 from policies import IntegrityError, Pack, PolicyError
 from policies.documents import digest, read_json, shipped_schema, validate
 from scoring.certification import Certification, Precondition, certify, conclude
 from scoring.gates import GateSet, load_gates, parse_gates
 from scoring.scorecard import MetricSource, Scorecard, Verdict, score
 from sweeps.certificate import certificate
+from sweeps.entry import Input
 from sweeps.lock import FILE, Check, carry_world, needs_its_world, pack_in, read_lock, world_beside
 from sweeps.pages import as_html, as_markdown
 from sweeps.seam import engine_named, metrics_named
@@ -188,6 +189,20 @@ def evidence_of(lock_id: str, workspace: Workspace) -> list[tuple[Path, dict[str
     found = [row for row in evidence_in(workspace) if row[1].get("lock_id") == lock_id]
     order = [str(verdict) for verdict in (Verdict.PASS_BPLUS, Verdict.PASS_B)]
     return sorted(found, key=lambda row: order.index(row[1]["verdict"]) if row[1]["verdict"] in order else len(order))
+
+
+def certified_on(lock: Mapping[str, Any], folder: Path) -> Iterator[Input]:
+    """The data sets that the runs behind an evidence pack stood on: of every seed its world, and what else fed it."""
+    engine, kind = engine_named(lock["engine"]), lock["world_source"]
+    feeds = engine.feeds if isinstance(engine, Feeding) else {}
+    stated = read_json(folder / CERTIFICATION)
+    for seed in (*stated["seeds"], *stated["holdout_seeds"]):
+        proof = read_json(folder / _seed_file(seed))
+        what = f"{'held-out ' if seed in stated['holdout_seeds'] else ''}seed {seed}"
+        source = {"seed": seed, "run": proof["run_id"]}
+        yield Input(f"seed_{seed}/world", proof["world"], kind, f"certified, {what}", source, {})
+        for name, surface in feeds.items():
+            yield Input(f"seed_{seed}/{name}", proof["surfaces"][surface], "drawn", f"certified, {what}", source, {})
 
 
 def find_evidence(name: str, workspace: Workspace) -> Path | None:

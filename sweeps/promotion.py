@@ -30,7 +30,8 @@ from policies import IntegrityError, LaneError
 from scoring.gates import parse_gates
 from scoring.scorecard import Verdict
 from sweeps import notes
-from sweeps.evidence import evidence_of, verify_evidence
+from sweeps.entry import Version
+from sweeps.evidence import certified_on, evidence_of, verify_evidence
 from sweeps.lock import FILE, Check, carry_world, read_lock, verify_lock
 from sweeps.moves import PROMOTE, ROLLBACK, Move, Standing, append, earlier, holders, moves, new_move, stack
 from sweeps.seam import engine_named
@@ -129,12 +130,14 @@ def follow(workspace: Workspace) -> dict[str, str]:
         for alias, move in sorted(holders(workspace).items()):
             folder = workspace.promoted / move.to.lock_id
             evidence = None if move.to.evidence is None else workspace.evidence / move.to.evidence
+            if evidence is not None and not evidence.is_dir():
+                evidence = None
             lock = read_lock(folder / FILE)
-            model = model_name(move.to.engine)
-            tags = _tags(lock, move.to)
-            version = registry.version(model, lock, folder, tags, evidence, notes.of_version(lock, tags))
-            registry.point(model, alias, version)
-            found[alias] = version
+            model, tags = model_name(move.to.engine), _tags(lock, move.to)
+            inputs = () if evidence is None else tuple(certified_on(lock, evidence))
+            told = Version(model, lock, folder, tags, notes.of_version(lock, tags), evidence, inputs)
+            found[alias] = registry.version(told)
+            registry.point(model, alias, found[alias])
     return found
 
 

@@ -37,7 +37,7 @@ from requests import RequestException
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from policies import WorkspaceError
-from sweeps.entry import Entry, Heading, Input
+from sweeps.entry import Entry, Heading, Input, Version
 from sweeps.outbox import own_record, record_uri
 from sweeps.workspace import Workspace, shown
 
@@ -259,29 +259,22 @@ class Registry:
         self._tracking = Tracking(workspace)
         self._client = MlflowClient(tracking_uri=self._tracking.uri, registry_uri=self._tracking.uri)
 
-    def version(
-        self,
-        model: str,
-        lock: Mapping[str, Any],
-        folder: Path,
-        tags: Mapping[str, str],
-        evidence: Path | None,
-        note: str,
-    ) -> str:
-        """The version that stands for a lock: made at the first call from the model's `folder`, found at any later one.
+    def version(self, told: Version) -> str:
+        """The version that stands for a lock: made at the first call from the model's folder, found at any later one.
 
         It belongs to the run of the trial that the lock came from, where this store has it, and to a run of its own
         elsewhere; both ways the run says which lock and which version.
         """
         with _explained(self._tracking.uri):
-            known = {found.tags.get(LOCK): found for found in self._versions(model)}
-            found = known.get(lock["lock_id"]) or self._made(model, lock, folder)
-            news = {name: value for name, value in tags.items() if found.tags.get(name) != value}
-            if evidence is not None and evidence.is_dir() and news:
-                self._client.log_artifacts(found.run_id, str(evidence), f"evidence/{evidence.name}")
+            known = {found.tags.get(LOCK): found for found in self._versions(told.model)}
+            found = known.get(told.lock["lock_id"]) or self._made(told.model, told.lock, told.folder)
+            news = {name: value for name, value in told.tags.items() if found.tags.get(name) != value}
+            if told.evidence is not None and news:
+                self._client.log_artifacts(found.run_id, str(told.evidence), f"evidence/{told.evidence.name}")
+                self._client.log_inputs(found.run_id, datasets=[_dataset(one) for one in told.inputs])
             for name, value in news.items():
-                self._client.set_model_version_tag(model, found.version, name, value)
-            self._describe(model, found, note)
+                self._client.set_model_version_tag(told.model, found.version, name, value)
+            self._describe(told.model, found, told.note)
             return str(found.version)
 
     def _describe(self, model: str, found: Any, note: str) -> None:

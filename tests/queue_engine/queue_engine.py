@@ -38,6 +38,7 @@ class QueueEngine:
     code_version = digest("queue/1")
     policy_schemas: ClassVar = {"queue_policy_v1": SCHEMA}
     states = ("Q1",)
+    feeds: ClassVar = {"customers": "waits"}
 
     def evaluate(self, pack, seed, *, world=None, until=None):
         policy = pack["queue_policy_v1"]

@@ -274,6 +274,14 @@ def test_the_registry_says_what_the_records_say_and_links_both_ways(made):
         file.path for file in client.list_artifacts(found.run_id, f"evidence/{found.tags['proofmark.evidence']}")
     ]
     assert any(path.endswith("_passed.flag") for path in evidence)
+    stood = {one.dataset.name: one.dataset.digest for one in client.get_run(found.run_id).inputs.dataset_inputs}
+    pack = made.evidence / found.tags["proofmark.evidence"]
+    stated = read_json(pack / "certification.json")
+    assert stated["holdout_seeds"]
+    for seed in (*stated["seeds"], *stated["holdout_seeds"]):
+        proof = read_json(pack / f"seeds/{seed}.json")
+        assert stood[f"seed_{seed}/world"] == proof["world"][:16]
+        assert stood[f"seed_{seed}/customers"] == proof["surfaces"]["waits"][:16]
     rollback("candidate", made)
     follow(made)
     before = client.get_model_version_by_alias("queue", "candidate")
