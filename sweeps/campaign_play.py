@@ -8,16 +8,15 @@ going on under its own name where the durable study stands.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from policies import IntegrityError, LaneError, Pack, diff, pack_of
-from policies.documents import read_json
 from scoring.certification import Certification, certify
 from scoring.scorecard import score
-from sweeps.campaign import CANDIDATE, Campaign, Phase
+from sweeps.campaign import CANDIDATE, Campaign, Phase, read_record, records_in
 from sweeps.decision import Decision, Ledger
 from sweeps.evidence import certify_lock
 from sweeps.lane import Lane
@@ -81,7 +80,7 @@ def _opened(campaign: Campaign, workspace: Workspace, resume: bool) -> Path:
         if not numbers:
             raise LaneError(f"campaign {campaign.id}: --resume: no run of it is in this workspace")
         folder = root / f"{campaign.id}-{max(numbers)}"
-        if read_json(folder / "campaign.json")["identity"] != campaign.identity:
+        if read_record(folder / "campaign.json", ("identity",))["identity"] != campaign.identity:
             raise LaneError(
                 f"campaign {campaign.id}: --resume: the campaign, a lane or the code changed since {folder.name} began"
             )
@@ -89,12 +88,6 @@ def _opened(campaign: Campaign, workspace: Workspace, resume: bool) -> Path:
     folder = root / f"{campaign.id}-{max(numbers, default=0) + 1}"
     write_document(folder / "campaign.json", {"identity": campaign.identity, "campaign": dict(campaign.document)})
     return folder
-
-
-def _records(folder: Path) -> Iterator[Record]:
-    """The records of the phases that are done, in the order they were played."""
-    for path in sorted(folder.glob("[0-9][0-9].*.json")):
-        yield read_json(path)
 
 
 class _Player:
@@ -105,7 +98,7 @@ class _Player:
     ) -> None:
         self._campaign, self._workspace, self._folder = campaign, workspace, folder
         self._jobs, self._track, self._watch = jobs, track, watch
-        self._done: list[Record] = list(_records(folder))
+        self._done: list[Record] = list(records_in(folder))
 
     def next_phase(self) -> Phase | None:
         """The phase that follows from what is done; None after the freeze."""

@@ -174,19 +174,24 @@ def _enough(gates: GateSet, option: str, count: int, where: str) -> None:
         limited = ", ".join(gates.cross_seed_metrics)
         raise PolicyError(
             f"{where}: {option}: {count} given, at least {gates.least_seeds} are needed: gates "
-            f"{gates.document['id']} limit how far {limited or 'a metric'} varies from seed to seed"
+            f"{gates.document['id']} limit how far {limited} vary from seed to seed"
         )
 
 
 def evidence_in(workspace: Workspace) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """(folder, certification) of all evidence in the workspace."""
+    """(folder, certification) of all evidence in the workspace. Raises IntegrityError where one is none."""
     for path in sorted(workspace.evidence.glob(f"*/{CERTIFICATION}")):
-        yield path.parent, read_json(path)
+        try:
+            document: dict[str, Any] = read_json(path)
+            validate(document, shipped_schema("evidence"), str(path))
+        except PolicyError as error:
+            raise IntegrityError(f"not a whole certification: {error}") from None
+        yield path.parent, document
 
 
 def evidence_of(lock_id: str, workspace: Workspace) -> list[tuple[Path, dict[str, Any]]]:
     """(folder, certification) of all evidence on a lock in the workspace, the best verdict first."""
-    found = [row for row in evidence_in(workspace) if row[1].get("lock_id") == lock_id]
+    found = [row for row in evidence_in(workspace) if row[1]["lock_id"] == lock_id]
     order = [str(verdict) for verdict in (Verdict.PASS_BPLUS, Verdict.PASS_B)]
     return sorted(found, key=lambda row: order.index(row[1]["verdict"]) if row[1]["verdict"] in order else len(order))
 

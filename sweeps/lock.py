@@ -101,7 +101,8 @@ def find_lock(name: str, workspace: Workspace) -> Path:
     if name in known:
         return known[name]
     stored = sorted(workspace.locks.glob("*.json"))
-    found = [path for path in stored if _named(path, name)] or sorted(workspace.promoted.glob(f"{name}/{FILE}"))
+    promoted = workspace.promoted.glob(f"*/{FILE}")  # a name is compared, never a pattern of paths
+    found = [path for path in stored if _named(path, name)] or [path for path in promoted if path.parent.name == name]
     if len(found) == 1 or (found and all(path.stem.rpartition(".")[0] == name for path in found)):
         return max(found, key=lambda path: path.stat().st_mtime_ns)
     what = "more than one lock is" if found else "no lock is"

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from policies import IntegrityError, ProofmarkError
 from policies.documents import read_json
+from sweeps.campaign import records_in
 from sweeps.evidence import evidence_in
 from sweeps.lock import FILE, read_lock
 from sweeps.moves import moves, stack
@@ -153,7 +154,7 @@ def _references(workspace: Workspace) -> _References:
         held.packs.setdefault(lock["authority"]["digest"], f"{lock['sweep']} was tuned from its pack")
     evidence = defaultdict[str, list[Path]](list)
     for folder, document in evidence_in(workspace):
-        evidence[document.get("lock_id", "")].append(folder)
+        evidence[document["lock_id"]].append(folder)
     newest = _newest([lock["sweep"] for lock in locks.values()]).values()
     kept = {
         lock["lock_id"]: f"the newest of {_series(lock['sweep'])}" for lock in locks.values() if lock["sweep"] in newest
@@ -185,8 +186,8 @@ def _roots(workspace: Workspace) -> dict[str, str]:
     campaigns = [path.name for path in _folders(workspace.root / "campaigns")]
     newest = set(_newest(campaigns).values())
     for run in sorted(newest):
-        for record in sorted((workspace.root / "campaigns" / run).glob("[0-9][0-9].*.json")):
-            holder = read_json(record)["holder"]
+        for record in records_in(workspace.root / "campaigns" / run):
+            holder = record["holder"]
             if holder is not None and holder["lock"] is not None:
                 lock = read_lock(workspace.locks / holder["lock"])
                 found.setdefault(lock["lock_id"], f"campaign {run} carried it on")

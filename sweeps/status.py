@@ -118,7 +118,7 @@ def _campaigns(folder: Path) -> Iterator[Played]:
         try:
             phases = len(read_json(began)["campaign"]["phases"])
             ended = read_json(records[-1]).get("status") if records else None
-        except (PolicyError, KeyError, TypeError):
+        except (PolicyError, KeyError, TypeError, AttributeError):
             phases, ended = 0, "unreadable"
         yield Played(began.parent.name, phases, len(records), ended)
 

@@ -35,8 +35,10 @@ class Workspace:
             for folder in (workspace.root, workspace.locks, workspace.runs, workspace.artifacts):
                 folder.mkdir(parents=True, exist_ok=True)
             probe = workspace.root / f".probe-{os.getpid()}"
-            probe.write_bytes(b"proofmark")
-            probe.unlink()
+            try:
+                probe.write_bytes(b"proofmark")
+            finally:
+                probe.unlink(missing_ok=True)  # a full disk takes the name and not the bytes
         return workspace
 
     @property

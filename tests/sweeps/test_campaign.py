@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -250,6 +251,18 @@ def test_a_phase_that_is_done_is_not_played_again(played):
     before = workspace.journal.read_bytes()
     again = play_campaign(standing.campaign, workspace, resume=True)
     assert again.records == standing.records and workspace.journal.read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "nonsense"])
+@pytest.mark.parametrize("name", ["03.steady.json", "campaign.json"])
+def test_a_damaged_record_is_seen_by_whoever_reads_it(played, tmp_path, here, name, text):
+    shutil.copytree(played[0].root / "campaigns", tmp_path / "campaigns")
+    shutil.copytree(played[0].locks, tmp_path / "locks")
+    (tmp_path / "campaigns" / "counter-1" / name).write_text(text)
+    code, out, err = here("campaign", QUEUE / "campaign.json", "--resume", "--quiet", workspace=tmp_path)
+    assert code == 3 and out == "" and err.count("\n") == 1 and "not a whole record" in err and name in err
+    assert here("status", workspace=tmp_path)[0] == 0, "what only looks goes on looking"
+    assert here("prune", workspace=tmp_path)[0] == (3 if name != "campaign.json" else 0)
 
 
 def test_nothing_to_resume_or_another_campaign_is_said(played, tmp_path):

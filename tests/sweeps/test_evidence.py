@@ -95,6 +95,15 @@ def test_no_byte_can_be_changed_unseen(certified, tmp_path_factory, data):
         check_files(folder)
 
 
+@pytest.mark.parametrize("text", ["[]", "{}", "nonsense", '{"lock_id": "0"}'])
+def test_what_is_no_certification_stops_whoever_weighs_evidence(locked, tmp_path, text):
+    workspace = Workspace.at(tmp_path)
+    (workspace.evidence / "torn").mkdir(parents=True)
+    (workspace.evidence / "torn" / "certification.json").write_text(text)
+    with pytest.raises(IntegrityError, match=r"not a whole certification: .*torn/certification\.json"):
+        evidence_of("0" * 64, workspace)
+
+
 def test_a_file_missing_or_added_is_seen(pack):
     (pack / "seeds" / "1.json").rename(pack / "seeds" / "9.json")
     failed = [check.name for check in verify_evidence(pack) if not check.ok]
