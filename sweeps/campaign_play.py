@@ -15,12 +15,12 @@ from typing import Any
 
 from policies import IntegrityError, LaneError, Pack, diff, pack_of
 from scoring.certification import Certification, certify
-from scoring.scorecard import combine, score
+from scoring.scorecard import score
 from sweeps.campaign import CANDIDATE, Campaign, Phase, read_record, records_in
 from sweeps.decision import Decision, Ledger
 from sweeps.evidence import certify_lock
 from sweeps.lane import Lane
-from sweeps.lock import carried, read_lock, stated_cards
+from sweeps.lock import best_found, carried, read_lock
 from sweeps.prospect import prospect, refusal
 from sweeps.sweep import Closed, Progress, play
 from sweeps.workspace import Workspace, write_document
@@ -196,7 +196,7 @@ class _Player:
             "trials": len(closed.trials),
             "vetoes": dict(ledger.vetoes(closed.trials)),
             "values": {} if closed.decision.best is None else dict(closed.decision.best.values),
-            "best": _best(closed, ledger, lock),
+            "best": best_found(lock, closed.trials, ledger),
             "runtime": None if closed.runtime is None else closed.runtime.as_document(),
         }
 
@@ -280,14 +280,3 @@ def _carried(held: Held) -> dict[str, Any]:
 
 def _knobs(lane: Lane) -> dict[str, Any]:
     return {knob.name: {"at": knob.at, "values": list(knob.choices) or [knob.low, knob.high]} for knob in lane.knobs}
-
-
-def _best(closed: Closed, ledger: Ledger, lock: Mapping[str, Any]) -> dict[str, float]:
-    """By gate, the best worst-of-seeds value of the locked candidate and of the trials that ran on every seed."""
-    lane, found = closed.ground.lane, dict[str, tuple[float, float]]()
-    whole = (told for told in closed.trials if len(ledger.cards(told)) == len(lane.seeds))
-    locked = combine(stated_cards(lock, lane), lane.gates)
-    for row in (row for card in (locked, *map(ledger.overall, whole)) for row in card.gates):
-        if row.value is not None and row.known:
-            found[row.id] = max(found.get(row.id, (row.worst_margin, row.value)), (row.worst_margin, row.value))
-    return {gate: value for gate, (_, value) in found.items()}

@@ -10,20 +10,23 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from policies import IntegrityError, Pack, PolicyError, ProofmarkError, pack_of
 from policies.documents import digest, read_json, shipped, shipped_schema, validate
 from scoring.scorecard import Scorecard, combine, score
-from sweeps.decision import Decision
+from sweeps.decision import Decision, Ledger
 from sweeps.ground import Ground
 from sweeps.lane import Lane, lane_of
 from sweeps.moves import holders
 from sweeps.seam import engine_named
 from sweeps.workspace import Workspace, write_document
+
+if TYPE_CHECKING:
+    from sweeps.study import Told
 
 FORMAT = "proofmark.lock/1"
 FILE, WORLD = "lock.json", "world"  # a lock that is carried in a folder, and the tables of its world beside it
@@ -143,6 +146,17 @@ def stated_cards(lock: Mapping[str, Any], lane: Lane) -> tuple[Scorecard, ...]:
         score(lock["proof"][str(seed)]["metrics"], lane.gates, seed=seed, authority=authority[str(seed)])
         for seed in lane.seeds
     )
+
+
+def best_found(lock: Mapping[str, Any], history: Iterable[Told], ledger: Ledger) -> dict[str, float]:
+    """By gate, the best worst-of-seeds value of the locked candidate and of the trials that ran on every seed."""
+    lane, found = ledger.ground.lane, dict[str, tuple[float, float]]()
+    whole = (told for told in history if len(ledger.cards(told)) == len(lane.seeds))
+    locked = combine(stated_cards(lock, lane), lane.gates)
+    for row in (row for card in (locked, *map(ledger.overall, whole)) for row in card.gates):
+        if row.value is not None and row.known:
+            found[row.id] = max(found.get(row.id, (row.worst_margin, row.value)), (row.worst_margin, row.value))
+    return {gate: value for gate, (_, value) in found.items()}
 
 
 def needs_its_world(lock: Mapping[str, Any], world: Path | None, where: str) -> None:

@@ -20,7 +20,7 @@ from sweeps.figures_page import drawn
 from sweeps.ground import Ground
 from sweeps.head_page import banner, facts
 from sweeps.lane import Lane
-from sweeps.lock import find_lock, lane_in, read_lock
+from sweeps.lock import best_found, find_lock, lane_in, read_lock
 from sweeps.pages import Block, Heading, Markup, Paragraph, Points, as_html, as_markdown, table
 from sweeps.scorecard_style import STYLE
 from sweeps.sensitivity import sensitivity
@@ -182,10 +182,12 @@ def _bounds(of: Closed) -> Iterator[Block]:
         yield Paragraph("No bound was proved, or the sweep is older than the keeping of them.")
         return
     yield Paragraph("Proved before the first trial, from what the lane leaves frozen and the box of its knobs.")
+    best = best_found(of.lock, of.history, of.ledger)
     yield table(
-        ("gate", "asks", "best possible", "out of reach", "proof", "movable by"),
+        ("gate", "asks", "best possible", "best found", "gap", "out of reach", "proof", "movable by"),
         (
-            (row.gate, asked(row.comparison, row.thresholds), short(row.bound),
+            (row.gate, asked(row.comparison, row.thresholds), short(row.bound), short(best.get(row.gate)),
+             short(abs(best[row.gate] - row.bound)) if row.bound is not None and row.gate in best else "–",
              ", ".join(band for band, can in row.reachable.items() if not can) or "–", row.proof, row.movable_by)
             for row in rows
         ),

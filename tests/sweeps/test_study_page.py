@@ -122,6 +122,21 @@ def test_the_page_needs_nothing_beside_it_and_says_what_was_decided(swept):
     assert f"{closed.decision.best.number} (locked)" in page
 
 
+def test_beside_each_bound_stand_the_best_that_was_found_and_the_gap(swept):
+    """By hand, from what every seed of every whole trial measured."""
+    _, closed, found = swept
+    lane = closed.ground.lane
+    gate = next(gate for gate in lane.gates.gates if gate.id == "wait")
+    row = GateReach("wait", gate.metric, gate.comparison, gate.thresholds, 0.2, 1, {"B": True}, "by law", "none")
+    of = replace(found, ledger=Ledger(replace(found.ledger.ground, reach=(row,))))
+    worst = [
+        max(measured[gate.metric] for measured in told.record["measures"].values())
+        for told in closed.trials
+        if len(told.record["measures"]) == len(lane.seeds)
+    ]
+    assert f"| 0.2 | {min(worst):.6g} | {abs(min(worst) - 0.2):.6g} |" in markdown(of)
+
+
 def test_the_same_study_is_drawn_in_the_same_bytes(swept):
     workspace, closed, found = swept
     again = opened(closed.sweep, workspace)
