@@ -20,6 +20,7 @@ code{font:.88em ui-monospace,Menlo,Consolas,monospace}a{color:var(--candidate)}.
 table{border-collapse:collapse;overflow-wrap:normal;font-variant-numeric:tabular-nums;background:var(--surface)}
 th,td{padding:.35rem .7rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
 thead th{background:var(--sunken);font-weight:600}
+table:has(th:nth-child(10)) :is(th,td){padding-inline:.4rem;font-size:.9em}
 """
 
 

@@ -78,6 +78,11 @@ class Study:
         self.history: list[Told] = [_told(trial) for trial in stored[:whole]]
         self._ahead = {trial.number: _told(trial) for trial in stored[whole:]}
 
+    @property
+    def told(self) -> tuple[Told, ...]:
+        """All that is stored, a batch half told with it: for who reads a study and does not go on with it."""
+        return (*self.history, *self._ahead.values())
+
     def note(self, key: str, value: Any) -> None:
         """Keeps a JSON value with the study."""
         self._durable.set_user_attr(key, value)

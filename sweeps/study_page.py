@@ -74,7 +74,7 @@ def closed(sweep: str, workspace: Workspace) -> Closed:
         raise PolicyError(f"{sweep}: the lock is of sweep {lock['sweep']}, whose study is not in {workspace.root}")
     study = studies.open(lock["sweep"], lane)
     reach = tuple(GateReach(**row) for row in study.attributes.get("reach", ()))
-    return Closed(lock, tuple(study.history), Ledger(Ground(lane, None, authority, reach)))
+    return Closed(lock, study.told, Ledger(Ground(lane, None, authority, reach)))
 
 
 def html(of: Closed) -> str:

@@ -53,6 +53,16 @@ def test_the_front_is_every_trial_that_no_other_beats(swept):
     assert len(twice.front) == len(best) + 1, "one that scores the same is as good: it is on the front too"
 
 
+@pytest.mark.parametrize("count", [1, 7])
+def test_a_budget_that_ends_within_a_batch_is_shown_whole(tmp_path, count):
+    lane = lane_with(tmp_path).with_search(trials=count)
+    assert count % lane.document["batch"]
+    workspace = Workspace.at(tmp_path / "ws")
+    closed = play(lane, workspace, track=False)
+    found = opened(closed.sweep, workspace)
+    assert found.history == closed.trials and len(found.trials.number) == count
+
+
 def test_best_so_far_never_falls_and_ends_at_the_best(swept):
     _, closed, found = swept
     best = found.trials.best_so_far()
