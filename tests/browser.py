@@ -103,6 +103,11 @@ class Page:
     def click(self, css):
         self.until(lambda: self.driver.find_elements("css selector", css))[0].click()
 
+    def follow(self, link):
+        """Goes where a link of this text leads; a note's links would open another window."""
+        found = self.until(lambda: self.driver.find_elements("link text", link))[0]
+        self.open(found.get_attribute("href"))
+
     def unfold(self):
         """Shows a note whole."""
         self.until("return [...document.querySelectorAll('button')].some(one => one.innerText === 'Show more')")
