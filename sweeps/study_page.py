@@ -103,8 +103,8 @@ def _blocks(of: Closed) -> Iterator[Block]:
     yield _knobs(of.lane)
     yield Heading(2, "Find it again")
     short_id = of.lock["lock_id"][:12]
-    yield Points((f"proofmark report {of.lock['sweep']} --html FILE", f"proofmark verify {short_id}",
-                  f"proofmark report {short_id} --html FILE"))  # fmt: skip
+    yield Points((f"`proofmark report {of.lock['sweep']} --html FILE`", f"`proofmark verify {short_id}`",
+                  f"`proofmark report {short_id} --html FILE`"))  # fmt: skip
 
 
 def _banner(of: Closed) -> Markup:

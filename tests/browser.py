@@ -65,7 +65,7 @@ def comparison_page(workspace, end=signal.SIGINT):
             yield json.loads(said)
         finally:
             served.send_signal(end)
-            assert served.wait(60) == 0, "it ends cleanly"
+            assert served.wait(60) == (-end if end == signal.SIGKILL else 0), "it ends cleanly"
 
 
 class Page:
