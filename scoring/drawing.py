@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 WIDTH = 440  # pixels, of every figure: legible in one column of a page and on a phone
 _DPI = 72  # a point is a pixel
-_PNG_DPI = 144
+_PNG_DPI = 108  # 660 pixels: wider, MLflow's page pushes what it says of a run out of a window of 1280
 _DRAWING = Lock()  # matplotlib's settings are the process's: one figure at a time
 _STYLE: dict[str, Any] = {
     "font.family": ["DejaVu Sans"], "font.size": 11.5, "axes.labelsize": 11.5, "axes.titlesize": 12,
@@ -69,7 +69,7 @@ def svg(figure: Figure) -> str:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure with its title, in light colours, at twice its size."""
+    """The figure with its title, in light colours, at one and a half times its size."""
     if figure.drawn is not None:
         return figure.drawn.png
     with _DRAWING:

@@ -113,7 +113,7 @@ def decide(history: Sequence[Told], ledger: Ledger) -> Decision:
     lane = ledger.ground.lane
     if not history:
         return Decision("NO_GO", "INVALID_FOR_GRADING", "no trial was run within the budget", None, ())
-    best = max(history, key=lambda told: _rank(told, ledger))
+    best = ranking(history, ledger)[0]
     accept = lane.document["decision"]["accept_band"]
     reached = ledger.band(best)
     bands = lane.gates.bands
@@ -148,6 +148,11 @@ def front(history: Sequence[Told], ledger: Ledger, best: Told | None = None) -> 
         if not any(theirs != ours and all(map(ge, theirs, ours)) for theirs in held.values())
     }
     return tuple(told for told in history if told.number in kept or told is best)
+
+
+def ranking(history: Sequence[Told], ledger: Ledger) -> tuple[Told, ...]:
+    """The trials, best first, in the order by which the decision takes one; of equals the first told."""
+    return tuple(sorted(history, key=lambda told: _rank(told, ledger), reverse=True))
 
 
 def seed_order(history: Sequence[Told], ledger: Ledger) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -98,10 +99,15 @@ def _html(block: Block) -> str:
         case Markup(html):
             return html
         case Points(items):
-            return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>"
+            return "<ul>" + "".join(f"<li>{_inline(item)}</li>" for item in items) + "</ul>"
         case Table(head, rows):
             top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
             body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
             inside = f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
             return f'<div class="scroll" tabindex="0">{inside}</div>'
-    return f"<p>{escape(block.text)}</p>"
+    return f"<p>{_inline(block.text)}</p>"
+
+
+def _inline(text: str) -> str:
+    """Text as it is, but what stands in backticks set as code, as Markdown has it."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))

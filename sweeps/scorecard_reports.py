@@ -54,7 +54,7 @@ def run_report(folder: Path, workspace: Workspace) -> Report:
         notes=(),
         changes=tuple(diff(baseline.pack, run.pack)),
         figures=tuple(source.figures(run, baseline, gates)) if isinstance(source, Showing) else (),
-        proof=tuple(f"proofmark {command} {run.run_id}" for command in ("verify", "replay", "score")),
+        proof=tuple(f"`proofmark {command} {run.run_id}`" for command in ("verify", "replay", "score")),
     )
 
 
@@ -84,7 +84,7 @@ def lock_report(lock: Mapping[str, Any], world: Path | None, shown: tuple[Figure
         notes=tuple(str(Blocker(**row)) for row in lock["blockers"]) or (lock["reason"],),
         changes=tuple(diff(lane.authority, pack)),
         figures=figures(lane, pack, seeds[0], world) if shown is None else shown,
-        proof=(f"proofmark verify {name}", f"proofmark lock show {name}"),
+        proof=(f"`proofmark verify {name}`", f"`proofmark lock show {name}`"),
     )
 
 

@@ -20,6 +20,15 @@ from sweeps.tracking import Tracking
 from sweeps.workspace import Workspace
 
 _HOST = "127.0.0.1"
+_WATCHED = """
+import os, signal, subprocess, sys, threading
+server = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+def end():
+    sys.stdin.read()
+    os.killpg(0, signal.SIGTERM)
+threading.Thread(target=end, daemon=True).start()
+os._exit(server.wait() & 255)
+"""  # runs a command, and ends its whole group once what started it is gone: killed, it closes no server
 _PATIENCE = 120.0  # seconds for a server to answer on a busy machine
 
 
@@ -79,11 +88,15 @@ def _server(uri: str, workspace: Workspace, port: int, log: Path) -> Iterator[su
     command += ["--uvicorn-opts", "--log-level warning"]
     calm = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}  # it has no jobs: fewer processes, sooner up
     with log.open("wb") as sink:
-        server = subprocess.Popen(command, env=calm, stdout=sink, stderr=sink, start_new_session=True)
+        server = subprocess.Popen(
+            [sys.executable, "-ISc", _WATCHED, *command],
+            env=calm, stdin=subprocess.PIPE, stdout=sink, stderr=sink, start_new_session=True,
+        )  # fmt: skip
         try:
             yield server
         finally:
             _end(server)
+            server.stdin.close()  # type: ignore[union-attr]  # it is piped
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:

@@ -14,7 +14,7 @@ from policies import PolicyError
 from scoring.feasibility import GateReach
 from scoring.gates import Severity
 from scoring.sides import asked
-from sweeps.decision import Ledger
+from sweeps.decision import Ledger, ranking
 from sweeps.figures_page import STYLE as FIGURE_STYLE
 from sweeps.figures_page import drawn
 from sweeps.ground import Ground
@@ -103,8 +103,8 @@ def _blocks(of: Closed) -> Iterator[Block]:
     yield _knobs(of.lane)
     yield Heading(2, "Find it again")
     short_id = of.lock["lock_id"][:12]
-    yield Points((f"proofmark report {of.lock['sweep']} --html FILE", f"proofmark verify {short_id}",
-                  f"proofmark report {short_id} --html FILE"))  # fmt: skip
+    yield Points((f"`proofmark report {of.lock['sweep']} --html FILE`", f"`proofmark verify {short_id}`",
+                  f"`proofmark report {short_id} --html FILE`"))  # fmt: skip
 
 
 def _banner(of: Closed) -> Markup:
@@ -133,31 +133,36 @@ def _facts(of: Closed) -> Markup:
 def _best(of: Closed) -> Iterator[Block]:
     """The trials without a veto, by the first objective, and what each was made of."""
     trials, lane = of.trials, of.lane
-    sign = -1.0 if trials.objectives[0].maximize else 1.0
-    rows = sorted(
-        (row for row in range(len(of.history)) if trials.held[row]), key=lambda row: sign * trials.scores[row, 0]
-    )
+    places = {told.number: row for row, told in enumerate(of.history)}
+    rows = [places[told.number] for told in ranking(of.history, of.ledger) if trials.held[places[told.number]]]
     if not rows:
         yield Paragraph("None: every trial was vetoed or could not be graded.")
         return
     shown = rows[:_SHOWN]
-    if trials.chosen is not None and trials.chosen in rows and trials.chosen not in shown:
-        shown = [*shown[:-1], trials.chosen]
     yield Paragraph(
-        f"Of {len(rows)} trials without a veto, the first by {trials.objectives[0].name}"
-        f"{', and the locked one' if trials.chosen in shown else ''}. Gates are the worst over seeds."
+        f"Of {len(rows)} trials without a veto, the first in the order by which the sweep takes one: {_order(trials)}. "
+        "Gates are the worst over seeds."
     )
     head = ("trial", "outcome", *(of.name for of in trials.objectives), *(strip.gate.id for strip in trials.strips),
             *(knob.name for knob in lane.knobs))  # fmt: skip
     yield table(head, (tuple(_candidate(of, row)) for row in shown))
 
 
+def _order(trials: Trials) -> str:
+    """How the decision ranks trials, in words."""
+    first, *others = trials.objectives
+    if not others:
+        return f"the highest band, then {first.name}"
+    rest = ", then ".join(f"the {'greatest' if one.maximize else 'least'} {one.name}" for one in (*others, first))
+    return f"the highest band, then {first.name} as far as {trials.reserve:g}, then {rest}"
+
+
 def _candidate(of: Closed, row: int) -> Iterator[str]:
     trials, told = of.trials, of.history[row]
     yield f"{told.number}{' (locked)' if row == trials.chosen else ''}"
     yield trials.outcome[row]
-    yield from (short(float(value)) for value in trials.scores[row])
-    yield from (short(float(strip.values[row])) for strip in trials.strips)
+    yield from (f"{value:.4g}" for value in trials.scores[row])
+    yield from (f"{strip.values[row]:.4g}" for strip in trials.strips)
     yield from (short(told.values[knob.name]) for knob in of.lane.knobs)
 
 

@@ -65,7 +65,7 @@ def comparison_page(workspace, end=signal.SIGINT):
             yield json.loads(said)
         finally:
             served.send_signal(end)
-            assert served.wait(60) == 0, "it ends cleanly"
+            assert served.wait(60) == (-end if end == signal.SIGKILL else 0), "it ends cleanly"
 
 
 class Page:
@@ -102,6 +102,11 @@ class Page:
 
     def click(self, css):
         self.until(lambda: self.driver.find_elements("css selector", css))[0].click()
+
+    def follow(self, link):
+        """Goes where a link of this text leads; a note's links would open another window."""
+        found = self.until(lambda: self.driver.find_elements("link text", link))[0]
+        self.open(found.get_attribute("href"))
 
     def unfold(self):
         """Shows a note whole."""

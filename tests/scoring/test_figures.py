@@ -134,11 +134,11 @@ def test_the_same_figure_is_the_same_bytes(figures, sides):
         assert svg(figure) == svg(again[name]) and png(figure) == png(again[name])
 
 
-def test_a_png_is_a_picture_at_twice_the_size(figures):
+def test_a_png_is_a_picture_at_one_and_a_half_times_the_size(figures):
     found = pngs([figures["s4_max_p"], figures["calendar"]])
     assert list(found) == ["s4_max_p.png", "calendar.png"]
     picture = Image.open(BytesIO(found["s4_max_p.png"]))
-    assert picture.size == (2 * WIDTH, 2 * figures["s4_max_p"].height)
+    assert picture.size == (1.5 * WIDTH, 1.5 * figures["s4_max_p"].height)
     assert len(picture.convert("RGB").getcolors(1 << 20)) > 10
 
 

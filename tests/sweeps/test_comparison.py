@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 from browser import comparison_page
@@ -110,9 +111,13 @@ def test_ui_serves_on_this_machine_alone_and_ctrl_c_leaves_nothing(tmp_path):
     assert not reached("127.0.0.1", port)
 
 
-def test_a_polite_kill_ends_ui_as_ctrl_c_does(tmp_path):
-    with comparison_page(tmp_path / "ws", end=signal.SIGTERM) as served:
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_however_ui_is_ended_its_server_ends_with_it(tmp_path, end):
+    with comparison_page(tmp_path / "ws", end=end) as served:
         port = int(served["url"].rpartition(":")[2])
+    patience = time.monotonic() + 20  # a killed one cannot wait for its server
+    while end == signal.SIGKILL and reached("127.0.0.1", port) and time.monotonic() < patience:
+        time.sleep(0.1)
     assert not reached("127.0.0.1", port)
 
 

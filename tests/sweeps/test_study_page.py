@@ -129,7 +129,9 @@ def test_the_page_needs_nothing_beside_it_and_says_what_was_decided(swept):
         assert said in page and said in words
     for knob in found.lane.knobs:
         assert f"<td>{knob.name}</td>" in page
-    assert f"{closed.decision.best.number} (locked)" in page
+    first = page.split("<tbody><tr><td>")[1]
+    assert first.startswith(f"{closed.decision.best.number} (locked)"), "what was chosen stands first"
+    assert "by which the sweep takes one: the highest band, then margin as far as" in page
 
 
 def test_beside_each_bound_stand_the_best_that_was_found_and_the_gap(swept):
