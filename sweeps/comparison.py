@@ -20,6 +20,7 @@ from sweeps.sensitivity import able
 
 WORST = "worst_margin"  # the metric: least margin over every graded gate in the highest band
 FIRST_VIEW = "proofmark-candidates"
+DECIDED = "proofmark-decided"  # where a lane has an objective beside its margin: the locked trial stands first
 _TAG = "mlflow.sharedViewState."
 _PINNED = ("attributes.`Run Name`", "runDateAndNestInfo")  # the columns the page keeps on the left, by its names
 _SHADES = 5  # of one colour, so that runs of one verdict can be told apart
@@ -95,6 +96,15 @@ def _views(ground: Ground, vetoes: Sequence[str]) -> Iterator[tuple[str, str, di
     columns = [verdict, *objectives, *worst, *gates, *knobs, vetoed, lock]
     held = f"{trials} and {vetoed} = 'none'"
     yield FIRST_VIEW, "Candidates: no veto, best first", _state(held, best, columns)
+    reserve = lane.document["decision"]["margin_reserve"]
+    if len(lane.objectives) > 1:
+        other = lane.objectives[1]
+        yield (
+            DECIDED,
+            f"As it is decided: {first.name} in reserve, then {other.name}",
+            _state(f"{held} and {objectives[0]} {f'>= {reserve}' if first.maximize else f'<= {-reserve}'}",
+                   {"orderByKey": objectives[1], "orderByAsc": not other.maximize}, columns),
+        )  # fmt: skip
     yield "proofmark-trials", "Every trial, best first", _state(trials, best, columns)
     yield (
         "proofmark-vetoed",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from scoring.gates import Severity
 from scoring.scorecard import GateResult, Scorecard, Verdict
 from scoring.sides import asked
-from sweeps.comparison import FIRST_VIEW, address
+from sweeps.comparison import DECIDED, FIRST_VIEW, address
 from sweeps.terminal import short
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def of_lane(lane: Lane) -> str:
         f"[{word}]({address(view, '$EXPERIMENT')})"
         for word, view in (
             ("Candidates", FIRST_VIEW),
+            *([("As it is decided", DECIDED)] if len(lane.objectives) > 1 else []),
             ("Every trial", "proofmark-trials"),
             ("Vetoed", "proofmark-vetoed"),
             ("Sweeps", "proofmark-sweeps"),

@@ -13,6 +13,7 @@ import browser
 import mlflow
 import pytest
 
+from sweeps.comparison import DECIDED
 from sweeps.lane import load_lane
 from sweeps.promotion import follow, model_name, promote
 from sweeps.sweep import play
@@ -93,6 +94,16 @@ def test_the_address_that_ui_prints_opens_the_columns_that_matter_best_first(pag
     titles = page.text()
     assert lane.title in titles and "Candidates: no veto, best first" in titles
     page.keep("mlflow_runs")
+
+
+def test_the_view_of_the_decision_puts_first_what_was_locked(place, closed):
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{place.tracking_database}")
+    experiment = client.get_experiment_by_name(closed.ground.lane.id)
+    view = json.loads(json.loads(experiment.tags[f"mlflow.sharedViewState.{DECIDED}"])["state"])
+    order = f"{view['orderByKey']} {'ASC' if view['orderByAsc'] else 'DESC'}"
+    first = client.search_runs([experiment.experiment_id], view["searchFilter"], order_by=[order], max_results=1)[0]
+    least, best = closed.ground.lane.objectives[1].name, closed.decision.best
+    assert closed.decision.outcome == "GO" and first.data.metrics[least] == best.objectives[1]
 
 
 def test_the_knobs_gates_and_vetoes_stand_to_the_right(page, closed):
