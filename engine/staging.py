@@ -7,6 +7,7 @@ folder but not the lock, so whoever stages next to it can tell it from one still
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -91,6 +92,15 @@ def _lock_of(folder: Path) -> Path:
     return folder.with_name(folder.name + ".lock")
 
 
-def _register(parent: Path) -> FileLock:
-    """Held while a staging folder comes into being and while abandoned ones go, so that neither sees half the other."""
-    return FileLock(parent / ".staging")
+@contextmanager
+def _register(parent: Path) -> Iterator[None]:
+    """Held while a staging folder comes into being and while abandoned ones go, so that neither sees half the other.
+
+    The folder itself is locked: a lock file of its own would be left behind, in a folder that may be a user's.
+    """
+    handle = os.open(parent, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -19,8 +19,7 @@ from sweeps.lane import Lane
 from sweeps.sensitivity import able
 
 WORST = "worst_margin"  # the metric: least margin over every graded gate in the highest band
-FIRST_VIEW = "proofmark-candidates"
-DECIDED = "proofmark-decided"  # where a lane has an objective beside its margin: the locked trial stands first
+FIRST_VIEW, SWEEPS_VIEW = "proofmark-candidates", "proofmark-sweeps"
 _TAG = "mlflow.sharedViewState."
 _PINNED = ("attributes.`Run Name`", "runDateAndNestInfo")  # the columns the page keeps on the left, by its names
 _SHADES = 5  # of one colour, so that runs of one verdict can be told apart
@@ -34,10 +33,14 @@ def address(view: str, experiment: str) -> str:
     return f"#/experiments/{experiment}/runs?viewStateShareKey={view}&workflowType=machine_learning{mode}"
 
 
-def views(ground: Ground, vetoes: Sequence[str], at_ms: int) -> dict[str, str]:
-    """Experiment tag -> value: the views of a lane. `vetoes`: ids of those that ended a trial so far."""
+def views(ground: Ground, vetoes: Sequence[str], at_ms: int, *, reserved: bool = False) -> dict[str, str]:
+    """Experiment tag -> value: the views of a lane.
+
+    `vetoes`: ids of those that ended a trial so far. `reserved`: whether a trial has its first objective in reserve, so
+    that the decision goes by the second; the first view then does so too, and the locked trial stands on top of it.
+    """
     found = {}
-    for key, name, state in _views(ground, vetoes):
+    for key, name, state in _views(ground, vetoes, reserved):
         held = {"name": name, "createdAt": at_ms, "updatedAt": at_ms, "state": json.dumps(state)}
         found[_TAG + key] = json.dumps(held)
     return found
@@ -83,7 +86,7 @@ def _measured(lane: Lane, vetoes: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*gates, *(ended[name] for name in vetoes if name in ended)]))
 
 
-def _views(ground: Ground, vetoes: Sequence[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _views(ground: Ground, vetoes: Sequence[str], reserved: bool) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Key, name and state of each view, the first one first."""
     lane = ground.lane
     trials, first = "tags.`proofmark.kind` = 'trial'", lane.objectives[0]
@@ -95,25 +98,28 @@ def _views(ground: Ground, vetoes: Sequence[str]) -> Iterator[tuple[str, str, di
     verdict, vetoed, lock = (f"tags.`proofmark.{name}`" for name in ("verdict", "vetoed", "lock"))
     columns = [verdict, *objectives, *worst, *gates, *knobs, vetoed, lock]
     held = f"{trials} and {vetoed} = 'none'"
-    yield FIRST_VIEW, "Candidates: no veto, best first", _state(held, best, columns)
-    reserve = lane.document["decision"]["margin_reserve"]
-    if len(lane.objectives) > 1:
-        other = lane.objectives[1]
+    by_margin = f"Candidates: no veto, best {first.name} first", _state(held, best, columns)
+    if reserved and len(lane.objectives) > 1:
+        other, reserve = lane.objectives[1], lane.document["decision"]["margin_reserve"]
+        enough = f"{held} and {objectives[0]} {f'>= {reserve}' if first.maximize else f'<= {-reserve}'}"
+        order = {"orderByKey": objectives[1], "orderByAsc": not other.maximize}
         yield (
-            DECIDED,
-            f"As it is decided: {first.name} in reserve, then {other.name}",
-            _state(f"{held} and {objectives[0]} {f'>= {reserve}' if first.maximize else f'<= {-reserve}'}",
-                   {"orderByKey": objectives[1], "orderByAsc": not other.maximize}, columns),
-        )  # fmt: skip
+            FIRST_VIEW,
+            f"Candidates: {first.name} in reserve, best {other.name} first",
+            _state(enough, order, columns),
+        )
+        yield "proofmark-margin", *by_margin
+    else:
+        yield FIRST_VIEW, *by_margin
     yield "proofmark-trials", "Every trial, best first", _state(trials, best, columns)
     yield (
         "proofmark-vetoed",
         "Vetoed trials, by which veto",
-        _state(f"{trials} and {vetoed} != 'none'", _NEWEST, [vetoed, verdict, *objectives, *worst, *gates, *knobs]),
+        _state(f"{trials} and {vetoed} != 'none'", best, [vetoed, verdict, *objectives, *worst, *gates, *knobs]),
     )
     said = [f"tags.`proofmark.{name}`" for name in ("decision", "verdict", "best_trial", "lock", "reason")]
     sweeps = [*said[:3], *objectives, *worst, *gates, *said[3:]]
-    yield "proofmark-sweeps", "Sweeps and how they closed", _state("tags.`proofmark.kind` = 'sweep'", _NEWEST, sweeps)
+    yield SWEEPS_VIEW, "Sweeps and how they closed", _state("tags.`proofmark.kind` = 'sweep'", _NEWEST, sweeps)
     yield "proofmark-charts", "Charts: knobs, margins, objectives", _state(held, best, columns) | _charts(lane, gates)
 
 

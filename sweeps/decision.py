@@ -155,6 +155,15 @@ def ranking(history: Sequence[Told], ledger: Ledger) -> tuple[Told, ...]:
     return tuple(sorted(history, key=lambda told: _rank(told, ledger), reverse=True))
 
 
+def in_reserve(told: Told, ledger: Ledger) -> bool:
+    """Whether a trial held with as much of its first objective as the decision asks before it weighs the others."""
+    if told.objectives is None or ledger.vetoed(told):
+        return False
+    lane = ledger.ground.lane
+    reserve: float = lane.document["decision"]["margin_reserve"]
+    return _signed(told.objectives, lane)[0] >= reserve
+
+
 def seed_order(history: Sequence[Told], ledger: Ledger) -> tuple[int, ...]:
     """The lane's seeds, the one that fails most and has the least margin first, so that vetoes come cheap."""
     lane = ledger.ground.lane

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from scoring.scorecard import Scorecard
 from sweeps import comparison, notes, scorecard_page, showing, study_page
-from sweeps.decision import Decision, Ledger
+from sweeps.decision import Decision, Ledger, in_reserve
 from sweeps.entry import Entry, Input, as_text
 from sweeps.lane import Lane
 from sweeps.notes import NOTE
@@ -36,9 +36,10 @@ class Entries:
 
     def shown(self) -> dict[str, str]:
         """The tags of the lane's experiment."""
-        ended, at_ms = self._ledger.vetoes(self._study.history), int(self._study.attributes["at_ms"])
+        history, at_ms = self._study.history, int(self._study.attributes["at_ms"])
+        ended, reserved = self._ledger.vetoes(history), any(in_reserve(told, self._ledger) for told in history)
         kind = {"proofmark.title": self.lane.title, "mlflow.experimentKind": "custom_model_development"}
-        views = comparison.views(self._ledger.ground, sorted(ended), at_ms)
+        views = comparison.views(self._ledger.ground, sorted(ended), at_ms, reserved=reserved)
         return {**kind, NOTE: notes.of_lane(self.lane), **views}
 
     def begun(self) -> Entry:

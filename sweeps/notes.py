@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from scoring.gates import Severity
 from scoring.scorecard import GateResult, Scorecard, Verdict
 from scoring.sides import asked
-from sweeps.comparison import DECIDED, FIRST_VIEW, address
+from sweeps.comparison import FIRST_VIEW, address
 from sweeps.terminal import short
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ def of_lane(lane: Lane) -> str:
         f"[{word}]({address(view, '$EXPERIMENT')})"
         for word, view in (
             ("Candidates", FIRST_VIEW),
-            *([("As it is decided", DECIDED)] if len(lane.objectives) > 1 else []),
             ("Every trial", "proofmark-trials"),
             ("Vetoed", "proofmark-vetoed"),
             ("Sweeps", "proofmark-sweeps"),
@@ -88,7 +87,7 @@ def of_sweep(decision: Decision, lock: Mapping[str, Any], kept: Iterable[str], p
         lines.append(f"- best: [trial {best.number}](#/experiments/$EXPERIMENT/runs/$BEST) with {knobs}")
     lines.append(f"- lock: [`{lock['lock_id'][:12]}`]({_artifact('$RUN', 'lock.json')}), {lock['candidate']}; "
                  f"prove it again: `proofmark verify {lock['lock_id'][:12]}`")  # fmt: skip
-    lines.append(f"- [its candidates, best first]({address(FIRST_VIEW, '$EXPERIMENT')})")
+    lines.append(f"- [its lane's candidates, as it is decided]({address(FIRST_VIEW, '$EXPERIMENT')})")
     return "\n".join(lines) + files(kept) + shown(pictures)
 
 

@@ -33,7 +33,9 @@ def said(lane: Lane, told: Progress, since: Progress | None = None) -> tuple[str
     """How far and how fast, the best so far, the vetoes. `since`: the first that was told: a resumed sweep needs it."""
     rate = _rate(told, since)
     pace = f"{told.done}/{told.budget} trials in {told.seconds:.1f} s"
-    if rate > 0:
+    if told.done >= told.budget:
+        pace += f", {rate:.1f}/s; closing: what moved what, proof, record"
+    elif rate > 0:
         left = min((told.budget - told.done) / rate, max(0.0, told.budget_seconds - told.seconds))
         pace += f", {rate:.1f}/s, {_clock(left)} left"
     best = "no trial is graded yet"

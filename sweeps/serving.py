@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from policies import WorkspaceError
-from sweeps.comparison import FIRST_VIEW, address
+from sweeps.comparison import FIRST_VIEW, SWEEPS_VIEW, address
 from sweeps.tracking import Tracking
 from sweeps.workspace import Workspace
 
@@ -66,7 +66,8 @@ def serve(workspace: Workspace, port: int, say: Callable[[str, Sequence[Page]], 
 def _pages(tracking: Tracking, url: str) -> tuple[Page, ...]:
     root = url.rstrip("/")
     return tuple(
-        Page(name, title, f"{root}/{address(FIRST_VIEW, experiment)}") for experiment, name, title in tracking.lanes()
+        Page(name, title, f"{root}/{address(FIRST_VIEW if tracking.tried(experiment) else SWEEPS_VIEW, experiment)}")
+        for experiment, name, title in tracking.lanes()
     )
 
 

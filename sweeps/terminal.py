@@ -93,7 +93,8 @@ def closing(closed: Closed) -> str:
     from sweeps.decision import Ledger
 
     decision, lane = closed.decision, closed.ground.lane
-    rate = len(closed.trials) / closed.seconds["wall"]
+    wall, search = closed.seconds["wall"], closed.seconds["search"]
+    rate = len(closed.trials) / search
     lines = [f"{decision.outcome}  {lane.title}", f"  {decision.reason}", ""]
     best = decision.best
     if best is not None:
@@ -116,7 +117,7 @@ def closing(closed: Closed) -> str:
     vetoes = Ledger(closed.ground).vetoes(closed.trials)
     vetoed = ", ".join(f"{name} ended {count}" for name, count in sorted(vetoes.items())) or "no trial was vetoed"
     lines += [
-        f"{len(closed.trials)} trials in {closed.seconds['wall']:.1f} s ({rate:.1f}/s); {vetoed}",
+        f"{len(closed.trials)} trials in {search:.1f} s ({rate:.1f}/s), {wall - search:.1f} s around them; {vetoed}",
         f"lock   {closed.lock}",
         f"prove  proofmark verify {closed.lock.stem}",
     ]

@@ -99,6 +99,11 @@ class Tracking:
             found = self._client.search_experiments(max_results=_PAGE, order_by=["last_update_time DESC"])
         return tuple((str(one.experiment_id), one.name, one.tags[TITLE]) for one in found if TITLE in one.tags)
 
+    def tried(self, experiment_id: str) -> bool:
+        """Whether any trial of a lane is recorded: one that was refused has sweeps without."""
+        with _explained(self.uri):
+            return bool(self._client.search_runs([experiment_id], f"tags.`{KIND}` = 'trial'", max_results=1))
+
     def trials(self, parent: str) -> dict[int, tuple[str, bool]]:
         """Trial number -> (run id, whether it was written to its end).
 

@@ -66,7 +66,9 @@ def rollback(alias: str, why: str, dry_run: bool, **options: Any) -> int:
 def _show(session: Session, workspace: Workspace, found: Promotion) -> int:
     """What came of it; the registry follows where a record was written."""
     from sweeps.moves import as_line
+    from sweeps.outbox import record_uri
     from sweeps.promotion import follow, model_name
+    from sweeps.workspace import shown
 
     move, version = found.move, None
     if found.written:
@@ -87,7 +89,8 @@ def _show(session: Session, workspace: Workspace, found: Promotion) -> int:
     elif found.written:
         text = [as_line(move)]
         if version is not None:
-            text.append(f"serve it with mlflow.pyfunc.load_model({document['model']!r}), version {version}")
+            text.append(f"serve it with mlflow.pyfunc.load_model({document['model']!r}), version {version},")
+            text.append(f"where MLFLOW_TRACKING_URI={shown(record_uri(workspace))}")
     else:
         text = [f"would move  {as_line(move)}"]
     session.show(document, "\n".join(text))

@@ -41,4 +41,5 @@ def _text(url: str, pages: Sequence[Page]) -> str:
     if not pages:
         return f"{url}  (no lane was played here yet; Ctrl-C ends)"
     rows = [(page.lane, page.title, page.url) for page in pages]
-    return f"{url}  (Ctrl-C ends)\n\n{terminal.table(('lane', 'what it is for', 'its candidates, best first'), rows)}"
+    head = ("lane", "what it is for", "its candidates, as it is decided")
+    return f"{url}  (Ctrl-C ends)\n\n{terminal.table(head, rows)}"

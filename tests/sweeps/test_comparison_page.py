@@ -13,7 +13,6 @@ import browser
 import mlflow
 import pytest
 
-from sweeps.comparison import DECIDED
 from sweeps.lane import load_lane
 from sweeps.promotion import follow, model_name, promote
 from sweeps.sweep import play
@@ -55,14 +54,6 @@ def recorded(place, closed):
     return {int(run.data.tags["proofmark.trial"]): run for run in runs}
 
 
-def held(closed, recorded):
-    """Names of the trials without a veto, best first."""
-    first = closed.ground.lane.objectives[0]
-    free = [told for told in closed.trials if recorded[told.number].data.tags["proofmark.vetoed"] == "none"]
-    ranked = sorted(free, key=lambda told: -told.objectives[0] if first.maximize else told.objectives[0])
-    return [f"{closed.sweep}/{told.number}" for told in ranked]
-
-
 def shown(page):
     return page.until("return document.body.innerText.match(/(\\d+)\\s+matching run/)?.[1]")
 
@@ -79,31 +70,23 @@ def search(page, text):
     time.sleep(1.0)
 
 
-def test_the_address_that_ui_prints_opens_the_columns_that_matter_best_first(page, closed, recorded):
+def test_the_address_that_ui_prints_opens_the_columns_that_matter_in_the_order_of_the_decision(page, closed, recorded):
     page.open(page.first)
     rows = page.rows()
-    lane, ranked = closed.ground.lane, held(closed, recorded)
-    first = lane.objectives[0].name
-    assert len(closed.trials) >= 200 and next(iter(rows)) in ranked
-    values = [float(cells[f"metrics.`{first}`"]) for cells in rows.values()]
-    assert values == sorted(values, reverse=lane.objectives[0].maximize), "the best stands first"
-    told = {f"{closed.sweep}/{one.number}": one for one in closed.trials}
-    assert values[0] == pytest.approx(told[ranked[0]].objectives[0], abs=0), "and is the best of the sweep"
+    lane, best = closed.ground.lane, closed.decision.best
+    (margin, servers), reserve = (one.name for one in lane.objectives), lane.document["decision"]["margin_reserve"]
+    assert len(closed.trials) >= 200 and closed.decision.outcome == "GO"
+    values = [(float(cells[f"metrics.`{margin}`"]), float(cells[f"metrics.`{servers}`"])) for cells in rows.values()]
+    assert all(one >= reserve for one, _ in values), "what has the margin in reserve"
+    order = [other for _, other in values]
+    assert order == sorted(order) and order[0] == best.objectives[1], "and of these the least first, as it is locked"
+    named = [int(name.rpartition("/")[2]) for name in rows]
+    assert all(recorded[number].data.tags["proofmark.vetoed"] == "none" for number in named)
     seen = set(next(iter(rows.values())))
     assert {"tags.`proofmark.verdict`", *(f"metrics.`{one.name}`" for one in lane.objectives)} <= seen
     titles = page.text()
-    assert lane.title in titles and "Candidates: no veto, best first" in titles
+    assert lane.title in titles and f"Candidates: {margin} in reserve, best {servers} first" in titles
     page.keep("mlflow_runs")
-
-
-def test_the_view_of_the_decision_puts_first_what_was_locked(place, closed):
-    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{place.tracking_database}")
-    experiment = client.get_experiment_by_name(closed.ground.lane.id)
-    view = json.loads(json.loads(experiment.tags[f"mlflow.sharedViewState.{DECIDED}"])["state"])
-    order = f"{view['orderByKey']} {'ASC' if view['orderByAsc'] else 'DESC'}"
-    first = client.search_runs([experiment.experiment_id], view["searchFilter"], order_by=[order], max_results=1)[0]
-    least, best = closed.ground.lane.objectives[1].name, closed.decision.best
-    assert closed.decision.outcome == "GO" and first.data.metrics[least] == best.objectives[1]
 
 
 def test_the_knobs_gates_and_vetoes_stand_to_the_right(page, closed):

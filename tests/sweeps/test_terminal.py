@@ -134,7 +134,8 @@ def test_a_sweep_is_watched_in_lines_and_on_a_screen(tmp_path):
     done = subprocess.run(call, capture_output=True, text=True, env=child_environment())
     lines = done.stderr.splitlines()
     assert done.returncode == 0 and 2 <= len(lines) <= 10
-    assert lines[-1].startswith("sweep queue: 24/24 trials in ") and "/s, 0 s left; best trial " in lines[-1]
+    assert lines[-1].startswith("sweep queue: 24/24 trials in ")
+    assert "/s; closing: what moved what, proof, record; best trial " in lines[-1]
     assert "vetoed: crowd " in lines[-1]
 
     ours, theirs = pty.openpty()
@@ -152,7 +153,15 @@ def test_a_sweep_is_watched_in_lines_and_on_a_screen(tmp_path):
         out = child.stdout.read()
     os.close(ours)
     screen = seen.decode()
-    for part in ("surveying the authority", "24/24 trials in ", "best trial ", "margin ", "vetoed: crowd ", " left"):
+    for part in (
+        "surveying the authority",
+        "24/24 trials in ",
+        "best trial ",
+        "margin ",
+        "vetoed: crowd ",
+        " left",
+        "closing: ",
+    ):
         assert part in screen, part
     assert out.decode().startswith("GO  ")
 
