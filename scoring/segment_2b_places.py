@@ -88,7 +88,8 @@ def _draw_dots(axis: Any, places: NDArray[np.float64], ink: str) -> None:
         corners[1::2, 0] += 0.05
         path = Path(corners, np.tile([Path.MOVETO, Path.LINETO], len(places)).astype(np.uint8))
         path.should_simplify = False
-        axis.add_patch(PathPatch(path, facecolor="none", edgecolor=ink, linewidth=2.6, capstyle="round", zorder=3))
+        dots = PathPatch(path, facecolor="none", edgecolor=ink, linewidth=2.6, capstyle="round", zorder=3)
+        axis.add_artist(dots)  # the map has its limits: a patch would be measured for them, dot by dot
 
 
 def _dot(ink: str) -> Any:
@@ -160,7 +161,8 @@ def _draw_calendar(axis: Any, days: pd.DatetimeIndex, means: NDArray[np.float64]
     axis.pcolormesh(np.ma.masked_invalid(grid), cmap=tints, norm=norm, edgecolors=LIGHT["surface"], linewidth=1.5)
     if grid.shape[1] <= _NUMBERED:
         for x, y, mean in zip(week, weekday, means, strict=True):
-            axis.text(x + 0.5, y + 0.5, f"{100 * mean:.0f}", ha="center", va="center_baseline", fontsize=10)
+            said = axis.text(x + 0.5, y + 0.5, f"{100 * mean:.0f}", ha="center", va="center_baseline", fontsize=10)
+            said.set_in_layout(False)  # it lies in its cell
     every = range(0, grid.shape[1], max(1, grid.shape[1] // 7))
     mondays = [monday + pd.Timedelta(weeks=at) for at in every]
     axis.set_xticks([at + 0.5 for at in every], [f"{at:%b} {at.day}" for at in mondays])

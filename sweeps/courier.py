@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import policies
 from policies import ProofmarkError, WorkspaceError
-from scoring.drawing import packed, unpacked
+from scoring.drawing import drawn, packed, unpacked
 from sweeps.outbox import Box, own_record
 from sweeps.workspace import Workspace
 
@@ -68,9 +68,9 @@ class Courier:
         if not new:
             self._process.answer()
 
-    def take(self, box: Box) -> None:
-        """Names the box that is delivered from now on."""
-        self._process.order(do="take", box=str(box.path))
+    def take(self, box: Box, metrics: object) -> None:
+        """Names the box that is delivered from now on, and the source of metrics whose figures it may have to draw."""
+        self._process.order(do="take", box=str(box.path), needs=type(metrics).__module__)
 
     def wake(self) -> None:
         """Says that there are new letters; does not wait."""
@@ -81,12 +81,15 @@ class Courier:
         self._process.order(do="settle", trial=trial)
         return self._process.answer()
 
-    def draw(self, figures: Iterable[Figure]) -> tuple[Figure, ...]:
-        """The figures, drawn."""
+    def draw(self, figures: Iterable[Figure], *, shared: bool = False) -> tuple[Figure, ...]:
+        """The figures, drawn there; every other one here where it is `shared`, since nothing else is to be done."""
         figures = tuple(figures)
-        self._process.order(do="draw", figures=packed(figures))
-        drawn = unpacked(self._process.reply()["drawn"])
-        return tuple(replace(figure, drawn=one) for figure, one in zip(figures, drawn, strict=True))
+        self._process.order(do="draw", figures=packed(figures[::2] if shared else figures))
+        here = iter(drawn(figures[1::2]) if shared else ())
+        there = iter(unpacked(self._process.reply()["drawn"]))
+        return tuple(
+            replace(figure, drawn=next(here if shared and place % 2 else there)) for place, figure in enumerate(figures)
+        )
 
     def leave(self) -> None:
         """Lets the process go on to another sweep."""

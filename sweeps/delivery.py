@@ -21,6 +21,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +221,7 @@ def _obey(post: _Post, order: dict[str, Any]) -> None:
         case "take":
             post.take(order["box"])
             post.deliver()
-            ready()  # beside the search: to be drawn is what the sweep's close waits for
+            _ready(order["needs"])  # beside the search: to be drawn is what the sweep's close waits for
         case "deliver":
             post.deliver()
         case "settle":
@@ -231,6 +232,13 @@ def _obey(post: _Post, order: dict[str, Any]) -> None:
         case "leave":
             post.leave()
             _say(post.standing(None))
+
+
+def _ready(metrics: str) -> None:
+    """Imports what drawing a study, and the figures of a source of metrics, will need."""
+    for module in ("sweeps.study_figures", metrics):
+        import_module(module)
+    ready()
 
 
 def _read(orders: queue.SimpleQueue[dict[str, Any]]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -137,7 +138,7 @@ class Recorder:
         box = Outbox(self._workspace).box(heading)
         there = box.trials()
         box.put([Letter("sweep", self._entries.begun(), heading=heading)])
-        self._courier.take(box)
+        self._courier.take(box, self._entries.lane.metrics)
         self._box = box
         missing = [told for told in self._study.history if told.number not in there]
         for first in range(0, len(missing), _BACKLOG):
@@ -162,7 +163,7 @@ class Recorder:
         best, letters = decision.best, list[Letter]()
         if best is not None:
             letters.append(Letter("more", self._entries.locked(best, lock, self._figures), best.number))
-        closing = self._entries.closing(decision, lock, documents, self._courier.draw)
+        closing = self._entries.closing(decision, lock, documents, partial(self._courier.draw, shared=True))
         letters.append(Letter("close", closing, None if best is None else best.number, self._heading()))
         self._box.put(letters)
         self._courier.wake()
