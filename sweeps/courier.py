@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import policies
 from policies import ProofmarkError, WorkspaceError
-from scoring.drawing import drawn, packed, unpacked
+from scoring.drawing import packed, unpacked
 from sweeps.outbox import Box, own_record
 from sweeps.workspace import Workspace
 
@@ -59,6 +59,7 @@ class Courier:
 
     def __init__(self) -> None:
         self._process = _idle.pop() if _idle else _Process()
+        self._figures: tuple[Figure, ...] = ()
 
     def open(self, workspace: Workspace, uri: str) -> None:
         """Connects to the record; waits for its answer, or for it to be found away, where there is one to refuse."""
@@ -78,22 +79,26 @@ class Courier:
 
     def settle(self, trial: int | None = None) -> Standing:
         """Waits until all is delivered, or the record is found away."""
+        self.drawn()  # answers come in order: one that nobody waits for any more comes first
         self._process.order(do="settle", trial=trial)
         return self._process.answer()
 
-    def draw(self, figures: Iterable[Figure], *, shared: bool = False) -> tuple[Figure, ...]:
-        """The figures, drawn there; every other one here where it is `shared`, since nothing else is to be done."""
-        figures = tuple(figures)
-        self._process.order(do="draw", figures=packed(figures[::2] if shared else figures))
-        here = iter(drawn(figures[1::2]) if shared else ())
-        there = iter(unpacked(self._process.reply()["drawn"]))
-        return tuple(
-            replace(figure, drawn=next(here if shared and place % 2 else there)) for place, figure in enumerate(figures)
-        )
+    def draw(self, figures: Iterable[Figure]) -> None:
+        """Has figures drawn; does not wait."""
+        self._figures = tuple(figures)
+        if self._figures:
+            self._process.order(do="draw", figures=packed(self._figures))
+
+    def drawn(self) -> tuple[Figure, ...]:
+        """The figures that were to be drawn, once; none where nothing was."""
+        figures, self._figures = self._figures, ()
+        found = unpacked(self._process.reply()["drawn"]) if figures else ()
+        return tuple(replace(figure, drawn=one) for figure, one in zip(figures, found, strict=True))
 
     def leave(self) -> None:
         """Lets the process go on to another sweep."""
         try:
+            self.drawn()
             self._process.order(do="leave")
             self._process.answer()
         except ProofmarkError:

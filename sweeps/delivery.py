@@ -235,9 +235,8 @@ def _obey(post: _Post, order: dict[str, Any]) -> None:
 
 
 def _ready(metrics: str) -> None:
-    """Imports what drawing a study, and the figures of a source of metrics, will need."""
-    for module in ("sweeps.study_figures", metrics):
-        import_module(module)
+    """Imports what drawing the figures of a source of metrics will need."""
+    import_module(metrics)
     ready()
 
 

@@ -6,7 +6,7 @@ Values only. How they get there, and when, is the recorder's.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from scoring.scorecard import Scorecard
@@ -20,8 +20,6 @@ from sweeps.study import Study, Told
 
 if TYPE_CHECKING:
     from scoring.drawing import Figure
-
-    Draw = Callable[[Iterable[Figure]], tuple[Figure, ...]]
 
 
 class Entries:
@@ -97,7 +95,7 @@ class Entries:
         lane = self.lane
         return showing.figures(lane, lane.candidate(told.values), lane.seeds[0], self._ledger.ground.world)
 
-    def closing(self, decision: Decision, lock: Mapping[str, Any], documents: Mapping[str, Any], draw: Draw) -> Entry:
+    def closing(self, decision: Decision, lock: Mapping[str, Any], documents: Mapping[str, Any]) -> Entry:
         """The sweep's own run as it closes: the decision, the best trial's numbers, the lock, the study."""
         from scoring.drawing import pngs
 
@@ -106,7 +104,7 @@ class Entries:
             name: as_text(document) for name, document in {"lock.json": lock, **documents}.items()
         }
         found = documents.get("sensitivity.json")
-        closed = study_page.Closed(lock, tuple(self._study.history), self._ledger, found, draw)
+        closed = study_page.Closed(lock, tuple(self._study.history), self._ledger, found)
         files["study.html"] = study_page.html(closed)
         pictures = {f"study/{name}": png for name, png in pngs(closed.figures).items()}
         tags = {

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
-from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from policies import ProofmarkError
 from sweeps.courier import Courier, Standing
@@ -22,9 +21,6 @@ from sweeps.entry import Heading, Letter
 from sweeps.outbox import Box, Outbox, meant_for, record_uri
 from sweeps.study import Study, Told
 from sweeps.workspace import Workspace
-
-if TYPE_CHECKING:
-    from scoring.drawing import Figure
 
 _BACKLOG = 256  # trials that may wait in memory to be put: the outbox is a disk's append away
 
@@ -41,7 +37,6 @@ class Recorder:
         self._courier: Courier | None = None
         self._box: Box | None = None
         self._standing: Standing | None = None
-        self._figures: tuple[Figure, ...] = ()  # of the best trial
 
     @property
     def parent(self) -> str | None:
@@ -156,14 +151,14 @@ class Recorder:
 
     def _draw(self, best: Told) -> None:
         assert self._courier is not None  # connected first, on the same thread
-        self._figures = self._courier.draw(self._entries.figures(best))
+        self._courier.draw(self._entries.figures(best))
 
     def _close(self, decision: Decision, lock: Mapping[str, Any], documents: Mapping[str, Any]) -> None:
         assert self._box is not None and self._courier is not None  # opened first, on the same thread
         best, letters = decision.best, list[Letter]()
+        closing = self._entries.closing(decision, lock, documents)  # draws the study, while the candidate is drawn
         if best is not None:
-            letters.append(Letter("more", self._entries.locked(best, lock, self._figures), best.number))
-        closing = self._entries.closing(decision, lock, documents, partial(self._courier.draw, shared=True))
+            letters.append(Letter("more", self._entries.locked(best, lock, self._courier.drawn()), best.number))
         letters.append(Letter("close", closing, None if best is None else best.number, self._heading()))
         self._box.put(letters)
         self._courier.wake()

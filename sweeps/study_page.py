@@ -5,7 +5,7 @@ From the sweep's lock and its durable study alone: no trial is run again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,6 @@ class Closed:
     history: Sequence[Told]
     ledger: Ledger
     found: Mapping[str, Any] | None = None  # its sensitivity, where it was computed before
-    draw: Callable[[Iterator[Figure]], tuple[Figure, ...]] = tuple  # at once, or when a page asks for them
 
     @property
     def lane(self) -> Lane:
@@ -61,7 +60,7 @@ class Closed:
 
     @cached_property
     def figures(self) -> tuple[Figure, ...]:
-        return self.draw(study_figures(self.trials, self.sensitivity))
+        return tuple(study_figures(self.trials, self.sensitivity))
 
 
 def closed(sweep: str, workspace: Workspace) -> Closed:
