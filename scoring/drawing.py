@@ -11,7 +11,7 @@ import io
 import pickle
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -81,12 +81,12 @@ def pngs(figures: Iterable[Figure]) -> dict[str, bytes]:
     return {f"{figure.id}.png": png(figure) for figure in figures}
 
 
-def drawn(figures: Iterable[Figure]) -> tuple[Drawn, ...]:
-    """Both forms of each figure."""
-    return tuple(Drawn(svg(figure), png(figure)) for figure in figures)
+def drawn(figures: Iterable[Figure]) -> tuple[Figure, ...]:
+    """The figures, each with both its forms."""
+    return tuple(replace(figure, drawn=Drawn(svg(figure), png(figure))) for figure in figures)
 
 
-def packed(found: tuple[Figure | Drawn, ...]) -> str:
+def packed(found: tuple[Figure | Drawn | None, ...]) -> str:
     """Figures to draw, or drawn, as text on their way to another process of this program."""
     return base64.b64encode(pickle.dumps(found)).decode("ascii")
 
@@ -105,14 +105,16 @@ def _render(figure: Figure, kind: str, dpi: int, *, titled: bool) -> bytes:
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     style: Any = {**_STYLE, "svg.hashsalt": figure.id}
     with matplotlib.rc_context(style):
-        canvas = Canvas(figsize=(WIDTH / _DPI, figure.height / _DPI), dpi=_DPI, layout="constrained")
+        canvas = Canvas(figsize=(WIDTH / _DPI, figure.height / _DPI), dpi=dpi)
         FigureCanvasAgg(canvas)
         figure.draw(canvas)
         if titled:
             canvas.suptitle(figure.title, x=0.012, ha="left")
+        ConstrainedLayoutEngine().execute(canvas)  # once: left to saving, everything is drawn twice
         sink = io.BytesIO()
         nothing: dict[str, Any] = dict.fromkeys(
             ("Date", "Creator", "Format", "Type") if kind == "svg" else ("Software",)

@@ -16,8 +16,9 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,7 @@ class Courier:
 
     def __init__(self) -> None:
         self._process = _idle.pop() if _idle else _Process()
-        self._figures: tuple[Figure, ...] = ()
+        self._figures: Mapping[str, tuple[Figure, ...]] = {}
 
     def open(self, workspace: Workspace, uri: str) -> None:
         """Connects to the record; waits for its answer, or for it to be found away, where there is one to refuse."""
@@ -83,17 +84,18 @@ class Courier:
         self._process.order(do="settle", trial=trial)
         return self._process.answer()
 
-    def draw(self, figures: Iterable[Figure]) -> None:
-        """Has figures drawn; does not wait."""
-        self._figures = tuple(figures)
-        if self._figures:
-            self._process.order(do="draw", figures=packed(self._figures))
+    def draw(self, figures: Mapping[str, tuple[Figure, ...]]) -> None:
+        """Has groups of figures drawn; does not wait."""
+        self._figures = figures
+        self._process.order(do="draw", figures=packed(tuple(chain.from_iterable(figures.values()))))
 
-    def drawn(self) -> tuple[Figure, ...]:
-        """The figures that were to be drawn, once; none where nothing was."""
-        figures, self._figures = self._figures, ()
-        found = unpacked(self._process.reply()["drawn"]) if figures else ()
-        return tuple(replace(figure, drawn=one) for figure, one in zip(figures, found, strict=True))
+    def drawn(self) -> Mapping[str, tuple[Figure, ...]]:
+        """The groups that were to be drawn, once; none where nothing was."""
+        groups, self._figures = self._figures, {}
+        found = iter(unpacked(self._process.reply()["drawn"]) if groups else ())
+        return {
+            name: tuple(replace(figure, drawn=next(found)) for figure in figures) for name, figures in groups.items()
+        }
 
     def leave(self) -> None:
         """Lets the process go on to another sweep."""

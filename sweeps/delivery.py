@@ -228,7 +228,7 @@ def _obey(post: _Post, order: dict[str, Any]) -> None:
             post.deliver(at_once=True)
             _say(post.standing(order["trial"]))
         case "draw":
-            _say({"drawn": packed(drawn(unpacked(order["figures"])))})
+            _say({"drawn": packed(tuple(figure.drawn for figure in drawn(unpacked(order["figures"]))))})
         case "leave":
             post.leave()
             _say(post.standing(None))

@@ -17,6 +17,8 @@ from sweeps.lane import Lane
 from sweeps.notes import NOTE
 from sweeps.scorecard_reports import lock_report
 from sweeps.study import Study, Told
+from sweeps.study_figures import sensitivity_figures, trial_figures
+from sweeps.study_trials import Trials, trials_of
 
 if TYPE_CHECKING:
     from scoring.drawing import Figure
@@ -90,12 +92,23 @@ class Entries:
         note = {NOTE: notes.of_trial(card, self.lane, told.values) + notes.files(files)}
         return Entry(f"{self._study.name}/{told.number}", {}, {}, note, files, told.record["at_ms"])
 
-    def figures(self, told: Told) -> tuple[Figure, ...]:
-        """A trial's candidate beside its authority, for `locked` to carry."""
-        lane = self.lane
-        return showing.figures(lane, lane.candidate(told.values), lane.seeds[0], self._ledger.ground.world)
+    def figures(self, best: Told | None) -> dict[str, tuple[Figure, ...]]:
+        """What is drawn for `locked`, the best candidate beside its authority, and of the trials for `closing`."""
+        lane, world = self.lane, self._ledger.ground.world
+        found = () if best is None else showing.figures(lane, lane.candidate(best.values), lane.seeds[0], world)
+        return {"candidate": found, "study": tuple(trial_figures(self._trials(best)))}
 
-    def closing(self, decision: Decision, lock: Mapping[str, Any], documents: Mapping[str, Any]) -> Entry:
+    def moved(self, best: Told | None, sensitivity: Mapping[str, Any]) -> tuple[Figure, ...]:
+        """What is drawn for `closing` of what moved what."""
+        return tuple(sensitivity_figures(self._trials(best), sensitivity))
+
+    def closing(
+        self,
+        decision: Decision,
+        lock: Mapping[str, Any],
+        documents: Mapping[str, Any],
+        figures: tuple[Figure, ...],
+    ) -> Entry:
         """The sweep's own run as it closes: the decision, the best trial's numbers, the lock, the study."""
         from scoring.drawing import pngs
 
@@ -104,7 +117,7 @@ class Entries:
             name: as_text(document) for name, document in {"lock.json": lock, **documents}.items()
         }
         found = documents.get("sensitivity.json")
-        closed = study_page.Closed(lock, tuple(self._study.history), self._ledger, found)
+        closed = study_page.Closed(lock, tuple(self._study.history), self._ledger, found, figures)
         files["study.html"] = study_page.html(closed)
         pictures = {f"study/{name}": png for name, png in pngs(closed.figures).items()}
         tags = {
@@ -130,6 +143,9 @@ class Entries:
         note = notes.of_locked(lock) + entry.tags[NOTE] + notes.files(page) + notes.shown(pictures)
         tags = {"proofmark.lock": lock["lock_id"], NOTE: note}
         return Entry(entry.name, {}, {}, tags, {**page, **pictures}, entry.at_ms)
+
+    def _trials(self, best: Told | None) -> Trials:
+        return trials_of(self._study.name, self._study.history, self._ledger, best)
 
     @property
     def _source(self) -> dict[str, str]:

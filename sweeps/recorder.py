@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from policies import ProofmarkError
+from scoring.drawing import drawn
 from sweeps.courier import Courier, Standing
 from sweeps.decision import Decision, Ledger, front
 from sweeps.entries import Entries
@@ -87,14 +88,13 @@ class Recorder:
         return {"sweep": found.parent, "trial": found.run}
 
     def keep(self, best: Told | None) -> None:
-        """Puts the scorecards of the trials that one may want to open: the front, and the best."""
-        if self._track:
-            self._submit(self._put_files, front(self._study.history, self._ledger, best))
+        """Puts the scorecards of the trials that one may want to open, the front and the best; has figures drawn.
 
-    def draw(self, best: Told | None) -> None:
-        """Has the best candidate drawn beside its authority, for `close` to write, while the sweep goes on."""
-        if self._track and best is not None:
-            self._submit(self._draw, best)
+        Waits until all is under way: what the sweep goes on to compute holds Python, and a thread beside it starves.
+        """
+        if self._track:
+            self._submit(self._keep, best)
+            self._raise_failures(everything=True)
 
     def close(self, decision: Decision, lock: Mapping[str, Any], documents: Mapping[str, Any]) -> None:
         """Puts the decision, the lock and further documents, by file name, for the sweep's own run, and its end."""
@@ -144,23 +144,23 @@ class Recorder:
         self._box.put([Letter("trial", self._entries.trial(told), told.number) for told in trials])
         self._courier.wake()
 
-    def _put_files(self, trials: Sequence[Told]) -> None:
+    def _keep(self, best: Told | None) -> None:
         assert self._box is not None and self._courier is not None  # opened first, on the same thread
-        self._box.put([Letter("more", self._entries.kept(told), told.number) for told in trials])
-        self._courier.wake()
-
-    def _draw(self, best: Told) -> None:
-        assert self._courier is not None  # connected first, on the same thread
         self._courier.draw(self._entries.figures(best))
+        kept = front(self._study.history, self._ledger, best)
+        self._box.put([Letter("more", self._entries.kept(told), told.number) for told in kept])
+        self._courier.wake()
 
     def _close(self, decision: Decision, lock: Mapping[str, Any], documents: Mapping[str, Any]) -> None:
         assert self._box is not None and self._courier is not None  # opened first, on the same thread
-        best, letters = decision.best, list[Letter]()
-        closing = self._entries.closing(decision, lock, documents)  # draws the study, while the candidate is drawn
+        best = decision.best
+        moved = drawn(self._entries.moved(best, documents["sensitivity.json"]))  # while the courier draws the others
+        others = self._courier.drawn()
         if best is not None:
-            letters.append(Letter("more", self._entries.locked(best, lock, self._courier.drawn()), best.number))
-        letters.append(Letter("close", closing, None if best is None else best.number, self._heading()))
-        self._box.put(letters)
+            self._box.put([Letter("more", self._entries.locked(best, lock, others["candidate"]), best.number)])
+            self._courier.wake()
+        closing = self._entries.closing(decision, lock, documents, (*others["study"], *moved))
+        self._box.put([Letter("close", closing, None if best is None else best.number, self._heading())])
         self._courier.wake()
 
     def _heading(self) -> Heading:

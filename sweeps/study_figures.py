@@ -23,8 +23,8 @@ _SHOWN = 5  # vetoes with a mark of their own
 _ROW = 58  # pixels of a gate's strip
 
 
-def study_figures(trials: Trials, sensitivity: Mapping[str, Any]) -> Iterator[Figure]:
-    """Every figure that the trials can carry."""
+def trial_figures(trials: Trials) -> Iterator[Figure]:
+    """Every figure that the trials can carry by themselves."""
     if not len(trials.number):
         return
     if len(trials.objectives) > 1:
@@ -32,11 +32,15 @@ def study_figures(trials: Trials, sensitivity: Mapping[str, Any]) -> Iterator[Fi
     yield _history(trials)
     if trials.strips:
         yield _gates(trials)
+    yield parallel_figure(trials)
+
+
+def sensitivity_figures(trials: Trials, sensitivity: Mapping[str, Any]) -> Iterator[Figure]:
+    """Those of what moved what, where anything did."""
     moved = [row for row in sensitivity["gates"] if row["importance"]]
     if moved:
         yield importance_figure(moved)
         yield from curves_figure(moved, trials)
-    yield parallel_figure(trials)
 
 
 # --- margin against intervention ----------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from sweeps.pages import Block, Heading, Markup, Paragraph, Points, as_html, as_
 from sweeps.scorecard_style import STYLE
 from sweeps.sensitivity import sensitivity
 from sweeps.study import Studies, Told
-from sweeps.study_figures import study_figures
+from sweeps.study_figures import sensitivity_figures, trial_figures
 from sweeps.study_trials import Trials, trials_of
 from sweeps.terminal import short
 from sweeps.workspace import Workspace
@@ -44,6 +44,7 @@ class Closed:
     history: Sequence[Told]
     ledger: Ledger
     found: Mapping[str, Any] | None = None  # its sensitivity, where it was computed before
+    drawn: tuple[Figure, ...] = ()  # its figures, where they were drawn before
 
     @property
     def lane(self) -> Lane:
@@ -60,7 +61,7 @@ class Closed:
 
     @cached_property
     def figures(self) -> tuple[Figure, ...]:
-        return tuple(study_figures(self.trials, self.sensitivity))
+        return self.drawn or (*trial_figures(self.trials), *sensitivity_figures(self.trials, self.sensitivity))
 
 
 def closed(sweep: str, workspace: Workspace) -> Closed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,9 @@ from scoring.gates import Gate, Severity
 from sweeps.comparison import by_seed
 from sweeps.decision import Ledger, front
 from sweeps.lane import Knob, Objective
-from sweeps.study import Told
+
+if TYPE_CHECKING:
+    from sweeps.study import Told
 
 VETOED = "vetoed by "
 UNGRADED, BELOW = "not graded", "no veto, no band"

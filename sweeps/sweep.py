@@ -143,7 +143,6 @@ def play(
                 runtime = time_candidate(lane, lane.candidate(decision.best.values), world)
                 decision = hold_to_runtime(decision, runtime, lane.document["decision"]["accept_band"])
             runs = recorder.runs_of(decision.best)
-            recorder.draw(decision.best)
             recorder.keep(decision.best)
             documents = {"sensitivity.json": sensitivity(study.name, study.history, ledger)}
             path = store_lock(make_lock(ground, decision, study.name, runs), workspace.locks)
