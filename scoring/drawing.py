@@ -120,7 +120,7 @@ def _render(figure: Figure, kind: str, dpi: int, *, titled: bool) -> bytes:
             ("Date", "Creator", "Format", "Type") if kind == "svg" else ("Software",)
         )
         face = LIGHT["surface"] if kind == "png" else "none"
-        canvas.savefig(sink, format=kind, dpi=dpi, metadata=nothing, facecolor=face)
+        canvas.savefig(sink, format=kind, metadata=nothing, facecolor=face)
         return sink.getvalue()
 
 

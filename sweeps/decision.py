@@ -131,8 +131,8 @@ def decide(history: Sequence[Told], ledger: Ledger) -> Decision:
     return Decision("NO_GO", verdict, reason, best, blockers)
 
 
-def front(history: Sequence[Told], ledger: Ledger, best: Told | None = None) -> tuple[Told, ...]:
-    """The trials without a veto that no other is as good as in every objective and better than in one, and the best.
+def front(history: Sequence[Told], ledger: Ledger) -> tuple[Told, ...]:
+    """The trials without a veto that no other is as good as in every objective and better than in one.
 
     Trials that score the same are all on it: no objective says which of them is better.
     """
@@ -147,7 +147,7 @@ def front(history: Sequence[Told], ledger: Ledger, best: Told | None = None) -> 
         for number, ours in held.items()
         if not any(theirs != ours and all(map(ge, theirs, ours)) for theirs in held.values())
     }
-    return tuple(told for told in history if told.number in kept or told is best)
+    return tuple(told for told in history if told.number in kept)
 
 
 def ranking(history: Sequence[Told], ledger: Ledger) -> tuple[Told, ...]:

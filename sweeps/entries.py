@@ -17,7 +17,6 @@ from sweeps.lane import Lane
 from sweeps.notes import NOTE
 from sweeps.scorecard_reports import lock_report
 from sweeps.study import Study, Told
-from sweeps.study_figures import sensitivity_figures, trial_figures
 from sweeps.study_trials import Trials, trials_of
 
 if TYPE_CHECKING:
@@ -92,21 +91,21 @@ class Entries:
         note = {NOTE: notes.of_trial(card, self.lane, told.values) + notes.files(files)}
         return Entry(f"{self._study.name}/{told.number}", {}, {}, note, files, told.record["at_ms"])
 
-    def figures(self, best: Told | None) -> dict[str, tuple[Figure, ...]]:
-        """What is drawn for `locked`, the best candidate beside its authority, and of the trials for `closing`."""
-        lane, world = self.lane, self._ledger.ground.world
-        found = () if best is None else showing.figures(lane, lane.candidate(best.values), lane.seeds[0], world)
-        return {"candidate": found, "study": tuple(trial_figures(self._trials(best)))}
+    def trials(self, best: Told | None) -> Trials:
+        """All trials as arrays, for the figures of `closing`."""
+        return trials_of(self._study.name, self._study.history, self._ledger, best)
 
-    def moved(self, best: Told | None, sensitivity: Mapping[str, Any]) -> tuple[Figure, ...]:
-        """What is drawn for `closing` of what moved what."""
-        return tuple(sensitivity_figures(self._trials(best), sensitivity))
+    def figures(self, told: Told) -> tuple[Figure, ...]:
+        """A trial's candidate beside its authority, for `locked` to carry."""
+        lane = self.lane
+        return showing.figures(lane, lane.candidate(told.values), lane.seeds[0], self._ledger.ground.world)
 
     def closing(
         self,
         decision: Decision,
         lock: Mapping[str, Any],
         documents: Mapping[str, Any],
+        trials: Trials,
         figures: tuple[Figure, ...],
     ) -> Entry:
         """The sweep's own run as it closes: the decision, the best trial's numbers, the lock, the study."""
@@ -116,10 +115,9 @@ class Entries:
         files: dict[str, str | bytes] = {
             name: as_text(document) for name, document in {"lock.json": lock, **documents}.items()
         }
-        found = documents.get("sensitivity.json")
-        closed = study_page.Closed(lock, tuple(self._study.history), self._ledger, found, figures)
-        files["study.html"] = study_page.html(closed)
-        pictures = {f"study/{name}": png for name, png in pngs(closed.figures).items()}
+        history, moved = tuple(self._study.history), documents["sensitivity.json"]
+        files["study.html"] = study_page.html(study_page.Closed(lock, history, self._ledger, trials, moved, figures))
+        pictures = {f"study/{name}": png for name, png in pngs(figures).items()}
         tags = {
             "proofmark.decision": decision.outcome,
             "proofmark.verdict": decision.verdict,
@@ -143,9 +141,6 @@ class Entries:
         note = notes.of_locked(lock) + entry.tags[NOTE] + notes.files(page) + notes.shown(pictures)
         tags = {"proofmark.lock": lock["lock_id"], NOTE: note}
         return Entry(entry.name, {}, {}, tags, {**page, **pictures}, entry.at_ms)
-
-    def _trials(self, best: Told | None) -> Trials:
-        return trials_of(self._study.name, self._study.history, self._ledger, best)
 
     @property
     def _source(self) -> dict[str, str]:

@@ -16,11 +16,12 @@ from typing import Any, Self
 from policies import ProofmarkError
 from scoring.drawing import drawn
 from sweeps.courier import Courier, Standing
-from sweeps.decision import Decision, Ledger, front
+from sweeps.decision import Decision, Ledger
 from sweeps.entries import Entries
 from sweeps.entry import Heading, Letter
 from sweeps.outbox import Box, Outbox, meant_for, record_uri
 from sweeps.study import Study, Told
+from sweeps.study_figures import sensitivity_figures, trial_figures
 from sweeps.workspace import Workspace
 
 _BACKLOG = 256  # trials that may wait in memory to be put: the outbox is a disk's append away
@@ -146,20 +147,22 @@ class Recorder:
 
     def _keep(self, best: Told | None) -> None:
         assert self._box is not None and self._courier is not None  # opened first, on the same thread
-        self._courier.draw(self._entries.figures(best))
-        kept = front(self._study.history, self._ledger, best)
+        self._trials = trials = self._entries.trials(best)
+        candidate = () if best is None else self._entries.figures(best)
+        self._courier.draw({"candidate": candidate, "study": tuple(trial_figures(trials))})
+        kept = [self._study.history[row] for row in trials.kept]
         self._box.put([Letter("more", self._entries.kept(told), told.number) for told in kept])
         self._courier.wake()
 
     def _close(self, decision: Decision, lock: Mapping[str, Any], documents: Mapping[str, Any]) -> None:
         assert self._box is not None and self._courier is not None  # opened first, on the same thread
-        best = decision.best
-        moved = drawn(self._entries.moved(best, documents["sensitivity.json"]))  # while the courier draws the others
+        best, trials = decision.best, self._trials
+        moved = drawn(sensitivity_figures(trials, documents["sensitivity.json"]))  # while the courier draws the others
         others = self._courier.drawn()
         if best is not None:
             self._box.put([Letter("more", self._entries.locked(best, lock, others["candidate"]), best.number)])
             self._courier.wake()
-        closing = self._entries.closing(decision, lock, documents, (*others["study"], *moved))
+        closing = self._entries.closing(decision, lock, documents, trials, (*others["study"], *moved))
         self._box.put([Letter("close", closing, None if best is None else best.number, self._heading())])
         self._courier.wake()
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from policies import PolicyError
@@ -36,32 +35,20 @@ if TYPE_CHECKING:
 _SHOWN = 12  # candidates in the table
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Closed:
     """A closed sweep as its records hold it."""
 
     lock: Mapping[str, Any]
     history: Sequence[Told]
     ledger: Ledger
-    found: Mapping[str, Any] | None = None  # its sensitivity, where it was computed before
-    drawn: tuple[Figure, ...] = ()  # its figures, where they were drawn before
+    trials: Trials
+    sensitivity: Mapping[str, Any]
+    figures: tuple[Figure, ...]
 
     @property
     def lane(self) -> Lane:
         return self.ledger.ground.lane
-
-    @cached_property
-    def sensitivity(self) -> dict[str, Any]:
-        return dict(self.found) if self.found else sensitivity(self.lock["sweep"], self.history, self.ledger)
-
-    @cached_property
-    def trials(self) -> Trials:
-        best = next((told for told in self.history if told.number == self.lock["trial"]), None)
-        return trials_of(self.lock["sweep"], self.history, self.ledger, best)
-
-    @cached_property
-    def figures(self) -> tuple[Figure, ...]:
-        return self.drawn or (*trial_figures(self.trials), *sensitivity_figures(self.trials, self.sensitivity))
 
 
 def closed(sweep: str, workspace: Workspace) -> Closed:
@@ -74,7 +61,12 @@ def closed(sweep: str, workspace: Workspace) -> Closed:
         raise PolicyError(f"{sweep}: the lock is of sweep {lock['sweep']}, whose study is not in {workspace.root}")
     study = studies.open(lock["sweep"], lane)
     reach = tuple(GateReach(**row) for row in study.attributes.get("reach", ()))
-    return Closed(lock, study.told, Ledger(Ground(lane, None, authority, reach)))
+    history, ledger = study.told, Ledger(Ground(lane, None, authority, reach))
+    best = next((told for told in history if told.number == lock["trial"]), None)
+    trials = trials_of(lock["sweep"], history, ledger, best)
+    found = sensitivity(lock["sweep"], history, ledger)
+    figures = (*trial_figures(trials), *sensitivity_figures(trials, found))
+    return Closed(lock, history, ledger, trials, found, figures)
 
 
 def html(of: Closed) -> str:

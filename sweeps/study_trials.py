@@ -65,6 +65,12 @@ class Trials:
         return np.array(free, dtype=bool)
 
     @property
+    def kept(self) -> tuple[int, ...]:
+        """Rows of the trials that one may want to open: the front, and the one that was locked."""
+        chosen = () if self.chosen is None else (self.chosen,)
+        return tuple(sorted({*self.front.tolist(), *chosen}))
+
+    @property
     def outcomes(self) -> tuple[str, ...]:
         """Those that occur: bands first, then what fell short, then the vetoes, each by how often it came."""
         order = sorted(set(self.outcome), key=lambda name: (name.startswith(VETOED), -self.outcome.count(name), name))

@@ -93,7 +93,7 @@ def _sweep(sweep: str, workspace: Workspace) -> Said:
     found = closed(sweep, workspace)
     words = "\n".join(f"{figure.title}\n  {figure.says}" for figure in found.figures)
     said = [{"id": one.id, "title": one.title, "says": one.says} for one in found.figures]
-    return found.sensitivity | {"figures": said}, f"{_moved(found.sensitivity)}\n\n{words}", html(found)
+    return {**found.sensitivity, "figures": said}, f"{_moved(found.sensitivity)}\n\n{words}", html(found)
 
 
 def _moved(document: Mapping[str, Any]) -> str:
