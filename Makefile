@@ -13,7 +13,7 @@ setup: $(READY)
 # `make setup GP=0` leaves PyTorch out: `--sampler gp` then says what it lacks.
 GP ?= 1
 $(READY): requirements.lock requirements-gp.lock pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "proofmark needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lanelock needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	test "$(GP)" = 0 || $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-gp.lock
@@ -22,9 +22,9 @@ $(READY): requirements.lock requirements-gp.lock pyproject.toml
 
 # The lane that can pass, then the one that is refused. A NO_GO is an answer, not a failure: exit code 1 is let through.
 sweep: setup
-	@$(BIN)/proofmark sweep p3_wide
+	@$(BIN)/lanelock sweep p3_wide
 	@echo
-	@$(BIN)/proofmark sweep p3 || test $$? -eq 1
+	@$(BIN)/lanelock sweep p3 || test $$? -eq 1
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow"
@@ -44,7 +44,7 @@ bench-scale: setup
 	$(BIN)/python -m tests.bench_scale
 
 ui: setup
-	$(BIN)/proofmark ui
+	$(BIN)/lanelock ui
 
 lint: setup
 	$(BIN)/ruff check .

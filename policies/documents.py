@@ -18,7 +18,7 @@ import rfc8785
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
-from policies.errors import PolicyError
+from lanelock.policies.errors import PolicyError
 
 ROOT = Path(__file__).parent
 SCHEMAS = ROOT / "schemas"
@@ -55,23 +55,38 @@ def validate(document: Any, schema: Mapping[str, Any], where: str) -> None:
 
 
 @cache
-def shipped_schema(name: str) -> Mapping[str, Any]:
-    """The schema `policies/schemas/<name>.schema.json`."""
-    schema: Mapping[str, Any] = read_json(SCHEMAS / f"{name}.schema.json")
+def read_schema(path: Path) -> Mapping[str, Any]:
+    """The JSON Schema in `path`, itself checked."""
+    schema: Mapping[str, Any] = read_json(path)
     Draft202012Validator.check_schema(schema)
     return schema
 
 
+def shipped_schema(name: str) -> Mapping[str, Any]:
+    """The schema of one of Lanelock's own documents: `policies/schemas/<name>.schema.json`."""
+    return read_schema(SCHEMAS / f"{name}.schema.json")
+
+
 def shipped(kind: str, suffix: str = "") -> dict[str, Path]:
-    """What the package ships of one kind ("packs", "lanes", "gates", …): name -> path."""
-    return {path.name.removesuffix(suffix): path for path in sorted((ROOT / kind).glob(f"*{suffix}"))}
+    """Returns what the package ships of one kind ("packs", "lanes", "campaigns", "locks", "gates"), by name.
+
+    Each lies in the folder of its engine: `policies/<engine>/<kind>/<name>`, and one gate file, `<engine>/gates.json`,
+    which goes by the engine's name.
+    """
+    if kind == "gates":
+        return {path.parent.name: path for path in sorted(ROOT.glob("*/gates.json"))}
+    return {path.name.removesuffix(suffix): path for path in sorted(ROOT.glob(f"*/{kind}/*{suffix}"))}
 
 
 def resolve(name: str, kind: str, suffix: str = "") -> Path:
-    """A shipped name or a path, as a path. Raises PolicyError naming what is shipped."""
+    """Returns the path of a shipped name, with or without its engine's folder before it, or of a path.
+
+    Raises PolicyError naming what is shipped.
+    """
     known = shipped(kind, suffix)
-    if name in known:
-        return known[name]
+    folder, _, last = name.rpartition("/")
+    if last in known and folder in ("", known[last].parent.parent.name):
+        return known[last]
     path = Path(name)
     if path.exists():
         return path

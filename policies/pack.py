@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from policies.documents import digest, read_json, resolve, validate
-from policies.errors import PolicyError
+from lanelock.policies.documents import digest, read_json, resolve, validate
+from lanelock.policies.errors import PolicyError
 
 Schemas = Mapping[str, Mapping[str, Any]]
 

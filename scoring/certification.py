@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass
 from itertools import takewhile
 from typing import Any
 
-from scoring.gates import GateSet, Severity
-from scoring.scorecard import Scorecard, Verdict, combine
+from lanelock.scoring.gates import GateSet, Severity
+from lanelock.scoring.scorecard import Scorecard, Verdict, combine
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from policies import Pack
-from policies.pack import first_state, split_address
+from lanelock.policies import Pack
+from lanelock.policies.pack import first_state, split_address
 
 if TYPE_CHECKING:
-    from engine.types import Run
-    from scoring.gates import Gate, GateSet
+    from lanelock.engine.protocol import Run
+    from lanelock.scoring.gates import Gate, GateSet
 
 _GUARDS = {"at_least": ("<=", "=="), "at_most": (">=", "=="), "exactly": ("<=", ">=", "==")}
 UNKNOWN = "no bound is known in this box: only trials can tell"

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from policies import PolicyError
-from policies.documents import read_json, resolve, shipped_schema, validate
+from lanelock.policies import PolicyError
+from lanelock.policies.documents import read_json, resolve, shipped_schema, validate
 
 
 class Severity(StrEnum):

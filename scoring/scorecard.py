@@ -15,19 +15,19 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from engine.types import Run
-from policies.documents import shipped_schema, validate
-from scoring.feasibility import Bound, Box
-from scoring.gates import Gate, GateSet, Severity
+from lanelock.engine.protocol import Run
+from lanelock.policies.documents import shipped_schema, validate
+from lanelock.scoring.feasibility import Bound, Box
+from lanelock.scoring.gates import Gate, GateSet, Severity
 
 if TYPE_CHECKING:
-    from scoring.drawing import Figure
+    from lanelock.scoring.figures.drawing import Figure
 
 MISSING = 10.0  # the violation of a veto without a value: ten scales past its threshold
 
 
 class MetricSource(Protocol):
-    """Measures the runs of one engine. Found under the entry-point group `proofmark.metrics`."""
+    """Measures the runs of one engine. Found under the entry-point group `lanelock.metrics`."""
 
     name: str
     gates_file: str | Path  # the engine's own gate file: a shipped name or a path

@@ -19,10 +19,10 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from engine.types import Engine, Service, Serving
-from policies import DataError, IntegrityError, LaneError
-from sweeps.lock import FILE, pack_in, read_lock, world_beside
-from sweeps.seam import engine_named
+from lanelock.engine.protocol import Engine, Service, Serving
+from lanelock.policies import DataError, IntegrityError, LaneError
+from lanelock.sweeps.engines import engine_named
+from lanelock.sweeps.proof.lock import FILE, pack_in, read_lock, world_beside
 
 
 @dataclass(frozen=True, slots=True)

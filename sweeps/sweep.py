@@ -1,7 +1,7 @@
 """Playing a lane: propose, evaluate under vetoes, tell, record, decide.
 
 `play` is the whole story of a sweep and `evaluate` the whole story of a trial. Deciding is pure and
-stands in `sweeps.decision`; what a lock is stands in `sweeps.lock`.
+stands in `sweeps.lanes.decision`; what a lock is stands in `sweeps.proof.lock`.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from policies import LaneError, Pack
-from scoring.feasibility import GateReach
-from scoring.scorecard import Scorecard, score
-from sweeps.decision import Decision, Ledger, decide, seed_order
-from sweeps.ground import Ground
-from sweeps.lane import Lane
-from sweeps.lock import carried, make_lock, read_lock, store_lock
-from sweeps.prospect import prospect
-from sweeps.recorder import Recorder
-from sweeps.runtime import Runtime, hold_to_runtime, time_candidate
-from sweeps.sensitivity import sensitivity
-from sweeps.study import Proposal, Studies, Study, Told
-from sweeps.workspace import Workspace
+from lanelock.policies import LaneError, Pack
+from lanelock.scoring.feasibility import GateReach
+from lanelock.scoring.scorecard import Scorecard, score
+from lanelock.sweeps.lanes.decision import Decision, Ledger, decide, seed_order
+from lanelock.sweeps.lanes.lane import Lane
+from lanelock.sweeps.lanes.prospect import prospect
+from lanelock.sweeps.lanes.runtime import Runtime, hold_to_runtime, time_candidate
+from lanelock.sweeps.lanes.sensitivity import sensitivity
+from lanelock.sweeps.lanes.study import Proposal, Studies, Study, Told
+from lanelock.sweeps.lanes.survey import Ground
+from lanelock.sweeps.proof.lock import carried, make_lock, read_lock, store_lock
+from lanelock.sweeps.record.recorder import Recorder
+from lanelock.sweeps.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from policies import LaneError, PolicyError, WorkspaceError
-from policies.documents import read_json
+from lanelock.policies import LaneError, PolicyError, WorkspaceError
+from lanelock.policies.documents import read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Workspace:
                 folder.mkdir(parents=True, exist_ok=True)
             probe = workspace.root / f".probe-{os.getpid()}"
             try:
-                probe.write_bytes(b"proofmark")
+                probe.write_bytes(b"lanelock")
             finally:
                 probe.unlink(missing_ok=True)  # a full disk takes the name and not the bytes
         return workspace
@@ -55,8 +55,8 @@ class Workspace:
 
     @property
     def study_storage(self) -> Path | str:
-        """The journal, or the database that PROOFMARK_STUDY_STORAGE names."""
-        return os.environ.get("PROOFMARK_STUDY_STORAGE") or self.journal
+        """The journal, or the database that LANELOCK_STUDY_STORAGE names."""
+        return os.environ.get("LANELOCK_STUDY_STORAGE") or self.journal
 
     @property
     def locks(self) -> Path:
@@ -187,4 +187,4 @@ def _cannot_write(place: Path, error: OSError) -> WorkspaceError:
         errno.ENOTDIR: "it is not a folder",
         errno.EEXIST: "it is not a folder",
     }.get(error.errno or 0, error.strerror or str(error))
-    return WorkspaceError(f"workspace {place}: {why}; name another with --workspace DIR or PROOFMARK_WORKSPACE")
+    return WorkspaceError(f"workspace {place}: {why}; name another with --workspace DIR or LANELOCK_WORKSPACE")

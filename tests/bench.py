@@ -1,7 +1,7 @@
 """`make bench`: what the engine, the search and the record cost, each beside something to measure it by.
 
 All from one run of one process, since machines differ and the same machine differs by the hour: quote the
-ratios. The hand-written loop is what a user would write without Proofmark: Optuna on journal storage, the
+ratios. The hand-written loop is what a user would write without Lanelock: Optuna on journal storage, the
 engine and the scoring as they are, and one MLflow run a trial with the same numbers.
 """
 
@@ -18,15 +18,15 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.run import SEGMENT_2B, Segment2B
-from engine.store import bundled, publish
-from policies import load_pack
-from scoring.scorecard import combine, score
-from sweeps import terminal
-from sweeps.ground import Ground
-from sweeps.lane import load_lane
-from sweeps.sweep import evaluate, play, survey
-from sweeps.workspace import Workspace
+from lanelock.engine.segment_2b.run import SEGMENT_2B, Segment2B
+from lanelock.engine.segment_2b.store import bundled, publish
+from lanelock.policies import load_pack
+from lanelock.scoring.scorecard import combine, score
+from lanelock.sweeps.lanes.lane import load_lane
+from lanelock.sweeps.lanes.survey import Ground
+from lanelock.sweeps.sweep import evaluate, play, survey
+from lanelock.sweeps.terminal import words as terminal
+from lanelock.sweeps.workspace import Workspace
 from tests.oracle import laws
 
 SEED, TRIALS, TRACKED, ROUNDS = 42, 100, 200, 3

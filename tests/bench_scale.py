@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.run import SEGMENT_2B, Segment2B
-from policies import load_pack
-from scoring.gates import load_gates
-from scoring.scorecard import score
-from scoring.segment_2b import SEGMENT_2B as METRICS
+from lanelock.engine.segment_2b.run import SEGMENT_2B, Segment2B
+from lanelock.policies import load_pack
+from lanelock.scoring.gates import load_gates
+from lanelock.scoring.scorecard import score
+from lanelock.scoring.segment_2b.metrics import SEGMENT_2B as METRICS
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE, SHARD, SEED = 1238, 600, 42  # merchants, merchants a shard
@@ -79,7 +79,7 @@ def apart(times: int, jobs: int) -> dict[str, object]:
 
 
 def main() -> None:
-    from sweeps import terminal
+    from lanelock.sweeps.terminal import words as terminal
 
     jobs = os.cpu_count() or 1
     found = [apart(times, jobs) for times in SIZES]

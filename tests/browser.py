@@ -51,11 +51,19 @@ def browser():
 
 @contextmanager
 def comparison_page(workspace, end=signal.SIGINT):
-    """`proofmark ui` over a workspace, from its start to Ctrl-C or another signal: what it says of itself."""
+    """`lanelock ui` over a workspace, from its start to Ctrl-C or another signal: what it says of itself."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-c", "from sweeps.cli import main; main()", "ui", "--json", "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "lanelock",
+        "ui",
+        "--json",
+        "--port",
+        str(port),
+    ]
     with subprocess.Popen(
         [*command, "--workspace", str(workspace)], stdout=subprocess.PIPE, text=True, env=child_environment()
     ) as served:

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from engine.run import SEGMENT_2B
-from policies import load_pack
-from policies.documents import digest, read_json
-from sweeps.cli import main
+from lanelock.engine.segment_2b.run import SEGMENT_2B
+from lanelock.policies import load_pack
+from lanelock.policies.documents import digest, read_json
+from lanelock.sweeps.terminal.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 settings.register_profile(
-    "proofmark", deadline=None, max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    "lanelock", deadline=None, max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.load_profile("proofmark")
+settings.load_profile("lanelock")
 
 
 @pytest.fixture(scope="session")
@@ -31,13 +31,13 @@ def packs():
 
 
 @pytest.fixture(scope="session")
-def proofmark(tmp_path_factory):
+def lanelock(tmp_path_factory):
     """Runs the command in a process of its own: (exit code, stdout, stderr). `--json` is read back."""
     usual = tmp_path_factory.mktemp("workspace")
 
     def call(*arguments, workspace=usual, **environment):
-        command = [sys.executable, "-c", "from sweeps.cli import main; main()", *map(str, arguments)]
-        place = {"PROOFMARK_WORKSPACE": str(workspace)}
+        command = [sys.executable, "-m", "lanelock", *map(str, arguments)]
+        place = {"LANELOCK_WORKSPACE": str(workspace)}
         done = subprocess.run(command, capture_output=True, text=True, env=child_environment(**place, **environment))
         out = json.loads(done.stdout) if "--json" in arguments and done.stdout else done.stdout
         return done.returncode, out, done.stderr
@@ -59,7 +59,7 @@ def here(capfd):
 
 def child_environment(**more):
     """The environment in which a child finds the packages and the second engine."""
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "queue_engine")])
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests" / "queue_engine")])
     return {**os.environ, "PYTHONPATH": path, "COLUMNS": "200", **more}
 
 

@@ -49,10 +49,10 @@ class Postgres:
         self._user = {} if os.geteuid() else {"user": "postgres", "group": "postgres", "extra_groups": []}
 
     def __enter__(self):
-        self._folder = Path(tempfile.mkdtemp(prefix="proofmark-postgres-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="lanelock-postgres-"))
         if self._user:
             shutil.chown(self._folder, "postgres", "postgres")
-        self._run("initdb", "-D", self._folder / "data", "-U", "proofmark", "-A", "trust", "-E", "UTF8", "--no-sync")
+        self._run("initdb", "-D", self._folder / "data", "-U", "lanelock", "-A", "trust", "-E", "UTF8", "--no-sync")
         self.start()
         return self
 
@@ -72,10 +72,10 @@ class Postgres:
         """The address of a database, made where there is none."""
         import psycopg
 
-        with psycopg.connect(f"postgresql://proofmark@127.0.0.1:{self._port}/postgres", autocommit=True) as session:
+        with psycopg.connect(f"postgresql://lanelock@127.0.0.1:{self._port}/postgres", autocommit=True) as session:
             if session.execute("select 1 from pg_database where datname = %s", [name]).fetchone() is None:
                 session.execute(f'create database "{name}"')
-        return f"postgresql://proofmark:hidden@127.0.0.1:{self._port}/{name}"
+        return f"postgresql://lanelock:hidden@127.0.0.1:{self._port}/{name}"
 
     def _control(self, *arguments):
         self._run("pg_ctl", "-D", self._folder / "data", "-w", *arguments)

@@ -23,7 +23,7 @@ import click
 import pytest
 from conftest import ROOT, child_environment
 
-from sweeps.cli import cli, main
+from lanelock.sweeps.terminal.cli import cli, main
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*) ?([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -96,18 +96,18 @@ def holds(quoted, said):
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """Where a page is typed: the shipped policies in reach, a workspace of its own, `proofmark` on the path."""
+    """Where a page is typed: the shipped policies in reach, a workspace of its own, `lanelock` on the path."""
     (tmp_path / "policies").symlink_to(ROOT / "policies")
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     programs = tmp_path.parent / f"{tmp_path.name}-bin"
     programs.mkdir()
-    (programs / "proofmark").write_text(f"#!{sys.executable}\nfrom sweeps.cli import main\nmain()\n")
-    (programs / "proofmark").chmod(0o755)
+    (programs / "lanelock").write_text(f"#!{sys.executable}\nfrom lanelock.sweeps.terminal.cli import main\nmain()\n")
+    (programs / "lanelock").chmod(0o755)
     (programs / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     (programs / "python").chmod(0o755)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    monkeypatch.setenv("PROOFMARK_WORKSPACE", str(tmp_path / "mlruns"))
+    monkeypatch.setenv("LANELOCK_WORKSPACE", str(tmp_path / "mlruns"))
     return tmp_path
 
 
@@ -115,7 +115,7 @@ def typed(command, capfd):
     """(exit code, stdout, stderr). A command of ours alone runs in this process, all else in a shell."""
     capfd.readouterr()
     words = shlex.split(command)
-    if words[0] != "proofmark" or SHELL & set(command):
+    if words[0] != "lanelock" or SHELL & set(command):
         code = subprocess.run(["bash", "-c", command], env=child_environment()).returncode
         return code, *capfd.readouterr()
     with pytest.raises(SystemExit) as left:
@@ -176,7 +176,7 @@ def test_quoting_is_held_to_what_was_said():
 
 def test_every_command_is_in_some_page():
     text = " ".join(page.read_text() for page in PAGES if page.parent.name == "docs")
-    missing = [name for name in leaves(cli) if not re.search(rf"proofmark {name}\b", text)]
+    missing = [name for name in leaves(cli) if not re.search(rf"lanelock {name}\b", text)]
     assert not missing, missing
 
 

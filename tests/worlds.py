@@ -8,9 +8,9 @@ from importlib.resources import files
 
 import numpy as np
 
-from engine.geography import categories
-from engine.types import World
-from engine.world import assemble_world
+from lanelock.engine.segment_2b.draw_world import assemble_world
+from lanelock.engine.segment_2b.geography import categories
+from lanelock.engine.segment_2b.world import World
 
 DEFAULT_SITES: Mapping[int, Mapping[str, int]] = {
     1: {"Europe/London": 3, "Europe/Paris": 2},

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.run import SEGMENT_2B
-from policies import PolicyError, diff, load_pack
-from policies.documents import ROOT, SCHEMAS, digest, read_json, shipped, shipped_schema, validate
+from lanelock.engine.segment_2b.run import SEGMENT_2B
+from lanelock.policies import PolicyError, diff, load_pack
+from lanelock.policies.documents import ROOT, SCHEMAS, digest, read_json, shipped, shipped_schema, validate
 
 SCHEMA_NAMES = sorted(path.name.removesuffix(".schema.json") for path in SCHEMAS.glob("*.json"))
 
@@ -31,7 +31,7 @@ def nodes(schema, pointer=""):
 
 @pytest.mark.parametrize("name", SEGMENT_2B.policy_schemas)
 def test_every_field_of_a_policy_is_closed_bounded_and_described(name):
-    for pointer, node in nodes(shipped_schema(name)):
+    for pointer, node in nodes(SEGMENT_2B.policy_schemas[name]):
         kinds = node.get("type", [])
         kinds = {kinds} if isinstance(kinds, str) else set(kinds)
         if "object" in kinds:
@@ -42,9 +42,11 @@ def test_every_field_of_a_policy_is_closed_bounded_and_described(name):
             assert node.get("description"), f"{name}{pointer} is not described"
 
 
-@pytest.mark.parametrize("kind", ["packs", "gates", "lanes"])
+@pytest.mark.parametrize("kind", ["packs/*/*", "gates", "lanes/*", "campaigns/*"])
 def test_shipped_files_name_their_schema_so_that_an_editor_completes_them(kind):
-    for path in (ROOT / kind).rglob("*.json"):
+    paths = sorted(ROOT.glob(f"*/{kind}.json"))
+    assert paths
+    for path in paths:
         named = read_json(path)["$schema"]
         assert (path.parent / named).resolve().is_file(), path
 
@@ -79,7 +81,7 @@ def test_a_digest_sees_values_and_nothing_of_how_they_are_written(document):
 def broken(tmp_path, policy, change):
     """A copy of p2 with one policy's text changed."""
     folder = tmp_path / "mine"
-    shutil.copytree(ROOT / "packs" / "p2", folder)
+    shutil.copytree(ROOT / "segment_2b" / "packs" / "p2", folder)
     path = folder / f"{policy}.json"
     path.write_text(change(path.read_text()))
     return folder
@@ -118,7 +120,7 @@ def test_a_bad_policy_is_refused_with_file_field_and_bound(tmp_path, change, sai
 
 def test_a_pack_has_exactly_its_policies(tmp_path):
     folder = tmp_path / "mine"
-    shutil.copytree(ROOT / "packs" / "p2", folder)
+    shutil.copytree(ROOT / "segment_2b" / "packs" / "p2", folder)
     (folder / "route_rng_policy_v1.json").unlink()
     with pytest.raises(PolicyError, match=r"route_rng_policy_v1\.json: the policy is missing"):
         load_pack(folder, SEGMENT_2B.policy_schemas)
@@ -160,6 +162,6 @@ def test_a_difference_names_the_field_and_the_first_state_it_touches(packs):
 
 def test_a_schema_is_named_in_the_message_it_refuses_with():
     with pytest.raises(PolicyError, match=r"^mine\.json: /: missing field id"):
-        document = read_json(Path(ROOT / "lanes" / "p3.json"))
+        document = read_json(Path(ROOT / "segment_2b" / "lanes" / "p3.json"))
         del document["id"]
         validate(document, shipped_schema("lane"), "mine.json")

@@ -12,10 +12,11 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 
-from engine.types import Run, StateReport, Surface
-from policies import DataError
-from policies.documents import digest
-from scoring.feasibility import Bound
+from lanelock.engine.protocol import Run, StateReport
+from lanelock.engine.surface import Surface
+from lanelock.policies import DataError
+from lanelock.policies.documents import digest
+from lanelock.scoring.feasibility import Bound
 
 _NUMBER = {"type": "number", "description": "customers per minute", "exclusiveMinimum": 0, "maximum": 100}
 SCHEMA = {

@@ -4,10 +4,10 @@ import statistics
 
 import pytest
 
-from policies import PolicyError
-from scoring.certification import Precondition, certify, conclude
-from scoring.gates import load_gates, parse_gates
-from scoring.scorecard import Verdict, score
+from lanelock.policies import PolicyError
+from lanelock.scoring.certification import Precondition, certify, conclude
+from lanelock.scoring.gates import load_gates, parse_gates
+from lanelock.scoring.scorecard import Verdict, score
 
 METRIC = {"unit": "u", "state": "S1", "worst": "lowest", "what": "w"}
 GATE = {"id": "g", "metric": "m/a", "severity": "gate", "comparison": ">=", "thresholds": {"B": 1, "B+": 2}, "why": "w"}

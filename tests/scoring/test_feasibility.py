@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from policies.documents import shipped
-from scoring.feasibility import Bound, Box, frozen, tightest
-from sweeps.lane import load_lane
-from sweeps.prospect import prospect, refusal
+from lanelock.policies.documents import shipped
+from lanelock.scoring.feasibility import Bound, Box, frozen, tightest
+from lanelock.sweeps.lanes.lane import load_lane
+from lanelock.sweeps.lanes.prospect import prospect, refusal
 
 LANES = sorted(shipped("lanes", ".json"))
 SMALL = {"world_v1#/merchants/count": 90, "day_effect_policy_v1#/horizon/days": 6}

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies import PolicyError
-from policies.documents import read_json, shipped, shipped_schema, validate
-from scoring.feasibility import Bound, reach
-from scoring.gates import GateSet, load_gates, parse_gates
-from scoring.scorecard import MISSING, Verdict, combine, score
+from lanelock.policies import PolicyError
+from lanelock.policies.documents import read_json, shipped, shipped_schema, validate
+from lanelock.scoring.feasibility import Bound, reach
+from lanelock.scoring.gates import GateSet, load_gates, parse_gates
+from lanelock.scoring.scorecard import MISSING, Verdict, combine, score
 
 
 def gates_of(*rows, **metrics) -> GateSet:

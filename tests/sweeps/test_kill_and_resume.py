@@ -6,16 +6,16 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
 
 import mlflow
 import optuna
 import pytest
 from conftest import child_environment
+from lanes import TESTS
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-QUEUE = str(Path(__file__).parent.parent / "queue_engine" / "lane.json")
+QUEUE = str(TESTS / "queue_engine" / "lane.json")
 
 
 @contextmanager
@@ -23,8 +23,8 @@ def start(workspace, lane, *arguments):
     """A sweep in a process of its own, gone at the latest when the block ends."""
     command = [
         sys.executable,
-        "-c",
-        "from sweeps.cli import main; main()",
+        "-m",
+        "lanelock",
         "sweep",
         lane,
         "--workspace",
@@ -68,7 +68,7 @@ def trials(workspace, name):
 def runs(workspace, lane):
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{workspace / 'mlflow.db'}")
     found = client.search_runs([client.get_experiment_by_name(lane).experiment_id], max_results=5000)
-    numbers = [int(run.data.tags["proofmark.trial"]) for run in found if "proofmark.trial" in run.data.tags]
+    numbers = [int(run.data.tags["lanelock.trial"]) for run in found if "lanelock.trial" in run.data.tags]
     return sorted(numbers), found
 
 
@@ -92,7 +92,7 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(tmp_path, lane, name, coun
     assert numbers == list(range(count)) and len(found) == count + 1
     assert {run.info.status for run in found} == {"FINISHED"}
     same = [
-        {run.data.tags.get("proofmark.trial"): run.data.metrics for run in runs(place, name)[1]}
+        {run.data.tags.get("lanelock.trial"): run.data.metrics for run in runs(place, name)[1]}
         for place in (whole, torn)
     ]
     for number in map(str, range(count)):
@@ -118,7 +118,7 @@ def test_interrupted_it_ends_cleanly_and_says_how_to_go_on(tmp_path):
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "Traceback" not in err and "--resume" in err and "proofmark sweep" in err
+    assert "Traceback" not in err and "--resume" in err and "lanelock sweep" in err
     count = told(tmp_path)
     assert runs(tmp_path, "queue")[0] == list(range(count)), "what was told is recorded before it leaves"
     assert finish(tmp_path, QUEUE, "--resume", "--trials", str(count + 4))[1]["trials"] == count + 4

@@ -8,25 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from policies.documents import read_json, shipped_schema, validate
-from scoring.drawing import pngs
-from scoring.gates import load_gates
-from scoring.scorecard import score
-from sweeps.lock import read_lock, verify_lock
-from sweeps.scorecard_page import html
-from sweeps.scorecard_reports import lock_report
+from lanelock.policies.documents import read_json, shipped_schema, validate
+from lanelock.scoring.figures.drawing import pngs
+from lanelock.scoring.gates import load_gates
+from lanelock.scoring.scorecard import score
+from lanelock.sweeps.pages.scorecard import html
+from lanelock.sweeps.proof.lock import read_lock, verify_lock
+from lanelock.sweeps.reports.scorecards import lock_report
 
 SEEDS = ("42", "7", "101", "202")
 ARTIFACTS = ("s4_atom", "s4_rank", "s4_backed_groups", "s4_cliff")
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory, proofmark):
+def swept(tmp_path_factory, lanelock):
     """Both lanes with their own budgets, as `make sweep` plays them, in one workspace."""
     workspace = tmp_path_factory.mktemp("p3")
     said = {}
     for lane, code in (("p3", 1), ("p3_wide", 0)):
-        found, said[lane], err = proofmark("sweep", lane, "--anyway", "--json", workspace=workspace)
+        found, said[lane], err = lanelock("sweep", lane, "--anyway", "--json", workspace=workspace)
         assert found == code, err
         assert err == "", "with --json nothing else is said"
     return workspace, said
@@ -63,9 +63,9 @@ def children_seconds():
     return used.ru_utime + used.ru_stime
 
 
-def test_unasked_p3_is_refused_at_once_and_leaves_its_refusal_alone(proofmark, tmp_path):
+def test_unasked_p3_is_refused_at_once_and_leaves_its_refusal_alone(lanelock, tmp_path):
     began = children_seconds()
-    code, said, err = proofmark("sweep", "p3", "--json", workspace=tmp_path / "ws")
+    code, said, err = lanelock("sweep", "p3", "--json", workspace=tmp_path / "ws")
     assert code == 1 and err == ""
     assert children_seconds() - began < 8, "seconds of processor, start-up included: a loaded machine is no failure"
     assert said["decision"] == "NO_GO" and said["refused"] and said["trials"] == 0 and said["lock"] is None
@@ -90,9 +90,9 @@ def assert_no_artifact(lock):
         assert all(all(rows[name]["passed"].values()) for name in ARTIFACTS)
 
 
-def test_the_lock_is_proved_again_from_itself_and_the_package(swept, proofmark, tmp_path):
+def test_the_lock_is_proved_again_from_itself_and_the_package(swept, lanelock, tmp_path):
     lock = swept[1]["p3_wide"]["lock"]
-    code, said, _ = proofmark("lock", "verify", lock, "--json", workspace=tmp_path / "elsewhere")
+    code, said, _ = lanelock("lock", "verify", lock, "--json", workspace=tmp_path / "elsewhere")
     assert code == 0 and said["ok"] and said["checked"] > 4 * 7 and said["failed"] == []
 
 
@@ -104,7 +104,7 @@ def test_the_lock_is_proved_again_from_itself_and_the_package(swept, proofmark, 
         (("surprise",), 1, "not a whole lock"),
     ],
 )
-def test_a_changed_lock_is_found(swept, proofmark, tmp_path, pointer, value, said):
+def test_a_changed_lock_is_found(swept, lanelock, tmp_path, pointer, value, said):
     lock = read_json(Path(swept[1]["p3_wide"]["lock"]))
     node = lock
     for part in pointer[:-1]:
@@ -112,12 +112,12 @@ def test_a_changed_lock_is_found(swept, proofmark, tmp_path, pointer, value, sai
     node[pointer[-1]] = value
     path = tmp_path / "lock.json"
     path.write_text(json.dumps(lock))
-    code, _, err = proofmark("lock", "verify", path)
+    code, _, err = lanelock("lock", "verify", path)
     assert code == 3 and said in err and "Traceback" not in err
 
 
 def test_a_lie_under_a_right_id_is_found_by_running_again(swept, tmp_path):
-    from policies.documents import digest
+    from lanelock.policies.documents import digest
 
     lock = read_json(Path(swept[1]["p3_wide"]["lock"]))
     lock["proof"]["101"]["metrics"]["s4/tail_share"] = 0.1
@@ -142,7 +142,7 @@ def test_a_scorecard_of_a_trial_says_what_the_gates_say(swept):
     card = read_json(Path(folder) / "scorecard.json")
     validate(card, shipped_schema("scorecard"), "scorecard.json")
     run = client.get_run(lock["runs"]["trial"])
-    assert run.data.tags["proofmark.vetoed"] == "none" and run.data.tags["proofmark.pack"] == lock["pack"]["digest"]
+    assert run.data.tags["lanelock.vetoed"] == "none" and run.data.tags["lanelock.pack"] == lock["pack"]["digest"]
     assert run.data.metrics["s4/entropy_p50"] == min(lock["proof"][s]["metrics"]["s4/entropy_p50"] for s in SEEDS)
     assert run.data.metrics["s4/max_p_median"] == max(lock["proof"][s]["metrics"]["s4/max_p_median"] for s in SEEDS)
     gates = load_gates("segment_2b")
@@ -158,6 +158,6 @@ def test_every_trial_is_recorded_once_with_one_value_a_metric(swept):
     with closing(sqlite3.connect(swept[0] / "mlflow.db")) as database:
         count = "SELECT COUNT(*) FROM (SELECT run_uuid, key FROM metrics GROUP BY run_uuid, key HAVING COUNT(*) > 1)"
         assert database.execute(count).fetchone() == (0,)
-        trials = "SELECT COUNT(DISTINCT run_uuid), COUNT(*) FROM tags WHERE key = 'proofmark.trial'"
+        trials = "SELECT COUNT(DISTINCT run_uuid), COUNT(*) FROM tags WHERE key = 'lanelock.trial'"
         expected = sum(said["trials"] for said in swept[1].values())
         assert database.execute(trials).fetchone() == (expected, expected)

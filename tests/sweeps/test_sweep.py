@@ -9,37 +9,21 @@ from pathlib import Path
 import mlflow
 import optuna
 import pytest
+from lanes import QUEUE, lane_with
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from policies import LaneError, PolicyError
-from policies.documents import read_json, shipped_schema, validate
-from sweeps.lane import load_lane
-from sweeps.lock import find_lock, read_lock, verify_lock
-from sweeps.sweep import play
-from sweeps.workspace import Workspace
-
-QUEUE = Path(__file__).parent.parent / "queue_engine"
+from lanelock.policies import LaneError, PolicyError
+from lanelock.policies.documents import shipped_schema, validate
+from lanelock.sweeps.lanes.lane import load_lane
+from lanelock.sweeps.proof.lock import find_lock, read_lock, verify_lock
+from lanelock.sweeps.sweep import play
+from lanelock.sweeps.workspace import Workspace
 
 
 @pytest.fixture
 def workspace(tmp_path):
     return Workspace.at(tmp_path / "ws")
-
-
-def lane_with(tmp_path, **changed):
-    """The queue's lane with fields replaced."""
-    document = read_json(QUEUE / "lane.json")
-    document["authority"] = str(QUEUE / "pack")
-    for address, value in changed.items():
-        *parents, last = address.split("__")
-        node = document
-        for name in parents:
-            node = node[name]
-        node[last] = value
-    path = tmp_path / "lane.json"
-    path.write_text(json.dumps(document))
-    return load_lane(str(path))
 
 
 def trials(closed):
@@ -55,10 +39,8 @@ def recorded(workspace, lane):
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{workspace.tracking_database}")
     experiment = client.get_experiment_by_name(lane.id)
     runs = client.search_runs([experiment.experiment_id], max_results=5000)
-    parents = [run for run in runs if run.data.tags["proofmark.kind"] == "sweep"]
-    children = sorted(
-        (run for run in runs if run not in parents), key=lambda run: int(run.data.tags["proofmark.trial"])
-    )
+    parents = [run for run in runs if run.data.tags["lanelock.kind"] == "sweep"]
+    children = sorted((run for run in runs if run not in parents), key=lambda run: int(run.data.tags["lanelock.trial"]))
     return client, parents, children
 
 
@@ -71,8 +53,8 @@ def test_it_is_swept_scored_tracked_and_locked_by_the_same_code(workspace, tmp_p
     assert all(check.ok for check in verify_lock(closed.lock))
 
     client, (parent,), children = recorded(workspace, load_lane(str(QUEUE / "lane.json")))
-    assert [int(run.data.tags["proofmark.trial"]) for run in children] == list(range(24))
-    assert parent.data.tags["proofmark.decision"] == "GO" and parent.data.tags["proofmark.lock"] == lock["lock_id"]
+    assert [int(run.data.tags["lanelock.trial"]) for run in children] == list(range(24))
+    assert parent.data.tags["lanelock.decision"] == "GO" and parent.data.tags["lanelock.lock"] == lock["lock_id"]
     for run, told in zip(children, closed.trials, strict=True):
         assert run.info.status == "FINISHED" and run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert run.data.params == {name: f"{value:.12g}" for name, value in told.values.items()}
@@ -81,10 +63,10 @@ def test_it_is_swept_scored_tracked_and_locked_by_the_same_code(workspace, tmp_p
                 assert run.data.metrics[f"seed_{seed}/{name}"] == value
         waits = [measured["q1/wait_p90"] for measured in told.record["measures"].values()]
         assert run.data.metrics["q1/wait_p90"] == max(waits), "the plain name is the worst over seeds"
-        assert run.data.tags["proofmark.pack"] == told.record["pack"]
-        assert run.data.tags["proofmark.policy.queue_policy_v1"]
-        assert ("crowd" in run.data.tags["proofmark.vetoed"]) == (told.constraints["crowd"] > 0)
-        assert run.data.tags["proofmark.verdict"] in ("PASS_BPLUS", "PASS_B", "FAIL_REALISM")
+        assert run.data.tags["lanelock.pack"] == told.record["pack"]
+        assert run.data.tags["lanelock.policy.queue_policy_v1"]
+        assert ("crowd" in run.data.tags["lanelock.vetoed"]) == (told.constraints["crowd"] > 0)
+        assert run.data.tags["lanelock.verdict"] in ("PASS_BPLUS", "PASS_B", "FAIL_REALISM")
     best = children[closed.decision.best.number]
     assert {item.path for item in client.list_artifacts(best.info.run_id)} == {
         "scorecard.json",

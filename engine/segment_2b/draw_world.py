@@ -1,0 +1,384 @@
+"""The world: merchants, their sites, each site's zone. Drawn per seed from `world_v1`, in strata.
+
+Strata, not coins: site counts, zone counts, home shares and virtual merchants come as quotas of their
+distributions, shuffled by the seed, so that every seed's world stays near the reference facts while its
+merchants are others. Sites stand in real cities; zones follow from polygons (1A, 1B, 2A in this order).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lanelock.engine.segment_2b import geography, streams
+from lanelock.engine.segment_2b.geography import compacted
+from lanelock.engine.segment_2b.world import World
+from lanelock.engine.surface import Categories
+from lanelock.policies import DataError
+
+ZONE_SOURCES = ("nudge", "override", "polygon")
+_AT_ONCE = 8192  # merchants whose zones are chosen together
+
+
+def draw_world(policy: Mapping[str, Any], seed: int) -> World:
+    """The world of a seed. Source of the quotas: ENGINE facts, section 1, held as data in `world_v1`."""
+    counts = _site_counts(policy["merchants"], seed)
+    zones_wanted = _zone_counts(policy["breadth"], counts, seed)
+    home = _home_sites(policy["dispersion"], counts, zones_wanted, seed)
+    atlas = _Atlas(policy["breadth"])
+    chosen = atlas.zones_of(zones_wanted, seed)  # [m, most zones] pool index, -1 beyond
+    merchant, zone = _spread(counts, zones_wanted, home, chosen)
+    city = atlas.place(merchant, zone, chosen[:, 0], seed)
+    count = int(policy["merchants"]["count"])
+    key = streams.stream_key("merchant", seed, "1A")
+    ids = np.unique(streams.words(key, np.arange(2 * count, dtype=np.uint64), np.zeros(2 * count, np.uint64)))
+    ids = np.sort(_shuffled(ids, seed, "1A/ids")[:count])
+    virtual = np.zeros(count, np.bool_)
+    virtual[: round(count * policy["merchants"]["virtual_share"])] = True
+    land = geography.cities()
+    return assemble_world(
+        source="drawn",
+        merchant_id=ids,
+        is_virtual=_shuffled(virtual, seed, "1A/virtual"),
+        site_merchant=ids[merchant],
+        country=Categories(land.country.codes[city], land.country.values),
+        site_order=None,
+        lat_deg=land.lat_deg[city],
+        lon_deg=land.lon_deg[city],
+        zone=None,
+        zone_policy=policy["zones"],
+    )
+
+
+def assemble_world(
+    *,
+    source: str,
+    merchant_id: NDArray[np.uint64],
+    is_virtual: NDArray[np.bool_],
+    site_merchant: NDArray[np.uint64],
+    country: Categories,
+    site_order: NDArray[np.int32] | None,
+    lat_deg: NDArray[np.float64],
+    lon_deg: NDArray[np.float64],
+    zone: Categories | None,
+    zone_source: Categories | None = None,
+    zone_policy: Mapping[str, Any] | None = None,
+) -> World:
+    """Sorts sites by key, finds zones where none are given, builds the groups, digests, freezes.
+
+    `merchant_id` ascends; every site's merchant is one of them and each has a site. Without `site_order`
+    sites are numbered from 1 within (merchant, country) in the order given.
+    """
+    country = compacted(country)
+    merchant = np.searchsorted(merchant_id, site_merchant)
+    if site_order is None:
+        order = np.lexsort((country.codes, merchant))
+        fresh = np.ones(len(order), np.bool_)
+        fresh[1:] = (np.diff(merchant[order]) != 0) | (np.diff(country.codes[order]) != 0)
+        first = np.maximum.accumulate(np.where(fresh, np.arange(len(order)), 0))
+        numbers = (np.arange(len(order)) - first + 1).astype(np.int32)
+    else:
+        order = np.lexsort((site_order, country.codes, merchant))
+        numbers = site_order[order].astype(np.int32)
+    merchant, lat_deg, lon_deg = merchant[order], lat_deg[order], lon_deg[order]
+    country = Categories(country.codes[order], country.values)
+    if zone is None:
+        keys = (merchant_id[merchant], country, numbers)
+        zone, origin = _find_zones(keys, lat_deg, lon_deg, zone_policy or {})
+    else:
+        zone = compacted(Categories(zone.codes[order], zone.values))
+        polygon = np.full(len(order), ZONE_SOURCES.index("polygon"), np.int8)
+        origin = Categories(polygon if zone_source is None else zone_source.codes[order], ZONE_SOURCES)
+    pair = merchant * len(zone.values) + zone.codes
+    pairs = np.unique(pair)
+    arrays: dict[str, Any] = {
+        "merchant_id": merchant_id,
+        "is_virtual": is_virtual,
+        "site_offsets": _offsets(merchant, len(merchant_id)),
+        "country": country,
+        "site_order": numbers,
+        "lat_deg": lat_deg,
+        "lon_deg": lon_deg,
+        "zone": zone,
+        "zone_source": origin,
+        "group_offsets": _offsets(pairs // len(zone.values), len(merchant_id)),
+        "group_zone": (pairs % len(zone.values)).astype(np.int32),
+        "site_group": np.searchsorted(pairs, pair).astype(np.int64),
+    }
+    return World(digest=_digest(arrays), source=source, **arrays)
+
+
+def describe(world: World) -> dict[str, Any]:
+    """The counts and shares by which a world is judged."""
+    sites, groups = np.diff(world.site_offsets), np.diff(world.group_offsets)
+    small = sites <= 5
+    return {
+        "digest": world.digest,
+        "source": world.source,
+        "merchants": len(sites),
+        "sites": int(sites.sum()),
+        "zones": len(world.zones),
+        "countries": len(world.country.values),
+        "groups": int(groups.sum()),
+        "groups_max": int(groups.max()),
+        "single_group_share": float(np.mean(groups == 1)),
+        "two_group_share": float(np.mean(groups == 2)),
+        "small_single_group_share": float(np.mean(groups[small] == 1)) if small.any() else 1.0,
+        "virtual_share": float(np.mean(world.is_virtual)),
+        "site_count_quantiles": {
+            name: float(np.quantile(sites, at))
+            for name, at in (
+                ("min", 0),
+                ("p10", 0.1),
+                ("p25", 0.25),
+                ("p50", 0.5),
+                ("p75", 0.75),
+                ("p90", 0.9),
+                ("p99", 0.99),
+                ("max", 1),
+            )
+        },
+        "zone_sources": {
+            name: int(np.sum(world.zone_source.codes == code)) for code, name in enumerate(world.zone_source.values)
+        },
+    }
+
+
+# --- 1A: how many sites, how many zones, how much at home --------------------------------------------
+
+
+def _site_counts(merchants: Mapping[str, Any], seed: int) -> NDArray[np.int64]:
+    """[m] sites of each merchant: quotas of the quantile table, log-linear between its knots."""
+    u = _strata(int(merchants["count"]), seed, "1A/sites")
+    knots = np.array(merchants["site_count_quantiles"], np.float64)
+    found = np.rint(np.exp(np.interp(u, knots[:, 0], np.log(knots[:, 1]))))
+    return _shuffled(found.astype(np.int64), seed, "1A/sites/order")
+
+
+def _zone_counts(breadth: Mapping[str, Any], counts: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """[m] zones of each merchant. Quotas of F(k)^breadth: more breadth, fewer single-zone merchants.
+
+    Small merchants keep their own single-zone share, whatever the breadth; the others take the rest of
+    the quotas, more zones going, loosely, to more sites. No merchant has more zones than sites.
+    """
+    size = len(counts)
+    upto = np.cumsum(breadth["zone_count_shares"]) ** breadth["breadth"]
+    quota = np.rint(size * upto / upto[-1]).astype(np.int64)
+    small = np.flatnonzero(counts <= breadth["small_merchant_sites"])
+    single = round(len(small) * breadth["small_single_share"])
+    zones = np.ones(size, np.int64)
+    zones[_shuffled(small, seed, "1A/small")[single:]] = 2
+    rest = np.setdiff1d(np.arange(size), small)
+    left = np.repeat(np.arange(1, len(quota) + 1), _less(np.diff(quota, prepend=0), np.bincount(zones[small])[1:]))
+    pull = breadth["size_pull"]
+    rank = np.argsort(np.argsort(counts[rest], kind="stable")) / max(1, len(rest))
+    score = pull * rank + (1.0 - pull) * _strata_shuffled(len(rest), seed, "1A/zones")
+    zones[rest[np.argsort(score, kind="stable")]] = left[: len(rest)]
+    return np.minimum(zones, counts)
+
+
+def _less(quota: NDArray[np.int64], taken: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[k] what is left of each count's quota; where one has too few, the next counts give instead."""
+    left, owed = quota.copy(), 0
+    for k in range(len(left)):
+        owed += int(taken[k]) if k < len(taken) else 0
+        given = min(owed, int(left[k]))
+        left[k] -= given
+        owed -= given
+    for k in range(len(left) - 1, -1, -1):  # more merchants are small than there are quotas above: take from below
+        given = min(owed, int(left[k]))
+        left[k] -= given
+        owed -= given
+    return left
+
+
+def _home_sites(
+    dispersion: Mapping[str, Any], counts: NDArray[np.int64], zones: NDArray[np.int64], seed: int
+) -> NDArray[np.int64]:
+    """[m] sites in the home zone: quotas of the home-share table, the highest to those that can have them.
+
+    A merchant of n zones cannot keep more at home than leaves its second zone visible (`second_share_min`),
+    so the highest shares go to two-zone merchants with many sites.
+    """
+    home = counts.copy()
+    multi = _shuffled(np.flatnonzero(zones > 1), seed, "1A/home")
+    n, total = zones[multi], counts[multi]
+    ranks = np.cumsum(1.0 / np.arange(1, zones.max() + 1))
+    room = np.where(n > 2, 1.0 - dispersion["second_share_min"] * ranks[n - 2], 1.0)
+    most = np.minimum((total - n + 1) / total, np.maximum(room, 1.0 / n))
+    u = np.sort(_strata(len(multi), seed, "1A/home/strata"))[::-1] ** dispersion["dispersion"]
+    knots = np.array(dispersion["home_share_quantiles"], np.float64)
+    shares = np.interp(u, knots[:, 0], knots[:, 1])
+    waiting = list(np.argsort(most, kind="stable"))  # the last has the most room
+    able: list[int] = []
+    luck = _generator(seed, "1A/home/pick").random(len(multi))
+    for share, u in zip(shares, luck, strict=True):  # the highest first, to a random one of those with room for it
+        while waiting and (not able or most[waiting[-1]] >= share):
+            able.append(waiting.pop())
+        at = int(u * len(able))
+        able[at], able[-1] = able[-1], able[at]
+        pick = able.pop()
+        at_home = np.clip(round(share * total[pick]), -(-total[pick] // n[pick]), total[pick] - n[pick] + 1)
+        home[multi[pick]] = at_home
+    return home
+
+
+def _spread(
+    counts: NDArray[np.int64], zones: NDArray[np.int64], home: NDArray[np.int64], chosen: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """[n] merchant and pool zone of each site: the home zone its share, the others by 1/rank, none empty."""
+    parts = (np.arange(chosen.shape[1]) < zones[:, None]).astype(np.int64)  # [m, most zones] sites in each
+    parts[:, 0] = home
+    for n in range(2, chosen.shape[1] + 1):  # merchants of n zones at once
+        rows = np.flatnonzero(zones == n)
+        weight = 1.0 / np.arange(1, n)
+        exact = weight / weight.sum() * np.maximum(counts[rows] - home[rows] - (n - 1), 0)[:, None]
+        parts[rows, 1:n] += np.floor(exact).astype(np.int64)
+        short = counts[rows] - parts[rows].sum(axis=1)
+        served = np.argsort(-(exact % 1.0), axis=1, kind="stable")
+        extra = np.zeros_like(served)
+        np.put_along_axis(extra, served, (np.arange(n - 1) < short[:, None]).astype(np.int64), axis=1)
+        parts[rows, 1:n] += extra
+    return np.repeat(np.arange(len(counts)), counts), np.repeat(chosen.ravel(), parts.ravel())
+
+
+# --- 1B: where --------------------------------------------------------------------------------------
+
+
+class _Atlas:
+    """The zones a world may use, and the cities in them."""
+
+    def __init__(self, breadth: Mapping[str, Any]) -> None:
+        land = geography.cities()
+        people = np.bincount(land.zone.codes, land.population, minlength=len(land.zone.values))
+        self.pool = np.sort(np.argsort(-people, kind="stable")[: breadth["zone_pool"]])  # zone codes
+        self.weight = people[self.pool] ** breadth["population_exponent"]
+        first = np.searchsorted(land.zone.codes, self.pool)
+        last = np.searchsorted(land.zone.codes, self.pool, side="right")
+        largest = [a + int(np.argmax(land.population[a:b])) for a, b in zip(first, last, strict=True)]
+        self.first, self.last = first, last
+        lat, lon = land.lat_deg[largest], land.lon_deg[largest]
+        far = geography.distance_km(lat[:, None], lon[:, None], lat, lon)
+        same = land.country.codes[largest][:, None] == land.country.codes[largest]
+        self.appeal = (
+            self.weight * np.exp(-far / breadth["reach_km"]) * np.where(same, breadth["home_country_pull"], 1.0)
+        )
+
+    def zones_of(self, wanted: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+        """[m, most] pool indices, home first, then by Gumbel top-k over the home zone's appeal; -1 beyond."""
+        size, draw = len(wanted), _generator(seed, "1B/zones")
+        upto = np.cumsum(self.weight) / self.weight.sum()
+        home = np.searchsorted(upto, _strata_shuffled(size, seed, "1B/home"))
+        most, appeal = int(wanted.max()), np.log(self.appeal)
+        chosen = np.empty((size, most), np.int64)
+        for first in range(0, size, _AT_ONCE):  # the same draws in the same order: [m, pool] is never held whole
+            at = home[first : first + _AT_ONCE]
+            keys = appeal[at] + draw.gumbel(size=(len(at), len(self.pool)))
+            keys[np.arange(len(at)), at] = np.inf
+            chosen[first : first + len(at)] = np.argsort(-keys, axis=1, kind="stable")[:, :most]
+        return np.where(np.arange(most) < wanted[:, None], chosen, -1)
+
+    def place(
+        self, merchant: NDArray[np.int64], zone: NDArray[np.int64], home: NDArray[np.int64], seed: int
+    ) -> NDArray[np.int64]:
+        """[n] a city for each site, by population within its zone."""
+        land = geography.cities()
+        upto = np.concatenate([[0.0], np.cumsum(land.population)])
+        low, high = upto[self.first[zone]], upto[self.last[zone]]
+        u = _generator(seed, "1B/cities").random(len(zone))
+        city = np.searchsorted(upto, low + u * (high - low), side="right") - 1
+        return np.asarray(np.clip(city, self.first[zone], self.last[zone] - 1))
+
+
+# --- 2A: zones --------------------------------------------------------------------------------------
+
+
+def _find_zones(
+    keys: tuple[NDArray[np.uint64], Categories, NDArray[np.int32]],
+    lat_deg: NDArray[np.float64],
+    lon_deg: NDArray[np.float64],
+    policy: Mapping[str, Any],
+) -> tuple[Categories, Categories]:
+    """Zone and source of each site: polygon, nudged off a border, or overridden by country or site."""
+    nudge = float(policy.get("tz_nudge", {}).get("epsilon_deg", 0.0))
+    where, points = _distinct(lat_deg, lon_deg)
+    found = [geography.zone_of(float(lat), float(lon), nudge) for lat, lon in points]
+    if nowhere := [i for i, (zone, _) in enumerate(found) if zone not in geography.known_zones()]:
+        lat, lon = points[nowhere[0]]
+        raise DataError(f"site at lat_deg {lat}, lon_deg {lon}: no zone's polygon holds the point")
+    names = sorted({name for name, _ in found} | {row["tzid"] for row in policy.get("tz_overrides", ())})
+    code = {name: place for place, name in enumerate(names)}
+    zone = np.array([code[name] for name, _ in found], np.int32)[where]
+    source = np.array([ZONE_SOURCES.index(origin) for _, origin in found], np.int8)[where]
+    merchant, country, number = keys
+    for row in policy.get("tz_overrides", ()):
+        hit = np.array([name == row["legal_country_iso"] for name in country.values])[country.codes]
+        if "merchant_id" in row:
+            hit = hit & (merchant == int(row["merchant_id"]))
+        if "site_order" in row:
+            hit = hit & (number == row["site_order"])
+        if "from_tzid" in row:
+            hit = hit & (zone == code.get(row["from_tzid"], -1))
+        if row["tzid"] not in geography.known_zones():
+            raise DataError(f"world_v1: /zones/tz_overrides: {row['tzid']!r} is not an IANA zone")
+        zone[hit], source[hit] = code[row["tzid"]], ZONE_SOURCES.index("override")
+    return compacted(Categories(zone, tuple(names))), Categories(source, ZONE_SOURCES)
+
+
+def _distinct(
+    lat_deg: NDArray[np.float64], lon_deg: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """[n] which point each site stands on, and the points: by hashing, since many sites share few cities."""
+    (lat, lats), (lon, lons) = pd.factorize(lat_deg), pd.factorize(lon_deg)
+    where, pairs = pd.factorize(lat.astype(np.int64) * len(lons) + lon)
+    return where, np.stack([lats[pairs // len(lons)], lons[pairs % len(lons)]], axis=1)
+
+
+# --- quotas and digests -----------------------------------------------------------------------------
+
+
+def _generator(seed: int, name: str) -> np.random.Generator:
+    key = np.array(streams.stream_key("world", seed, name), np.uint64)
+    return np.random.Generator(np.random.Philox(key=key))
+
+
+def _strata(size: int, seed: int, name: str) -> NDArray[np.float64]:
+    """[size] ascending: one uniform in the inner part of each of `size` equal strata; the ends at 0 and 1."""
+    u = (np.arange(size) + 0.5 + 0.8 * (_generator(seed, name).random(size) - 0.5)) / size
+    u[0], u[-1] = 0.0, 1.0
+    return u
+
+
+def _strata_shuffled(size: int, seed: int, name: str) -> NDArray[np.float64]:
+    return _shuffled((np.arange(size) + _generator(seed, name).random(size)) / size, seed, f"{name}/order")
+
+
+def _shuffled(values: NDArray[Any], seed: int, name: str) -> NDArray[Any]:
+    return _generator(seed, name).permutation(values)
+
+
+def _offsets(owner: NDArray[np.int64], owners: int) -> NDArray[np.int64]:
+    """[owners + 1] where each owner's rows begin; owners ascend along the rows."""
+    return np.searchsorted(owner, np.arange(owners + 1)).astype(np.int64)
+
+
+def _digest(arrays: Mapping[str, Any]) -> str:
+    """SHA-256 over names, types, shapes and bytes of all arrays, which it also makes read-only."""
+    sink = hashlib.sha256()
+    for name, value in arrays.items():
+        parts = (value.codes.astype("<i4"), "\0".join(value.values)) if isinstance(value, Categories) else (value,)
+        if isinstance(value, Categories):
+            value.codes.flags.writeable = False
+        else:
+            value.flags.writeable = False
+        for part in parts:
+            data = part.encode() if isinstance(part, str) else np.ascontiguousarray(part).tobytes()
+            kind = "text" if isinstance(part, str) else part.dtype.str
+            sink.update(f"{name}:{kind}:{len(data)}\n".encode())
+            sink.update(data)
+    return sink.hexdigest()

@@ -1,0 +1,41 @@
+"""The run report of each state: what it wrote, what the audit found of it. No seconds: those differ between hosts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lanelock.engine.protocol import Run
+from lanelock.engine.segment_2b.tables import TABLES
+
+
+def state_reports(run: Run) -> dict[str, dict[str, Any]]:
+    """State -> report: `summary.overall_status` and `fail_count`, rows of each surface, checks by name."""
+    reports = {}
+    for state in ("S0", "S1", "S2", "S3", "S4", "S5", "S6", "S7"):
+        checks = [check for check in run.audit.checks if state in (check.state, "S7")]
+        failed = [check.name for check in checks if not check.passed]
+        reports[state] = {
+            "summary": {"overall_status": "FAIL" if failed else "PASS", "fail_count": len(failed), "failed": failed},
+            "rows": {name: surface.rows for name, surface in run.surfaces.items() if TABLES[name].state == state},
+            "checks": {check.name: {"rows": check.rows, "failures": check.failures} for check in checks},
+        }
+    reports["S3"]["rng_accounting"] = _day_effect_draws(run)
+    return reports
+
+
+def _day_effect_draws(run: Run) -> dict[str, Any]:
+    """How many draws S3 made, and what became of them."""
+    surface, policy = run.surfaces["s3_day_effects"], run.pack["day_effect_policy_v1"]
+    gamma, log_gamma = np.asarray(surface["gamma"]), np.asarray(surface["log_gamma"])
+    clipped = 0
+    if policy["law"] == "sigma_gamma_policy_v2":
+        low, high = policy["sigma_gamma_policy_v2"]["gamma_clip"]
+        clipped = int(np.count_nonzero((gamma <= low) | (gamma >= high)))
+    return {
+        "rows_written": surface.rows,
+        "nonpositive_gamma_rows": int(np.count_nonzero(~(gamma > 0.0))),
+        "gamma_clipped_rows": clipped,
+        "max_abs_log_gamma": float(np.max(np.abs(log_gamma))),
+    }

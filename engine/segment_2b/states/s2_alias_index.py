@@ -1,0 +1,121 @@
+"""S2: one Walker/Vose alias table a merchant, in one blob, exact in integers.
+
+A merchant with n sites has quanta q_i that sum to 2^bits. Scaled by n they have mean 2^bits, so every
+column of the alias table is filled to exactly 2^bits by integer subtraction; a column's own part, shifted
+to Q0.32, loses nothing while bits <= 32. A column that needs no alias points at itself and may hold any
+threshold (2^32 - 1 here). Decoding therefore gives the quanta back exactly.
+
+Slice: u32 n_sites, u32 prob_qbits, two reserved u32, then n thresholds u32, then n aliases u32, all
+little-endian; 16 + 8n bytes, so every slice is 8-byte aligned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from lanelock.engine.segment_2b.states.s1_site_weights import site_quanta
+from lanelock.engine.segment_2b.tables import TABLES
+from lanelock.engine.segment_2b.world import World
+from lanelock.engine.surface import Column, Surface
+from lanelock.policies import IntegrityError
+
+PROB_QBITS = 32
+_HEADER = 4  # u32 words
+
+
+def alias_index(world: World, s1: Surface, policy: Mapping[str, Any]) -> tuple[Surface, Surface]:
+    """The surfaces s2_alias_index ([m] rows) and s2_alias_blob (one row)."""
+    bits = int(policy["quantised_bits"])
+    quanta = site_quanta(world, np.asarray(s1["p_weight"]), bits)
+    sites = np.diff(world.site_offsets)
+    length = (_HEADER + 2 * sites) * 4
+    offset = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
+    words = np.zeros(offset[-1] // 4, "<u4")
+    _fill(world.site_offsets, quanta, bits, offset // 4, words)
+    blob = words.tobytes()
+    digests = [hashlib.sha256(blob[offset[i] : offset[i + 1]]).digest() for i in range(len(sites))]
+    index: dict[str, Column] = {
+        "merchant_id": world.merchant_id,
+        "offset": offset[:-1],
+        "length": length.astype(np.int64),
+        "sites": sites.astype(np.int32),
+        "sha256": np.array([digest.hex() for digest in digests], object),
+    }
+    return Surface("s2_alias_index", TABLES["s2_alias_index"].schema, index), _blob_surface(blob)
+
+
+def alias_end_to_end(parts: Sequence[tuple[Surface, Surface]]) -> tuple[Surface, Surface]:
+    """The two surfaces of a world from those of its shards in order: one blob, and offsets into it."""
+    blobs = [bytes(np.asarray(blob["blob"])[0]) for _, blob in parts]
+    before = np.cumsum([0, *map(len, blobs)])
+    index: dict[str, Column] = {
+        name: np.concatenate([np.asarray(part[name]) for part, _ in parts]) for name in parts[0][0].columns
+    }
+    index["offset"] = np.concatenate(
+        [np.asarray(part["offset"]) + at for (part, _), at in zip(parts, before[:-1], strict=True)]
+    )
+    return Surface("s2_alias_index", parts[0][0].schema, index), _blob_surface(b"".join(blobs))
+
+
+def _blob_surface(blob: bytes) -> Surface:
+    columns: dict[str, Column] = {
+        "blob": np.array([blob], object),
+        "size": np.array([len(blob)], np.int64),
+        "sha256": np.array([hashlib.sha256(blob).hexdigest()], object),
+    }
+    return Surface("s2_alias_blob", TABLES["s2_alias_blob"].schema, columns)
+
+
+def decode(blob: bytes, offset: int, length: int) -> NDArray[np.float64]:
+    """[n_sites] the weights of one slice. Raises IntegrityError where the slice is not whole."""
+    words = np.frombuffer(blob[offset : offset + length], "<u4").astype(np.int64)
+    n = int(words[0]) if len(words) >= _HEADER else -1
+    if n < 1 or len(words) != _HEADER + 2 * n or words[1] != PROB_QBITS:
+        raise IntegrityError(
+            f"alias.bin: offset {offset}: not a slice of {length} bytes with {PROB_QBITS}-bit thresholds"
+        )
+    own, alias = words[_HEADER : _HEADER + n], words[_HEADER + n :]
+    if alias.max() >= n:
+        raise IntegrityError(f"alias.bin: offset {offset}: an alias points past the {n} sites of the slice")
+    mass = np.zeros(n, np.int64)
+    np.add.at(mass, np.arange(n), own)
+    np.add.at(mass, alias, (1 << PROB_QBITS) - own)
+    return np.asarray(mass / (n * float(1 << PROB_QBITS)))
+
+
+@njit(cache=True, nogil=True)
+def _fill(offsets: Any, quanta: Any, bits: int, at: Any, words: Any) -> None:
+    for i in range(len(offsets) - 1):
+        begin, n = offsets[i], offsets[i + 1] - offsets[i]
+        base = at[i]
+        words[base], words[base + 1] = n, 32
+        full, left = np.int64(1) << bits, quanta[begin : begin + n] * n
+        small, large = np.empty(n, np.int64), np.empty(n, np.int64)
+        smalls, larges = 0, 0
+        for k in range(n):
+            if left[k] < full:
+                small[smalls] = k
+                smalls += 1
+            else:
+                large[larges] = k
+                larges += 1
+        while smalls > 0:
+            smalls -= 1
+            lo = small[smalls]
+            hi = large[larges - 1]  # integers: while a column lacks mass, another has it
+            words[base + 4 + lo] = left[lo] << (32 - bits)
+            words[base + 4 + n + lo] = hi
+            left[hi] -= full - left[lo]
+            if left[hi] < full:
+                larges -= 1
+                small[smalls] = hi
+                smalls += 1
+        for k in range(larges):
+            words[base + 4 + large[k]] = np.uint32(0xFFFFFFFF)
+            words[base + 4 + n + large[k]] = large[k]

@@ -1,0 +1,139 @@
+"""S3: day effects. log gamma = -sigma^2/2 + sigma z + weekly, one draw a row, gamma = exp(log gamma).
+
+Laws `scalar_sigma_v1` (one sigma) and `sigma_gamma_policy_v2` (sigma by size bucket, zone and merchant,
+a weekly wave, gamma clipped). z is standard normal by inverse CDF of the row's own uniform, whose counter
+is (day * 65536 + group rank, merchant id): a merchant's draws depend on no other merchant.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from lanelock.engine.segment_2b import streams
+from lanelock.engine.segment_2b.states.s1_site_weights import BUCKETS, size_bucket
+from lanelock.engine.segment_2b.tables import TABLES
+from lanelock.engine.segment_2b.world import Grid, World
+from lanelock.engine.surface import Categories, Surface
+
+_DAY_STRIDE = 65536  # more groups than any merchant has
+
+
+def horizon(policy: Mapping[str, Any]) -> tuple[str, ...]:
+    """The days of the policy's horizon, ISO dates, ascending."""
+    first, count = dt.date.fromisoformat(policy["horizon"]["start_day"]), int(policy["horizon"]["days"])
+    return tuple((first + dt.timedelta(i)).isoformat() for i in range(count))
+
+
+def grid(world: World, policy: Mapping[str, Any]) -> Grid:
+    """The (merchant, day, group) rows of a world over the policy's horizon."""
+    days = horizon(policy)
+    count = len(days)
+    groups = np.diff(world.group_offsets)
+    per_day = np.repeat(groups, count)  # [m*d] groups of each merchant-day
+    starts = np.concatenate([[0], np.cumsum(per_day)]).astype(np.int64)
+    rank = np.arange(starts[-1]) - np.repeat(starts[:-1], per_day)
+    group = rank + np.repeat(np.repeat(world.group_offsets[:-1], count), per_day)
+    day = np.repeat(np.tile(np.arange(count, dtype=np.int16), len(groups)), per_day)
+    merchant = np.repeat(world.merchant_id, groups * count)
+    zone = Categories(world.group_zone[group], world.zones)
+    return Grid(days, merchant, Categories(day, days), zone, group, rank.astype(np.int32), starts)
+
+
+def day_effects(world: World, rows: Grid, policy: Mapping[str, Any], seed: int, created_utc: str) -> Surface:
+    """The surface s3_day_effects: [r] rows in grid order."""
+    stream = str(policy["rng_stream_id"])
+    lo = counters(rows)
+    z = ndtri(streams.uniforms(streams.stream_key(world.digest, seed, stream), lo, rows.merchant_id))
+    sigma, weekly_amp, weekly = shape(world, rows, policy)
+    log_gamma = sigma * z - 0.5 * sigma * sigma + weekly
+    clipped = policy["law"] == "sigma_gamma_policy_v2"
+    low, high = policy["sigma_gamma_policy_v2"]["gamma_clip"] if clipped else (0.0, math.inf)
+    gamma = _exponentials(log_gamma, low, high)
+    constant = np.zeros(len(gamma), np.int8)
+    return Surface(
+        "s3_day_effects",
+        TABLES["s3_day_effects"].schema,
+        {
+            "merchant_id": rows.merchant_id,
+            "utc_day": rows.day,
+            "tz_group_id": rows.zone,
+            "gamma": gamma,
+            "log_gamma": log_gamma,
+            "sigma_gamma": sigma,
+            "rng_stream_id": Categories(constant, (stream,)),
+            "rng_counter_lo": lo,
+            "rng_counter_hi": rows.merchant_id,
+            "sigma_source": Categories(constant, (str(policy["law"]),)),
+            "sigma_value": sigma,
+            "weekly_amp": weekly_amp,
+            "created_utc": Categories(constant, (created_utc,)),
+        },
+    )
+
+
+def counters(rows: Grid) -> NDArray[np.uint64]:
+    """[r] the lower counter word of each row's draw; the upper is its merchant."""
+    return rows.day.codes.astype(np.uint64) * np.uint64(_DAY_STRIDE) + rows.rank.astype(np.uint64)
+
+
+def shape(
+    world: World, rows: Grid, policy: Mapping[str, Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """[r] sigma, weekly amplitude and the weekly term of each row."""
+    size = len(rows.group)
+    if policy["law"] == "scalar_sigma_v1":
+        return np.full(size, float(policy["scalar_sigma_v1"]["sigma"])), np.zeros(size), np.zeros(size)
+    law = policy["sigma_gamma_policy_v2"]
+    groups = np.diff(world.group_offsets)
+    bucket = size_bucket(world)
+    base = np.array([law["base_sigma"][name] for name in BUCKETS])[bucket]
+    jitter = 1.0 + law["jitter_amplitude"] * (2.0 * streams.stable_uniform("s3/jitter", world.merchant_id) - 1.0)
+    by_zone = np.array([zone_multiplier(zone, law) for zone in world.zones])
+    sigma = np.repeat(base * jitter, groups) * by_zone[world.group_zone]
+    sigma = np.clip(sigma, law["sigma_min"], law["sigma_max"])
+    amp = np.array([law["weekly_amplitude"][name] for name in BUCKETS])[bucket]
+    phase = 2.0 * np.pi * streams.stable_uniform("s3/phase", world.merchant_id)
+    weekday = np.array([dt.date.fromisoformat(day).weekday() for day in rows.days])
+    wave = amp[:, None] * _sines(2.0 * np.pi * weekday / 7.0 + phase[:, None])  # [m, d]
+    per_day = np.repeat(groups, len(rows.days))
+    return sigma[rows.group], np.repeat(amp, groups * len(rows.days)), np.repeat(wave.ravel(), per_day)
+
+
+# NumPy picks its own exp and sin by what the processor can do, and they differ in the last bit. The C
+# library's are the same on every machine of one kind, so surfaces do not depend on the host.
+
+
+@njit(cache=True, nogil=True)
+def _exponentials(log_gamma: Any, low: float, high: float) -> Any:
+    """exp of each value, clipped to [low, high]; the values themselves are clipped with it, in place."""
+    out = np.empty_like(log_gamma)
+    for i in range(len(out)):
+        out[i] = math.exp(log_gamma[i])
+        if out[i] < low:
+            out[i], log_gamma[i] = low, math.log(low)
+        elif out[i] > high:
+            out[i], log_gamma[i] = high, math.log(high)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _sines(angles: Any) -> Any:
+    out = np.empty_like(angles)
+    for i in range(angles.shape[0]):
+        for j in range(angles.shape[1]):
+            out[i, j] = math.sin(angles[i, j])
+    return out
+
+
+def zone_multiplier(zone: str, law: Mapping[str, Any]) -> float:
+    """The multiplier of the longest prefix of `zone` that the policy names, else the default."""
+    prefixes = [prefix for prefix in law["tz_multipliers"] if zone.startswith(prefix)]
+    return float(law["tz_multipliers"][max(prefixes, key=len)] if prefixes else law["tz_multiplier_default"])

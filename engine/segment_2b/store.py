@@ -1,0 +1,268 @@
+"""Published runs: written whole or not at all, read back as runs, executed again and compared.
+
+Publishing is: a staging folder beside the target, every file written and digested, S8 over them, the receipt
+over all, fsync, rename. The same run published again is a no-op where byte-identical and an IntegrityError
+where not. Nothing published carries a clock, a path, a host or an order of work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lanelock.engine.keep.receipts import bundle, digests, file_digest, read_receipt, write_json, write_receipt
+from lanelock.engine.keep.staging import place, staging
+from lanelock.engine.protocol import Run, StateReport
+from lanelock.engine.segment_2b import layout
+from lanelock.engine.segment_2b.layout import Address
+from lanelock.engine.segment_2b.reports import state_reports
+from lanelock.engine.segment_2b.run import SEGMENT_2B, run_id_of
+from lanelock.engine.segment_2b.states.s0_gate import SealedInputs, seal
+from lanelock.engine.segment_2b.tables import TABLES
+from lanelock.engine.segment_2b.world import World
+from lanelock.engine.segment_2b.world_import import open_world, write_world
+from lanelock.engine.surface import Surface, table_digest
+from lanelock.engine.workers import spread
+from lanelock.policies import DataError, IntegrityError, PolicyError, load_pack
+from lanelock.policies.documents import digest, read_json
+
+RECEIPT = "run_receipt.json"
+
+
+def publish(run: Run, runs: Path) -> Path:
+    """Publishes a whole run below `runs`; its folder. Raises IntegrityError where other bytes were published before."""
+    target = runs / run.run_id
+    with staging(runs, run.run_id) as staged:
+        write_run(run, staged)
+        differing = differences(staged, target) if target.exists() or not place(staged, target) else []
+        if differing:
+            count = len(differing)
+            raise IntegrityError(f"{target / differing[0]}: published before with other bytes ({count} files differ)")
+    return target
+
+
+def bundled(run: Run, folder: Path, seconds: float) -> StateReport:
+    """S8's report: rows are the files that the index of a published run lists."""
+    index, _ = Address.of(run).bundle()
+    inputs = {state.name: state.key for state in run.states}
+    address = {"state": "S8", "inputs": inputs, "code": SEGMENT_2B.code_version}
+    return StateReport("S8", digest(address), len(read_json(folder / index)["files"]), seconds, False, address)
+
+
+def keep_world(world: World, folder: Path) -> None:
+    """Writes a world's folder whole or not at all. Raises DataError where something else stands there."""
+    with staging(folder.parent, folder.name) as staged:
+        write_world(world, staged)
+        if not place(staged, folder) and differences(staged, folder):
+            raise DataError(f"{folder}: not empty, and not this world; name another folder")
+
+
+def open_run(runs: Path, run_id: str) -> Run:
+    """A published run from its files alone, its receipt checked; each surface is read when it is asked for."""
+    folder = run_folder(runs, run_id)
+    receipt = check_run(folder, missing=DataError)
+    address = Address.stated(receipt)
+    pack = load_pack(folder / "policies", SEGMENT_2B.policy_schemas)
+    upstream = open_world(folder / "upstream", pack["world_v1"])
+    if upstream.digest != receipt["manifest_fingerprint"]:
+        raise IntegrityError(f"{folder}/upstream: the tables give another world than the receipt states")
+    surfaces = _Published(folder, address, tuple(receipt["surfaces"]))
+    states = tuple(StateReport(**row, seconds=0.0, reused=True) for row in receipt["states"])
+    return Run(
+        address.run_id, receipt["engine"], address.seed, pack, address.manifest_fingerprint, receipt["code_version"],
+        surfaces, states, upstream,
+    )  # fmt: skip
+
+
+def check_run(folder: Path, missing: type[Exception] = IntegrityError) -> Mapping[str, Any]:
+    """The receipt of a run whose files all digest to what it states.
+
+    Raises IntegrityError at the first that does not, and `missing` where one is not there.
+    """
+    receipt = read_receipt(folder / RECEIPT)
+    for name, said in faults(folder, receipt):
+        raise (IntegrityError if (folder / name).exists() else missing)(f"{folder / name}: {said}")
+    return receipt
+
+
+def faults(folder: Path, receipt: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(file, what is wrong) of every file that is not as the receipt states, and of a flag that passes other bytes."""
+    stated, found = receipt["files"], digests(folder, (RECEIPT,))
+    for name in sorted(stated.keys() | found.keys()):
+        if name not in found:
+            yield name, f"missing, the receipt states sha256 {stated[name]}"
+        elif stated.get(name) != found[name]:
+            yield name, f"sha256 {found[name]}, the receipt states {stated.get(name, 'nothing')}"
+    flag = Address.stated(receipt).bundle()[1].as_posix()
+    if flag in stated and stated == found:
+        _, expected = bundle(_evidence(stated), lambda name: (folder / name).read_bytes())
+        if (folder / flag).read_text(encoding="utf-8") != expected:
+            yield flag, "it does not pass the evidence that the index lists"
+
+
+def seals(folder: Path, receipt: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(file, what is wrong) where S0's documents or the receipt do not follow from the inputs beside them.
+
+    Digests say that files are as they were published; this, that what they were published with is what is here.
+    """
+    address = Address.stated(receipt)
+    pack = load_pack(folder / "policies", SEGMENT_2B.policy_schemas)
+    world = replace(open_world(folder / "upstream", pack["world_v1"]), source=receipt["sources"]["world"])
+    roster = None
+    if receipt["sources"]["roster"] == "imported":
+        roster = table_digest(layout.read_surface(folder, "s5_arrival_roster", address).table())
+    sealed = seal(world, pack, address.seed, roster)
+    for name, document in _gate(sealed).items():
+        if read_json(folder / address.document(name)) != document:
+            yield address.document(name).as_posix(), "it does not seal the policies and the world of this run"
+    if address != Address(address.seed, world.digest, pack.digest, run_id_of(pack, address.seed, sealed)):
+        yield RECEIPT, "its run_id, parameter_hash or manifest_fingerprint is not that of the inputs"
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What executing a published run again gave."""
+
+    files: int
+    differences: tuple[str, ...]  # files that differ, are missing, or are new
+
+    @property
+    def identical(self) -> bool:
+        return not self.differences
+
+
+def replay(folder: Path, scratch: Path) -> Replayed:
+    """Executes a run again from its sealed inputs below `scratch`, and compares the bytes of every file.
+
+    Raises IntegrityError where the receipt or an input is not as it was published: there is then no run to execute.
+    """
+    receipt = read_receipt(folder / RECEIPT)
+    for name, said in faults(folder, receipt):
+        if name.startswith(_inputs(receipt)):
+            raise IntegrityError(f"{folder / name}: {said}")
+    pack = load_pack(folder / "policies", SEGMENT_2B.policy_schemas)
+    address = Address.stated(receipt)
+    drawn = receipt["sources"]["world"] == "drawn"
+    arrivals = folder / address.folder("s5_arrival_roster", TABLES["s5_arrival_roster"].partitions) / layout.PART
+    again = type(SEGMENT_2B)().evaluate(
+        pack, address.seed, world=None if drawn else folder / "upstream",
+        roster=arrivals if receipt["sources"]["roster"] == "imported" else None,
+    )  # fmt: skip
+    with staging(scratch, address.run_id) as staged:
+        write_run(again, staged)
+        return Replayed(len(digests(staged)), tuple(differences(staged, folder)))
+
+
+def published(name: str, runs: Path) -> Path | None:
+    """The folder of a published run by its id or its path; None where there is none."""
+    for folder in (runs / name, Path(name)):
+        if (folder / RECEIPT).is_file() or (folder.is_dir() and (folder / "data").is_dir()):
+            return folder
+    return None
+
+
+def run_folder(runs: Path, run_id: str) -> Path:
+    """Where a run is published. Raises PolicyError naming those that are."""
+    folder = runs / run_id
+    if not run_id or not folder.is_dir():
+        known = sorted(path.name for path in runs.glob("[0-9a-f]*"))
+        raise PolicyError(f"{run_id}: no such run in {runs} (published: {', '.join(known) or 'none'})")
+    return folder
+
+
+def write_run(run: Run, folder: Path) -> None:
+    """Every file of a run below `folder`, the receipt last."""
+    address = Address.of(run)
+    work: list[tuple[Surface, slice, Path]] = []
+    for name, surface in run.surfaces.items():
+        if TABLES[name].state != "S2":
+            work += [(surface, rows, folder / path) for path, rows in layout.files_of(surface, address)]
+    spread(lambda part: layout.write_parquet(*part), work)
+    layout.write_alias(run.surfaces["s2_alias_index"], run.surfaces["s2_alias_blob"], folder, address)
+    for name, document in _gate(run.sealed).items():
+        write_json(folder / address.document(name), document)
+    write_json(folder / address.document("s7_audit_report"), run.audit.as_document())
+    for name, document in run.pack.documents().items():
+        write_json(folder / "policies" / f"{name}.json", document)
+    write_world(run.upstream, folder / "upstream")
+    for state, report in state_reports(run).items():
+        write_json(folder / address.report(state), {**asdict(address), "state": state, **report})
+    files = digests(folder)
+    receipt = {
+        **asdict(address),
+        "engine": run.engine,
+        "code_version": run.code_version,
+        "created_utc": run.sealed.created_utc,
+        "sources": {
+            "world": run.upstream.source,
+            "roster": "imported" if "arrival_roster" in run.sealed.digests() else "drawn",
+        },
+        "states": [
+            {"name": state.name, "key": state.key, "rows": state.rows, "address": state.address} for state in run.states
+        ],
+        "surfaces": list(run.surfaces),
+    }
+    index, flag = address.bundle()
+    status = {"overall_status": "PASS" if run.audit.passed else "FAIL", "fail_count": int(not run.audit.passed)}
+    bundled = {**asdict(address), "state": "S8", "summary": status, "rows": {"index": len(files)}}
+    write_json(folder / address.report("S8"), bundled)
+    document, passed = bundle(_evidence(files), lambda name: (folder / name).read_bytes())
+    write_json(folder / index, document)
+    if run.audit.passed:  # no pass, no flag
+        (folder / flag).write_text(passed, encoding="utf-8")
+    files |= {
+        str(name): file_digest(folder / name)
+        for name in (index, flag, address.report("S8"))
+        if (folder / name).exists()
+    }
+    write_receipt(folder / RECEIPT, {**receipt, "files": files})
+
+
+def differences(ours: Path, theirs: Path) -> list[str]:
+    """Files below either folder that are not the same below both, in ASCII order."""
+    new, old = digests(ours), digests(theirs)
+    return sorted(name for name in new.keys() | old.keys() if new.get(name) != old.get(name))
+
+
+class _Published(Mapping[str, Surface]):
+    """A run's surfaces, each read at the first asking."""
+
+    def __init__(self, folder: Path, address: Address, names: tuple[str, ...]) -> None:
+        self._folder, self._address, self._names = folder, address, names
+        self._read: dict[str, Surface] = {}
+
+    def __getitem__(self, name: str) -> Surface:
+        if name not in self._names:
+            raise KeyError(name)
+        if name not in self._read:
+            self._read[name] = layout.read_surface(self._folder, name, self._address)
+        return self._read[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _gate(sealed: SealedInputs) -> dict[str, Any]:
+    """S0's two documents by dataset."""
+    receipt = asdict(sealed)
+    return {"sealed_inputs": list(receipt.pop("assets")), "s0_gate_receipt": receipt}
+
+
+def _inputs(receipt: Mapping[str, Any]) -> tuple[str, ...]:
+    """Where the files lie, relative to the run, that it is executed from."""
+    brought = ("s5_arrival_roster",) if receipt["sources"]["roster"] == "imported" else ()
+    return ("policies/", "upstream/", *(f"{layout.DATA.as_posix()}/{name}/" for name in brought))
+
+
+def _evidence(files: Mapping[str, str]) -> dict[str, str]:
+    """What S8 indexes: all that the run computed and was computed from."""
+    own = (f"{layout.VALIDATION}/", f"{layout.REPORTS}/state=S8/")
+    return {name: found for name, found in files.items() if not name.startswith(own)}

@@ -1,0 +1,191 @@
+"""A gate's numbers as small inline SVG: its margins as bars from zero, its seeds as a strip along the value.
+
+Written by hand, since a card has dozens: each is a few hundred bytes, takes the page's font, and changes theme by
+the palette's tokens. Sign and place say it all again without colour: a margin that fails goes left and is hatched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from lanelock.scoring.scorecard import GateResult
+
+WIDTH = 236  # pixels
+_LABEL, _NUMBER = 26, 62  # pixels kept for a band's name and for its margin
+_LINE = 20  # pixels a band
+HALF = (WIDTH - _LABEL - _NUMBER) / 2  # pixels from zero to either end of a bar's box
+_STRIP, _MIDDLE, _PAD = 50, 25, 9  # pixels: a strip's height, where its line runs, what is left free at its ends
+_NEAR = 24  # pixels from an end of a strip within which a label turns inwards
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """Where a margin's bar lies in its box, [-1, 1] with zero in the middle."""
+
+    start: float
+    length: float
+    cut: bool  # longer than the box
+
+
+def bar_of(margin: float) -> Bar:
+    """One length of the box is one scale of the gate: its threshold, usually. What is longer ends at the box."""
+    end = max(-1.0, min(1.0, margin))
+    return Bar(min(0.0, end), abs(end), abs(margin) > 1.0)
+
+
+def margin_bars(row: GateResult) -> str:
+    """A bar for each band that the gate asks in; one where it asks the same of all."""
+    same = len(row.margins) > 1 and len(set(row.margins.values())) == 1
+    margins = {"": next(iter(row.margins.values()))} if same else row.margins
+    lines = [_bar(band, margin, _LINE * place) for place, (band, margin) in enumerate(margins.items())]
+    said = "; ".join(f"{band} {margin_text(margin)}".strip() for band, margin in margins.items())
+    height, zero = _LINE * len(lines), _LABEL + HALF
+    axis = f'<path d="M{zero:g} 0v{height}" style="stroke:var(--muted)"/>'
+    return _svg(height, f"margin {said}", "".join(lines) + axis)
+
+
+def margin_text(margin: float | None) -> str:
+    """A margin with its sign; 0 passes."""
+    if margin is None:
+        return "unknown"
+    size = abs(margin)
+    return f"{margin + 0.0:{'+.1e' if 0 < size < 0.0005 or size >= 1e6 else '+.0f' if size >= 100 else '+.3f'}}"
+
+
+def _bar(band: str, margin: float | None, top: int) -> str:
+    base = top + _LINE - 6
+    name = _text(0, base, band, "muted")
+    number = _text(WIDTH, base, margin_text(margin), "ink" if margin is None or margin >= 0 else "bad", "end")
+    box = (
+        f'<rect x="{_LABEL}" y="{top + 3}" width="{2 * HALF:g}" height="{_LINE - 6}" rx="2" '
+        'style="fill:var(--sunken)"/>'
+    )
+    if margin is None:
+        return box + name + number
+    bar = bar_of(margin)
+    left, token = _LABEL + HALF * (1 + bar.start), "good" if margin >= 0 else "bad"
+    inside = f'x="{left:.1f}" y="{top + 4}" width="{HALF * bar.length:.1f}" height="{_LINE - 8}"'
+    dashes = "" if margin >= 0 else f"stroke:var(--{token});stroke-dasharray:3 2;fill-opacity:.35;"
+    found = f'<rect {inside} style="{dashes}fill:var(--{token})"/>'
+    return box + found + (_tip(1 if margin > 0 else -1, top) if bar.cut else "") + name + number
+
+
+def _tip(side: int, top: int) -> str:
+    """The end of a bar that goes on outside its box."""
+    at, middle = _LABEL + HALF * (1 + side), top + _LINE / 2
+    return (
+        f'<path d="M{at - 7 * side:g} {middle - 5:g}l{5 * side} 5l{-5 * side} 5" '
+        'style="fill:none;stroke:var(--surface);stroke-width:2"/>'
+    )
+
+
+def seed_strip(rows: Sequence[GateResult], authority: Mapping[int, float]) -> str:
+    """Every seed's value along the metric, over where the lowest band holds; thresholds are ticks.
+
+    `rows` are one gate's results, one a seed; `authority` its metric where that was measured. The worst seed is a
+    diamond, the authority a ring.
+    """
+    values = {row.seed: row.value for row in rows if row.value is not None}
+    if not values:
+        return '<span class="muted">not measured</span>'
+    ticks = _thresholds(rows)
+    place = _Axis.over([*values.values(), *authority.values(), *ticks])
+    worst = min(rows, key=lambda row: row.worst_margin)
+    parts = [
+        _holding(worst, place) if ticks else "",
+        f'<path d="M{_PAD} {_MIDDLE}H{WIDTH - _PAD}" style="stroke:var(--line);stroke-width:2"/>',
+    ]
+    parts += _ticks(ticks, place)
+    parts += [_ring(place(value), f"authority, seed {seed}: {value:.6g}") for seed, value in authority.items()]
+    for seed, value in values.items():
+        parts.append(
+            _dot(
+                place(value), f"seed {seed}: {value:.6g}", diamond=seed == worst.seed and len(set(values.values())) > 1
+            )
+        )
+    parts += _ends(place)
+    said = "; ".join(f"seed {seed}: {value:.6g}" for seed, value in values.items())
+    beside = "; ".join(f"seed {seed}: {value:.6g}" for seed, value in authority.items())
+    return _svg(_STRIP, f"candidate {said}" + (f"; authority {beside}" if beside else ""), "".join(parts))
+
+
+def _thresholds(rows: Sequence[GateResult]) -> dict[float, str]:
+    """Place -> band, ascending; none where they follow the authority and so differ by seed, which the rings show."""
+    if any(row.thresholds != rows[0].thresholds for row in rows):
+        return {}
+    places = {band: at for band, at in rows[0].thresholds.items() if at is not None}
+    if len(places) > 1 and len(set(places.values())) == 1:
+        return {next(iter(places.values())): "limit"}
+    return dict(sorted((at, band) for band, at in places.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """From values to pixels; a single value stands in the middle."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def over(cls, values: Sequence[float]) -> _Axis:
+        return cls(min(values), max(values))
+
+    def __call__(self, value: float) -> float:
+        wide = self.high - self.low
+        return _PAD + (WIDTH - 2 * _PAD) * ((value - self.low) / wide if wide > 0 else 0.5)
+
+
+def _holding(row: GateResult, place: _Axis) -> str:
+    """The part of the strip on which the lowest band holds."""
+    at = next((value for value in row.thresholds.values() if value is not None), None)
+    if at is None or row.comparison == "==" or place.low == place.high:
+        return ""
+    left, right = (place(at), float(WIDTH)) if row.comparison == ">=" else (0.0, place(at))
+    return f'<rect x="{left:.1f}" y="{_MIDDLE - 9}" width="{right - left:.1f}" height="18" style="fill:var(--sunken)"/>'
+
+
+def _ticks(ticks: Mapping[float, str], place: _Axis) -> list[str]:
+    """Thresholds, the labels of two near ones turned away from one another, and none past the end of the strip."""
+    parts, last = [], len(ticks) - 1
+    for index, (at, band) in enumerate(ticks.items()):
+        x = place(at)
+        anchor = "middle" if last == 0 else ("end" if index == 0 else "start")
+        anchor = "start" if x < _NEAR else "end" if x > WIDTH - _NEAR else anchor
+        shifted = {"start": x - 4, "middle": x, "end": x + 4}[anchor]
+        parts.append(f'<path d="M{x:.1f} {_MIDDLE - 10}v20" style="stroke:var(--ink);stroke-width:1.5"/>')
+        parts.append(_text(round(shifted, 1), 11, band, "muted", anchor))
+    return parts
+
+
+def _ends(place: _Axis) -> list[str]:
+    if place.low == place.high:
+        return [_text(WIDTH / 2, _STRIP - 1, f"{place.low:.4g}", "muted", "middle")]
+    return [
+        _text(0, _STRIP - 1, f"{place.low:.4g}", "muted"),
+        _text(WIDTH, _STRIP - 1, f"{place.high:.4g}", "muted", "end"),
+    ]
+
+
+def _dot(x: float, tip: str, *, diamond: bool) -> str:
+    shape = (
+        f'<path d="M{x:.1f} {_MIDDLE - 7}l6 7l-6 7l-6 -7z" style="fill:var(--candidate)">'
+        if diamond
+        else f'<circle cx="{x:.1f}" cy="{_MIDDLE}" r="4" style="fill:var(--candidate)">'
+    )
+    return f"{shape}<title>{escape(tip)}</title></{'path' if diamond else 'circle'}>"
+
+
+def _ring(x: float, tip: str) -> str:
+    style = "fill:none;stroke:var(--authority);stroke-width:1.8"
+    return f'<circle cx="{x:.1f}" cy="{_MIDDLE}" r="5.5" style="{style}"><title>{escape(tip)}</title></circle>'
+
+
+def _text(x: float, y: float, text: str, token: str, anchor: str = "start") -> str:
+    return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" style="fill:var(--{token})">{escape(text)}</text>'
+
+
+def _svg(height: int, said: str, body: str) -> str:
+    size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
+    return f'<svg class="bars" role="img" aria-label="{escape(said)}" {size}>{body}</svg>'

@@ -1,0 +1,47 @@
+"""Two runs of one world, set beside each other under the gates that grade them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lanelock.engine.protocol import Run
+from lanelock.scoring.figures.axes import Mark
+from lanelock.scoring.gates import GateSet, Severity
+
+SIGNS = {">=": "≥", "<=": "≤", "==": "="}
+
+
+def asked(comparison: str, thresholds: Mapping[str, float | None]) -> str:
+    """What a gate asks, by band; said once where every band asks the same."""
+    sign, limits = SIGNS[comparison], {band: "?" if at is None else f"{at:.6g}" for band, at in thresholds.items()}
+    if not limits:
+        return "as the authority"
+    if len(set(limits.values())) == 1 and len(limits) > 1:
+        return f"{sign}\u00a0{next(iter(limits.values()))}"
+    return ", ".join(f"{band}\u00a0{sign}\u00a0{at}" for band, at in limits.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Two runs of one world, and the gates to mark."""
+
+    authority: Run
+    candidate: Run
+    gates: GateSet
+
+    def of(self, take: Callable[[Run], Any]) -> tuple[Any, Any]:
+        """What `take` gives for the authority and for the candidate."""
+        return take(self.authority), take(self.candidate)
+
+    def hold(self, surface: str) -> bool:
+        return surface in self.authority.surfaces and surface in self.candidate.surfaces
+
+    def marks(self, metric: str) -> tuple[Mark, ...]:
+        """The thresholds that a metric's graded gate sets."""
+        for gate in self.gates.gates:
+            if gate.metric == metric and gate.severity is Severity.GATE:
+                sign = SIGNS[gate.comparison]
+                return tuple((f"{band} {sign} {at:g}", at, "ink") for band, at in gate.thresholds.items())
+        return ()

@@ -1,0 +1,255 @@
+"""What no trial of a lane can pass, for segment 2B: floors of the world, corners of the knob box.
+
+Each function states one law about metrics and gives the bounds that follow, with the numbers. A bound is
+a relaxation: it may be looser than what trials reach, it is never beaten. Which fields may move is read from the
+box; a field that no law here speaks of leaves its metrics without a bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lanelock.engine.protocol import Run
+from lanelock.engine.segment_2b import geography
+from lanelock.engine.segment_2b.world import World
+from lanelock.scoring.feasibility import Bound, Box
+
+WORLD, LAYOUT, EFFECTS, MIX = (
+    "world_v1", "alias_layout_policy_v1", "day_effect_policy_v1", "group_mix_regularizer_v1",
+)  # fmt: skip
+BUCKETS = {"small": (1, 3), "mid": (4, 8), "large": (9, 1 << 40)}  # sites, as the size buckets have them
+_QUOTA_MOVES = {  # fields of 1B that leave the zone quotas as they are, or that the quotas are monotone in
+    f"{WORLD}#/{pointer}"
+    for pointer in (
+        "breadth/breadth", "breadth/small_single_share", "breadth/size_pull", "breadth/population_exponent",
+        "breadth/reach_km", "breadth/home_country_pull", "dispersion/dispersion", "dispersion/second_share_min",
+    )
+}  # fmt: skip
+_MIX_DOWN = {  # which end of each knob of S4 pulls every day furthest towards uniform
+    f"{MIX}#/enabled": 1, f"{MIX}#/max_p_group_soft_cap": -1, f"{MIX}#/regularization_strength": 1,
+    f"{MIX}#/entropy_floor": 1, f"{MIX}#/knee": -1, f"{MIX}#/apply_when_groups_ge": -1,
+}  # fmt: skip
+_ROUNDING = 1e-12  # of a share published in quanta of 2^-48, and of a logarithm
+
+
+def segment_2b_bounds(box: Box, measure: Any) -> Iterator[Bound]:
+    """Every bound known of a lane on one seed. `measure` gives a run's metrics."""
+    world = box.run(box.start, "S0").upstream
+    groups = group_limits(box, world)
+    if groups is not None:
+        yield from group_bounds(*groups)
+    if "S1" in box.states and "1A" not in box.states:
+        yield from site_bounds(box, np.diff(world.site_offsets))
+    if "S3" in box.states:
+        yield from effect_bounds(box)
+    if set(box.moves) <= set(_MIX_DOWN):
+        yield from mix_bounds(measure(box.run(box.corner(_MIX_DOWN), "S4")), int(np.diff(world.group_offsets).max()))
+
+
+# --- the world: how many groups a merchant can have -----------------------------------------------------
+
+
+def group_limits(box: Box, world: World) -> tuple[NDArray[np.int64], str, str] | None:
+    """([m] the most groups each merchant, in some order, can have; why; what could move it), or None."""
+    moved = {address for address in box.moves if address.startswith(f"{WORLD}#")}
+    have = np.diff(world.group_offsets)
+    if not moved:
+        return have, f"{np.sum(have == 1)} of {len(have)} merchants have one group in the frozen world", "1B"
+    if all(box.first_state(address) == "2A" for address in moved):
+        return _with_zones_moved(box, world, have)
+    if moved <= _QUOTA_MOVES and world.source == "drawn" and not _borders_move(box):
+        return _with_quotas_moved(box, world)
+    return None
+
+
+def _with_zones_moved(box: Box, world: World, have: NDArray[np.int64]) -> tuple[NDArray[np.int64], str, str]:
+    """A merchant gains at most one group a site that a nudge or an override can touch."""
+    touched = np.zeros(len(world.lat_deg), np.bool_)
+    nudge = f"{WORLD}#/zones/tz_nudge/epsilon_deg"
+    for epsilon in box.moves.get(nudge, (box.start[WORLD]["zones"]["tz_nudge"]["epsilon_deg"],)):
+        probe = box.run(box.start.with_knobs({nudge: epsilon}), "S0").upstream
+        touched |= np.asarray(probe.zone_source.values)[probe.zone_source.codes] == "nudge"
+    touched |= np.asarray(world.zone_source.values)[world.zone_source.codes] == "override"
+    for row in (row for rows in box.moves.get(f"{WORLD}#/zones/tz_overrides", ()) for row in rows):
+        touched |= _overridden(world, row)
+    owner = np.repeat(np.arange(len(have)), np.diff(world.site_offsets))
+    able = np.bincount(owner[touched], minlength=len(have))
+    stuck = np.sum((have == 1) & (able == 0))
+    why = (
+        f"{np.sum(have == 1)} of {len(have)} merchants have one group, and of these no nudge or override of the box "
+        f"touches any site of {stuck}"
+    )
+    return have + able, why, "1B"
+
+
+def _overridden(world: World, row: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """[n] the sites that an override may touch, unless a nudge or another override touched them before."""
+    hit = np.asarray(world.country.values)[world.country.codes] == row["legal_country_iso"]
+    if "merchant_id" in row:
+        hit &= np.repeat(world.merchant_id, np.diff(world.site_offsets)) == np.uint64(int(row["merchant_id"]))
+    if "site_order" in row:
+        hit &= world.site_order == row["site_order"]
+    if "from_tzid" in row:
+        hit &= np.asarray(world.zone.values)[world.zone.codes] == row["from_tzid"]
+    return np.asarray(hit)
+
+
+def _borders_move(box: Box) -> bool:
+    """Whether finding zones may give a site another zone than the one its city was chosen for."""
+    zones, land = box.start[WORLD]["zones"], geography.cities()
+    epsilon = float(zones["tz_nudge"]["epsilon_deg"])
+    places = zip(land.lat_deg.tolist(), land.lon_deg.tolist(), land.zone.codes, strict=True)
+    strays = (geography.zone_of(lat, lon, epsilon)[0] != land.zone.values[code] for lat, lon, code in places)
+    return bool(zones["tz_overrides"]) or any(strays)
+
+
+def _with_quotas_moved(box: Box, world: World) -> tuple[NDArray[np.int64], str, str]:
+    """The zone quotas at the widest corner: F(k)^breadth falls with breadth, the small merchants keep their own."""
+    breadth = {**box.start[WORLD]["breadth"]}
+    for field, side in (("breadth", max), ("small_single_share", min)):
+        breadth[field] = side(box.moves.get(f"{WORLD}#/breadth/{field}", (breadth[field],)))
+    sites = np.diff(world.site_offsets)
+    count, small = len(sites), int(np.sum(sites <= breadth["small_merchant_sites"]))
+    upto = np.cumsum(breadth["zone_count_shares"]) ** breadth["breadth"]
+    upto = np.rint(count * upto / upto[-1]).astype(np.int64)
+    alone = round(small * breadth["small_single_share"])
+    upto[0] = max(alone, min(upto[0], count - (small - alone)))
+    most = np.repeat(np.arange(1, len(upto) + 1), np.maximum(np.diff(np.maximum.accumulate(upto), prepend=0), 0))
+    why = (
+        f"at breadth {breadth['breadth']:g} the quotas leave {upto[0]} of {count} merchants one group "
+        f"({alone} of {small} small ones among them)"
+    )
+    return most, why, "1B"
+
+
+def group_bounds(most: NDArray[np.int64], why: str, movable_by: str) -> Iterator[Bound]:
+    """What group counts alone decide: a day of one group is all that group's, n groups spread at most evenly."""
+    single = float(np.mean(most == 1))
+    entropy, even = float(np.median(np.log(most))), float(np.median(1.0 / most))
+    alone = f"share(n_groups = 1) = {single:.6f}: {why}"
+    rows = (
+        ("tail_share", "at_least", single, f"tail_share >= {alone}"),
+        ("single_group_share", "at_least", single, f"single_group_share >= {alone}"),
+        ("multigroup_share", "at_most", 1.0 - single, f"multigroup_share <= {1 - single:.6f}, as {alone}"),
+        ("max_p_median", "at_least", even - _ROUNDING, f"max_p >= 1/n_groups, whose median is {even:.6f}: {why}"),
+        ("entropy_p50", "at_most", entropy + _ROUNDING, f"entropy <= log(n_groups), median {entropy:.6f}: {why}"),
+    )
+    for name, kind, value, proof in rows:
+        yield Bound(f"s4/{name}", kind, value, proof, movable_by)
+
+
+# --- S1: weights of n sites ---------------------------------------------------------------------------------
+
+
+def site_bounds(box: Box, sites: NDArray[np.int64]) -> Iterator[Bound]:
+    """What caps, floors and site counts allow the weights, whatever the exponents.
+
+    A merchant's median |p - 1/N| is at most 1/N: where it is more, half the sites hold more than 2/N each.
+    After cap and floor the first site holds at most max(cap, floor), and the second at least its floor.
+    The sum of squares lies between 1/N and what a top share of that size allows.
+    """
+    profile, moves = box.start[LAYOUT]["profile_mixture_v2"], box.moves
+    top, lead = np.ones(len(sites)), np.ones(len(sites))
+    for bucket, (low, high) in BUCKETS.items():
+        ends = {
+            name: moves.get(f"{LAYOUT}#/profile_mixture_v2/{name}/{bucket}", (profile[name][bucket],))
+            for name in ("top1_soft_cap", "second_site_floor")
+        }
+        cap, floor = max(ends["top1_soft_cap"]), ends["second_site_floor"]
+        here = (sites >= low) & (sites <= high) & (sites > 1)
+        top[here] = max(cap, *floor)
+        lead[here] = max(cap - min(floor), *floor)
+    quantum = 4.0 * 2.0 ** -int(min(moves.get(f"{LAYOUT}#/quantised_bits", (box.start[LAYOUT]["quantised_bits"],))))
+    even = 1.0 / sites
+    residual, gap = float(np.median(even)) + quantum, float(np.median(lead)) + quantum
+    whole = np.floor(1.0 / top)
+    squares = np.minimum(whole * top**2 + np.maximum(0.0, 1.0 - whole * top) ** 2, 1.0)
+    spread = float(np.quantile(squares, 0.75) - np.quantile(even, 0.25)) + quantum
+    rows = (
+        ("residual", residual, f"median |p - 1/N| <= 1/N, whose median over merchants is {residual:.6f}"),
+        ("gap", gap, f"first less second <= cap - floor, whose median over merchants is {gap:.6f}"),
+        ("hhi_iqr", spread, f"1/N <= HHI <= what the caps allow: p75 - p25 <= {spread:.6f}"),
+    )
+    for name, value, proof in rows:
+        yield Bound(f"s1/{name}", "at_most", value, proof, "1A")
+
+
+# --- S3: day effects ----------------------------------------------------------------------------------------
+
+
+def effect_bounds(box: Box) -> Iterator[Bound]:
+    """The widest spread of gamma in the box: each row's gamma lies between its least and greatest value.
+
+    The draw z of a row depends on no policy, so a run with sigma 1 shows it: log gamma = z - 1/2. Sigma
+    grows with every knob but the jitter, which is taken at both ends; sigma z - sigma^2/2 is greatest at sigma = z.
+    """
+    law = f"{EFFECTS}#/sigma_gamma_policy_v2"
+    if box.start[EFFECTS]["law"] != "sigma_gamma_policy_v2" or f"{EFFECTS}#/law" in box.moves:
+        return
+    if not all(address.startswith((f"{law}/", f"{LAYOUT}#", f"{MIX}#")) for address in box.moves):
+        return
+    grows = [a for a in box.moves if a.startswith(f"{law}/") and "gamma_clip" not in a and "jitter" not in a]
+    low, high = (_sigmas(box, dict.fromkeys(grows, side), f"{law}/jitter_amplitude") for side in (-1, 1))
+    probe = box.start.with_knobs({f"{EFFECTS}#/law": "scalar_sigma_v1", f"{EFFECTS}#/scalar_sigma_v1/sigma": 1.0})
+    s3 = box.run(probe, "S3").surfaces["s3_day_effects"]
+    z = np.asarray(s3["log_gamma"]) + 0.5
+    wave = np.asarray(_effects(box.run(box.corner(dict.fromkeys(grows, 1)), "S3"))["weekly_amp"])
+    least, greatest = _clip(box, law)
+    up = np.clip(z, low.min(axis=0), high.max(axis=0))
+    upper = np.exp(np.clip(up * z - 0.5 * up * up + wave, np.log(least), np.log(greatest)))
+    ends = np.minimum(*(s * z - 0.5 * s * s for s in (low.min(axis=0), high.max(axis=0)))) - wave
+    lower = np.exp(np.clip(ends, np.log(least), np.log(greatest)))
+    far = np.maximum(np.abs(upper - 1.0), np.abs(lower - 1.0)) ** 2
+    merchant = np.asarray(s3["merchant_id"])
+    starts = np.flatnonzero(np.append(True, merchant[1:] != merchant[:-1]))
+    rows = np.diff(np.append(starts, len(merchant)))
+    several = rows > 1
+    spread = np.sqrt(np.add.reduceat(far, starts)[several] / (rows[several] - 1))
+    bound = float(np.median(spread)) * (1.0 + 1e-9)
+    proof = f"gamma stays in what each row's own draw gives between the box's sigmas: median std <= {bound:.6f}"
+    yield Bound("s3/merchant_std_median", "at_most", bound, proof, "1A")
+
+
+def _sigmas(box: Box, sides: Mapping[str, int], jitter: str) -> NDArray[np.float64]:
+    """[2, r] sigma of each row at a corner, with the jitter at its least and at its greatest."""
+    packs = (box.corner({**sides, jitter: side}) for side in (-1, 1))
+    return np.stack([np.asarray(_effects(box.run(pack, "S3"))["sigma_value"]) for pack in packs])
+
+
+def _effects(run: Run) -> Any:
+    return run.surfaces["s3_day_effects"]
+
+
+def _clip(box: Box, law: str) -> tuple[float, float]:
+    least, greatest = box.start[EFFECTS]["sigma_gamma_policy_v2"]["gamma_clip"]
+    return (
+        min(box.moves.get(f"{law}/gamma_clip/0", (least,))),
+        max(box.moves.get(f"{law}/gamma_clip/1", (greatest,))),
+    )
+
+
+# --- S4: the mix --------------------------------------------------------------------------------------------
+
+
+def mix_bounds(corner: Mapping[str, float], most_groups: int) -> Iterator[Bound]:
+    """What S4 measures where every knob pulls furthest towards uniform; nothing above S4 moves.
+
+    Both laws blend a day towards uniform, p = (1 - w) q + w/n, and w grows as the cap and the knee fall and
+    as strength and entropy floor rise. With w every max p falls, every entropy rises, and groups that show
+    stay in sight (as long as an even share shows: up to 20 groups).
+    """
+    for metric, kind in (
+        ("s4/tail_share", "at_least"), ("s4/max_p_median", "at_least"),
+        ("s4/multigroup_share", "at_most"), ("s4/entropy_p50", "at_most"),
+    ):  # fmt: skip
+        if metric == "s4/multigroup_share" and most_groups > 20:
+            continue
+        value = corner[metric]
+        slack = value - _ROUNDING if kind == "at_least" else value + _ROUNDING
+        sign = ">=" if kind == "at_least" else "<="
+        proof = f"{metric} {sign} {value:.6f}: the corner of the box that pulls every day furthest towards uniform"
+        yield Bound(metric, kind, slack, proof, "S3")

@@ -1,0 +1,245 @@
+"""What segment 2B's metrics need of a shard's surfaces, taken over every row.
+
+Samples add up without a trace of where the cuts were. What is ranked (medians, quantiles, atoms) is kept value by
+value, one number a merchant or merchant-day; what is counted is kept as a count; a mean is kept as a sum of
+integer quanta, because a sum of floats would depend on its order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from lanelock.engine.segment_2b.world import World
+from lanelock.engine.surface import Surface
+
+TAIL, VISIBLE = 0.95, 0.05  # a day all but one group's; a group that shows
+CELL = 0.0025  # of the cliff's histogram of max_p
+MOVED_BITS = 53  # the regularizer's delta mass is summed in quanta of 2^-53, to which each day's is rounded
+_LOW_BITS = 26  # quanta are summed in two halves, so that 2^36 days fit
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SiteSample:
+    """S1's, [m] each."""
+
+    residual: NDArray[np.float64]  # median |p - 1/N|
+    gap: NDArray[np.float64]  # first less second
+    hhi: NDArray[np.float64]  # sum of squares
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DaySample:
+    """S3's."""
+
+    spread: NDArray[np.float64]  # [m] std of gamma over a merchant's rows; NaN for one row
+    rows: int
+    several: int  # merchant-days with two zones or more
+    varied: int  # of those, days whose zones' gammas differ
+    clipped: int  # rows at either end of the policy's range
+    nonpositive: int  # rows
+    max_abs_log_gamma: float  # nats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MixSample:
+    """S4's, of merchant-days: k of them."""
+
+    top: NDArray[np.float64]  # [k] max p
+    entropy: NDArray[np.float64]  # [k] nats
+    multi: NDArray[np.bool_]  # [k] more groups than one
+    cells: NDArray[np.int64]  # [400] multi-group days by max p
+    raw_cells: NDArray[np.int64]  # [400] the same, before the regularizer
+    tail: int  # days with max p >= TAIL
+    tail_multi: int  # of those, multi-group ones
+    visible: int  # days with two groups or more at p >= VISIBLE
+    moved: int | None  # quanta of delta mass over all days; None where one is no number
+    inversions: int  # pairs of groups whose order the regularizer turned
+    unbacked: int  # rows without a group of the world, and groups without a row
+    mass_error: float  # max |sum p - 1|
+
+
+def sample_sites(surface: Surface) -> SiteSample:
+    """How far from even, how far the first site leads, how concentrated: by merchant."""
+    starts = run_starts(np.asarray(surface["merchant_id"]))
+    return SiteSample(*_site_shape(starts, np.asarray(surface["p_weight"])))
+
+
+def sample_days(surface: Surface, policy: Mapping[str, Any]) -> DaySample:
+    """How merchants' days differ, and how many rows are what gamma may not be."""
+    gamma, log_gamma = np.asarray(surface["gamma"]), np.asarray(surface["log_gamma"])
+    merchant = np.asarray(surface["merchant_id"])
+    days = day_starts(surface)
+    several = np.diff(days) > 1
+    clipped = 0
+    if policy["law"] == "sigma_gamma_policy_v2":
+        low, high = policy["sigma_gamma_policy_v2"]["gamma_clip"]
+        clipped = _count((gamma <= low) | (gamma >= high))
+    return DaySample(
+        spread=std_by_group(run_starts(merchant), gamma),
+        rows=len(gamma),
+        several=_count(several),
+        varied=_count(std_by_group(days, gamma)[several] > 1e-12),
+        clipped=clipped,
+        nonpositive=_count(~(gamma > 0)),
+        max_abs_log_gamma=float(np.max(np.abs(log_gamma))),
+    )
+
+
+def sample_mix(surface: Surface, world: World) -> MixSample:
+    """How days mix their groups, what the regularizer moved, and the artifacts it must not leave."""
+    zone, merchant = surface["tz_group_id"], np.asarray(surface["merchant_id"])
+    place = {name: code for code, name in enumerate(world.zones)}
+    codes = np.array([place.get(name, -1) for name in zone.values], np.int32)  # type: ignore[union-attr]
+    starts = day_starts(surface)
+    top, raw_top, entropy, visible, error, inversions = _day_shape(
+        starts, np.asarray(surface["p_group"]), np.asarray(surface["mass_raw"])
+    )
+    multi = np.diff(starts) > 1
+    tail = top >= TAIL
+    high, low, whole = _quanta(starts, np.asarray(surface["regularizer_delta_mass"]), 2.0**MOVED_BITS, _LOW_BITS)
+    return MixSample(
+        top=top,
+        entropy=entropy,
+        multi=multi,
+        cells=cells_of(top[multi]),
+        raw_cells=cells_of(raw_top[multi]),
+        tail=_count(tail),
+        tail_multi=_count(tail & multi),
+        visible=_count(visible >= 2),
+        moved=(int(high) << _LOW_BITS) + int(low) if whole else None,
+        inversions=int(np.sum(inversions)),
+        unbacked=_unbacked(
+            starts, merchant, codes, zone.codes,  # type: ignore[union-attr]
+            world.merchant_id, world.group_offsets, world.group_zone,
+        ),
+        mass_error=float(np.max(error)),
+    )  # fmt: skip
+
+
+def _count(rows: NDArray[np.bool_]) -> int:
+    return int(np.count_nonzero(rows))
+
+
+def cells_of(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """[400] how many values each cell holds, its upper edge with it, as the bin under a cap holds the cap."""
+    cells = round(1.0 / CELL)
+    place = np.clip(np.ceil(values / CELL - 1e-9).astype(np.int64) - 1, 0, cells - 1)
+    return np.bincount(place, minlength=cells)
+
+
+def day_starts(surface: Surface) -> NDArray[np.int64]:
+    """Where each merchant-day of S3 or S4 begins, and the number of rows."""
+    return run_starts(np.asarray(surface["merchant_id"]), surface["utc_day"].codes)  # type: ignore[union-attr]
+
+
+def run_starts(*keys: NDArray[Any]) -> NDArray[np.int64]:
+    """Where each run of equal keys begins, and the number of rows."""
+    fresh = np.ones(len(keys[0]), np.bool_)
+    fresh[1:] = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
+    return np.append(np.flatnonzero(fresh), len(keys[0]))
+
+
+@njit(cache=True, nogil=True)
+def _site_shape(starts: Any, p: Any) -> Any:
+    m = len(starts) - 1
+    residual, gap, hhi = np.empty(m), np.empty(m), np.empty(m)
+    for i in range(m):
+        w = p[starts[i] : starts[i + 1]]
+        residual[i] = np.median(np.abs(w - 1.0 / len(w)))
+        first, second, squares = 0.0, 0.0, 0.0
+        for x in w:
+            squares += x * x
+            if x > first:
+                first, second = x, first
+            elif x > second:
+                second = x
+        gap[i], hhi[i] = first - second, squares
+    return residual, gap, hhi
+
+
+@njit(cache=True, nogil=True)
+def std_by_group(starts: Any, values: Any) -> Any:
+    """Standard deviation (ddof 1) of each run; NaN for runs of one."""
+    out = np.empty(len(starts) - 1)
+    for i in range(len(out)):
+        n = starts[i + 1] - starts[i]
+        mean = 0.0
+        for j in range(starts[i], starts[i + 1]):
+            mean += values[j]
+        mean /= n
+        squares = 0.0
+        for j in range(starts[i], starts[i + 1]):
+            squares += (values[j] - mean) ** 2
+        out[i] = np.sqrt(squares / (n - 1)) if n > 1 else np.nan
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _day_shape(starts: Any, p: Any, raw: Any) -> Any:
+    d = len(starts) - 1
+    top, raw_top, entropy, error = np.empty(d), np.empty(d), np.empty(d), np.empty(d)
+    visible, inversions = np.empty(d, np.int64), np.empty(d, np.int64)
+    for i in range(d):
+        a, b = starts[i], starts[i + 1]
+        if b - a == 1:
+            top[i], raw_top[i], entropy[i], error[i] = p[a], 1.0, 0.0, abs(p[a] - 1.0)
+            visible[i], inversions[i] = p[a] >= VISIBLE, 0
+            continue
+        total, whole, most, raw_most, spread, seen, turned = 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0
+        for j in range(a, b):
+            x = p[j]
+            total += x
+            whole += raw[j]
+            most, raw_most = max(most, x), max(raw_most, raw[j])
+            if x > 0.0:
+                spread -= x * np.log(x)
+            seen += x >= VISIBLE
+            for k in range(a, j):
+                turned += (raw[j] - raw[k]) * (x - p[k]) < 0.0
+        top[i], raw_top[i], entropy[i], error[i] = most, raw_most / whole, spread, abs(total - 1.0)
+        visible[i], inversions[i] = seen, turned
+    return top, raw_top, entropy, visible, error, inversions
+
+
+@njit(cache=True, nogil=True)
+def _quanta(starts: Any, values: Any, scale: float, low_bits: int) -> Any:
+    """(high half, low half) of the sum of each day's value in quanta, and whether every value is a number near 1."""
+    high, low, whole = np.int64(0), np.int64(0), True
+    for day in range(len(starts) - 1):
+        value = values[starts[day]]
+        if not abs(value) <= 2.0:
+            whole = False
+            continue
+        quanta = np.int64(np.rint(value * scale))
+        high += quanta >> low_bits
+        low += quanta & ((1 << low_bits) - 1)
+    return high, low, whole
+
+
+@njit(cache=True, nogil=True)
+def _unbacked(starts: Any, merchant: Any, place: Any, zone: Any, known: Any, offsets: Any, group_zone: Any) -> int:
+    """Rows that no group of the world backs, and groups of the world that a merchant-day leaves out.
+
+    A merchant is found wherever it stands: an id that the world does not have says nothing of the rows behind it,
+    and so counts the same in a shard and in the whole.
+    """
+    wrong, i = 0, 0
+    for day in range(len(starts) - 1):
+        a, b = starts[day], starts[day + 1]
+        if known[i] != merchant[a]:
+            i = min(np.searchsorted(known, merchant[a]), len(known) - 1)
+        if known[i] != merchant[a]:
+            wrong += b - a
+            continue
+        backed = 0
+        for row in range(a, b):
+            for group in range(offsets[i], offsets[i + 1]):
+                backed += group_zone[group] == place[zone[row]]
+        wrong += (b - a - backed) + (offsets[i + 1] - offsets[i] - backed)
+    return wrong

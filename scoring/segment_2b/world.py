@@ -1,0 +1,65 @@
+"""The world measured: what the rails of a lane that reopens the upstream hold on to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lanelock.engine.segment_2b.world import World
+
+SMALL_SITES = 5  # a merchant with at most so many sites is small
+
+
+@dataclass(frozen=True, slots=True)
+class WorldSample:
+    """What the metrics need of a shard of a world. Every number but the zones adds up over shards."""
+
+    merchants: int
+    sites: int
+    groups: int
+    single: int  # merchants with one group
+    small: int  # merchants with at most SMALL_SITES sites
+    small_single: int
+    overridden: int  # sites whose zone comes from an override
+    empty: int  # groups that hold no site
+    zones: frozenset[str]  # that hold a site
+
+
+def sample_world(world: World) -> WorldSample:
+    """A shard of a world, or a whole one, counted."""
+    sites, groups = np.diff(world.site_offsets), np.diff(world.group_offsets)
+    small, single = sites <= SMALL_SITES, groups == 1
+    override = [code for code, name in enumerate(world.zone_source.values) if name == "override"]
+    filled = np.bincount(world.site_group, minlength=len(world.group_zone))
+    return WorldSample(
+        merchants=len(sites),
+        sites=int(sites.sum()),
+        groups=int(groups.sum()),
+        single=int(np.sum(single)),
+        small=int(np.sum(small)),
+        small_single=int(np.sum(small & single)),
+        overridden=int(np.sum(np.isin(world.zone_source.codes, override))),
+        empty=int(np.sum(filled == 0)),
+        zones=frozenset(world.zones[code] for code in np.unique(world.zone.codes)),
+    )
+
+
+def world_metrics(samples: Sequence[WorldSample]) -> dict[str, float]:
+    """Counts and shares of a world, by name, from all its shards."""
+
+    def total(name: str) -> int:
+        return sum(getattr(sample, name) for sample in samples)
+
+    merchants, sites, small = total("merchants"), total("sites"), total("small")
+    return {
+        "world/merchants": float(merchants),
+        "world/sites": float(sites),
+        "world/zones": float(len(frozenset().union(*(sample.zones for sample in samples)))),
+        "world/groups": float(total("groups")),
+        "world/single_group_share": total("single") / merchants,
+        "world/small_single_share": total("small_single") / small if small else 1.0,
+        "world/overridden_share": total("overridden") / sites,
+        "world/groups_without_site": float(total("empty")),
+    }

@@ -1,0 +1,5 @@
+"""`python -m lanelock`: the command."""
+
+from lanelock.sweeps.terminal.cli import main
+
+main()

@@ -1,0 +1,92 @@
+"""What moved what: each knob's weight on each gate, and the curve along it, from trials already paid for.
+
+Importance is fANOVA's, the share of a gate's variance that a knob explains by itself; a curve is a conditional mean
+with its envelope, along one knob while the others vary as the search let them. Only knobs that can touch a gate's
+state count: one of a later state can follow it by the search's habit alone. Nothing is run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lanelock.policies.pack import first_state, split_address
+from lanelock.sweeps.lanes.decision import Ledger
+from lanelock.sweeps.lanes.lane import Knob, Lane, Value
+
+if TYPE_CHECKING:
+    from lanelock.scoring.gates import Gate, Metric
+    from lanelock.sweeps.lanes.study import Told
+
+BINS = 8  # of a knob's range; a knob with choices has one each
+LEAST = 8  # trials from which anything is said
+
+
+def sensitivity(sweep: str, history: Sequence[Told], ledger: Ledger) -> dict[str, Any]:
+    """Per gate of the lane: importance by knob (None where the gate never moved), and a curve a knob."""
+    lane = ledger.ground.lane
+    worst = {told.number: ledger.overall(told).metrics for told in history}
+    rows, seen = [], dict[str, dict[str, Any]]()
+    for gate in lane.gates.gates:
+        if gate.metric not in seen:
+            seen[gate.metric] = _metric(gate, history, worst, able(lane, lane.gates.metrics[gate.metric]))
+        rows.append({"gate": gate.id, "metric": gate.metric, **seen[gate.metric]})
+    return {"sweep": sweep, "lane": lane.id, "trials": len(history), "gates": rows}
+
+
+def able(lane: Lane, metric: Metric) -> tuple[Knob, ...]:
+    """The knobs that can move a metric: those whose first state is not after the metric's."""
+    order = {state: place for place, state in enumerate(lane.engine.states)}
+    last = order.get(metric.state, -1)
+
+    def first(knob: Knob) -> int:
+        policy, pointer = split_address(knob.at)
+        return order.get(first_state(lane.authority.schemas[policy], pointer), -1)
+
+    return tuple(knob for knob in lane.knobs if first(knob) <= last)
+
+
+def _metric(
+    gate: Gate, history: Sequence[Told], worst: Mapping[int, Mapping[str, float]], knobs: Sequence[Knob]
+) -> dict[str, Any]:
+    measured = [(told, worst[told.number][gate.metric]) for told in history if gate.metric in worst[told.number]]
+    values = [value for _, value in measured]
+    if len(values) < LEAST or max(values) == min(values) or not knobs:
+        return {"trials": len(values), "importance": None, "curves": {}}
+    from lanelock.sweeps.lanes.study import importance  # a lane that is refused never pays for the search
+
+    names = [knob.name for knob in knobs]
+    shares = importance(knobs, [({name: told.values[name] for name in names}, value) for told, value in measured])
+    curves = {
+        knob.name: list(_curve(knob, [(told.values[knob.name], value) for told, value in measured])) for knob in knobs
+    }
+    return {"trials": len(values), "importance": shares, "curves": curves}
+
+
+def _curve(knob: Knob, points: Sequence[tuple[Value, float]]) -> Iterator[dict[str, Any]]:
+    """Bins along a knob that hold a trial: where, how many, mean and envelope."""
+    bins: dict[Any, list[float]] = {}
+    for place, value in points:
+        bins.setdefault(place if knob.choices else _bin(knob, float(place)), []).append(value)
+    for at in knob.choices or range(BINS):
+        if found := bins.get(at):
+            where = {"choice": at} if knob.choices else dict(zip(("low", "high"), _edges(knob, int(at)), strict=True))
+            mean = math.fsum(found) / len(found)
+            yield {**where, "trials": len(found), "mean": mean, "min": min(found), "max": max(found)}
+
+
+def _bin(knob: Knob, place: float) -> int:
+    low, high, at = _scaled(knob, float(knob.low)), _scaled(knob, float(knob.high)), _scaled(knob, place)
+    return min(BINS - 1, int(BINS * (at - low) / (high - low)))
+
+
+def _edges(knob: Knob, index: int) -> tuple[float, float]:
+    low, high = _scaled(knob, float(knob.low)), _scaled(knob, float(knob.high))
+    ends = (low + (high - low) * part / BINS for part in (index, index + 1))
+    first, last = (math.exp(end) if knob.log else end for end in ends)
+    return first, last
+
+
+def _scaled(knob: Knob, value: float) -> float:
+    return math.log(value) if knob.log else value

@@ -1,0 +1,390 @@
+"""The search: one Optuna study that spends a lane's budget. The only module that imports optuna.
+
+Two storages stand behind one study. Proposals are made against an in-memory mirror; a trial reaches
+the durable storage once, whole, when it is told. So there is never a half-made trial on disk: a killed
+sweep has lost only proposals, and since each proposal is drawn by a sampler seeded by (lane seed, trial
+number) from the history told before its batch, the resumed sweep makes the very same ones again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from filelock import FileLock
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, GPSampler, GridSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import create_engine, inspect
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from lanelock.policies import IntegrityError, LaneError, WorkspaceError
+from lanelock.sweeps.lanes.lane import Knob, Lane, Value
+from lanelock.sweeps.workspace import shown
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+_DIRECTIONS: Mapping[bool, Literal["minimize", "maximize"]] = {True: "maximize", False: "minimize"}
+_RECORD = "lanelock"  # the user attribute that carries a trial's record
+_PATIENCE = 180.0  # seconds a sweep waits for the study's database to come back
+GRID_POINTS = 5  # values a knob without a step takes in a grid
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A trial asked for and not yet told."""
+
+    number: int
+    values: Mapping[str, Value]  # by knob name
+    handle: optuna.Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A trial as the durable storage holds it."""
+
+    number: int
+    values: Mapping[str, Value]
+    objectives: tuple[float, ...] | None  # None: the trial could not be graded
+    constraints: Mapping[str, float]  # veto or rail id -> signed violation, feasible where <= 0
+    record: Mapping[str, Any]  # what sweeps.sweep wrote about it
+
+
+class Study:
+    """One sweep's trials. Contract: asking then telling the same numbers in order is deterministic."""
+
+    def __init__(self, durable: optuna.Study, lane: Lane) -> None:
+        self._durable = durable
+        self.name = durable.study_name  # asked once: a database may be away when it is asked again
+        self.attributes: dict[str, Any] = durable.user_attrs  # what was said when the study was created
+        self._lane = lane
+        self._space = {knob.name: _distribution(knob) for knob in lane.knobs}
+        directions = [_DIRECTIONS[objective.maximize] for objective in lane.objectives]
+        self._mirror = optuna.create_study(directions=directions)
+        stored = durable.get_trials(deepcopy=False)
+        # A kill may have left a batch half told. What it saw when it was asked must be seen again, so the
+        # mirror starts at the batch's beginning and the trials told of it wait to be recognised.
+        whole = len(stored) // lane.document["batch"] * lane.document["batch"]
+        self._mirror.add_trials(stored[:whole])
+        self.history: list[Told] = [_told(trial) for trial in stored[:whole]]
+        self._ahead = {trial.number: _told(trial) for trial in stored[whole:]}
+
+    @property
+    def told(self) -> tuple[Told, ...]:
+        """All that is stored, a batch half told with it: for who reads a study and does not go on with it."""
+        return (*self.history, *self._ahead.values())
+
+    def note(self, key: str, value: Any) -> None:
+        """Keeps a JSON value with the study."""
+        self._durable.set_user_attr(key, value)
+        self.attributes[key] = value
+
+    @property
+    def capacity(self) -> int | None:
+        """How many different trials the sampler can propose; None: as many as one likes."""
+        if self._lane.document["sampler"]["name"] != "grid":
+            return None
+        size = 1
+        for values in _grid(self._lane.knobs).values():
+            size *= len(values)
+        return size
+
+    def ask(self, count: int) -> tuple[Proposal, ...]:
+        """The next `count` proposals, in order."""
+        return tuple(self._ask_one() for _ in range(count))
+
+    def _ask_one(self) -> Proposal:
+        number = len(self._mirror.get_trials(deepcopy=False))
+        self._mirror.sampler = _sampler(self._lane, number)
+        trial = self._mirror.ask(self._space)
+        if trial.number != number:
+            raise IntegrityError(f"study {self.name}: asked for trial {number}, was given {trial.number}")
+        ahead = self._ahead.get(number)
+        if ahead is not None and dict(ahead.values) != dict(trial.params):
+            raise IntegrityError(
+                f"study {self.name}: trial {number} was stored with {dict(ahead.values)}, the sampler now proposes "
+                f"{dict(trial.params)}; it was recorded by other code and cannot be resumed"
+            )
+        return Proposal(number, dict(trial.params), trial)
+
+    def stored(self, proposal: Proposal) -> Told | None:
+        """What is already stored of a proposal, where a kill came between two tellings of one batch."""
+        return self._ahead.get(proposal.number)
+
+    def tell(
+        self,
+        proposal: Proposal,
+        objectives: Sequence[float] | None,
+        constraints: Mapping[str, float],
+        record: Mapping[str, Any],
+    ) -> Told:
+        """Closes a proposal, in memory and, in one append, on disk."""
+        trial = proposal.handle
+        for name, violation in constraints.items():
+            trial.set_constraint(name, violation)
+        trial.set_user_attr(_RECORD, record)
+        # Telling draws nothing; a grid sampler would stop an optimize() loop that does not exist here.
+        self._mirror.sampler = RandomSampler(seed=0)
+        if objectives is None:
+            frozen = self._mirror.tell(trial, state=TrialState.FAIL)
+        else:
+            frozen = self._mirror.tell(trial, list(objectives))
+        if self._ahead.pop(proposal.number, None) is None:
+            _store(self._durable, frozen)
+        told = _told(frozen)
+        self.history.append(told)
+        return told
+
+
+class Studies:
+    """The durable storage of a workspace: a journal file, or a database by URL."""
+
+    def __init__(self, place: Path | str) -> None:
+        self._storage = _open(place)
+
+    def names(self) -> tuple[str, ...]:
+        """All studies, oldest first."""
+        return tuple(study.study_name for study in self._storage.get_all_studies())
+
+    def counted(self) -> tuple[tuple[str, int], ...]:
+        """All studies with their number of trials, oldest first."""
+        return tuple((one.study_name, one.n_trials) for one in optuna.get_all_study_summaries(self._storage))
+
+    def create(self, name: str, lane: Lane, attributes: Mapping[str, Any]) -> Study:
+        """A new study under a name not yet taken."""
+        directions = [_DIRECTIONS[objective.maximize] for objective in lane.objectives]
+        try:
+            durable = optuna.create_study(storage=self._storage, study_name=name, directions=directions)
+        except optuna.exceptions.DuplicatedStudyError:
+            raise LaneError(f"lane {lane.id}: {name} was begun by another process just now; begin again") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            durable.set_metric_names([objective.name for objective in lane.objectives])
+        for key, value in attributes.items():
+            durable.set_user_attr(key, value)
+        return Study(durable, lane)
+
+    def attributes(self, name: str) -> Mapping[str, Any]:
+        """What was noted of a study."""
+        return optuna.load_study(study_name=name, storage=self._storage).user_attrs
+
+    def told(self, name: str) -> tuple[Told, ...]:
+        """Every trial of a study, in order."""
+        return tuple(map(_told, optuna.load_study(study_name=name, storage=self._storage).get_trials(deepcopy=False)))
+
+    def open(self, name: str, lane: Lane) -> Study:
+        """The study with its history."""
+        return Study(optuna.load_study(study_name=name, storage=self._storage), lane)
+
+
+def importance(knobs: Sequence[Knob], points: Sequence[tuple[Mapping[str, Value], float]]) -> dict[str, float]:
+    """Share of the points' variance by knob, the greatest first, by fANOVA over a seeded forest. They sum to 1."""
+    # Its forest is scikit-learn's, seconds of imports that only a sweep's close pays.
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+    space = {knob.name: _distribution(knob) for knob in knobs}
+    study = optuna.create_study()
+    study.add_trials([
+        optuna.trial.create_trial(params=dict(values), distributions=space, value=value) for values, value in points
+    ])  # fmt: skip
+    return get_param_importances(study, evaluator=FanovaImportanceEvaluator(n_trees=16, max_depth=12, seed=0))
+
+
+class _KernelLock:
+    """A journal lock that dies with its process, unlike a lock made of a file's mere existence."""
+
+    def __init__(self, path: str) -> None:
+        self._lock = FileLock(f"{path}.lock")
+
+    def acquire(self) -> bool:
+        self._lock.acquire()
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+class _Told(Exception):
+    """The database already holds a trial of that number."""
+
+
+class _Database(RDBStorage):
+    """Optuna's tables, taking each trial once, under its own number.
+
+    Optuna numbers a trial when it arrives, and sends it again where an answer was lost; so a trial could be stored
+    twice. The number is compared inside Optuna's own transaction, which holds the study's row. No connection is kept
+    between two transactions: none is stale after the database was away.
+    """
+
+    def _get_prepared_new_trial(self, study_id: int, template_trial: FrozenTrial | None, session: Any) -> Any:
+        trial = super()._get_prepared_new_trial(study_id, template_trial, session)
+        if template_trial is not None and trial.number != template_trial.number:
+            raise _Told  # and so rolled back
+        return trial
+
+
+def _store(study: optuna.Study, frozen: FrozenTrial) -> None:
+    """Stores a trial, in one append or one transaction. A database that is away is waited for: the study is the truth.
+
+    Raises LaneError where another process has stored a trial of that number meanwhile.
+    """
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            study.add_trial(frozen)
+            return
+        except _Told:
+            stored = next((trial for trial in study.get_trials() if trial.number == frozen.number), None)
+            if stored is None or stored.user_attrs != frozen.user_attrs:
+                raise LaneError(
+                    f"study {study.study_name}: trial {frozen.number} was told by another process; one sweep is one "
+                    "process: wait for it to end, then go on with --resume"
+                ) from None
+            return  # by us: the answer was lost
+        except OSError as error:
+            raise WorkspaceError(f"study {study.study_name}: the trial cannot be stored: {error.strerror}") from None
+        except optuna.exceptions.StorageInternalError as error:
+            if not _is_away(error) or time.monotonic() > until:
+                raise WorkspaceError(
+                    f"the study's database: the trial cannot be stored: {_first_line(error)}; what was told before is "
+                    "kept: go on with --resume"
+                ) from None
+            time.sleep(1)
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether a database may answer later."""
+    return isinstance(error.__cause__, OperationalError | InterfaceError) or bool(
+        getattr(error.__cause__, "connection_invalidated", False)
+    )
+
+
+def _first_line(error: Exception) -> str:
+    """What the database itself said."""
+    cause = error.__cause__ or error
+    return str(getattr(cause, "orig", cause)).strip().splitlines()[0][:200]
+
+
+def _open(place: Path | str) -> BaseStorage:
+    if isinstance(place, str):
+        return _open_database(place)
+    lock = _KernelLock(str(place))
+    try:
+        lock.acquire()
+        try:
+            _mend_torn_tail(place)
+        finally:
+            lock.release()
+        return JournalStorage(JournalFileBackend(str(place), lock_obj=lock))  # type: ignore[arg-type]
+    except OSError as error:
+        raise WorkspaceError(f"{place}: the study journal cannot be opened: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, NotImplementedError, AssertionError) as error:
+        raise WorkspaceError(
+            f"{place}: not a study journal of this Optuna ({optuna.__version__}): {str(error).splitlines()[0][:120]}; "
+            "it was changed, or written by a newer version"
+        ) from None
+
+
+def _open_database(url: str) -> BaseStorage:
+    place = shown(url)
+    try:
+        _refuse_other_tables(url, place)
+        return optuna.storages.get_storage(_Database(url, {"poolclass": NullPool}))
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError, ValueError) as error:
+        raise WorkspaceError(f"{place}: the study's database cannot be opened: {_first_line(error)}") from None
+    except ImportError as error:
+        raise WorkspaceError(f"{place}: needs a driver: pip install 'lanelock[postgres]' ({error})") from None
+
+
+def _refuse_other_tables(url: str, place: str) -> None:
+    """MLflow and Optuna both keep their version in a table of one name: together they would read each other's."""
+    engine = create_engine(url, poolclass=NullPool)
+    try:
+        tables = set(inspect(engine).get_table_names())
+    finally:
+        engine.dispose()
+    if "alembic_version" in tables and "studies" not in tables:
+        raise WorkspaceError(
+            f"{place}: holds another program's tables (MLflow's?); the study needs a database or a schema of its own"
+        )
+
+
+def _mend_torn_tail(journal: Path) -> None:
+    """Drops a last line that a killed writer left without its end: nobody was told it was stored."""
+    if not journal.exists():
+        return
+    with journal.open("rb+") as file:
+        data = file.read()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            file.truncate(whole)
+
+
+def _sampler(lane: Lane, number: int) -> BaseSampler:
+    """The sampler of one trial: seeded by the lane's seed and the trial's number, so resumable anywhere."""
+    name, base = lane.document["sampler"]["name"], lane.document["sampler"]["seed"]
+    seed = int.from_bytes(hashlib.sha256(f"{base}/{number}".encode()).digest()[:4], "little")
+    batch = lane.document["batch"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        match name:
+            case "tpe":
+                return TPESampler(seed=seed, multivariate=True, n_startup_trials=max(10, 2 * batch))
+            case "gp":
+                return _gp(seed)
+            case "nsga2":
+                return NSGAIISampler(seed=seed, population_size=max(12, 2 * batch))
+            case "random":
+                return RandomSampler(seed=seed)
+            case "grid":
+                return GridSampler(_grid(lane.knobs), seed=base)  # the seed orders the whole grid: one for all trials
+    raise LaneError(f"/sampler/name: {name!r} is not one of tpe, gp, nsga2, random, grid")
+
+
+def _gp(seed: int) -> BaseSampler:
+    try:
+        import torch
+
+        torch.set_num_threads(1)  # sums in another order would propose other trials
+    except ImportError:
+        raise LaneError("/sampler/name: gp needs PyTorch: make setup, or pip install 'lanelock[gp]'") from None
+    return GPSampler(seed=seed, deterministic_objective=True)
+
+
+def _distribution(knob: Knob) -> BaseDistribution:
+    if knob.choices:
+        return CategoricalDistribution(knob.choices)
+    if knob.integral:
+        return IntDistribution(int(knob.low), int(knob.high), log=knob.log, step=int(knob.step or 1))
+    return FloatDistribution(float(knob.low), float(knob.high), log=knob.log, step=knob.step)
+
+
+def _grid(knobs: Sequence[Knob]) -> dict[str, list[Value]]:
+    return {knob.name: _points(knob) for knob in knobs}
+
+
+def _points(knob: Knob) -> list[Value]:
+    if knob.choices:
+        return list(knob.choices)
+    if knob.step is not None or (knob.integral and knob.high - knob.low < GRID_POINTS):
+        step = knob.step or 1
+        return [knob.low + step * i for i in range(round((knob.high - knob.low) / step) + 1)]
+    span = [i / (GRID_POINTS - 1) for i in range(GRID_POINTS)]
+    if knob.log:
+        return [float(knob.low * (knob.high / knob.low) ** part) for part in span]
+    points = [knob.low + part * (knob.high - knob.low) for part in span]
+    return [round(point) for point in points] if knob.integral else [float(point) for point in points]
+
+
+def _told(trial: FrozenTrial) -> Told:
+    objectives = tuple(trial.values) if trial.state == TrialState.COMPLETE and trial.values else None
+    return Told(trial.number, dict(trial.params), objectives, trial.constraints, trial.user_attrs.get(_RECORD, {}))

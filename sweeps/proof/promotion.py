@@ -1,0 +1,252 @@
+"""Promotion: moving a name onto a lock, by rule, and letting the model registry follow.
+
+What each name asks of a lock:
+
+    candidate   the lock verifies
+    authority   and its lane closed GO
+    last-good   and it is certified, at any band
+    certified   and it is certified at the highest band
+
+and of all: that the lock's parent, the authority it was tuned from, is the name's present holder, so that nobody
+promotes past a candidate he has not seen. A rule that is not met is an answer (`Promotion.refusals`), not an
+error; a lock or evidence that does not verify is an IntegrityError.
+
+The order is: verify, write the record, then let the registry follow. The records are the truth and the registry a view
+of them: where a process was killed in between, or the registry was away, the next call of `follow` brings it there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from lanelock.engine.keep.receipts import text_of
+from lanelock.engine.keep.staging import place, staging
+from lanelock.policies import IntegrityError, LaneError
+from lanelock.scoring.gates import parse_gates
+from lanelock.scoring.scorecard import Verdict
+from lanelock.sweeps.engines import engine_named
+from lanelock.sweeps.proof.evidence import certified_on, evidence_of, verify_evidence
+from lanelock.sweeps.proof.lock import FILE, Check, carry_world, read_lock, verify_lock
+from lanelock.sweeps.proof.moves import (
+    PROMOTE,
+    ROLLBACK,
+    Move,
+    Standing,
+    append,
+    earlier,
+    holders,
+    moves,
+    new_move,
+    stack,
+)
+from lanelock.sweeps.record import notes
+from lanelock.sweeps.record.letters import Version
+from lanelock.sweeps.service import serving
+from lanelock.sweeps.workspace import Workspace, writing
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a name asks of a lock beyond that it verifies."""
+
+    accepted: bool  # its lane closed GO
+    certified: bool  # there is evidence of a pass
+    highest: bool  # and of the highest band
+
+
+ALIASES: Mapping[str, Rule] = {
+    "candidate": Rule(accepted=False, certified=False, highest=False),
+    "authority": Rule(accepted=True, certified=False, highest=False),
+    "last-good": Rule(accepted=True, certified=True, highest=False),
+    "certified": Rule(accepted=True, certified=True, highest=True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """What came of asking for a move."""
+
+    move: Move  # as written, or as it would be
+    refusals: tuple[str, ...]  # rules that are not met
+    written: bool
+
+
+def promote(
+    path: Path,
+    alias: str,
+    workspace: Workspace,
+    *,
+    force: bool = False,
+    why: str = "",
+    dry_run: bool = False,
+    world: Path | None = None,
+    watch: Callable[[Check], None] = lambda check: None,
+) -> Promotion:
+    """Moves `alias` onto the lock at `path`, where the rules allow.
+
+    `force` sets aside the rule on the parent, and that alone. Raises IntegrityError where lock or evidence was changed,
+    PolicyError where the world it stands on is not there, LaneError on a name that is none.
+    """
+    rule, lock, history = _rule(alias), read_lock(path), moves(workspace)
+    serving(engine_named(lock["engine"]))
+    to, evidence = _standing(lock, workspace)
+    refusals = [*_unmet(lock, rule, to), *_stale(lock, alias, history, force)]
+    move = new_move(history, workspace, PROMOTE, alias, to, forced=force, why=why)
+    if refusals:
+        return Promotion(move, tuple(refusals), False)
+    _hold(path, "lock", verify_lock(path, world, watch))
+    if rule.certified and evidence is not None:
+        _hold(evidence, "evidence", verify_evidence(evidence, watch))
+    if dry_run:
+        return Promotion(move, (), False)
+    _carry(lock, workspace, world)
+    return _move(workspace, move, history)
+
+
+def rollback(alias: str, workspace: Workspace, *, why: str = "", dry_run: bool = False) -> Promotion:
+    """Moves `alias` back onto what it stood on before its present holder was promoted.
+
+    The lock is held to its own id, not run again: a rollback must be possible when the code in place is what broke.
+    """
+    _rule(alias)
+    history = moves(workspace)
+    held, to = stack(history, alias), earlier(history, alias)
+    if not held:
+        raise LaneError(f"{alias}: it stands on nothing in {workspace.root}; promote a lock to it first")
+    if to is None:
+        move = new_move(history, workspace, ROLLBACK, alias, held[-1], forced=False, why=why)
+        return Promotion(
+            move, (f"{alias} has stood on nothing before {held[-1].sweep}: there is nothing to go back to",), False
+        )
+    read_lock(workspace.promoted / to.lock_id / FILE)
+    move = new_move(history, workspace, ROLLBACK, alias, to, forced=False, why=why)
+    return Promotion(move, (), False) if dry_run else _move(workspace, move, history)
+
+
+def follow(workspace: Workspace) -> dict[str, str]:
+    """Brings the model registry to where the records stand; alias -> the version it names.
+
+    Registered models are named after engines. Doing it again changes nothing.
+    """
+    from lanelock.sweeps.record.tracking import Registry
+
+    found = {}
+    with FileLock(workspace.root / ".registry.lock"):
+        registry = Registry(workspace)
+        for alias, move in sorted(holders(workspace).items()):
+            folder = workspace.promoted / move.to.lock_id
+            evidence = None if move.to.evidence is None else workspace.evidence / move.to.evidence
+            if evidence is not None and not evidence.is_dir():
+                evidence = None
+            lock = read_lock(folder / FILE)
+            model, tags = model_name(move.to.engine), _tags(lock, move.to)
+            inputs = () if evidence is None else tuple(certified_on(lock, evidence))
+            told = Version(model, lock, folder, tags, notes.of_version(lock, tags), evidence, inputs)
+            found[alias] = registry.version(told)
+            registry.point(model, alias, found[alias])
+    return found
+
+
+def model_name(engine: str) -> str:
+    """The registered model of an engine's locks: one a segment."""
+    return engine.replace("_", "-")
+
+
+def _rule(alias: str) -> Rule:
+    if alias not in ALIASES:
+        raise LaneError(f"{alias}: not a name that can be moved: {', '.join(ALIASES)}")
+    return ALIASES[alias]
+
+
+def _standing(lock: Mapping[str, Any], workspace: Workspace) -> tuple[Standing, Path | None]:
+    """What is known of a lock here, and its best evidence."""
+    known = evidence_of(lock["lock_id"], workspace)
+    folder, document = known[0] if known else (None, None)
+    verdict = lock["verdict"] if document is None else document["verdict"]
+    name = None if folder is None else folder.name
+    return Standing(lock["lock_id"], lock["sweep"], lock["engine"], lock["pack"]["digest"], verdict, name), folder
+
+
+def _unmet(lock: Mapping[str, Any], rule: Rule, to: Standing) -> list[str]:
+    """The rules on the lock itself that are not met."""
+    found = []
+    if rule.accepted and lock["decision"] != "GO":
+        found.append(f"its lane closed {lock['decision']}: {lock['reason']}")
+    if rule.certified and (to.evidence is None or not to.verdict.startswith("PASS")):
+        graded = "it was never certified here" if to.evidence is None else f"its certification says {to.verdict}"
+        found.append(f"{graded}; see: lanelock certify {lock['sweep']}")
+    elif rule.highest:
+        highest = parse_gates(lock["gates"], lock["lock_id"]).bands[-1]
+        needed = Verdict.of_band(highest)
+        if to.verdict != needed:
+            found.append(f"its certification says {to.verdict}, {needed} is needed")
+    return found
+
+
+def _stale(lock: Mapping[str, Any], alias: str, history: tuple[Move, ...], force: bool) -> list[str]:
+    """Whether the lock was tuned from something else than what the name stands on."""
+    stands = stack(history, alias)
+    if not stands:
+        return []
+    held = stands[-1]
+    if held.lock_id == lock["lock_id"]:
+        return [f"{alias} stands on it already"]
+    if force or held.pack == lock["authority"]["digest"]:
+        return []
+    parent, there = lock["authority"]["digest"][:12], held.pack[:12]
+    return [
+        f"its parent is pack {parent}, but {alias} stands on {held.sweep}, pack {there}; "
+        "tune from that, or give --force with --why"
+    ]
+
+
+def _hold(path: Path, what: str, checks: list[Check]) -> None:
+    failed = [check for check in checks if not check.ok]
+    if failed:
+        first = failed[0]
+        raise IntegrityError(
+            f"{path}: the {what} does not verify: {first.name}: stated {first.stated}, found {first.found}"
+            f" ({len(failed)} of {len(checks)} checks differ)"
+        )
+
+
+def _carry(lock: Mapping[str, Any], workspace: Workspace, world: Path | None) -> None:
+    """Keeps what a promoted lock needs to be served, whatever becomes of the file it was promoted from."""
+    with writing(workspace.root), staging(workspace.promoted, lock["lock_id"]) as folder:
+        (folder / FILE).write_text(text_of(lock), encoding="utf-8")
+        if lock["world_source"] == "imported" and world is not None:
+            carry_world(world, folder)
+        place(folder, workspace.promoted / lock["lock_id"])
+
+
+def _move(workspace: Workspace, move: Move, seen: tuple[Move, ...]) -> Promotion:
+    """Writes the record, unless the name was moved since it was looked at."""
+    while not append(workspace, move):
+        now = moves(workspace)
+        if theirs := next((other for other in now[len(seen) :] if other.alias == move.alias), None):
+            told = (
+                f"{theirs.who} moved {theirs.alias} to {theirs.to.sweep} meanwhile (record {theirs.number}); look again"
+            )
+            return Promotion(move, (told,), False)
+        move = new_move(now, workspace, move.kind, move.alias, move.to, forced=move.forced, why=move.why)
+    return Promotion(move, (), True)
+
+
+def _tags(lock: Mapping[str, Any], to: Standing) -> dict[str, str]:
+    """What a registered version says of its lock."""
+    return {
+        "lanelock.lock": lock["lock_id"],
+        "lanelock.sweep": lock["sweep"],
+        "lanelock.decision": lock["decision"],
+        "lanelock.verdict": to.verdict,
+        "lanelock.evidence": to.evidence or "none",
+        "lanelock.pack": lock["pack"]["digest"],
+        "lanelock.parent": lock["authority"]["digest"],
+        "lanelock.code": lock["code_version"],
+        **{f"lanelock.world.{seed}": proof["world"] for seed, proof in lock["proof"].items()},
+    }

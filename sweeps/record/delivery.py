@@ -1,0 +1,254 @@
+"""Delivering what waits in the outbox: in order, and in effect once.
+
+Before the first letter of a box is delivered, and again after the record did not answer, its sweep's run and its
+trials' runs are looked up by their tags. What is there whole is passed over, what is there in part is written to its
+end, what is missing is made. So it does not matter where a delivery was killed, or whether a request whose answer was
+lost had been executed.
+
+`main` is a process of its own beside a sweep (`courier` is the sweep's end of it): it reads orders from stdin,
+answers on stdout, one JSON object a line, and ends when stdin does.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from lanelock.policies import LanelockError, WorkspaceError
+from lanelock.scoring.figures.drawing import drawn, packed, ready, unpacked
+from lanelock.sweeps.record.letters import Letter
+from lanelock.sweeps.record.outbox import Box, Outbox, meant_for
+from lanelock.sweeps.record.tracking import Away, Tracking
+from lanelock.sweeps.workspace import Workspace
+
+_PAUSE = 2.0  # seconds between two looks whether a record that was away is back
+_ORPHAN = 60.0  # seconds to wait for the delivery of a killed sweep to notice that it is alone
+
+
+class Delivery:
+    """The letters of one box on their way into a record."""
+
+    def __init__(self, tracking: Tracking, box: Box) -> None:
+        self._tracking, self._box = tracking, box
+        self._runs: dict[int, tuple[str, bool]] = {}  # trial -> run id, written to its end
+        self._looked_up = False
+        self._interrupted = False  # whether the record may hold what we do not know of
+        self.parent: str | None = None
+        self.delivered = 0
+
+    def deliver(self, stop: Callable[[], bool] = lambda: False) -> None:
+        """Delivers what waits. Raises Away where the record stops answering."""
+        try:
+            for letter, mark in self._box.waiting():
+                if stop():
+                    return
+                if not self._looked_up:
+                    self._look_up()
+                self._deliver(letter)
+                self._box.delivered(mark)
+                self.delivered += 1
+                if letter.kind == "close" and self._box.remove(mark):
+                    return
+        except BaseException:
+            self._looked_up, self._interrupted = False, True
+            raise
+
+    def run_of(self, trial: int | None) -> str | None:
+        """The run of a trial that was delivered."""
+        return None if trial is None else self._runs.get(trial, (None, False))[0]
+
+    def _look_up(self) -> None:
+        opening = self._box.opening()
+        assert opening.heading is not None  # it is an opening
+        self.parent = self._tracking.open_sweep(opening.heading, opening.entry)
+        self._runs = self._tracking.trials(self.parent)
+        self._interrupted = self._interrupted or bool(self._runs)
+        self._looked_up = True
+
+    def _deliver(self, letter: Letter) -> None:
+        assert self.parent is not None  # looked up first
+        number = letter.trial
+        run_id, whole = (None, False) if number is None else self._runs.get(number, (None, False))
+        match letter.kind:
+            case "sweep" if letter.heading is not None:
+                self._tracking.open_sweep(letter.heading, letter.entry)
+            case "trial" if number is not None and not whole:
+                self._runs[number] = self._tracking.write_trial(self.parent, number, letter.entry, run_id), True
+            case "more" if run_id is not None:
+                self._tracking.add(self.parent, run_id, letter.entry)
+            case "close" if letter.heading is not None:
+                if self._interrupted:
+                    self._tracking.trials(self.parent)  # what a request given up as lost has made since, goes
+                self._tracking.close_sweep(letter.heading, self.parent, run_id, letter.entry)
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """What a look through the outbox came to."""
+
+    delivered: int
+    waiting: Mapping[str, int]  # sweep -> letters
+    doubled: int  # runs that a lost request had made a second time; they were deleted
+    away: str  # why what is meant for this record still waits, or ""
+    elsewhere: tuple[str, ...]  # other records that letters wait for
+
+
+def sync(workspace: Workspace, uri: str, redirect: bool = False) -> Synced:
+    """Delivers every box that is meant for `uri`, the oldest sweep first; with `redirect` every box there is."""
+    here = meant_for(workspace, uri)
+    boxes = {box: heading for box in Outbox(workspace).boxes() if (heading := box.opening().heading) is not None}
+    tracking, delivered, away = None, 0, ""
+    for box, heading in boxes.items():
+        with box.delivering() as mine:
+            if not mine or away or not box.waits() or not (redirect or heading.record == here):
+                continue
+            delivery = None
+            try:
+                tracking = tracking or Tracking(workspace, uri)
+                delivery = Delivery(tracking, box)
+                delivery.deliver()
+            except Away as error:
+                away = str(error)
+            delivered += delivery.delivered if delivery is not None else 0
+    left = {heading.sweep: box.waits() for box, heading in boxes.items() if box.waits()}
+    others = {heading.record for box, heading in boxes.items() if heading.record != here and box.waits()}
+    return Synced(delivered, left, 0 if tracking is None else tracking.doubled, away, tuple(sorted(others)))
+
+
+class _Post:
+    """The delivery beside one sweep."""
+
+    def __init__(self, root: str, uri: str) -> None:
+        self._workspace, self._uri = Workspace(Path(root)), uri
+        self._tracking: Tracking | None = None
+        self._box: Box | None = None
+        self._delivery: Delivery | None = None
+        self._held = ExitStack()
+        self._again = 0.0  # when to look whether the record is back
+        self.away = ""
+
+    def connect(self) -> None:
+        """Opens the record. Raises WorkspaceError where it refuses."""
+        try:
+            self._tracking = Tracking(self._workspace, self._uri)
+            self.away = ""
+        except Away as error:
+            self._wait(error)
+
+    def take(self, box: str) -> None:
+        """What is delivered from now on, after what older sweeps left."""
+        self._box = Box(Path(box))
+        if not self._held.enter_context(self._box.delivering(_ORPHAN)):
+            raise WorkspaceError(f"{box}: is being delivered by another process; wait for it to end")
+        if not self.away:
+            sync(self._workspace, self._uri)
+
+    def deliver(self, *, at_once: bool = False) -> None:
+        """Delivers what waits, unless the record was away just now."""
+        if self._box is None or (self.away and not at_once and time.monotonic() < self._again):
+            return
+        try:
+            self._tracking = self._tracking or Tracking(self._workspace, self._uri)
+            self._delivery = self._delivery or Delivery(self._tracking, self._box)
+            self._delivery.deliver(_alone.is_set)
+            self.away = ""
+        except Away as error:
+            self._wait(error)
+
+    def standing(self, trial: int | None) -> dict[str, Any]:
+        """What the sweep asks when it has nothing more to send."""
+        found = {"parent": None, "run": None} if self._delivery is None else {
+            "parent": self._delivery.parent, "run": self._delivery.run_of(trial)
+        }  # fmt: skip
+        return {**found, "away": self.away, "waits": 0 if self._box is None else self._box.waits()}
+
+    def leave(self) -> None:
+        """What waits now is for whoever comes next."""
+        self._held.close()
+
+    def _wait(self, error: Away) -> None:
+        self.away, self._again = str(error), time.monotonic() + _PAUSE
+
+
+_alone = threading.Event()  # set when the sweep is gone
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep decides when to stop
+    sys.stdout = sys.stderr  # answers alone go to the real one, whatever a library may print
+    orders: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(orders,), daemon=True).start()
+    post: _Post | None = None
+    while not _alone.is_set():
+        try:
+            order = orders.get(timeout=_PAUSE if post is not None and post.away else None)
+        except queue.Empty:
+            order = {"do": "deliver"}
+        try:
+            if order["do"] == "open":
+                post = _Post(order["root"], order["uri"])
+            if post is not None:
+                _obey(post, order)
+            if order["do"] == "leave":
+                post = None
+        except LanelockError as error:
+            post = None  # nothing more is written: the study holds it all, and a resumed sweep writes it in order
+            _say(
+                {"refused": str(error), "error": type(error).__name__ if type(error) is not Away else "WorkspaceError"}
+            )
+        except Exception:
+            post = None
+            _say({"refused": "", "broken": traceback.format_exc()})
+
+
+def _obey(post: _Post, order: dict[str, Any]) -> None:
+    match order["do"]:
+        case "open":
+            post.connect()
+            if order["answer"]:
+                _say(post.standing(None))
+        case "take":
+            post.take(order["box"])
+            post.deliver()
+            _ready(order["needs"])  # beside the search: to be drawn is what the sweep's close waits for
+        case "deliver":
+            post.deliver()
+        case "settle":
+            post.deliver(at_once=True)
+            _say(post.standing(order["trial"]))
+        case "draw":
+            _say({"drawn": packed(tuple(figure.drawn for figure in drawn(unpacked(order["figures"]))))})
+        case "leave":
+            post.leave()
+            _say(post.standing(None))
+
+
+def _ready(metrics: str) -> None:
+    """Imports what drawing the figures of a source of metrics will need."""
+    import_module(metrics)
+    ready()
+
+
+def _read(orders: queue.SimpleQueue[dict[str, Any]]) -> None:
+    for line in sys.stdin:
+        orders.put(json.loads(line))
+    _alone.set()
+    orders.put({"do": "end"})
+
+
+def _say(answer: dict[str, Any]) -> None:
+    try:
+        print(json.dumps(answer), file=sys.__stdout__, flush=True)
+    except BrokenPipeError:
+        _alone.set()

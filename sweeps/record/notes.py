@@ -1,0 +1,167 @@
+"""What the record says in words: of a lane on its experiment, of a sweep and of a trial on their runs.
+
+Markdown as MLflow's page shows it. Ids that only the record knows stand as `$EXPERIMENT`, `$RUN` and `$PARENT`, which
+it puts in; the first line is what the page shows of a note before it is unfolded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from lanelock.scoring.figures.sides import asked
+from lanelock.scoring.gates import Severity
+from lanelock.scoring.scorecard import GateResult, Scorecard, Verdict
+from lanelock.sweeps.record.views import FIRST_VIEW, address
+from lanelock.sweeps.terminal.words import short
+
+if TYPE_CHECKING:
+    from lanelock.scoring.feasibility import GateReach
+    from lanelock.sweeps.lanes.decision import Decision
+    from lanelock.sweeps.lanes.lane import Lane, Value
+
+NOTE = "mlflow.note.content"  # the tag that the page shows as a description
+_SHOWN = 6  # gates of a trial's note
+
+
+def of_lane(lane: Lane) -> str:
+    """What a lane may touch, where to look, and how to search."""
+    document = lane.document
+    links = " · ".join(
+        f"[{word}]({address(view, '$EXPERIMENT')})"
+        for word, view in (
+            ("Candidates", FIRST_VIEW),
+            ("Every trial", "lanelock-trials"),
+            ("Vetoed", "lanelock-vetoed"),
+            ("Sweeps", "lanelock-sweeps"),
+            ("Charts", "lanelock-charts"),
+        )
+    )
+    budget = document["budget"]
+    return "\n".join([
+        f"**{lane.title}** · {links}\n",
+        f"{document['why']}\n",
+        f"From pack `{document['authority']}` a trial of this lane may touch, and nothing else:\n",
+        *(f"- **{name}**: `{row['at']}` in {_range(row)}" for name, row in document["knobs"].items()),
+        *(f"- fixed: `{at}` = `{value}`" for at, value in document["fixed"].items()),
+        f"\nSeeds {', '.join(map(str, lane.seeds))}. Budget {budget['trials']} trials or {budget['seconds']} s. "
+        f"It closes GO if a trial meets band {document['decision']['accept_band']} on every seed without a veto.\n",
+        "A plain metric is the worst over the seeds; `seed_N/` holds what seed N measured. The dot before a run says "
+        "its verdict: green the highest band, blue a lower one, orange failed, grey vetoed, violet not graded. "
+        "To search, for example:\n",
+        "```",
+        *_examples(lane),
+        "```",
+    ])  # fmt: skip
+
+
+def of_trial(card: Scorecard, lane: Lane, values: Mapping[str, Value]) -> str:
+    """The verdict, what ended it or came closest to, the gates nearest to their thresholds, and what was changed."""
+    band = lane.gates.bands[-1]
+    failed = [row for row in card.gates if not all(row.passed.values())]
+    failed.sort(key=lambda row: not row.severity.ends_trial)
+    graded = [row for row in card.gates if row.severity is Severity.GATE and row.margins.get(band) is not None]
+    graded.sort(key=lambda row: row.margins[band] or 0.0)
+    said = [f"**{card.verdict}**"]
+    said += [f"vetoed by {', '.join(f'`{name}`' for name in card.vetoed)}"] if card.vetoed else []
+    said += [f"worst margin {graded[0].margins[band]:.4g} at `{graded[0].id}` ({band})"] if graded else []
+    said += ["[its sweep](#/experiments/$EXPERIMENT/runs/$PARENT)", f"[its lock]({_artifact('$PARENT', 'lock.json')})"]
+    near = [row for row in graded if row not in failed]
+    lines = [f"- {'**fails**' if row in failed else 'holds'} {_gate(row)}" for row in [*failed, *near][:_SHOWN]]
+    moved = [f"- `{at}`: {_code(before)} → {_code(after)}" for at, (before, after) in lane.moved(values).items()]
+    changed = [f"\nChanged from authority `{lane.authority.name}`:\n", *(moved or ["- nothing"])]
+    return "\n".join([f"{' · '.join(said)}\n", *lines, *changed])
+
+
+def files(names: Iterable[str]) -> str:
+    """Links to the files of a run, one a line."""
+    return "\n" + "\n".join(f"- [{name}]({_artifact('$RUN', name)})" for name in names)
+
+
+def of_sweep(decision: Decision, lock: Mapping[str, Any], kept: Iterable[str], pictures: Iterable[str]) -> str:
+    """How a sweep closed, its best trial, its lock, and the files and pictures it left."""
+    best = decision.best
+    lines = [f"**{decision.outcome}** · {decision.verdict} · {decision.reason}\n"]
+    if best is not None:
+        knobs = ", ".join(f"{name} = {in_short(value)}" for name, value in lock["knobs"].items())
+        lines.append(f"- best: [trial {best.number}](#/experiments/$EXPERIMENT/runs/$BEST) with {knobs}")
+    lines.append(f"- lock: [`{lock['lock_id'][:12]}`]({_artifact('$RUN', 'lock.json')}), {lock['candidate']}; "
+                 f"prove it again: `lanelock verify {lock['lock_id'][:12]}`")  # fmt: skip
+    lines.append(f"- [its lane's candidates, as it is decided]({address(FIRST_VIEW, '$EXPERIMENT')})")
+    return "\n".join(lines) + files(kept) + shown(pictures)
+
+
+def of_refusal(refused: Decision, found: Iterable[GateReach]) -> str:
+    """Why a lane was not played, and what each of its gates can at best reach."""
+    lines = [f"**{refused.outcome}** · {refused.reason}\n"]
+    lines += [
+        f"- `{row.gate}` at best {row.bound:.6g}: {row.proof}" for row in found if row.bound is not None
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def shown(pictures: Iterable[str]) -> str:
+    """Pictures of a run, one below the other; the page takes them from the run's artifacts."""
+    return "".join(f"\n\n![{path}](get-artifact?path={path}&run_uuid=$RUN)" for path in pictures)
+
+
+def of_locked(lock: Mapping[str, Any]) -> str:
+    """What a trial's note starts with where the sweep locked it."""
+    return (
+        f"Locked as **{lock['candidate']}** ({lock['decision']}) in "
+        f"[`{lock['lock_id'][:12]}`]({_artifact('$PARENT', 'lock.json')})\n\n"
+    )
+
+
+def of_version(lock: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+    """What a registered version is: its verdict, its lock, the run it comes from, its evidence, what was tuned."""
+    held = _artifact("$RUN", f"model/data/{lock['lock_id']}/lock.json")
+    knobs = ", ".join(f"`{name}` = {in_short(value)}" for name, value in lock["knobs"].items())
+    lines = [
+        f"**{tags['lanelock.verdict']}** · lock [`{lock['lock_id'][:12]}`]({held})"
+        f" · run [{lock['sweep']}](#/experiments/$EXPERIMENT/runs/$RUN)\n",
+        f"- {lock['decision']} in lane `{lock['lane']['id']}` ({lock['lane']['title']}): {lock['reason']}",
+        f"- knobs: {knobs or 'none moved'}",
+    ]
+    evidence = tags["lanelock.evidence"]
+    if evidence != "none":
+        lines.append(f"- certified: [`{evidence}`]({_artifact('$RUN', f'evidence/{evidence}/report.html')})")
+    return "\n".join([*lines, f"- prove it again: `lanelock verify {lock['lock_id'][:12]}`"])
+
+
+def in_short(value: Value) -> str:
+    """A knob's value for a reader: what a step leaves in the last digits is in the pack, not here."""
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
+
+
+def _artifact(run: str, name: str) -> str:
+    return f"#/experiments/$EXPERIMENT/runs/{run}/artifacts/{name}"
+
+
+def _range(knob: Mapping[str, Any]) -> str:
+    choices = knob.get("choices", knob.get("options"))
+    return f"{knob['low']} … {knob['high']}" if choices is None else ", ".join(map(str, choices))
+
+
+def _gate(row: GateResult) -> str:
+    value = "was not measured" if row.value is None else f"{row.value:.6g}"
+    on = "" if row.seed is None else f" on seed {row.seed}"
+    return f"`{row.id}` ({row.severity}): {value}{on}, asked {asked(row.comparison, row.thresholds)}"
+
+
+def _code(value: Any) -> str:
+    """A policy's value, set apart: the page's Markdown must not read it."""
+    text = short(value).replace("`", "'")
+    return f"`{text}`"
+
+
+def _examples(lane: Lane) -> Iterator[str]:
+    first = lane.objectives[0]
+    for band in lane.gates.bands[::-1]:
+        yield f"tags.`lanelock.verdict` = '{Verdict.of_band(band)}'"
+    reserve = lane.document["decision"]["margin_reserve"]
+    yield f"tags.`lanelock.vetoed` = 'none' and metrics.`{first.name}` {'>' if first.maximize else '<'} {reserve}"
+    ending = next((gate.id for gate in lane.gates.gates if gate.severity.ends_trial), None)
+    if ending is not None:
+        yield f"tags.`lanelock.vetoed` LIKE '%{ending}%'"
+    yield "tags.`lanelock.lock` != ''"

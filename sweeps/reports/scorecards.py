@@ -1,0 +1,117 @@
+"""What a scorecard's page can be about: a published run, scored again from its files, or a lock."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lanelock.policies import IntegrityError, diff, load_pack
+from lanelock.scoring.gates import load_gates
+from lanelock.scoring.scorecard import Showing, score
+from lanelock.sweeps.engines import engine_named, metrics_named
+from lanelock.sweeps.lanes.decision import Blocker
+from lanelock.sweeps.pages.scorecard import Report
+from lanelock.sweeps.proof.lock import lane_in, needs_its_world, pack_in, stated_cards
+from lanelock.sweeps.reports.showing import figures
+from lanelock.sweeps.terminal.words import short
+from lanelock.sweeps.workspace import Workspace
+
+if TYPE_CHECKING:
+    from lanelock.scoring.figures.drawing import Figure
+
+BASELINE = "baseline"  # the pack that a published run is set beside, on the run's own world
+
+
+def run_report(folder: Path, workspace: Workspace) -> Report:
+    """A published run, measured and scored again from its files, beside the baseline pack run on its world."""
+    from lanelock.engine.segment_2b.store import open_run
+
+    run = open_run(folder.parent, folder.name)
+    engine, source = engine_named(run.engine), metrics_named(run.engine)
+    gates = load_gates(str(source.gates_file))
+    baseline = engine.evaluate(load_pack(BASELINE, engine.policy_schemas), run.seed, world=folder / "upstream")
+    if baseline.world_digest != run.world_digest:
+        raise IntegrityError(f"{folder}/upstream: read again it gives another world than the run states")
+    facts = {
+        "run": run.run_id,
+        "pack": f"{_made_as(run.run_id, workspace)}{run.pack.digest}",
+        "authority": f"{BASELINE} {baseline.pack.digest}",
+        "world": run.world_digest,
+        "seed": str(run.seed),
+        "engine": run.engine,
+        "code": _code(run.code_version, engine.code_version),
+    }
+    return Report(
+        kind="run",
+        name=run.run_id,
+        cards=(score(source.measure(run), gates, seed=run.seed, authority=None),),
+        gates=gates,
+        authority={run.seed: {name: at for name, at in source.measure(baseline).items() if math.isfinite(at)}},
+        beside=f"authority {BASELINE}",
+        facts=facts,
+        notes=(),
+        changes=tuple(diff(baseline.pack, run.pack)),
+        figures=tuple(source.figures(run, baseline, gates)) if isinstance(source, Showing) else (),
+        proof=tuple(f"`lanelock {command} {run.run_id}`" for command in ("verify", "replay", "score")),
+    )
+
+
+def lock_report(lock: Mapping[str, Any], world: Path | None, shown: tuple[Figure, ...] | None = None) -> Report:
+    """A lock: its candidate's cards as it states them, and the figures of its first seed, run again.
+
+    `shown`: these figures, where they were just made from the runs that the lock states. Raises IntegrityError where
+    that seed does not measure what the lock states.
+    """
+    name = f"{lock['sweep']}.{lock['lock_id'][:12]}"
+    needs_its_world(lock, world, name)
+    lane, pack = lane_in(lock, name), pack_in(lock, name)
+    seeds, stated = lock["seeds"], lock["authority"]["metrics"]
+    first = lock["proof"][str(seeds[0])]["metrics"]
+    if shown is None and lane.measure(lane.engine.evaluate(pack, seeds[0], world=world, until=lane.until)) != first:
+        raise IntegrityError(
+            f"{name}: /proof/{seeds[0]}/metrics: not what its candidate measures here; lanelock verify says where"
+        )
+    return Report(
+        kind="lock",
+        name=name,
+        cards=stated_cards(lock, lane),
+        gates=lane.gates,
+        authority={seed: stated[str(seed)] for seed in seeds},
+        beside=f"authority {lane.authority.name}",
+        facts=_lock_facts(lock),
+        notes=tuple(str(Blocker(**row)) for row in lock["blockers"]) or (lock["reason"],),
+        changes=tuple(diff(lane.authority, pack)),
+        figures=figures(lane, pack, seeds[0], world) if shown is None else shown,
+        proof=(f"`lanelock verify {name}`", f"`lanelock lock show {name}`"),
+    )
+
+
+def _lock_facts(lock: Mapping[str, Any]) -> dict[str, str]:
+    knobs = ", ".join(f"{name} {short(value)}" for name, value in lock["knobs"].items())
+    records = ", ".join(f"{name} {run}" for name, run in lock["runs"].items() if run is not None)
+    facts = {
+        "decision": f"{lock['decision']}, {lock['candidate']} candidate",
+        "lane": f"{lock['lane']['id']}: {lock['lane']['title']}",
+        "sweep": lock["sweep"] + ("" if lock["trial"] is None else f", trial {lock['trial']}"),
+        "knobs": knobs or "none moved",
+        "lock": lock["lock_id"],
+        "pack": lock["pack"]["digest"],
+        "authority": f"{lock['authority']['name']} {lock['authority']['digest']}",
+        "record": records,
+        "engine": lock["engine"],
+        "code": _code(lock["code_version"], engine_named(lock["engine"]).code_version),
+    }
+    worlds = {f"world, {seed}": lock["proof"][str(seed)]["world"] for seed in lock["seeds"]}
+    return {name: text for name, text in (facts | worlds).items() if text}
+
+
+def _code(stated: str, here: str) -> str:
+    """The code's version, and the one that draws the figures where that is another."""
+    return stated if stated == here else f"{stated}, figures by {here}"
+
+
+def _made_as(run_id: str, workspace: Workspace) -> str:
+    """The name of the pack that a run was made from, where it was made here."""
+    return f"{workspace.remembered(run_id)['pack']} " if workspace.recalls(run_id) else ""

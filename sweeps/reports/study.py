@@ -1,0 +1,206 @@
+"""A study as a page: how it closed, what its trials reached, what ended them, which knob moved what, and the bounds.
+
+From the sweep's lock and its durable study alone: no trial is run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lanelock.policies import PolicyError
+from lanelock.scoring.feasibility import GateReach
+from lanelock.scoring.figures.sides import asked
+from lanelock.scoring.gates import Severity
+from lanelock.sweeps.lanes.decision import Ledger, ranking
+from lanelock.sweeps.lanes.lane import Lane
+from lanelock.sweeps.lanes.sensitivity import sensitivity
+from lanelock.sweeps.lanes.study import Studies, Told
+from lanelock.sweeps.lanes.survey import Ground
+from lanelock.sweeps.lanes.trials import Trials, trials_of
+from lanelock.sweeps.pages.figures_page import STYLE as FIGURE_STYLE
+from lanelock.sweeps.pages.figures_page import drawn
+from lanelock.sweeps.pages.head_page import banner, facts
+from lanelock.sweeps.pages.page import Block, Heading, Markup, Paragraph, Points, as_html, as_markdown, table
+from lanelock.sweeps.pages.scorecard_style import STYLE
+from lanelock.sweeps.proof.lock import best_found, find_lock, lane_in, read_lock
+from lanelock.sweeps.reports.study_figures import sensitivity_figures, trial_figures
+from lanelock.sweeps.terminal.words import short
+from lanelock.sweeps.workspace import Workspace
+
+if TYPE_CHECKING:
+    from lanelock.scoring.figures.drawing import Figure
+
+_SHOWN = 12  # candidates in the table
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A closed sweep as its records hold it."""
+
+    lock: Mapping[str, Any]
+    history: Sequence[Told]
+    ledger: Ledger
+    trials: Trials
+    sensitivity: Mapping[str, Any]
+    figures: tuple[Figure, ...]
+
+    @property
+    def lane(self) -> Lane:
+        return self.ledger.ground.lane
+
+
+def closed(sweep: str, workspace: Workspace) -> Closed:
+    """A sweep whose lock and study are in the workspace. Raises PolicyError where they are not."""
+    lock = read_lock(find_lock(sweep, workspace))
+    lane = lane_in(lock, sweep)
+    authority = {int(seed): found for seed, found in lock["authority"]["metrics"].items()}
+    studies = Studies(workspace.study_storage)
+    if lock["sweep"] not in studies.names():
+        raise PolicyError(f"{sweep}: the lock is of sweep {lock['sweep']}, whose study is not in {workspace.root}")
+    study = studies.open(lock["sweep"], lane)
+    reach = tuple(GateReach(**row) for row in study.attributes.get("reach", ()))
+    history, ledger = study.told, Ledger(Ground(lane, None, authority, reach))
+    best = next((told for told in history if told.number == lock["trial"]), None)
+    trials = trials_of(lock["sweep"], history, ledger, best)
+    found = sensitivity(lock["sweep"], history, ledger)
+    figures = (*trial_figures(trials), *sensitivity_figures(trials, found))
+    return Closed(lock, history, ledger, trials, found, figures)
+
+
+def html(of: Closed) -> str:
+    """The page as one file that needs nothing beside it."""
+    return as_html(f"sweep {of.lock['sweep']}: {of.lock['decision']}", _blocks(of), STYLE + FIGURE_STYLE)
+
+
+def markdown(of: Closed) -> str:
+    """The same in words and tables."""
+    return as_markdown(_blocks(of))
+
+
+def _blocks(of: Closed) -> Iterator[Block]:
+    yield _banner(of)
+    yield _facts(of)
+    yield Paragraph(str(of.lane.document["why"]))
+    yield Heading(2, "What its trials reached")
+    yield drawn(of.figures)
+    yield Heading(2, "The best that held")
+    yield from _best(of)
+    yield Heading(2, "What ended trials")
+    yield from _vetoes(of)
+    yield Heading(2, "What no trial can pass")
+    yield from _bounds(of)
+    yield Heading(2, "What it may touch")
+    yield _knobs(of.lane)
+    yield Heading(2, "Find it again")
+    short_id = of.lock["lock_id"][:12]
+    yield Points((f"`lanelock report {of.lock['sweep']} --html FILE`", f"`lanelock verify {short_id}`",
+                  f"`lanelock report {short_id} --html FILE`"))  # fmt: skip
+
+
+def _banner(of: Closed) -> Markup:
+    lock = of.lock
+    return banner(
+        lock["verdict"],
+        lock["decision"] == "GO",
+        f"sweep {lock['sweep']} of lane {of.lane.id}: {of.lane.title}",
+        f"{lock['decision']}: {lock['reason']}",
+        f"for the {lock['candidate']} candidate",
+    )
+
+
+def _facts(of: Closed) -> Markup:
+    lock, vetoes = of.lock, sum(map(bool, map(of.ledger.vetoed, of.history)))
+    return facts({
+        "trials": f"{len(of.history)}, of which vetoes ended {vetoes}",
+        "seeds": ", ".join(map(str, of.lane.seeds)),
+        "locked": "none" if lock["trial"] is None else f"trial {lock['trial']}",
+        "knobs": ", ".join(f"{name} {short(value)}" for name, value in lock["knobs"].items()) or "none",
+        "lock": lock["lock_id"],
+        "authority": f"{lock['authority']['name']} {lock['authority']['digest']}",
+    })  # fmt: skip
+
+
+def _best(of: Closed) -> Iterator[Block]:
+    """The trials without a veto, by the first objective, and what each was made of."""
+    trials, lane = of.trials, of.lane
+    places = {told.number: row for row, told in enumerate(of.history)}
+    rows = [places[told.number] for told in ranking(of.history, of.ledger) if trials.held[places[told.number]]]
+    if not rows:
+        yield Paragraph("None: every trial was vetoed or could not be graded.")
+        return
+    shown = rows[:_SHOWN]
+    yield Paragraph(
+        f"Of {len(rows)} trials without a veto, the first in the order by which the sweep takes one: {_order(trials)}. "
+        "Gates are the worst over seeds."
+    )
+    head = ("trial", "outcome", *(of.name for of in trials.objectives), *(strip.gate.id for strip in trials.strips),
+            *(knob.name for knob in lane.knobs))  # fmt: skip
+    yield table(head, (tuple(_candidate(of, row)) for row in shown))
+
+
+def _order(trials: Trials) -> str:
+    """How the decision ranks trials, in words."""
+    first, *others = trials.objectives
+    if not others:
+        return f"the highest band, then {first.name}"
+    rest = ", then ".join(f"the {'greatest' if one.maximize else 'least'} {one.name}" for one in (*others, first))
+    return f"the highest band, then {first.name} as far as {trials.reserve:g}, then {rest}"
+
+
+def _candidate(of: Closed, row: int) -> Iterator[str]:
+    trials, told = of.trials, of.history[row]
+    yield f"{told.number}{' (locked)' if row == trials.chosen else ''}"
+    yield trials.outcome[row]
+    yield from (f"{value:.4g}" for value in trials.scores[row])
+    yield from (f"{strip.values[row]:.4g}" for strip in trials.strips)
+    yield from (short(told.values[knob.name]) for knob in of.lane.knobs)
+
+
+def _vetoes(of: Closed) -> Iterator[Block]:
+    counts = of.ledger.vetoes(of.history)
+    rows = [gate for gate in of.lane.gates.gates if gate.severity.ends_trial]
+    if not counts:
+        yield Paragraph(f"Nothing: no trial failed one of the lane's {len(rows)} vetoes and rails.")
+        return
+    rows = sorted((gate for gate in rows if counts[gate.id]), key=lambda gate: -counts[gate.id])
+    yield table(
+        ("veto", "kind", "trials ended", "asks", "why"),
+        ((gate.id, str(gate.severity), str(counts[gate.id]), asked(gate.comparison, gate.thresholds), gate.why)
+         for gate in rows),
+    )  # fmt: skip
+
+
+def _bounds(of: Closed) -> Iterator[Block]:
+    rows = [row for row in of.ledger.ground.reach if row.bound is not None]
+    rows = [row for row in rows if _severity(of.lane, row.gate) is Severity.GATE]
+    if not rows:
+        yield Paragraph("No bound was proved, or the sweep is older than the keeping of them.")
+        return
+    yield Paragraph("Proved before the first trial, from what the lane leaves frozen and the box of its knobs.")
+    best = best_found(of.lock, of.history, of.ledger)
+    yield table(
+        ("gate", "asks", "best possible", "best found", "gap", "out of reach", "proof", "movable by"),
+        (
+            (row.gate, asked(row.comparison, row.thresholds), short(row.bound), short(best.get(row.gate)),
+             short(abs(best[row.gate] - row.bound)) if row.bound is not None and row.gate in best else "–",
+             ", ".join(band for band, can in row.reachable.items() if not can) or "–", row.proof, row.movable_by)
+            for row in rows
+        ),
+    )  # fmt: skip
+
+
+def _knobs(lane: Lane) -> Block:
+    return table(
+        ("knob", "field", "from", "to", "step"),
+        (
+            (knob.name, knob.at, *((", ".join(map(str, knob.choices)), "", "") if knob.choices else
+             (short(knob.low), short(knob.high), "log" if knob.log else short(knob.step))))
+            for knob in lane.knobs
+        ),
+    )  # fmt: skip
+
+
+def _severity(lane: Lane, gate: str) -> Severity:
+    return next(row.severity for row in lane.gates.gates if row.id == gate)

@@ -1,0 +1,160 @@
+"""A study by its knobs: which moved which gate, each gate along its strongest one, and every trial across all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lanelock.scoring.figures.drawing import Figure
+from lanelock.scoring.figures.palette import LIGHT
+from lanelock.sweeps.lanes.trials import Trials, chosen_words
+
+
+def importance_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    knobs = list(dict.fromkeys(name for row in rows for name in row["importance"]))
+    first = {row["gate"]: next(iter(row["importance"].items())) for row in rows}
+    says = "Share of a gate's variance that a knob explains: " + "; ".join(
+        f"{gate} is moved most by {knob} ({share:.0%})" for gate, (knob, share) in first.items()
+    )
+    return Figure("study_importance", "Which knob moved which gate", f"{says}.", 70 + 30 * len(rows),
+                  partial(_draw_importance, rows, knobs))  # fmt: skip
+
+
+def _draw_importance(rows: Sequence[Mapping[str, Any]], knobs: Sequence[str], canvas: Any) -> None:
+    axis = canvas.add_subplot()
+    for place, row in enumerate(rows):
+        for column, knob in enumerate(knobs):
+            share = row["importance"].get(knob)
+            if share is None:
+                axis.text(column + 0.02, place, "–", va="center", color=LIGHT["muted"])
+                continue
+            axis.barh(place, 0.62 * share, 0.52, left=column, color=LIGHT["candidate"])
+            axis.text(column + 0.62 * share + 0.03, place, f"{share:.0%}", va="center", color=LIGHT["ink"])
+    axis.set_xlim(0, len(knobs))
+    axis.set_ylim(len(rows) - 0.5, -0.5)
+    axis.set_yticks(range(len(rows)), [row["gate"] for row in rows])
+    axis.set_xticks(range(len(knobs)), knobs, ha="left")
+    axis.xaxis.tick_top()
+    axis.tick_params(length=0)
+    axis.grid(visible=False, axis="y")
+    axis.spines["bottom"].set_visible(False)
+
+
+# --- along the knob that moves a gate the most ---------------------------------------------------------------
+
+
+def _curve(row: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The bins of the knob that weighs the most; none where it has choices, which stand in no order."""
+    bins: Sequence[Mapping[str, Any]] = row["curves"].get(next(iter(row["importance"])), ())
+    return bins if all("low" in one for one in bins) else ()
+
+
+def curves_figure(moved: Sequence[Mapping[str, Any]], trials: Trials) -> Iterator[Figure]:
+    """The figure, where a gate's strongest knob has a range."""
+    rows = [row for row in moved if _curve(row)]
+    if not rows:
+        return
+    says = "; ".join(
+        f"{row['gate']} goes from {_curve(row)[0]['mean']:.3g} to {_curve(row)[-1]['mean']:.3g} "
+        f"along {next(iter(row['importance']))}"
+        for row in rows
+    )
+    says = f"Mean of the trials (line) and their least and greatest (band) along the knob that weighs the most: {says}."
+    yield Figure("study_curves", "Each gate along its strongest knob", says, 30 + 135 * ((len(rows) + 1) // 2),
+                  partial(_draw_curves, rows, trials))  # fmt: skip
+
+
+def _draw_curves(rows: Sequence[Mapping[str, Any]], trials: Trials, canvas: Any) -> None:
+    panels = canvas.subplots((len(rows) + 1) // 2, 2, squeeze=False).ravel()
+    scales = {knob.name: "log" if knob.log else "linear" for knob in trials.knobs}
+    asked = {strip.gate.id: strip.gate.thresholds for strip in trials.strips}
+    for axis in panels[len(rows) :]:
+        axis.set_visible(False)
+    for axis, row in zip(panels, rows, strict=False):
+        knob, bins = next(iter(row["importance"])), _curve(row)
+        at = [(one["low"] * one["high"]) ** 0.5 if scales[knob] == "log" else (one["low"] + one["high"]) / 2
+              for one in bins]  # fmt: skip
+        low, mean, high = ([one[part] for one in bins] for part in ("min", "mean", "max"))
+        axis.fill_between(at, low, high, color=LIGHT["candidate"], alpha=0.18, linewidth=0)
+        axis.plot(at, mean, color=LIGHT["candidate"], linewidth=1.8, marker="o", markersize=3.5)
+        axis.set_xscale(scales[knob])
+        axis.minorticks_off()
+        if scales[knob] == "log":
+            axis.set_xticks([at[0], at[-1]], [f"{at[0]:.2g}", f"{at[-1]:.2g}"])
+        for threshold in asked.get(row["gate"], {}).values():
+            if min(low) <= threshold <= max(high):
+                axis.axhline(threshold, color=LIGHT["ink"], linewidth=1.2, linestyle=(0, (1, 1.4)))
+        axis.set_title(row["gate"], fontsize=11)
+        axis.set_xlabel(knob)
+        axis.margins(x=0.04)
+
+
+# --- every trial across its knobs ---------------------------------------------------------------------------
+
+
+def parallel_figure(trials: Trials) -> Figure:
+    first = trials.objectives[0].name
+    says = (
+        f"Each line is a trial across its knobs to its {first}: the better, the stronger its colour. "
+        "Dashed where a veto ended it."
+    )
+    return Figure(
+        "study_parallel", f"Knobs and {first}", f"{says} {chosen_words(trials)}", 360, partial(_draw_parallel, trials)
+    )
+
+
+def _draw_parallel(trials: Trials, canvas: Any) -> None:
+    from matplotlib.collections import LineCollection
+
+    axis, columns = canvas.add_subplot(), len(trials.knobs)
+    score = _unit(trials.scores[:, 0], trials.objectives[0].maximize)
+    heights = np.column_stack([trials.places, _unit(trials.scores[:, 0], maximize=True)])
+    drawn = np.flatnonzero(np.isfinite(heights).all(axis=1))
+    lines = np.stack([np.broadcast_to(np.arange(columns + 1.0), heights.shape), heights], axis=2)
+    steps = np.clip((score * 5.999), 0, 5)
+    for step in range(6):
+        rows = drawn[trials.held[drawn] & (steps[drawn].astype(int) == step)]
+        axis.add_collection(
+            LineCollection(list(lines[rows]), colors=LIGHT[f"share-{step}"], linewidths=0.9, alpha=0.75)
+        )
+    vetoed = drawn[~trials.held[drawn]]
+    axis.add_collection(
+        LineCollection(list(lines[vetoed]), colors=LIGHT["bad"], linewidths=0.8, linestyles=(0, (2, 2)))
+    )
+    if trials.chosen is not None:
+        axis.plot(lines[trials.chosen, :, 0], lines[trials.chosen, :, 1], color=LIGHT["mark"], linewidth=3, zorder=4)
+    _rulers(axis, trials)
+
+
+def _rulers(axis: Any, trials: Trials) -> None:
+    """An upright line a column, with its ends' values."""
+    scores = trials.scores[np.isfinite(trials.scores[:, 0]), 0]
+    ends = [
+        (str(knob.choices[0]), str(knob.choices[-1])) if knob.choices else (f"{knob.low:g}", f"{knob.high:g}")
+        for knob in trials.knobs
+    ]
+    ends.append((f"{scores.min():.3g}", f"{scores.max():.3g}") if len(scores) else ("", ""))
+    for column, (low, high) in enumerate(ends):
+        axis.plot([column, column], [0, 1], color=LIGHT["muted"], linewidth=1, zorder=3)
+        for text, at, up in ((low, 0.0, -15), (high, 1.0, 5)):
+            axis.annotate(text, (column, at), (0, up), textcoords="offset points", ha="center", color=LIGHT["muted"])
+    axis.set_xlim(-0.25, len(ends) - 0.75)
+    axis.set_ylim(-0.09, 1.08)
+    axis.set_xticks(range(len(ends)), [*(knob.name for knob in trials.knobs), trials.objectives[0].name])
+    axis.tick_params(length=0, labelcolor=LIGHT["ink"])
+    axis.set_yticks([])
+    axis.grid(visible=False)
+    axis.spines["bottom"].set_visible(False)
+
+
+def _unit(values: NDArray[np.float64], maximize: bool) -> NDArray[np.float64]:
+    """0 … 1 from the worst to the best of them."""
+    known = values[np.isfinite(values)]
+    if not len(known) or known.max() == known.min():
+        return np.where(np.isfinite(values), 0.5, np.nan)
+    part: NDArray[np.float64] = (values - known.min()) / (known.max() - known.min())
+    return part if maximize else 1.0 - part

@@ -1,0 +1,137 @@
+"""`campaign`: lanes in causal order, to the freeze."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lanelock.sweeps.terminal import words as terminal
+from lanelock.sweeps.terminal.commands.sync import say_what_waits
+from lanelock.sweeps.terminal.completion import CAMPAIGN
+from lanelock.sweeps.terminal.session import JOBS, common_options, session_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from lanelock.sweeps.campaign.play import Standing
+
+
+@click.command()
+@click.argument("name", shell_complete=CAMPAIGN)
+@click.option("--resume", is_flag=True, help="Go on with the campaign's newest run.")
+@JOBS
+@common_options
+def campaign(name: str, resume: bool, jobs: int, **options: Any) -> int:
+    """Play campaign NAME from baseline to freeze."""
+    from lanelock.sweeps.campaign.plan import load_campaign
+    from lanelock.sweeps.campaign.play import play_campaign
+    from lanelock.sweeps.campaign.report import write_report
+
+    session = session_of(options)
+    held, workspace = load_campaign(name), session.workspace()
+    with watching(live=not (session.as_json or session.quiet)) as watch:
+        try:
+            standing = play_campaign(held, workspace, resume=resume, jobs=jobs, watch=watch)
+        except KeyboardInterrupt:
+            click.echo(
+                f"interrupted; every phase and trial so far is kept. Go on with: lanelock campaign {name} --resume",
+                err=True,
+            )
+            say_what_waits(workspace)
+            return 130
+    say_what_waits(workspace)
+    page, web = write_report(standing, workspace.root / "campaigns" / standing.run)
+    status = standing.records[-1]["status"]
+    document = {
+        "campaign": held.id,
+        "run": standing.run,
+        "status": status,
+        "reason": standing.records[-1]["reason"],
+        "lock": standing.records[-1]["holder"]["lock"],
+        "seconds": sum(row["seconds"] for row in standing.records),
+        "report": str(page),
+        "html": str(web),
+        "phases": [_said(row) for row in standing.records],
+    }
+    rows = (
+        (row["title"], row["outcome"], str(row.get("trials", "–")), f"{row['seconds']:.1f}", row["reason"])
+        for row in standing.records
+    )
+    text = [f"{status}  {held.title}", f"  {standing.records[-1]['reason']}", ""]
+    text += [
+        terminal.table(("phase", "outcome", "trials", "seconds", "why"), rows),
+        "",
+        f"report {page}",
+        f"page   {web}",
+    ]
+    session.show(document, "\n".join(text))
+    return 0 if standing.records[-1]["certified"] else 1
+
+
+def _said(row: Any) -> dict[str, Any]:
+    """A phase for machines: its record, less the policies it carries."""
+    holder = row["holder"]
+    return {**row, "holder": None if holder is None else {key: holder[key] for key in ("name", "digest", "lock")}}
+
+
+@contextmanager
+def watching(*, live: bool) -> Iterator[Callable[[Standing], None]]:
+    """A table of the phases on a terminal, a line as each begins and ends elsewhere, nothing where not live."""
+    if not live:
+        yield lambda standing: None
+    elif sys.stderr.isatty():
+        from rich.console import Console
+        from rich.live import Live
+
+        with Live(console=Console(stderr=True), transient=True, refresh_per_second=4) as screen:
+            yield lambda standing: screen.update(_table(standing))
+    else:
+        yield _line
+
+
+def _line(standing: Standing) -> None:
+    if standing.progress is not None:
+        return
+    if standing.playing is not None:
+        click.echo(f"{standing.run}: {standing.playing.title}: playing", err=True)
+    elif standing.records:
+        row = standing.records[-1]
+        said = row.get("status") or row["outcome"]
+        click.echo(
+            f"{standing.run}: {row['title']}: {said} in {row['seconds']:.1f} s; {terminal.short(row['reason'], 160)}",
+            err=True,
+        )
+
+
+def _table(standing: Standing) -> Table:
+    from rich.table import Table
+
+    from lanelock.sweeps.terminal.progress import said
+
+    drawn = Table(title=f"{standing.run}: {standing.campaign.title}", title_justify="left")
+    for column in ("phase", "", "seconds", "what"):
+        drawn.add_column(column)
+    for row in standing.records:
+        drawn.add_row(
+            row["title"],
+            row.get("status") or row["outcome"],
+            f"{row['seconds']:.1f}",
+            terminal.short(row["reason"], 90),
+        )
+    done = {row["phase"] for row in standing.records}
+    for phase in standing.campaign.phases.values():
+        if phase == standing.playing:
+            seen = standing.progress
+            drawn.add_row(
+                phase.title,
+                "playing",
+                "" if seen is None else f"{seen.seconds:.1f}",
+                "" if seen is None or phase.lane is None else "\n".join(said(phase.lane, seen)),
+            )
+        elif phase.id not in done:
+            drawn.add_row(phase.title, "", "", "")
+    return drawn

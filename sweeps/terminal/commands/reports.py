@@ -1,0 +1,106 @@
+"""`report`: a run or a lock as a scorecard to look at, a sweep as what its trials say about its knobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lanelock.policies import PolicyError
+from lanelock.sweeps.terminal import words as terminal
+from lanelock.sweeps.terminal.completion import REPORTABLE
+from lanelock.sweeps.terminal.session import WORLD, common_options, session_of, writable
+
+if TYPE_CHECKING:
+    from lanelock.sweeps.pages.scorecard import Report
+    from lanelock.sweeps.workspace import Workspace
+
+SHOWN = 4  # knobs named a gate
+Said = tuple[dict[str, Any], str, str]  # for machines, for a terminal, and as a page
+
+
+@click.command()
+@click.argument("what", metavar="RUN|LOCK|SWEEP", shell_complete=REPORTABLE)
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write one self-contained page.",
+)
+@WORLD
+@common_options
+def report(what: str, page: Path | None, world: str | None, **options: Any) -> int:
+    """A scorecard of RUN or LOCK with the distributions behind it, or what the trials of SWEEP reached and why."""
+    from lanelock.sweeps.workspace import write_whole
+
+    session = session_of(options)
+    if page is not None:
+        writable(page)
+    document, text, html = _said(what, session.as_it_stands(), world)
+    if page is not None:
+        write_whole(page, html)
+        document, text = document | {"html": str(page)}, f"{text}\n\npage   {page}"
+    session.show(document, text)
+    return 0
+
+
+def _said(what: str, workspace: Workspace, world: str | None) -> Said:
+    from lanelock.engine.segment_2b.store import published
+    from lanelock.sweeps.engines import world_folder
+    from lanelock.sweeps.proof.lock import find_lock
+    from lanelock.sweeps.upkeep.journal import sweeps_in
+
+    if what in sweeps_in(workspace.study_storage):
+        return _sweep(what, workspace)
+    folder = published(what, workspace.runs)
+    if folder is not None:
+        return _run(folder, workspace)
+    try:
+        lock = find_lock(what, workspace)
+    except PolicyError as error:
+        raise PolicyError(f"{error}; nor is it a published run or a sweep") from None
+    return _lock(lock, world_folder(world))
+
+
+def _run(folder: Path, workspace: Workspace) -> Said:
+    from lanelock.sweeps.reports.scorecards import run_report
+
+    return _scorecard(run_report(folder, workspace))
+
+
+def _lock(path: Path, world: Path | None) -> Said:
+    from lanelock.sweeps.proof.lock import read_lock
+    from lanelock.sweeps.reports.scorecards import lock_report
+
+    return _scorecard(lock_report(read_lock(path), world))
+
+
+def _scorecard(found: Report) -> Said:
+    from lanelock.sweeps.pages.scorecard import html
+
+    facts = terminal.fields(found.facts)
+    words = "\n".join(f"{figure.title}\n  {figure.says}" for figure in found.figures)
+    parts = [f"{found.kind} {found.name}, beside {found.beside}", facts, terminal.scorecard(found.overall)]
+    return found.as_document(), "\n\n".join([*parts, words]).rstrip(), html(found)
+
+
+def _sweep(sweep: str, workspace: Workspace) -> Said:
+    from lanelock.sweeps.reports.study import closed, html
+
+    found = closed(sweep, workspace)
+    words = "\n".join(f"{figure.title}\n  {figure.says}" for figure in found.figures)
+    said = [{"id": one.id, "title": one.title, "says": one.says} for one in found.figures]
+    return {**found.sensitivity, "figures": said}, f"{_moved(found.sensitivity)}\n\n{words}", html(found)
+
+
+def _moved(document: Mapping[str, Any]) -> str:
+    rows = []
+    for gate in document["gates"]:
+        shares = gate["importance"]
+        said = "did not move" if shares is None else ", ".join(f"{k} {v:.0%}" for k, v in list(shares.items())[:SHOWN])
+        rows.append((gate["gate"], gate["metric"], str(gate["trials"]), said))
+    head = f"{document['sweep']}: what moved what, of {document['trials']} trials"
+    return f"{head}\n\n{terminal.table(('gate', 'metric', 'trials', 'share of variance by knob'), rows)}"

@@ -1,0 +1,74 @@
+"""`sync`: delivers what waits for the record, and how other commands say that something does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lanelock.sweeps.terminal.session import common_options, session_of
+
+if TYPE_CHECKING:
+    from lanelock.sweeps.workspace import Workspace
+
+
+@click.command()
+@click.option("--redirect", is_flag=True, help="Deliver here also what waited for a record that has moved.")
+@common_options
+def sync(redirect: bool, **options: Any) -> int:
+    """Deliver to the record what could not be written while its server was away, and what the names stand on."""
+    from lanelock.sweeps.record.delivery import sync as deliver
+    from lanelock.sweeps.record.outbox import record_uri
+    from lanelock.sweeps.workspace import shown
+
+    session = session_of(options)
+    workspace = session.workspace()
+    uri = record_uri(workspace)
+    done = deliver(workspace, uri, redirect)
+    names, away = ({}, done.away) if done.away else _names(workspace)
+    document = {
+        "uri": shown(uri),
+        "delivered": done.delivered,
+        "waiting": sum(done.waiting.values()),
+        "doubled": done.doubled,
+        "sweeps": dict(done.waiting),
+        "elsewhere": list(done.elsewhere),
+        "names": names,
+        "away": away,
+    }
+    lines = [f"{shown(uri)}: {done.delivered} entries delivered, {document['waiting']} waiting"]
+    lines += [f"  {sweep}: {count} waiting" for sweep, count in done.waiting.items()]
+    lines += [f"  {alias} names version {version}" for alias, version in names.items()]
+    if away:
+        lines.append(f"  {away}")
+    if done.elsewhere:
+        lines.append(f"  meant for {', '.join(done.elsewhere)}: name it in MLFLOW_TRACKING_URI, or --redirect")
+    session.show(document, "\n".join(lines))
+    return 1 if done.waiting or away else 0
+
+
+def _names(workspace: Workspace) -> tuple[dict[str, str], str]:
+    """Brings the registry to what the moves say: the version of each name; or why it cannot be reached."""
+    from lanelock.sweeps.proof.moves import moves
+
+    if not moves(workspace):
+        return {}, ""
+    from lanelock.sweeps.proof.promotion import follow
+    from lanelock.sweeps.record.tracking import Away
+
+    try:
+        return follow(workspace), ""
+    except Away as error:
+        return {}, str(error)
+
+
+def say_what_waits(workspace: Workspace) -> None:
+    """One line on stderr where letters wait."""
+    from lanelock.sweeps.record.outbox import Outbox
+
+    waits = sum(box.waits() for box in Outbox(workspace).boxes())
+    if waits:
+        click.echo(
+            f"{waits} entries wait for the record in {workspace.root / 'outbox'}; deliver them with: lanelock sync",
+            err=True,
+        )

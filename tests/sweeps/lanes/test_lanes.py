@@ -1,0 +1,126 @@
+"""Lanes as data: every shipped one holds together, touches its knobs alone, and closes as its box lets it."""
+
+import json
+import time
+from dataclasses import replace
+
+import pytest
+
+from lanelock.policies import LaneError
+from lanelock.policies.documents import read_json, shipped
+from lanelock.scoring.gates import Severity
+from lanelock.sweeps.lanes.decision import Decision
+from lanelock.sweeps.lanes.lane import load_lane
+from lanelock.sweeps.lanes.prospect import prospect, refusal
+from lanelock.sweeps.lanes.runtime import Runtime, hold_to_runtime, time_candidate
+from lanelock.sweeps.proof.lock import read_lock, verify_lock
+from lanelock.sweeps.sweep import play
+from lanelock.sweeps.workspace import Workspace
+
+LANES = shipped("lanes", ".json")
+NAMED = {"p1", "p2", "p2_r1", "p3", "p1_reopen", "reopen_2a", "reopen_1b", "joint"}
+REGULARIZER, WORLD = "group_mix_regularizer_v1", "world_v1"
+
+
+def lane_with(tmp_path, name, **changed):
+    """A shipped lane with top-level fields replaced."""
+    path = tmp_path / f"{name}.json"
+    path.write_text(json.dumps({**read_json(LANES[name]), **changed}))
+    return load_lane(str(path))
+
+
+def ends(lane, side):
+    return {knob.name: (knob.choices or (knob.low, knob.high))[side] for knob in lane.knobs}
+
+
+def test_every_lane_of_the_campaigns_is_shipped():
+    assert set(LANES) >= NAMED
+
+
+@pytest.mark.parametrize("name", LANES)
+def test_a_lane_has_a_veto_a_purpose_and_admits_its_own_candidates(name):
+    lane = load_lane(name)
+    assert lane.id == name and lane.document["why"]
+    assert any(gate.severity is Severity.GATE for gate in lane.gates.gates)
+    for side in (0, -1):
+        values = ends(lane, side)
+        assert lane.admit(lane.candidate(values)) == values
+
+
+@pytest.mark.parametrize(
+    ("moved", "said"),
+    [
+        ({f"{WORLD}#/breadth/breadth": 2.0}, "world_v1#/breadth/breadth is 2.0, not 1.0"),
+        ({f"{REGULARIZER}#/enabled": False}, "enabled is False, not True"),
+        ({f"{REGULARIZER}#/law": "uniform_blend_v1"}, "law is 'uniform_blend_v1'"),
+        ({f"{REGULARIZER}#/max_p_group_soft_cap": 0.96}, "outside the knob cap: 0.6 … 0.95"),
+    ],
+)
+def test_a_pack_that_differs_elsewhere_is_refused(moved, said):
+    lane = load_lane("p3")
+    with pytest.raises(LaneError) as refused:
+        lane.admit(lane.candidate(ends(lane, 0)).with_knobs(moved))
+    assert said in str(refused.value) and "lane p3" in str(refused.value)
+
+
+def test_structured_values_are_chosen_by_name():
+    lane = load_lane("reopen_2a")
+    pack = lane.candidate({"overrides": "islands_home", "nudge": 0.1})
+    assert pack[WORLD]["zones"]["tz_overrides"][0]["tzid"] == "Europe/Madrid"
+    assert lane.admit(pack) == {"overrides": "islands_home", "nudge": 0.1}
+    invented = pack.with_knobs({f"{WORLD}#/zones/tz_overrides": [{"legal_country_iso": "FR", "tzid": "Asia/Tokyo"}]})
+    with pytest.raises(LaneError, match="outside the knob overrides"):
+        lane.admit(invented)
+
+
+@pytest.mark.parametrize("name", ["p1_reopen", "reopen_2a", "p3"])
+def test_lanes_of_the_frozen_world_are_refused_in_seconds_on_the_floor(name):
+    began = time.process_time()
+    lane = load_lane(name)
+    refused = refusal(lane, prospect(lane, None))
+    assert time.process_time() - began < 5, "seconds of processor: a loaded machine is no failure"
+    assert refused is not None and [(row.gate, row.movable_by) for row in refused.blockers] == [("s4_tail", "1B")]
+
+
+def test_p2_closes_no_go_by_its_guard(tmp_path):
+    lane = load_lane("p2").with_search(trials=8)
+    assert refusal(lane, prospect(lane, None)) is None, "no floor forbids it: only trials show the guard"
+    closed = play(lane, Workspace.at(tmp_path), track=False)
+    assert closed.decision.outcome == "NO_GO" and "guard_entropy" in closed.decision.reason
+    assert all(told.constraints["guard_entropy"] > 0 for told in closed.trials)
+    lock = read_lock(closed.lock)
+    yardstick = lock["authority"]["metrics"]["42"]
+    guard = next(row for row in lock["proof"]["42"]["card"]["gates"] if row["id"] == "guard_entropy")
+    assert guard["thresholds"]["B"] == min(0.20, yardstick["baseline:s4/entropy_p50"] - 0.05)
+    assert guard["thresholds"]["B"] > yardstick["s4/entropy_p50"], "p1, its authority, stands below the guard already"
+    assert all(check.ok for check in verify_lock(closed.lock))
+
+
+def test_a_guard_needs_its_reference(tmp_path):
+    with pytest.raises(LaneError, match="guard_max_p: 'baseline' is not one of the lane's references"):
+        lane_with(tmp_path, "p2", references={})
+
+
+def test_another_authority_or_reference_is_another_lane(tmp_path, packs):
+    lane = load_lane("p2")
+    assert lane.with_authority(packs("p1")).identity == lane.identity
+    assert lane.with_authority(packs("p3")).identity != lane.identity
+    assert lane_with(tmp_path, "p2", references={"baseline": "p1"}).identity != lane.identity
+
+
+def test_a_wider_world_takes_no_longer_to_draw(packs):
+    lane = load_lane("reopen_1b")
+    found = time_candidate(lane, packs("p3_wide"), None)
+    assert found is not None and found.holds, found
+    assert time_candidate(load_lane("p3"), packs("p3"), None) is None
+    itself = time_candidate(lane, lane.authority, None)
+    assert itself is not None and 0.8 < itself.ratio < 1.2, "a pack beside itself"
+
+
+def test_a_candidate_that_takes_too_long_is_no_go():
+    go = Decision("GO", "PASS_B", "fine", None, ())
+    slow = Runtime(1.0, 1.3, 1.3, 1.2)
+    turned = hold_to_runtime(go, slow, "B")
+    assert turned.outcome == "NO_GO" and "1.30 times what the authority takes, 1.2 are allowed" in turned.reason
+    assert [blocker.gate for blocker in turned.blockers] == ["runtime"]
+    assert hold_to_runtime(go, replace(slow, ratio=1.1), "B") is go and hold_to_runtime(go, None, "B") is go

@@ -1,0 +1,69 @@
+"""A study in a database: the same trials as in a journal, each once, whoever tells it and however often."""
+
+import optuna
+import pytest
+from lanes import TESTS
+
+from lanelock.policies import LaneError, WorkspaceError
+from lanelock.sweeps.lanes.lane import load_lane
+from lanelock.sweeps.lanes.study import Studies, _store
+from lanelock.sweeps.record.tracking import Tracking
+from lanelock.sweeps.sweep import play
+from lanelock.sweeps.workspace import Workspace
+
+QUEUE = TESTS / "queue_engine" / "lane.json"
+
+
+@pytest.fixture
+def database(tmp_path, monkeypatch):
+    address = f"sqlite:///{tmp_path / 'study.db'}"
+    monkeypatch.setenv("LANELOCK_STUDY_STORAGE", address)
+    return address
+
+
+def lane(trials):
+    return load_lane(str(QUEUE)).with_search(trials=trials)
+
+
+def trials(closed):
+    return [(told.number, dict(told.values), told.objectives, dict(told.constraints)) for told in closed.trials]
+
+
+def test_a_database_holds_the_trials_that_a_journal_holds(tmp_path, database, monkeypatch):
+    begun = play(lane(8), Workspace.at(tmp_path / "ws"), track=False)
+    resumed = play(lane(24), Workspace.at(tmp_path / "elsewhere"), track=False, resume=True)
+    assert resumed.sweep == begun.sweep, "any workspace can go on with it"
+    assert not (tmp_path / "ws" / "optuna.journal").exists()
+    monkeypatch.delenv("LANELOCK_STUDY_STORAGE")
+    assert trials(play(lane(24), Workspace.at(tmp_path / "journal"), track=False)) == trials(resumed)
+
+
+def test_a_trial_stored_twice_is_stored_once_and_another_of_its_number_is_refused(tmp_path, database):
+    closed = play(lane(4), Workspace.at(tmp_path / "ws"), track=False)
+    study = optuna.load_study(study_name=closed.sweep, storage=Studies(database)._storage)
+    stored = study.get_trials()
+    _store(study, stored[2])  # as Optuna sends it again where an answer was lost
+    assert len(study.get_trials()) == 4
+    stored[2].user_attrs = {"lanelock": {"pack": "another"}}
+    with pytest.raises(LaneError, match="trial 2 was told by another process"):
+        _store(study, stored[2])
+    assert len(study.get_trials()) == 4
+
+
+def test_a_database_of_mlflow_is_no_place_for_a_study(tmp_path, monkeypatch):
+    workspace = Workspace.at(tmp_path / "ws")
+    address = Tracking(workspace).uri
+    monkeypatch.setenv("LANELOCK_STUDY_STORAGE", address)
+    with pytest.raises(WorkspaceError, match="a database or a schema of its own"):
+        play(lane(4), workspace, track=False)
+
+
+def test_a_database_that_cannot_be_opened_is_told_in_one_line_without_its_password(tmp_path, lanelock):
+    for address, said in (
+        ("postgresql://me:secret@127.0.0.1:9/x", "cannot be opened"),
+        ("nonsense://me:secret@host/x", "cannot be opened"),
+    ):
+        code, out, err = lanelock(
+            "sweep", QUEUE, "--trials", 4, "--json", workspace=tmp_path, LANELOCK_STUDY_STORAGE=address
+        )
+        assert (code, out) == (2, "") and said in err and "secret" not in err and err.count("\n") == 1

@@ -1,0 +1,50 @@
+"""The locks that the package ships: promoted truth, which must hold by the package alone."""
+
+import pytest
+
+from lanelock.policies.documents import shipped
+from lanelock.sweeps.proof.evidence import held_out
+from lanelock.sweeps.proof.lock import read_lock, verdict_of, verify_lock
+
+LOCKS = shipped("locks", ".json")
+
+
+def test_both_campaigns_locks_are_shipped():
+    assert set(LOCKS) == {"segment_2b_certified", "segment_2b_recorded"}
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_shipped_lock_is_proved_from_the_package_alone(name):
+    checks = verify_lock(LOCKS[name])
+    assert len(checks) > 30 and [check for check in checks if not check.ok] == []
+
+
+def test_they_say_how_each_campaign_ended():
+    certified, recorded = (read_lock(LOCKS[f"segment_2b_{name}"]) for name in ("certified", "recorded"))
+    assert (
+        certified["decision"] == "GO" and verdict_of(certified) == "PASS_BPLUS" and certified["lane"]["id"] == "joint"
+    )
+    assert recorded["decision"] == "NO_GO" and recorded["candidate"] == "terminal"
+    floor = next(row for row in recorded["blockers"] if row["gate"] == "s4_tail")
+    assert "598 of 1238 merchants have one group" in floor["proof"] and floor["movable_by"] == "1B"
+
+
+def test_the_certified_lock_is_graded_on_whole_runs_and_on_seeds_nothing_was_tuned_to(lanelock, tmp_path):
+    """Two of its own seeds and two held out, from a clone's point of view; all twenty in the slow test."""
+    code, said, _ = lanelock(
+        "certify", "segment_2b_certified", "--seeds", "42,7", "--holdout-seeds", "2", "--json", workspace=tmp_path
+    )
+    assert code == 0 and said["verdict"] == "PASS_BPLUS"
+    assert said["holdout"]["seeds"] == list(held_out(read_lock(LOCKS["segment_2b_certified"])["pack"]["digest"], 2, ()))
+
+
+@pytest.mark.slow
+def test_the_certified_lock_holds_on_its_four_seeds_and_sixteen_held_out(lanelock, tmp_path):
+    code, said, _ = lanelock("certify", "segment_2b_certified", "--holdout-seeds", "16", "--json", workspace=tmp_path)
+    assert code == 0 and said["verdict"] == "PASS_BPLUS" and len(said["holdout"]["cards"]) == 16
+    assert all(not card["vetoed"] for half in ("graded", "holdout") for card in said[half]["cards"])
+    code, verified, _ = lanelock("verify", said["evidence"], "--json", workspace=tmp_path)
+    assert code == 0 and verified["ok"] and verified["checked"] > 100
+    for alias in ("candidate", "authority", "last-good", "certified"):
+        code, moved, _ = lanelock("promote", "segment_2b_certified", "--to", alias, "--json", workspace=tmp_path)
+        assert code == 0 and moved["moved"] and moved["model"] == f"models:/segment-2b@{alias}"
