@@ -21,7 +21,7 @@ from lanelock.scoring.feasibility import Bound, Box
 from lanelock.scoring.gates import Gate, GateSet, Severity
 
 if TYPE_CHECKING:
-    from lanelock.scoring.figures.drawing import Figure
+    pass
 
 MISSING = 10.0  # the violation of a veto without a value: ten scales past its threshold
 
@@ -51,18 +51,6 @@ class ShardMetrics(Protocol):
 
     def reduce(self, samples: Sequence[Any]) -> Mapping[str, float]:
         """The metrics of the run from the samples of all its shards in order."""
-        ...
-
-
-@runtime_checkable
-class Showing(Protocol):
-    """A metric source that can draw what its metrics are made of."""
-
-    def figures(self, candidate: Run, authority: Run, gates: GateSet) -> Sequence[Figure]:
-        """The distributions behind the gates, the authority beside the candidate, over every row of both.
-
-        What a run does not hold (it ended before that state) is left out.
-        """
         ...
 
 

@@ -10,7 +10,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from lanelock.engine.protocol import Engine, Publishing, Sharding
+from lanelock.engine.protocol import Engine, Publishing, Serving, Sharding
 from lanelock.policies import LaneError, Pack, PolicyError, load_pack
 from lanelock.policies.documents import resolve
 from lanelock.scoring.scorecard import MetricSource
@@ -64,3 +64,10 @@ def world_folder(path: str | None) -> Path | None:
     if not folder.is_dir():
         raise PolicyError(f"{folder}: --world names a folder with site_locations and, optionally, site_timezones")
     return folder
+
+
+def serving(engine: Engine) -> Serving:
+    """The engine as one whose candidates can be served. Raises LaneError where they cannot."""
+    if not isinstance(engine, Serving):
+        raise LaneError(f"engine {engine.name}: its candidates can be locked, not served")
+    return engine

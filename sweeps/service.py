@@ -19,9 +19,9 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from lanelock.engine.protocol import Engine, Service, Serving
+from lanelock.engine.protocol import Service
 from lanelock.policies import DataError, IntegrityError, LaneError
-from lanelock.sweeps.engines import engine_named
+from lanelock.sweeps.engines import engine_named, serving
 from lanelock.sweeps.proof.lock import FILE, pack_in, read_lock, world_beside
 
 
@@ -46,13 +46,6 @@ class LockedModel:
 
 
 _TYPES = {pa.uint64(): pd.UInt64Dtype()}  # an answer may be null, which NumPy's integers cannot be
-
-
-def serving(engine: Engine) -> Serving:
-    """The engine as one whose candidates can be served. Raises LaneError where they cannot."""
-    if not isinstance(engine, Serving):
-        raise LaneError(f"engine {engine.name}: its candidates can be locked, not served")
-    return engine
 
 
 def serve_lock(lock: Mapping[str, Any], seed: int, world: Path | None) -> LockedModel:

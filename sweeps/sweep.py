@@ -6,11 +6,10 @@ stands in `sweeps.lanes.decision`; what a lock is stands in `sweeps.proof.lock`.
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -19,28 +18,19 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from lanelock.policies import LaneError, Pack
+from lanelock.policies import LaneError
 from lanelock.scoring.feasibility import GateReach
-from lanelock.scoring.scorecard import Scorecard, score
 from lanelock.sweeps.lanes.decision import Decision, Ledger, decide, seed_order
 from lanelock.sweeps.lanes.lane import Lane
-from lanelock.sweeps.lanes.prospect import prospect
 from lanelock.sweeps.lanes.runtime import Runtime, hold_to_runtime, time_candidate
 from lanelock.sweeps.lanes.sensitivity import sensitivity
-from lanelock.sweeps.lanes.study import Proposal, Studies, Study, Told
-from lanelock.sweeps.lanes.survey import Ground
+from lanelock.sweeps.lanes.study import Proposal, Studies, Study
+from lanelock.sweeps.lanes.survey import Ground, survey
+from lanelock.sweeps.lanes.trial import Told
 from lanelock.sweeps.proof.lock import carried, make_lock, read_lock, store_lock
 from lanelock.sweeps.record.recorder import Recorder
+from lanelock.sweeps.trial import Outcome, evaluate
 from lanelock.sweeps.workspace import Workspace
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A trial scored: its objectives, its constraints, and the record that all else is derived from."""
-
-    objectives: tuple[float, ...] | None
-    constraints: Mapping[str, float]
-    record: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,39 +57,6 @@ class Closed:
     ground: Ground = field(repr=False)
     runtime: Runtime | None  # of an accepted candidate, where the lane asks
     seconds: Mapping[str, float]  # "wall"; "search", its record written; "engine" and "scoring", over all trials
-
-
-def survey(lane: Lane, world: Path | None, found: tuple[GateReach, ...] | None = None) -> Ground:
-    """What rails compare with, on the lane's seeds, and each gate's reach (computed here where not `found` before)."""
-    measures = {seed: lane.yardstick(seed, world) for seed in lane.seeds}
-    return Ground(lane, world, measures, prospect(lane, world) if found is None else found)
-
-
-def evaluate(ground: Ground, pack: Pack, seeds: Iterable[int]) -> Outcome:
-    """One trial: cheapest proof of failure first. A veto ends it before the seeds that are left."""
-    lane, measures, worlds, cards = ground.lane, {}, {}, []
-    spent = {"engine": 0.0, "scoring": 0.0}
-    for seed in seeds:
-        began = time.perf_counter()
-        run = lane.engine.evaluate(pack, seed, world=ground.world, until=lane.until)
-        ran = time.perf_counter()
-        measures[seed] = lane.measure(run)
-        card = score(measures[seed], lane.gates, seed=seed, authority=ground.authority[seed])
-        spent["engine"] += ran - began
-        spent["scoring"] += time.perf_counter() - ran
-        worlds[str(seed)] = run.world_digest
-        cards.append(card)
-        if card.vetoed:
-            break
-    record = {
-        "measures": {str(seed): dict(found) for seed, found in measures.items()},
-        "pack": pack.digest,
-        "policies": {name: policy.digest for name, policy in pack.policies.items()},
-        "worlds": worlds,
-        "seconds": spent,
-        "at_ms": int(time.time() * 1000),
-    }
-    return Outcome(_objectives(ground, cards), _constraints(cards), record)
 
 
 def play(
@@ -202,28 +159,6 @@ def _outcome(study: Study, ground: Ground, seeds: tuple[int, ...], proposal: Pro
     if stored is not None:
         return Outcome(stored.objectives, stored.constraints, stored.record)
     return evaluate(ground, ground.lane.candidate(proposal.values), seeds)
-
-
-def _objectives(ground: Ground, cards: list[Scorecard]) -> tuple[float, ...] | None:
-    """The lane's objectives over the seeds that were run; None where a number is missing."""
-    values = []
-    for objective in ground.lane.objectives:
-        if objective.band is not None:
-            skip = ground.unreachable[objective.band]
-            values.append(min(card.margin(objective.band, skip) for card in cards))
-        else:
-            found = [card.metrics.get(objective.metric or "", math.nan) for card in cards]
-            values.append(sum(found) / len(found))
-    return tuple(values) if all(math.isfinite(value) for value in values) else None
-
-
-def _constraints(cards: list[Scorecard]) -> dict[str, float]:
-    """Each veto's and rail's worst signed violation over the seeds that were run."""
-    worst: dict[str, float] = {}
-    for card in cards:
-        for name, violation in card.violations().items():
-            worst[name] = max(worst.get(name, -math.inf), violation)
-    return worst
 
 
 def _next_name(studies: Studies, lane: Lane) -> str:

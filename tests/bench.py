@@ -23,9 +23,10 @@ from lanelock.engine.segment_2b.store import bundled, publish
 from lanelock.policies import load_pack
 from lanelock.scoring.scorecard import combine, score
 from lanelock.sweeps.lanes.lane import load_lane
-from lanelock.sweeps.lanes.survey import Ground
-from lanelock.sweeps.sweep import evaluate, play, survey
-from lanelock.sweeps.terminal import words as terminal
+from lanelock.sweeps.lanes.survey import Ground, survey
+from lanelock.sweeps.pages.text import columns
+from lanelock.sweeps.sweep import play
+from lanelock.sweeps.trial import evaluate
 from lanelock.sweeps.workspace import Workspace
 from tests.oracle import laws
 
@@ -55,7 +56,7 @@ def bench_engine() -> None:
     ]
     total = statistics.median(sum(state.seconds for state in states) for states in rounds)
     print("engine: seconds a state, reference world, one seed, S8 with publishing (median of 5)")
-    print(terminal.table(("state", "rows", "seconds"), [*rows, ("all", "", total)]), "\n")
+    print(columns(("state", "rows", "seconds"), [*rows, ("all", "", total)]), "\n")
 
 
 def bench_oracle() -> None:
@@ -91,7 +92,7 @@ def bench_oracle() -> None:
         took = seconds(slow)
         rows.append((law, took, fast[law], f"{took / fast[law]:.0f}"))
     print("oracle: the same law, one row at a time, over every row")
-    print(terminal.table(("law", "oracle s", "engine s", "ratio"), rows), "\n")
+    print(columns(("law", "oracle s", "engine s", "ratio"), rows), "\n")
 
 
 def bench_sweep() -> None:
@@ -112,7 +113,7 @@ def bench_sweep() -> None:
     print(f"sweep: p3, {len(lane.seeds)} seeds, {TRIALS} trials (medians of {ROUNDS})")
     print(f"  {statistics.median(rates):.1f} trials/s with --jobs {os.cpu_count()}, tracked")
     print("  beside engine and scoring, one job, seconds a trial:")
-    print(terminal.table(("harness", "hand-written loop", "ratio"), [(mine, hand, f"{mine / hand:.2f}")]))
+    print(columns(("harness", "hand-written loop", "ratio"), [(mine, hand, f"{mine / hand:.2f}")]))
 
 
 def bench_record() -> None:
@@ -130,7 +131,7 @@ def bench_record() -> None:
         pairs = sorted(b / a for a, b in zip(taken[False], taken[True], strict=True))
         rows.append((str(jobs), off, on, f"{on / off:.3f}", f"{pairs[0]:.2f} … {pairs[-1]:.2f}"))
     print(f"record: p3, {TRACKED} trials, wall seconds of the sweep (medians of {ROUNDS})")
-    print(terminal.table(("jobs", "not tracked", "tracked", "ratio", "of pairs"), rows), "\n")
+    print(columns(("jobs", "not tracked", "tracked", "ratio", "of pairs"), rows), "\n")
 
 
 def bare(ground: Ground, values: list[dict]) -> float:

@@ -21,6 +21,7 @@ from lanelock.policies import load_pack
 from lanelock.scoring.gates import load_gates
 from lanelock.scoring.scorecard import score
 from lanelock.scoring.segment_2b.metrics import SEGMENT_2B as METRICS
+from lanelock.sweeps.pages.text import columns
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE, SHARD, SEED = 1238, 600, 42  # merchants, merchants a shard
@@ -79,14 +80,13 @@ def apart(times: int, jobs: int) -> dict[str, object]:
 
 
 def main() -> None:
-    from lanelock.sweeps.terminal import words as terminal
 
     jobs = os.cpu_count() or 1
     found = [apart(times, jobs) for times in SIZES]
     exponent = np.polyfit(np.log([one["rows"] for one in found]), np.log([one["seconds"] for one in found]), 1)[0]
     print(f"scale: pack p3, S0 to S4, metrics and scorecard, shards of {SHARD} merchants, {jobs} threads")
     head = ("world", "merchants", "sites", "rows of S4", "world s", "all s", "µs a row", "peak GB")
-    print(terminal.table(head, [
+    print(columns(head, [
         (f"{one['times']}x", f"{one['merchants']:,}", f"{one['sites']:,}", f"{one['rows']:,}",
          f"{one['draw_seconds']:.2f}", f"{one['seconds']:.2f}", f"{1e6 * one['seconds'] / one['rows']:.3f}",
          f"{one['peak_gb']:.2f}") for one in found

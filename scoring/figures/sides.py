@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from lanelock.engine.protocol import Run
 from lanelock.scoring.figures.axes import Mark
+from lanelock.scoring.figures.drawing import Figure
 from lanelock.scoring.gates import GateSet, Severity
 
 SIGNS = {">=": "≥", "<=": "≤", "==": "="}
@@ -45,3 +46,15 @@ class Sides:
                 sign = SIGNS[gate.comparison]
                 return tuple((f"{band} {sign} {at:g}", at, "ink") for band, at in gate.thresholds.items())
         return ()
+
+
+@runtime_checkable
+class Showing(Protocol):
+    """A metric source that can draw what its metrics are made of."""
+
+    def figures(self, candidate: Run, authority: Run, gates: GateSet) -> Sequence[Figure]:
+        """The distributions behind the gates, the authority beside the candidate, over every row of both.
+
+        What a run does not hold (it ended before that state) is left out.
+        """
+        ...

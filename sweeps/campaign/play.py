@@ -17,11 +17,11 @@ from lanelock.policies import IntegrityError, LaneError, Pack, diff, pack_of
 from lanelock.scoring.certification import Certification, certify
 from lanelock.scoring.scorecard import score
 from lanelock.sweeps.campaign.plan import CANDIDATE, Campaign, Phase, read_record, records_in
-from lanelock.sweeps.lanes.decision import Decision, Ledger
+from lanelock.sweeps.lanes.decision import Decision, Ledger, best_found, refusal
 from lanelock.sweeps.lanes.lane import Lane
-from lanelock.sweeps.lanes.prospect import prospect, refusal
+from lanelock.sweeps.lanes.survey import prospect
 from lanelock.sweeps.proof.evidence import certify_lock
-from lanelock.sweeps.proof.lock import best_found, carried, read_lock
+from lanelock.sweeps.proof.lock import carried, locked_card, read_lock
 from lanelock.sweeps.sweep import Closed, Progress, play
 from lanelock.sweeps.workspace import Workspace, write_document
 
@@ -196,7 +196,7 @@ class _Player:
             "trials": len(closed.trials),
             "vetoes": dict(ledger.vetoes(closed.trials)),
             "values": {} if closed.decision.best is None else dict(closed.decision.best.values),
-            "best": best_found(lock, closed.trials, ledger),
+            "best": best_found(locked_card(lock, lane), closed.trials, ledger),
             "runtime": None if closed.runtime is None else closed.runtime.as_document(),
         }
 

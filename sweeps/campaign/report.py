@@ -16,8 +16,8 @@ from lanelock.scoring.scorecard import score
 from lanelock.sweeps.campaign.plan import Campaign
 from lanelock.sweeps.campaign.play import Record, Standing, measured
 from lanelock.sweeps.pages.page import Block, Heading, Paragraph, Points, as_html, as_markdown, table
+from lanelock.sweeps.pages.text import short
 from lanelock.sweeps.proof.certificate import beside, grade
-from lanelock.sweeps.terminal.words import short
 from lanelock.sweeps.workspace import writing
 
 SHOWN = 12  # fields of a pack difference that are named

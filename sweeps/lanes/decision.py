@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from operator import ge
 from typing import TYPE_CHECKING, Any
 
+from lanelock.scoring.feasibility import GateReach
 from lanelock.scoring.gates import Severity
 from lanelock.scoring.scorecard import GateResult, Scorecard, Verdict, combine, score
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.survey import Ground
 
 if TYPE_CHECKING:
-    from lanelock.sweeps.lanes.study import Told  # a lane that is refused never pays for the search
+    from lanelock.sweeps.lanes.trial import Told  # a lane that is refused never pays for the search
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,3 +238,38 @@ def _blockers(best: Told, ledger: Ledger, accept: str) -> tuple[Blocker, ...]:
 def _margin(result: GateResult, band: str) -> float:
     margin = result.margins.get(band)
     return -math.inf if margin is None else margin
+
+
+def refusal(lane: Lane, found: tuple[GateReach, ...]) -> Decision | None:
+    """NO_GO without a trial where a gate's bound forbids the lane's accept band; None where none does."""
+    accept = lane.document["decision"]["accept_band"]
+    blockers = tuple(
+        Blocker(
+            gate=row.gate,
+            metric=row.metric,
+            band=accept,
+            value=row.bound,
+            threshold=row.thresholds[accept],
+            seed=row.seed or 0,
+            bound=row.bound,
+            proof=row.proof,
+            movable_by=row.movable_by,
+        )
+        for row in found
+        if not row.reachable.get(accept, True)
+    )
+    if not blockers:
+        return None
+    told = "; ".join(f"{row.gate}: {row.proof}, against {row.threshold:.6g}" for row in blockers)
+    reason = f"refused without a trial: band {accept} is out of reach. {told}"
+    return Decision("NO_GO", "FAIL_REALISM", reason, None, blockers)
+
+
+def best_found(locked: Scorecard, history: Iterable[Told], ledger: Ledger) -> dict[str, float]:
+    """By gate, the best worst-of-seeds value of the locked candidate and of the trials that ran on every seed."""
+    lane, found = ledger.ground.lane, dict[str, tuple[float, float]]()
+    whole = (told for told in history if len(ledger.cards(told)) == len(lane.seeds))
+    for row in (row for card in (locked, *map(ledger.overall, whole)) for row in card.gates):
+        if row.value is not None and row.known:
+            found[row.id] = max(found.get(row.id, (row.worst_margin, row.value)), (row.worst_margin, row.value))
+    return {gate: value for gate, (_, value) in found.items()}

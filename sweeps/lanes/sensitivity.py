@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lanelock.policies.pack import first_state, split_address
+from lanelock.scoring.gates import Severity
 from lanelock.sweeps.lanes.decision import Ledger
 from lanelock.sweeps.lanes.lane import Knob, Lane, Value
 
 if TYPE_CHECKING:
     from lanelock.scoring.gates import Gate, Metric
-    from lanelock.sweeps.lanes.study import Told
+    from lanelock.sweeps.lanes.trial import Told
 
 BINS = 8  # of a knob's range; a knob with choices has one each
 LEAST = 8  # trials from which anything is said
@@ -90,3 +91,21 @@ def _edges(knob: Knob, index: int) -> tuple[float, float]:
 
 def _scaled(knob: Knob, value: float) -> float:
     return math.log(value) if knob.log else value
+
+
+def by_seed(lane: Lane) -> frozenset[str]:
+    """The metrics worth a column a seed: of gates and objectives, and not the same in every trial of the lane.
+
+    What a page of runs takes to open is what its runs hold; the rest of each seed's numbers is in the trial's files.
+    """
+    named = {gate.metric for gate in lane.gates.gates if gate.severity is Severity.GATE}
+    named |= {str(objective.metric) for objective in lane.objectives}
+    return frozenset(name for name, metric in lane.gates.metrics.items() if name in named and able(lane, metric))
+
+
+def of_upstream(lane: Lane) -> frozenset[str]:
+    """The metrics of what lies before the engine's first state and stays: they describe an input, not a trial."""
+    return frozenset(
+        name for name, metric in lane.gates.metrics.items()
+        if metric.state not in lane.engine.states and not able(lane, metric)
+    )  # fmt: skip

@@ -29,6 +29,7 @@ from sqlalchemy.pool import NullPool
 
 from lanelock.policies import IntegrityError, LaneError, WorkspaceError
 from lanelock.sweeps.lanes.lane import Knob, Lane, Value
+from lanelock.sweeps.lanes.trial import Told
 from lanelock.sweeps.workspace import shown
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -46,17 +47,6 @@ class Proposal:
     number: int
     values: Mapping[str, Value]  # by knob name
     handle: optuna.Trial
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """A trial as the durable storage holds it."""
-
-    number: int
-    values: Mapping[str, Value]
-    objectives: tuple[float, ...] | None  # None: the trial could not be graded
-    constraints: Mapping[str, float]  # veto or rail id -> signed violation, feasible where <= 0
-    record: Mapping[str, Any]  # what sweeps.sweep wrote about it
 
 
 class Study:

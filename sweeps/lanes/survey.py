@@ -1,12 +1,15 @@
-"""What every trial of a sweep shares, and what is decided and locked against."""
+"""What all trials of a sweep share: lane, world, what the authority measures, and what each gate can reach."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from lanelock.scoring.feasibility import GateReach
+from lanelock.engine.protocol import Run
+from lanelock.policies import Pack
+from lanelock.scoring.feasibility import Bound, Box, GateReach, frozen, reach
 from lanelock.sweeps.lanes.lane import Lane
 
 
@@ -26,3 +29,28 @@ class Ground:
             band: frozenset(row.gate for row in self.reach if not row.reachable.get(band, True))
             for band in self.lane.gates.bands
         }
+
+
+def survey(lane: Lane, world: Path | None, found: tuple[GateReach, ...] | None = None) -> Ground:
+    """What rails compare with, on the lane's seeds, and each gate's reach (computed here where not `found` before)."""
+    measures = {seed: lane.yardstick(seed, world) for seed in lane.seeds}
+    return Ground(lane, world, measures, prospect(lane, world) if found is None else found)
+
+
+def prospect(lane: Lane, world: Path | None) -> tuple[GateReach, ...]:
+    """What each gate can at best reach in this lane, from the frozen upstream and the knob box alone."""
+    return reach(lane.gates, {seed: _bounds(lane, seed, world) for seed in lane.seeds})
+
+
+def _bounds(lane: Lane, seed: int, world: Path | None) -> list[Bound]:
+    box = Box(
+        lane.start,
+        {knob.at: knob.ends() for knob in lane.knobs},
+        frozenset(knob.at for knob in lane.knobs if knob.choices),
+        partial(_run, lane, seed, world),
+    )
+    return [*lane.metrics.bounds(box), *frozen(box, lane.engine.states, lane.gates, lane.measure)]
+
+
+def _run(lane: Lane, seed: int, world: Path | None, pack: Pack, until: str) -> Run:
+    return lane.engine.evaluate(pack, seed, world=world, until=until)

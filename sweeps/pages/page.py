@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from lanelock.scoring.figures.drawing import Figure
 from lanelock.scoring.figures.palette import stylesheet
 
 _STYLE = """
@@ -111,3 +112,108 @@ def _html(block: Block) -> str:
 def _inline(text: str) -> str:
     """Text as it is, but what stands in backticks set as code, as Markdown has it."""
     return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
+
+
+# --- how a page begins -----
+
+
+def banner(
+    verdict: str, accepted: bool, about: str, said: str, more: str, why: Sequence[tuple[str, str]] = ()
+) -> Markup:
+    """What a page is `about`, what is `said` of it in large, its verdict with what there is `more` to say of it.
+
+    `why`: (gate, what it says), each with a link to that gate's row on the page.
+    """
+    tone = "good" if accepted else "unsure" if verdict.startswith("INVALID") else "bad"
+    items = "".join(f'<li><a href="#gate-{escape(gate)}">{escape(gate)}</a> {escape(text)}</li>' for gate, text in why)
+    body = (
+        f'<header class="banner {tone}">{BADGES[tone]}<div><p class="kind">{_with_digests(about)}</p>'
+        f'<h1>{escape(said)}</h1><p class="verdict"><code>{escape(verdict)}</code> {escape(more)}</p>'
+        f"{f'<ul>{items}</ul>' if items else ''}</div></header>"
+    )
+    lines = [f"# {said}", f"{about}: {verdict} {more}", "\n".join(f"- {gate} {text}" for gate, text in why)]
+    return Markup(body, "\n\n".join(filter(None, lines)))
+
+
+def facts(of: Mapping[str, str]) -> Markup:
+    """Name and value of each, digests and ids set apart."""
+    rows = "".join(f"<div><dt>{escape(name)}</dt><dd>{_with_digests(value)}</dd></div>" for name, value in of.items())
+    return Markup(f'<dl class="facts">{rows}</dl>', "\n".join(f"- {name}: {value}" for name, value in of.items()))
+
+
+def _with_digests(text: str) -> str:
+    return re.sub(r"\b[0-9a-f]{12,}\b", lambda found: f"<code>{found[0]}</code>", escape(text))
+
+
+# --- figures -----
+
+
+FIGURE_STYLE = """
+.figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,30rem),1fr));gap:1.2rem}
+figure{margin:0;padding:1rem 1.1rem 1.1rem;background:var(--surface);border:1px solid var(--line);border-radius:10px;
+display:flex;flex-direction:column}
+figure h3{margin:0 0 .6rem}figure svg{width:100%;height:auto;margin:auto 0}
+figcaption{margin-top:.7rem;color:var(--muted);font-size:.9rem}
+svg text{font-family:inherit}
+"""
+
+
+def drawn(figures: Sequence[Figure]) -> Markup:
+    """All figures side by side, as many in a row as the page has room for; in Markdown their words."""
+    from lanelock.scoring.figures.drawing import svg
+
+    cards = (
+        f'<figure id="figure-{figure.id}"><h3>{escape(figure.title)}</h3>\n{svg(figure)}\n'
+        f"<figcaption>{escape(figure.says)}</figcaption></figure>"
+        for figure in figures
+    )
+    words = "\n".join(f"- {figure.title}: {figure.says}" for figure in figures)
+    return Markup(f'<div class="figures">{"".join(cards)}</div>', words)
+
+
+BADGES = {  # a shape for each tone, so that none rests on colour
+    "good": '<svg viewBox="0 0 48 48" aria-hidden="true"><circle cx="24" cy="24" r="20"/>'
+    '<path d="M14 25l7 7l14 -15"/></svg>',
+    "bad": '<svg viewBox="0 0 48 48" aria-hidden="true"><path d="M16 4h16l12 12v16l-12 12h-16l-12 -12v-16z"/>'
+    '<path d="M16 16l16 16M32 16l-16 16"/></svg>',
+    "unsure": '<svg viewBox="0 0 48 48" aria-hidden="true"><path d="M24 3l21 21l-21 21l-21 -21z"/>'
+    '<path d="M18 19c0 -8 12 -8 12 0c0 5 -6 4 -6 10M24 33v2"/></svg>',
+}
+
+
+CARD_STYLE = """
+.banner{display:flex;gap:1.2rem;align-items:flex-start;padding:1.3rem 1.5rem;background:var(--surface);
+border:1px solid var(--line);border-left:8px solid var(--tone);border-radius:10px}
+.banner>svg{flex:none;width:56px;height:56px;fill:none;stroke:var(--tone);stroke-width:4;stroke-linejoin:round}
+.banner p{margin:0}.banner h1{margin:.1rem 0 .3rem;color:var(--tone)}.banner ul{margin:.7rem 0 0;padding-left:1.1rem}
+.kind{color:var(--muted)}
+.good{--tone:var(--good)}.bad{--tone:var(--bad)}.unsure{--tone:var(--unsure)}.part{--tone:var(--unsure)}
+.facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,34rem),1fr));gap:0 2rem;
+margin:1.2rem 0}
+.facts div{display:flex;gap:.8rem;padding:.3rem 0;border-bottom:1px solid var(--line)}
+.facts code{font-size:.74rem}.facts dt{flex:0 0 5.6rem;color:var(--muted)}.facts dd{margin:0;min-width:0}
+.legend{list-style:none;display:flex;flex-wrap:wrap;gap:.2rem 1.4rem;margin:0;padding:0;color:var(--muted);
+font-size:.9rem}
+.legend svg{vertical-align:-2px}
+h3+p{margin:.1rem 0 .7rem;color:var(--muted)}
+.gates{width:100%;table-layout:fixed;border:1px solid var(--line);border-radius:10px;border-spacing:0;
+border-collapse:separate;overflow:hidden}
+.gates tr:last-child>*{border-bottom:0}.gates tr:target{outline:2px solid var(--candidate);outline-offset:-2px}
+.gates th:nth-child(2){width:9.8rem}.gates th:nth-child(3){width:8.2rem}.gates td .muted{font-size:.88rem}
+.gates th:nth-child(4),.gates th:nth-child(5){width:16.4rem}.gates th:nth-child(6){width:6.6rem}
+.gates tbody th{font-weight:400;overflow-wrap:anywhere}.gates tbody th code{font-weight:700;font-size:.95em;
+display:block}
+.gates tbody th p{margin:.15rem 0 0;font-size:.85rem;color:var(--muted)}.gates tbody th .muted{font-size:.85rem}
+.bars{display:block;max-width:100%;font-size:12px;overflow:visible}.legend .bars{display:inline-block}
+.chip{display:inline-block;padding:.05rem .55rem;border:1.5px solid var(--tone);border-radius:1rem;color:var(--tone);
+font-weight:600;white-space:nowrap;font-size:.88rem}
+.bad.chip{border-style:dashed}
+@media (max-width:66rem){
+.gates thead{display:none}.gates,.gates tbody,.gates tr,.gates th,.gates td{display:block;width:auto}
+.gates tr{padding:.6rem .9rem;border-bottom:1px solid var(--line)}
+.gates td,.gates tbody th{border:0;padding:.15rem 0}
+.gates td{display:flex;gap:.8rem}.gates td::before{content:attr(data-label);flex:0 0 3.6rem;color:var(--muted)}
+}
+@media (max-width:30rem){figure{padding:.7rem .6rem}h1{font-size:1.35rem}
+.banner{padding:1rem;gap:.8rem}.banner>svg{width:36px;height:36px}}
+"""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lanelock.sweeps.pages.page import Block, Heading, Paragraph, Points, table
-from lanelock.sweeps.terminal.words import short
+from lanelock.sweeps.pages.text import short
 
 
 def certificate(document: Mapping[str, Any]) -> Iterator[Block]:

@@ -33,10 +33,10 @@ from lanelock.scoring.certification import Certification, Precondition, certify,
 from lanelock.scoring.gates import GateSet, load_gates, parse_gates
 from lanelock.scoring.scorecard import MetricSource, Scorecard, Verdict, score
 from lanelock.sweeps.engines import engine_named, metrics_named
+from lanelock.sweeps.lanes.trial import Input
 from lanelock.sweeps.pages.page import as_html, as_markdown
 from lanelock.sweeps.proof.certificate import certificate
 from lanelock.sweeps.proof.lock import FILE, Check, carry_world, needs_its_world, pack_in, read_lock, world_beside
-from lanelock.sweeps.record.letters import Input
 from lanelock.sweeps.workspace import Workspace, writing
 
 FORMAT = "lanelock.evidence/1"

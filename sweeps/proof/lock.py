@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,14 +19,14 @@ from lanelock.policies import IntegrityError, LanelockError, Pack, PolicyError, 
 from lanelock.policies.documents import digest, read_json, shipped, shipped_schema, validate
 from lanelock.scoring.scorecard import Scorecard, combine, score
 from lanelock.sweeps.engines import engine_named
-from lanelock.sweeps.lanes.decision import Decision, Ledger
+from lanelock.sweeps.lanes.decision import Decision
 from lanelock.sweeps.lanes.lane import Lane, lane_of
 from lanelock.sweeps.lanes.survey import Ground
 from lanelock.sweeps.proof.moves import holders
 from lanelock.sweeps.workspace import Workspace, write_document
 
 if TYPE_CHECKING:
-    from lanelock.sweeps.lanes.study import Told
+    pass
 
 FORMAT = "lanelock.lock/1"
 FILE, WORLD = "lock.json", "world"  # a lock that is carried in a folder, and the tables of its world beside it
@@ -148,17 +148,6 @@ def stated_cards(lock: Mapping[str, Any], lane: Lane) -> tuple[Scorecard, ...]:
     )
 
 
-def best_found(lock: Mapping[str, Any], history: Iterable[Told], ledger: Ledger) -> dict[str, float]:
-    """By gate, the best worst-of-seeds value of the locked candidate and of the trials that ran on every seed."""
-    lane, found = ledger.ground.lane, dict[str, tuple[float, float]]()
-    whole = (told for told in history if len(ledger.cards(told)) == len(lane.seeds))
-    locked = combine(stated_cards(lock, lane), lane.gates)
-    for row in (row for card in (locked, *map(ledger.overall, whole)) for row in card.gates):
-        if row.value is not None and row.known:
-            found[row.id] = max(found.get(row.id, (row.worst_margin, row.value)), (row.worst_margin, row.value))
-    return {gate: value for gate, (_, value) in found.items()}
-
-
 def needs_its_world(lock: Mapping[str, Any], world: Path | None, where: str) -> None:
     """Raises PolicyError where a lock stands on a world brought in from outside and none is named."""
     if lock["world_source"] == "imported" and world is None:
@@ -249,3 +238,8 @@ def _same(name: str, stated: Any, found: Any) -> Check:
 def _named(path: Path, name: str) -> bool:
     sweep, _, short = path.stem.rpartition(".")
     return name in (path.stem, sweep) or (len(name) >= 6 and (name.startswith(short) or short.startswith(name)))
+
+
+def locked_card(lock: Mapping[str, Any], lane: Lane) -> Scorecard:
+    """The worst over the lock's seeds of what it states."""
+    return combine(stated_cards(lock, lane), lane.gates)

@@ -22,15 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from lanelock.engine.keep.receipts import text_of
 from lanelock.engine.keep.staging import place, staging
 from lanelock.policies import IntegrityError, LaneError
 from lanelock.scoring.gates import parse_gates
 from lanelock.scoring.scorecard import Verdict
-from lanelock.sweeps.engines import engine_named
-from lanelock.sweeps.proof.evidence import certified_on, evidence_of, verify_evidence
+from lanelock.sweeps.engines import engine_named, serving
+from lanelock.sweeps.proof.evidence import evidence_of, verify_evidence
 from lanelock.sweeps.proof.lock import FILE, Check, carry_world, read_lock, verify_lock
 from lanelock.sweeps.proof.moves import (
     PROMOTE,
@@ -39,14 +37,10 @@ from lanelock.sweeps.proof.moves import (
     Standing,
     append,
     earlier,
-    holders,
     moves,
     new_move,
     stack,
 )
-from lanelock.sweeps.record import notes
-from lanelock.sweeps.record.letters import Version
-from lanelock.sweeps.service import serving
 from lanelock.sweeps.workspace import Workspace, writing
 
 
@@ -128,35 +122,6 @@ def rollback(alias: str, workspace: Workspace, *, why: str = "", dry_run: bool =
     return Promotion(move, (), False) if dry_run else _move(workspace, move, history)
 
 
-def follow(workspace: Workspace) -> dict[str, str]:
-    """Brings the model registry to where the records stand; alias -> the version it names.
-
-    Registered models are named after engines. Doing it again changes nothing.
-    """
-    from lanelock.sweeps.record.tracking import Registry
-
-    found = {}
-    with FileLock(workspace.root / ".registry.lock"):
-        registry = Registry(workspace)
-        for alias, move in sorted(holders(workspace).items()):
-            folder = workspace.promoted / move.to.lock_id
-            evidence = None if move.to.evidence is None else workspace.evidence / move.to.evidence
-            if evidence is not None and not evidence.is_dir():
-                evidence = None
-            lock = read_lock(folder / FILE)
-            model, tags = model_name(move.to.engine), _tags(lock, move.to)
-            inputs = () if evidence is None else tuple(certified_on(lock, evidence))
-            told = Version(model, lock, folder, tags, notes.of_version(lock, tags), evidence, inputs)
-            found[alias] = registry.version(told)
-            registry.point(model, alias, found[alias])
-    return found
-
-
-def model_name(engine: str) -> str:
-    """The registered model of an engine's locks: one a segment."""
-    return engine.replace("_", "-")
-
-
 def _rule(alias: str) -> Rule:
     if alias not in ALIASES:
         raise LaneError(f"{alias}: not a name that can be moved: {', '.join(ALIASES)}")
@@ -235,18 +200,3 @@ def _move(workspace: Workspace, move: Move, seen: tuple[Move, ...]) -> Promotion
             return Promotion(move, (told,), False)
         move = new_move(now, workspace, move.kind, move.alias, move.to, forced=move.forced, why=move.why)
     return Promotion(move, (), True)
-
-
-def _tags(lock: Mapping[str, Any], to: Standing) -> dict[str, str]:
-    """What a registered version says of its lock."""
-    return {
-        "lanelock.lock": lock["lock_id"],
-        "lanelock.sweep": lock["sweep"],
-        "lanelock.decision": lock["decision"],
-        "lanelock.verdict": to.verdict,
-        "lanelock.evidence": to.evidence or "none",
-        "lanelock.pack": lock["pack"]["digest"],
-        "lanelock.parent": lock["authority"]["digest"],
-        "lanelock.code": lock["code_version"],
-        **{f"lanelock.world.{seed}": proof["world"] for seed, proof in lock["proof"].items()},
-    }

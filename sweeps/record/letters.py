@@ -12,17 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """A data set that a run stood on."""
-
-    name: str
-    digest: str  # whole; MLflow shows its beginning
-    kind: str  # "drawn" or "imported"
-    context: str  # what it was for
-    source: Mapping[str, Any]  # where it comes from
-    profile: Mapping[str, float]  # what was measured of it
+from lanelock.sweeps.lanes.trial import Input
 
 
 @dataclass(frozen=True, slots=True)

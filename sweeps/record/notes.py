@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from lanelock.scoring.figures.sides import asked
 from lanelock.scoring.gates import Severity
 from lanelock.scoring.scorecard import GateResult, Scorecard, Verdict
+from lanelock.sweeps.pages.text import short
 from lanelock.sweeps.record.views import FIRST_VIEW, address
-from lanelock.sweeps.terminal.words import short
 
 if TYPE_CHECKING:
     from lanelock.scoring.feasibility import GateReach

@@ -16,7 +16,8 @@ from typing import Any, Self
 from lanelock.policies import LanelockError
 from lanelock.scoring.figures.drawing import drawn
 from lanelock.sweeps.lanes.decision import Decision, Ledger
-from lanelock.sweeps.lanes.study import Study, Told
+from lanelock.sweeps.lanes.study import Study
+from lanelock.sweeps.lanes.trial import Told
 from lanelock.sweeps.record.courier import Courier, Standing
 from lanelock.sweeps.record.letters import Heading, Letter
 from lanelock.sweeps.record.outbox import Box, Outbox, meant_for, record_uri

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 from lanelock.scoring.scorecard import Scorecard
 from lanelock.sweeps.lanes.decision import Decision, Ledger, in_reserve
 from lanelock.sweeps.lanes.lane import Lane
-from lanelock.sweeps.lanes.study import Study, Told
-from lanelock.sweeps.lanes.trials import Trials, trials_of
+from lanelock.sweeps.lanes.sensitivity import by_seed, of_upstream
+from lanelock.sweeps.lanes.study import Study
+from lanelock.sweeps.lanes.trial import Input, Told
+from lanelock.sweeps.lanes.trial_arrays import Trials, trials_of
 from lanelock.sweeps.pages import scorecard as scorecard_page
 from lanelock.sweeps.record import notes
 from lanelock.sweeps.record import views as comparison
-from lanelock.sweeps.record.letters import Entry, Input, as_text
+from lanelock.sweeps.record.letters import Entry, as_text
 from lanelock.sweeps.record.notes import NOTE
-from lanelock.sweeps.reports import showing
+from lanelock.sweeps.reports import scorecards as showing
 from lanelock.sweeps.reports import study as study_page
 from lanelock.sweeps.reports.scorecards import lock_report
 
@@ -157,9 +159,9 @@ class Entries:
         if told.objectives is not None:
             found |= {of.name: value for of, value in zip(lane.objectives, told.objectives, strict=True)}
         found.setdefault(comparison.WORST, overall.margin(lane.gates.bands[-1]))
-        upstream = comparison.of_upstream(lane)
+        upstream = of_upstream(lane)
         found |= {name: value for name, value in overall.metrics.items() if name not in upstream}
-        moved = comparison.by_seed(lane)
+        moved = by_seed(lane)
         for seed, card in self._ledger.cards(told).items():
             found |= {f"seed_{seed}/{name}": value for name, value in card.metrics.items() if name in moved}
         found |= {f"seconds/{part}": value for part, value in told.record["seconds"].items()}

@@ -37,7 +37,8 @@ from requests import RequestException
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from lanelock.policies import WorkspaceError
-from lanelock.sweeps.record.letters import Entry, Heading, Input, Version
+from lanelock.sweeps.lanes.trial import Input
+from lanelock.sweeps.record.letters import Entry, Heading, Version
 from lanelock.sweeps.record.outbox import own_record, record_uri
 from lanelock.sweeps.workspace import Workspace, shown
 

@@ -15,7 +15,7 @@ from typing import Any
 from lanelock.scoring.gates import Severity
 from lanelock.scoring.scorecard import Verdict
 from lanelock.sweeps.lanes.lane import Lane
-from lanelock.sweeps.lanes.sensitivity import able
+from lanelock.sweeps.lanes.sensitivity import by_seed
 from lanelock.sweeps.lanes.survey import Ground
 
 WORST = "worst_margin"  # the metric: least margin over every graded gate in the highest band
@@ -58,24 +58,6 @@ def colour(verdict: str, vetoed: bool, lane: Lane, number: int) -> str:
     part = number % _SHADES / (2 * _SHADES)
     levels = (int(hue[at : at + 2], 16) for at in (1, 3, 5))
     return "#" + "".join(f"{round(level + (255 - level) * part):02x}" for level in levels)
-
-
-def by_seed(lane: Lane) -> frozenset[str]:
-    """The metrics worth a column a seed: of gates and objectives, and not the same in every trial of the lane.
-
-    What a page of runs takes to open is what its runs hold; the rest of each seed's numbers is in the trial's files.
-    """
-    named = {gate.metric for gate in lane.gates.gates if gate.severity is Severity.GATE}
-    named |= {str(objective.metric) for objective in lane.objectives}
-    return frozenset(name for name, metric in lane.gates.metrics.items() if name in named and able(lane, metric))
-
-
-def of_upstream(lane: Lane) -> frozenset[str]:
-    """The metrics of what lies before the engine's first state and stays: they describe an input, not a trial."""
-    return frozenset(
-        name for name, metric in lane.gates.metrics.items()
-        if metric.state not in lane.engine.states and not able(lane, metric)
-    )  # fmt: skip
 
 
 def _measured(lane: Lane, vetoes: Iterable[str]) -> tuple[str, ...]:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from lanelock.scoring.scorecard import GateResult
 from lanelock.sweeps.pages.page import Block, Heading, Paragraph, Points, table
+from lanelock.sweeps.pages.text import columns, short
 from lanelock.sweeps.reports.difference import BETTER, MIXED, NEUTRAL, WORSE, Difference, GateChange, StateChange, holds
-from lanelock.sweeps.terminal import words as terminal
-from lanelock.sweeps.terminal.words import short
 
 NAMED = 20  # characters of a name at the head of a column
 
@@ -30,7 +29,7 @@ def as_text(found: Difference) -> str:
     width = max(len(name) for name, _ in _summary(found))
     lines = [title(found), "", *(f"{name:<{width}}  {said}" for name, said in _summary(found))]
     for section in _sections(found):
-        lines += ["", section.none if not section.rows else terminal.table(section.head, section.rows)]
+        lines += ["", section.none if not section.rows else columns(section.head, section.rows)]
     return "\n".join([*lines, *(f"\nnote: {note}" for note in found.notes)])
 
 

@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lanelock.policies import IntegrityError, diff, load_pack
+from lanelock.policies import IntegrityError, Pack, diff, load_pack
+from lanelock.scoring.figures.sides import Showing
 from lanelock.scoring.gates import load_gates
-from lanelock.scoring.scorecard import Showing, score
+from lanelock.scoring.scorecard import score
 from lanelock.sweeps.engines import engine_named, metrics_named
 from lanelock.sweeps.lanes.decision import Blocker
+from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.pages.scorecard import Report
+from lanelock.sweeps.pages.text import short
 from lanelock.sweeps.proof.lock import lane_in, needs_its_world, pack_in, stated_cards
-from lanelock.sweeps.reports.showing import figures
-from lanelock.sweeps.terminal.words import short
 from lanelock.sweeps.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -115,3 +116,13 @@ def _code(stated: str, here: str) -> str:
 def _made_as(run_id: str, workspace: Workspace) -> str:
     """The name of the pack that a run was made from, where it was made here."""
     return f"{workspace.remembered(run_id)['pack']} " if workspace.recalls(run_id) else ""
+
+
+def figures(lane: Lane, pack: Pack, seed: int, world: Path | None) -> tuple[Figure, ...]:
+    """The figures of a pack on one seed of a lane; none where the lane's engine draws none."""
+    if not isinstance(lane.metrics, Showing):
+        return ()
+    candidate, authority = (
+        lane.engine.evaluate(each, seed, world=world, until=lane.until) for each in (pack, lane.authority)
+    )
+    return tuple(lane.metrics.figures(candidate, authority, lane.gates))

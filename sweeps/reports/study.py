@@ -13,20 +13,31 @@ from lanelock.policies import PolicyError
 from lanelock.scoring.feasibility import GateReach
 from lanelock.scoring.figures.sides import asked
 from lanelock.scoring.gates import Severity
-from lanelock.sweeps.lanes.decision import Ledger, ranking
+from lanelock.sweeps.lanes.decision import Ledger, best_found, ranking
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.sensitivity import sensitivity
-from lanelock.sweeps.lanes.study import Studies, Told
+from lanelock.sweeps.lanes.study import Studies
 from lanelock.sweeps.lanes.survey import Ground
-from lanelock.sweeps.lanes.trials import Trials, trials_of
-from lanelock.sweeps.pages.figures_page import STYLE as FIGURE_STYLE
-from lanelock.sweeps.pages.figures_page import drawn
-from lanelock.sweeps.pages.head_page import banner, facts
-from lanelock.sweeps.pages.page import Block, Heading, Markup, Paragraph, Points, as_html, as_markdown, table
-from lanelock.sweeps.pages.scorecard_style import STYLE
-from lanelock.sweeps.proof.lock import best_found, find_lock, lane_in, read_lock
+from lanelock.sweeps.lanes.trial import Told
+from lanelock.sweeps.lanes.trial_arrays import Trials, trials_of
+from lanelock.sweeps.pages.page import CARD_STYLE as STYLE
+from lanelock.sweeps.pages.page import (
+    FIGURE_STYLE,
+    Block,
+    Heading,
+    Markup,
+    Paragraph,
+    Points,
+    as_html,
+    as_markdown,
+    banner,
+    drawn,
+    facts,
+    table,
+)
+from lanelock.sweeps.pages.text import short
+from lanelock.sweeps.proof.lock import find_lock, lane_in, locked_card, read_lock
 from lanelock.sweeps.reports.study_figures import sensitivity_figures, trial_figures
-from lanelock.sweeps.terminal.words import short
 from lanelock.sweeps.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -179,7 +190,7 @@ def _bounds(of: Closed) -> Iterator[Block]:
         yield Paragraph("No bound was proved, or the sweep is older than the keeping of them.")
         return
     yield Paragraph("Proved before the first trial, from what the lane leaves frozen and the box of its knobs.")
-    best = best_found(of.lock, of.history, of.ledger)
+    best = best_found(locked_card(of.lock, of.lane), of.history, of.ledger)
     yield table(
         ("gate", "asks", "best possible", "best found", "gap", "out of reach", "proof", "movable by"),
         (

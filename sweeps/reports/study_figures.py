@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lanelock.scoring.figures.drawing import Figure
 from lanelock.scoring.figures.palette import LIGHT
 from lanelock.scoring.figures.sides import SIGNS
-from lanelock.sweeps.lanes.trials import BELOW, UNGRADED, VETOED, Strip, Trials, chosen_words
+from lanelock.sweeps.lanes.trial_arrays import BELOW, UNGRADED, VETOED, Strip, Trials, chosen_words
 from lanelock.sweeps.reports.study_knobs import curves_figure, importance_figure, parallel_figure
 
 _VETO_MARKS = "xX+1*2dv"  # one a veto, the most frequent first; the last for all others

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lanelock.scoring.figures.drawing import Figure
 from lanelock.scoring.figures.palette import LIGHT
-from lanelock.sweeps.lanes.trials import Trials, chosen_words
+from lanelock.sweeps.lanes.trial_arrays import Trials, chosen_words
 
 
 def importance_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:

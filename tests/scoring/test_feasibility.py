@@ -7,8 +7,9 @@ import pytest
 
 from lanelock.policies.documents import shipped
 from lanelock.scoring.feasibility import Bound, Box, frozen, tightest
+from lanelock.sweeps.lanes.decision import refusal
 from lanelock.sweeps.lanes.lane import load_lane
-from lanelock.sweeps.lanes.prospect import prospect, refusal
+from lanelock.sweeps.lanes.survey import prospect
 
 LANES = sorted(shipped("lanes", ".json"))
 SMALL = {"world_v1#/merchants/count": 90, "day_effect_policy_v1#/horizon/days": 6}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lanelock.sweeps.terminal import words as terminal
+from lanelock.sweeps.pages.text import columns, short
 from lanelock.sweeps.terminal.commands.sync import say_what_waits
 from lanelock.sweeps.terminal.completion import CAMPAIGN
 from lanelock.sweeps.terminal.session import JOBS, common_options, session_of
@@ -63,7 +63,7 @@ def campaign(name: str, resume: bool, jobs: int, **options: Any) -> int:
     )
     text = [f"{status}  {held.title}", f"  {standing.records[-1]['reason']}", ""]
     text += [
-        terminal.table(("phase", "outcome", "trials", "seconds", "why"), rows),
+        columns(("phase", "outcome", "trials", "seconds", "why"), rows),
         "",
         f"report {page}",
         f"page   {web}",
@@ -102,7 +102,7 @@ def _line(standing: Standing) -> None:
         row = standing.records[-1]
         said = row.get("status") or row["outcome"]
         click.echo(
-            f"{standing.run}: {row['title']}: {said} in {row['seconds']:.1f} s; {terminal.short(row['reason'], 160)}",
+            f"{standing.run}: {row['title']}: {said} in {row['seconds']:.1f} s; {short(row['reason'], 160)}",
             err=True,
         )
 
@@ -120,7 +120,7 @@ def _table(standing: Standing) -> Table:
             row["title"],
             row.get("status") or row["outcome"],
             f"{row['seconds']:.1f}",
-            terminal.short(row["reason"], 90),
+            short(row["reason"], 90),
         )
     done = {row["phase"] for row in standing.records}
     for phase in standing.campaign.phases.values():

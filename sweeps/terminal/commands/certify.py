@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lanelock.sweeps.terminal import words as terminal
+from lanelock.sweeps.pages.text import columns, short
 from lanelock.sweeps.terminal.completion import LOCK
 from lanelock.sweeps.terminal.session import JOBS, WORLD, common_options, session_of
 
@@ -85,11 +85,11 @@ def _table(found: Certification, what: str) -> str:
     bands = tuple(found.cards[0].gates[0].passed)
     for results in zip(*(card.gates for card in found.cards), strict=True):
         worst = min(results, key=lambda row: row.worst_margin)
-        margins = (terminal.short(worst.margins.get(band)) for band in bands)
-        rows.append((worst.id, worst.severity, terminal.short(worst.value), *margins, str(worst.seed)))
+        margins = (short(worst.margins.get(band)) for band in bands)
+        rows.append((worst.id, worst.severity, short(worst.value), *margins, str(worst.seed)))
     head = ("gate", "kind", "worst", *(f"margin {band}" for band in bands), "on seed")
-    lines = [f"{len(found.cards)} seeds {what}: {found.verdict}", terminal.table(head, rows)]
+    lines = [f"{len(found.cards)} seeds {what}: {found.verdict}", columns(head, rows)]
     for row in found.spreads:
         limits = ", ".join(f"{band} at most {limit:g}" for band, limit in row.limits.items())
-        lines.append(f"  CV of {row.metric}: {terminal.short(row.cv)} ({limits})")
+        lines.append(f"  CV of {row.metric}: {short(row.cv)} ({limits})")
     return "\n".join(lines)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from lanelock.sweeps.pages.text import reach_table
 from lanelock.sweeps.terminal import words as terminal
 from lanelock.sweeps.terminal.commands.sync import say_what_waits
 from lanelock.sweeps.terminal.completion import LANE
@@ -20,14 +21,15 @@ from lanelock.sweeps.terminal.session import JOBS, WORLD, common_options, sessio
 def feasibility(lane: str, world: str | None, **options: Any) -> int:
     """The best each gate can reach in LANE, from the frozen upstream alone."""
     from lanelock.sweeps.engines import world_folder
+    from lanelock.sweeps.lanes.decision import refusal
     from lanelock.sweeps.lanes.lane import load_lane
-    from lanelock.sweeps.lanes.prospect import prospect, refusal
+    from lanelock.sweeps.lanes.survey import prospect
 
     session, held = session_of(options), load_lane(lane)
     found = prospect(held, world_folder(world))
     refused = refusal(held, found)
     document = {"lane": held.id, "refused": refused is not None, "gates": [asdict(row) for row in found]}
-    session.show(document, terminal.reach_table(found, held.gates.bands))
+    session.show(document, reach_table(found, held.gates.bands))
     return 0 if refused is None else 1
 
 
@@ -51,8 +53,9 @@ def feasibility(lane: str, world: str | None, **options: Any) -> int:
 def sweep(lane: str, jobs: int, resume: bool, anyway: bool, world: str | None, **options: Any) -> int:
     """Spend LANE's budget: search, record, decide, lock."""
     from lanelock.sweeps.engines import world_folder
+    from lanelock.sweeps.lanes.decision import refusal
     from lanelock.sweeps.lanes.lane import load_lane
-    from lanelock.sweeps.lanes.prospect import prospect, refusal
+    from lanelock.sweeps.lanes.survey import prospect
 
     session = session_of(options)
     held = load_lane(lane).with_search(**options)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lanelock.sweeps.pages.text import short
 from lanelock.sweeps.terminal import words as terminal
 from lanelock.sweeps.terminal.completion import LOCK, PROVABLE
 from lanelock.sweeps.terminal.session import WORLD, common_options, session_of
@@ -101,7 +102,7 @@ def _show_checks(kind: str, path: Path, checks: list[Check], session: Session) -
     session.show(document, f"{path}: {len(checks)} checks, {len(failed)} differ")
     for check in failed:
         click.echo(
-            f"{path}: {check.name}: stated {terminal.short(check.stated)}, found {terminal.short(check.found)}",
+            f"{path}: {check.name}: stated {short(check.stated)}, found {short(check.found)}",
             err=True,
         )
     return 3 if failed else 0

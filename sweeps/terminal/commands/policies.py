@@ -9,7 +9,7 @@ import click
 
 from lanelock.policies import diff, load_pack
 from lanelock.policies.documents import resolve
-from lanelock.sweeps.terminal import words as terminal
+from lanelock.sweeps.pages.text import columns
 from lanelock.sweeps.terminal.completion import PACK
 from lanelock.sweeps.terminal.session import common_options, session_of
 
@@ -61,6 +61,6 @@ def policy_diff(before: str, after: str, **options: Any) -> int:
     document = {"before": old.name, "after": new.name, "changes": [asdict(change) for change in changes]}
     session.show(
         document,
-        terminal.table(("policy", "field", old.name, new.name, "first state"), rows) if rows else "no difference",
+        columns(("policy", "field", old.name, new.name, "first state"), rows) if rows else "no difference",
     )
     return 0

@@ -66,8 +66,8 @@ def rollback(alias: str, why: str, dry_run: bool, **options: Any) -> int:
 def _show(session: Session, workspace: Workspace, found: Promotion) -> int:
     """What came of it; the registry follows where a record was written."""
     from lanelock.sweeps.proof.moves import as_line
-    from lanelock.sweeps.proof.promotion import follow, model_name
     from lanelock.sweeps.record.outbox import record_uri
+    from lanelock.sweeps.record.registry import follow, model_name
     from lanelock.sweeps.workspace import shown
 
     move, version = found.move, None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lanelock.sweeps.terminal import words as terminal
+from lanelock.sweeps.pages.text import columns
 from lanelock.sweeps.terminal.completion import RUN
 from lanelock.sweeps.terminal.session import common_options, session_of
 
@@ -41,7 +41,7 @@ def explain(run_id: str, against: str | None, **options: Any) -> int:
          *(() if other is None else ("same" if row["same"] else "moved", ", ".join(row["moved_by"]))))
         for row in rows
     ]  # fmt: skip
-    session.show({"run_id": run["run_id"], "against": against, "states": rows}, terminal.table(head, table))
+    session.show({"run_id": run["run_id"], "against": against, "states": rows}, columns(head, table))
     return 0
 
 

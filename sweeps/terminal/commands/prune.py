@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lanelock.sweeps.terminal import words as terminal
+from lanelock.sweeps.pages.text import columns
 from lanelock.sweeps.terminal.commands.status import size
 from lanelock.sweeps.terminal.session import common_options, session_of
 
@@ -44,4 +44,4 @@ def prune(applied: bool, **options: Any) -> int:
 
 def _table(head: str, items: Sequence[Item]) -> str:
     rows = ((item.kind, item.name, size(item.bytes), item.why) for item in items)
-    return terminal.table((head, "", "", "why"), rows)
+    return columns((head, "", "", "why"), rows)

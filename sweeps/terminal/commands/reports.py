@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lanelock.policies import PolicyError
-from lanelock.sweeps.terminal import words as terminal
+from lanelock.sweeps.pages.text import columns, fields, scorecard_text
 from lanelock.sweeps.terminal.completion import REPORTABLE
 from lanelock.sweeps.terminal.session import WORLD, common_options, session_of, writable
 
@@ -81,9 +81,9 @@ def _lock(path: Path, world: Path | None) -> Said:
 def _scorecard(found: Report) -> Said:
     from lanelock.sweeps.pages.scorecard import html
 
-    facts = terminal.fields(found.facts)
+    facts = fields(found.facts)
     words = "\n".join(f"{figure.title}\n  {figure.says}" for figure in found.figures)
-    parts = [f"{found.kind} {found.name}, beside {found.beside}", facts, terminal.scorecard(found.overall)]
+    parts = [f"{found.kind} {found.name}, beside {found.beside}", facts, scorecard_text(found.overall)]
     return found.as_document(), "\n\n".join([*parts, words]).rstrip(), html(found)
 
 
@@ -103,4 +103,4 @@ def _moved(document: Mapping[str, Any]) -> str:
         said = "did not move" if shares is None else ", ".join(f"{k} {v:.0%}" for k, v in list(shares.items())[:SHOWN])
         rows.append((gate["gate"], gate["metric"], str(gate["trials"]), said))
     head = f"{document['sweep']}: what moved what, of {document['trials']} trials"
-    return f"{head}\n\n{terminal.table(('gate', 'metric', 'trials', 'share of variance by knob'), rows)}"
+    return f"{head}\n\n{columns(('gate', 'metric', 'trials', 'share of variance by knob'), rows)}"

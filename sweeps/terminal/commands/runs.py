@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lanelock.policies import PolicyError
-from lanelock.sweeps.terminal import words as terminal
+from lanelock.sweeps.pages.text import columns, scorecard_text
 from lanelock.sweeps.terminal.commands.shards import run_document, sharding, stream
 from lanelock.sweeps.terminal.completion import PACK, RUN
 from lanelock.sweeps.terminal.session import WORLD, Session, common_options, session_of
@@ -92,7 +92,7 @@ def _show(session: Session, document: dict[str, Any], parts: list[str], card: An
     """Says what a run did and, where it was scored, what the gates say; the exit code."""
     if card is not None:
         document |= {key: card.as_document()[key] for key in ("verdict", "metrics", "gates")}
-        parts.append(terminal.scorecard(card))
+        parts.append(scorecard_text(card))
     head = f"run {document['run_id']}  pack {document['pack']}  seed {document['seed']}"
     session.show(document, "\n\n".join([f"{head}  world {document['world_digest'][:16]}", *parts]))
     return 0 if card is None else _verdict_code(str(card.verdict))
@@ -107,7 +107,7 @@ def score(run_id: str, **options: Any) -> int:
 
     session = session_of(options)
     card = _score(open_run(session.workspace().runs, run_id))
-    session.show(card.as_document(), terminal.scorecard(card))
+    session.show(card.as_document(), scorecard_text(card))
     return _verdict_code(str(card.verdict))
 
 
@@ -123,7 +123,7 @@ def contract(**options: Any) -> int:
         columns: Any = surface["columns"]
         text.append(f"{surface['surface']}  ({surface['state']})\n{surface['path']}")
         rows = [(c["name"] + ("*" if c["name"] in surface["key"] else ""), c["type"], c["unit"]) for c in columns]  # type: ignore[operator]
-        text.append(terminal.table(("column (* key, in order)", "type", "unit"), rows) + "\n")
+        text.append(columns(("column (* key, in order)", "type", "unit"), rows) + "\n")
     session.show({"surfaces": found}, "\n".join(text))
     return 0
 
@@ -152,7 +152,7 @@ def _state_table(states: Sequence[StateReport]) -> str:
         (s.name, f"{s.rows:,}", f"{s.seconds:.3f}", "reused" if s.reused else "computed", s.key[:16]) for s in states
     ]
     rows.append(("all", "", f"{sum(state.seconds for state in states):.3f}", "", ""))
-    return terminal.table(("state", "rows", "seconds", "", "key"), rows)
+    return columns(("state", "rows", "seconds", "", "key"), rows)
 
 
 def _score(made: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lanelock.sweeps.terminal import words as terminal
+from lanelock.sweeps.pages.text import short
 from lanelock.sweeps.terminal.session import common_options, session_of
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def _lines(found: Status) -> Iterator[tuple[str, str]]:
     yield "campaigns", _newest(str(len(found.campaigns)), newest[:SHOWN])
     yield "names", _names(found.holders) or "none stands on a lock"
     yield "running", "; ".join(map(_running, found.running)) or "nothing"
-    decided = [f"{lock.name} {lock.decision}: {terminal.short(lock.reason, 100)}" for lock in found.locks[:SHOWN]]
+    decided = [f"{lock.name} {lock.decision}: {short(lock.reason, 100)}" for lock in found.locks[:SHOWN]]
     for index, line in enumerate(decided or ["nothing"]):
         yield "decided" if index == 0 else "", line
     yield "outbox", f"{found.waiting} entries wait: lanelock sync" if found.waiting else "nothing waits"

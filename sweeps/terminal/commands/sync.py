@@ -53,7 +53,7 @@ def _names(workspace: Workspace) -> tuple[dict[str, str], str]:
 
     if not moves(workspace):
         return {}, ""
-    from lanelock.sweeps.proof.promotion import follow
+    from lanelock.sweeps.record.registry import follow
     from lanelock.sweeps.record.tracking import Away
 
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lanelock.sweeps.terminal import words as terminal
+from lanelock.sweeps.pages.text import columns
 from lanelock.sweeps.terminal.session import common_options, session_of
 
 if TYPE_CHECKING:
@@ -42,4 +42,4 @@ def _text(url: str, pages: Sequence[Page]) -> str:
         return f"{url}  (no lane was played here yet; Ctrl-C ends)"
     rows = [(page.lane, page.title, page.url) for page in pages]
     head = ("lane", "what it is for", "its candidates, as it is decided")
-    return f"{url}  (Ctrl-C ends)\n\n{terminal.table(head, rows)}"
+    return f"{url}  (Ctrl-C ends)\n\n{columns(head, rows)}"

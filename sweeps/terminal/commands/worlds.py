@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from lanelock.sweeps.terminal import words as terminal
+from lanelock.sweeps.pages.text import fields
 from lanelock.sweeps.terminal.completion import PACK
 from lanelock.sweeps.terminal.session import WORLD, common_options, session_of
 
@@ -35,7 +35,7 @@ def world_show(pack: str, seed: int, world: str | None, **options: Any) -> int:
     """Describe the world of a pack and seed, or one in a folder."""
     session = session_of(options)
     document = _describe_world(pack, seed, world)[1]
-    session.show(document, terminal.fields(document))
+    session.show(document, fields(document))
     return 0
 
 
@@ -55,7 +55,7 @@ def world_build(pack: str, seed: int, world: str | None, out: Path | None, **opt
     with writing(folder):
         keep_world(drawn, folder)
     document = {**document, "folder": str(folder)}
-    session.show(document, terminal.fields(document))
+    session.show(document, fields(document))
     return 0
 
 

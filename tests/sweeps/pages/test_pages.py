@@ -1,7 +1,6 @@
 """What a document says is text wherever a page shows it, never markup."""
 
-from lanelock.sweeps.pages.head_page import banner, facts
-from lanelock.sweeps.pages.page import Heading, Paragraph, Points, as_html, as_markdown, table
+from lanelock.sweeps.pages.page import Heading, Paragraph, Points, as_html, as_markdown, banner, facts, table
 
 EVIL = "<script>alert('x')</script> a | b `<b>bold</b>` &amp;"
 

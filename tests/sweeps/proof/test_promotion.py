@@ -25,7 +25,8 @@ from lanelock.sweeps.proof import promotion
 from lanelock.sweeps.proof.evidence import certify_lock
 from lanelock.sweeps.proof.lock import find_lock, read_lock
 from lanelock.sweeps.proof.moves import earlier, holders, moves
-from lanelock.sweeps.proof.promotion import ALIASES, follow, promote, rollback
+from lanelock.sweeps.proof.promotion import ALIASES, promote, rollback
+from lanelock.sweeps.record.registry import follow
 from lanelock.sweeps.record.tracking import Registry
 from lanelock.sweeps.service import serve_lock
 from lanelock.sweeps.sweep import play

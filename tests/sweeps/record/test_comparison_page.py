@@ -16,9 +16,10 @@ import pytest
 from lanes import TESTS
 
 from lanelock.sweeps.lanes.lane import load_lane
-from lanelock.sweeps.proof.promotion import follow, model_name, promote
+from lanelock.sweeps.pages.text import short
+from lanelock.sweeps.proof.promotion import promote
+from lanelock.sweeps.record.registry import follow, model_name
 from lanelock.sweeps.sweep import play
-from lanelock.sweeps.terminal.words import short
 from lanelock.sweeps.workspace import Workspace
 
 QUEUE = TESTS / "queue_engine" / "lane.json"

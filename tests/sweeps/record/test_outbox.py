@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lanelock.policies import IntegrityError
+from lanelock.sweeps.lanes.trial import Input
 from lanelock.sweeps.record.delivery import Delivery
-from lanelock.sweeps.record.letters import Entry, Heading, Input, Letter
+from lanelock.sweeps.record.letters import Entry, Heading, Letter
 from lanelock.sweeps.record.outbox import Outbox, meant_for
 from lanelock.sweeps.record.tracking import Away
 from lanelock.sweeps.workspace import Workspace, shown

@@ -14,7 +14,7 @@ from conftest import ROOT, child_environment
 from lanes import QUEUE
 
 from lanelock.sweeps.lanes.lane import load_lane
-from lanelock.sweeps.lanes.study import Told
+from lanelock.sweeps.lanes.trial import Told
 from lanelock.sweeps.sweep import Progress, play
 from lanelock.sweeps.terminal.cli import cli
 from lanelock.sweeps.terminal.commands.completion import PROGRAM

@@ -13,10 +13,10 @@ from lanelock.scoring.feasibility import GateReach
 from lanelock.scoring.gates import Gate, Severity
 from lanelock.sweeps.lanes.decision import Ledger, front
 from lanelock.sweeps.lanes.lane import Knob, Objective
-from lanelock.sweeps.record.views import by_seed
+from lanelock.sweeps.lanes.sensitivity import by_seed
 
 if TYPE_CHECKING:
-    from lanelock.sweeps.lanes.study import Told
+    from lanelock.sweeps.lanes.trial import Told
 
 VETOED = "vetoed by "
 UNGRADED, BELOW = "not graded", "no veto, no band"

@@ -1,0 +1,71 @@
+"""One trial: a pack run on the lane's seeds, measured, scored, and ended early by a veto."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lanelock.policies import Pack
+from lanelock.scoring.scorecard import Scorecard, score
+from lanelock.sweeps.lanes.survey import Ground
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A trial scored: its objectives, its constraints, and the record that all else is derived from."""
+
+    objectives: tuple[float, ...] | None
+    constraints: Mapping[str, float]
+    record: Mapping[str, Any]
+
+
+def evaluate(ground: Ground, pack: Pack, seeds: Iterable[int]) -> Outcome:
+    """One trial: cheapest proof of failure first. A veto ends it before the seeds that are left."""
+    lane, measures, worlds, cards = ground.lane, {}, {}, []
+    spent = {"engine": 0.0, "scoring": 0.0}
+    for seed in seeds:
+        began = time.perf_counter()
+        run = lane.engine.evaluate(pack, seed, world=ground.world, until=lane.until)
+        ran = time.perf_counter()
+        measures[seed] = lane.measure(run)
+        card = score(measures[seed], lane.gates, seed=seed, authority=ground.authority[seed])
+        spent["engine"] += ran - began
+        spent["scoring"] += time.perf_counter() - ran
+        worlds[str(seed)] = run.world_digest
+        cards.append(card)
+        if card.vetoed:
+            break
+    record = {
+        "measures": {str(seed): dict(found) for seed, found in measures.items()},
+        "pack": pack.digest,
+        "policies": {name: policy.digest for name, policy in pack.policies.items()},
+        "worlds": worlds,
+        "seconds": spent,
+        "at_ms": int(time.time() * 1000),
+    }
+    return Outcome(_objectives(ground, cards), _constraints(cards), record)
+
+
+def _objectives(ground: Ground, cards: list[Scorecard]) -> tuple[float, ...] | None:
+    """The lane's objectives over the seeds that were run; None where a number is missing."""
+    values = []
+    for objective in ground.lane.objectives:
+        if objective.band is not None:
+            skip = ground.unreachable[objective.band]
+            values.append(min(card.margin(objective.band, skip) for card in cards))
+        else:
+            found = [card.metrics.get(objective.metric or "", math.nan) for card in cards]
+            values.append(sum(found) / len(found))
+    return tuple(values) if all(math.isfinite(value) for value in values) else None
+
+
+def _constraints(cards: list[Scorecard]) -> dict[str, float]:
+    """Each veto's and rail's worst signed violation over the seeds that were run."""
+    worst: dict[str, float] = {}
+    for card in cards:
+        for name, violation in card.violations().items():
+            worst[name] = max(worst.get(name, -math.inf), violation)
+    return worst

@@ -1,0 +1,86 @@
+"""The rooms of the house and who may import whom: a literal table, held to the imports that stand in the code.
+
+A room is a folder of modules, or one module that stands by itself beside folders. Every import counts, also one inside
+a function and one for types alone. `python tests/house.py` prints the rooms in order: the picture in ARCHITECTURE.md.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("policies", "engine", "scoring", "sweeps")
+
+
+def modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, wherever it stands; `from package import module` gives the module."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if _file(inner) else str(node.module)
+
+
+def _file(module: str) -> Path | None:
+    """The file of one of our modules; None where it is none."""
+    place = ROOT.joinpath(*module.removeprefix("lanelock.").split("."))
+    files = (place.with_suffix(".py"), place / "__init__.py")
+    return next((file for file in files if module.startswith("lanelock.") and file.is_file()), None)
+
+
+def room(path: Path) -> str:
+    """The room of a file: its folder, or the module itself where folders stand beside it."""
+    path = path.relative_to(ROOT)
+    if path.name == "__init__.py":
+        path = path.parent / "__init__"
+    folder = Path(*path.parent.parts[:2])  # a folder within a room belongs to it
+    alone = folder.parts in (("engine",), ("scoring",), ("sweeps",))
+    return ".".join((path.with_suffix("") if alone else folder).parts).removesuffix(".__init__")
+
+
+def edges() -> dict[str, dict[str, int]]:
+    """Room -> room it imports -> how many imports."""
+    found: dict[str, dict[str, int]] = {}
+    for package in PACKAGES:
+        for path in modules(package):
+            here = found.setdefault(room(path), {})
+            for module in imports(path):
+                file = _file(module) if module.startswith("lanelock") else None
+                if file is not None and (there := room(file)) != room(path):
+                    here[there] = here.get(there, 0) + 1
+    return found
+
+
+def floors(graph: dict[str, dict[str, int]]) -> list[list[str]]:
+    """Rooms by floor, the ones that import nothing first. Raises ValueError naming the rooms of a circle."""
+    left, done, found = dict(graph), set[str](), list[list[str]]()
+    while left:
+        ready = sorted(name for name, to in left.items() if set(to) <= done)
+        if not ready:
+            raise ValueError(f"a circle among {sorted(left)}")
+        found.append(ready)
+        done |= set(ready)
+        left = {name: to for name, to in left.items() if name not in done}
+    return found
+
+
+def picture() -> str:
+    """The folder graph in words, floor by floor."""
+    graph = edges()
+    lines = []
+    for number, rooms in enumerate(floors(graph)):
+        lines += [f"{number:2d}  {name:<22} ← {', '.join(sorted(graph[name])) or 'nothing'}" for name in rooms]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(picture())
