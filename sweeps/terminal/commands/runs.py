@@ -120,9 +120,9 @@ def contract(**options: Any) -> int:
     session, found = session_of(options), surfaces()
     text = []
     for surface in found:
-        columns: Any = surface["columns"]
+        fields: Any = surface["columns"]
         text.append(f"{surface['surface']}  ({surface['state']})\n{surface['path']}")
-        rows = [(c["name"] + ("*" if c["name"] in surface["key"] else ""), c["type"], c["unit"]) for c in columns]  # type: ignore[operator]
+        rows = [(c["name"] + ("*" if c["name"] in surface["key"] else ""), c["type"], c["unit"]) for c in fields]  # type: ignore[operator]
         text.append(columns(("column (* key, in order)", "type", "unit"), rows) + "\n")
     session.show({"surfaces": found}, "\n".join(text))
     return 0

@@ -217,7 +217,7 @@ def child(code, *arguments):
 
 KILLED = """
 import os, signal, sys
-from engine import staging
+from lanelock.engine.keep import staging
 die = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv.pop(1) == "rename":
     os.rename = die
@@ -257,8 +257,9 @@ SHARED = """
 import sys
 from pathlib import Path
 from worlds import tiny_world
-from engine.cache import Cache
-cache, world, found = Cache(Path(sys.argv[1]), 3 * 40_000), tiny_world(), 0
+from lanelock.engine.keep.cache import Cache
+from lanelock.engine.segment_2b.run import KINDS
+cache, world, found = Cache(Path(sys.argv[1]), 3 * 40_000, KINDS), tiny_world(), 0
 for turn in range(150):
     key = f"{turn * 7 % 10:064x}"
     value = cache.get(key)
@@ -380,6 +381,22 @@ def test_a_corrupt_entry_is_named_set_aside_and_computed_anew(packs, tiny, tmp_p
     again = evaluate()
     assert again.digests() == first.digests()
     assert [state.name for state in again.states if not state.reused] == ["S4"]
+
+
+def test_a_cache_that_names_code_to_call_calls_nothing(packs, tiny, tmp_path):
+    """Whoever may write a shared cache must not decide what its readers run."""
+    cache, mark = tmp_path / "cache", tmp_path / "mark"
+    pack = packs("p3")
+    Segment2B().keeping(cache, 1 << 30).evaluate(pack, 42, world=tiny, until="S4")
+    manifests = sorted(cache.glob("??/*/manifest.json"))
+    assert manifests
+    for path in manifests:
+        body = read_receipt(path)
+        called = {"type": "subprocess:run", "fields": {"args": {"list": ["touch", str(mark)]}}}
+        write_receipt(path, {**body, "tree": {**body["tree"], "value": called}})
+    with pytest.raises(WorkspaceError, match=r"subprocess:run.* is none of the types"):
+        Segment2B().keeping(cache, 1 << 30).evaluate(pack, 42, world=tiny, until="S4")
+    assert not mark.exists()
 
 
 def test_the_cache_stays_within_its_bound_the_least_recently_used_out_first(packs, tiny, tmp_path):
