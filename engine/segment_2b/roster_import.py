@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lanelock.engine.segment_2b.geography import categories
+from lanelock.engine.segment_2b.geography import categories, outside
 from lanelock.engine.segment_2b.states.s5_roster import (
     DAY_US,
     OCCURRENCES,
@@ -60,14 +60,14 @@ def open_roster(
             raise DataError(f"{path}: row {rows[0] + 1}: {field}: {bound}")
 
     law = policy["roster"]
-    refuse(_outside(day, days), "utc_day", f"outside the policy's horizon {days[0]} … {days[-1]}")
+    refuse(outside(day, days), "utc_day", f"outside the policy's horizon {days[0]} … {days[-1]}")
     number = np.array([first_day((name,)) // DAY_US if name in days else 0 for name in day.values], np.int64)
     refuse(moment // DAY_US != number[day.codes], "utc_day", "not the day of utc_timestamp")
     at = merchants_at(world.merchant_id, merchant)
     refuse(at < 0, "merchant_id", "not a merchant of the world")
     refuse(world.is_virtual[at] != virtual, "is_virtual", "the world says otherwise of the merchant")
-    refuse(_outside(klass, law["class_mix"]), "arrival_class", f"not one of {', '.join(law['class_mix'])}")
-    refuse(_outside(channel, law["channel_mix"]), "channel", f"not one of {', '.join(law['channel_mix'])}")
+    refuse(outside(klass, law["class_mix"]), "arrival_class", f"not one of {', '.join(law['class_mix'])}")
+    refuse(outside(channel, law["channel_mix"]), "channel", f"not one of {', '.join(law['channel_mix'])}")
     before = np.zeros(len(moment), np.bool_)
     before[1:] = (moment[1:] < moment[:-1]) | ((moment[1:] == moment[:-1]) & (merchant[1:] < merchant[:-1]))
     refuse(before, "utc_timestamp", "not in the order of (utc_timestamp, merchant_id)")
@@ -120,10 +120,6 @@ def _moment(path: Path, row: int, text: str) -> int:
     if _TOO_FINE.search(text):
         raise DataError(f"{path}: row {row + 1}: utc_timestamp: {text!r} is finer than a microsecond")
     return (moment - _EPOCH) // _TICK
-
-
-def _outside(column: Categories, known: Any) -> NDArray[np.bool_]:
-    return np.asarray(np.array([name not in known for name in column.values], np.bool_)[column.codes])
 
 
 def _under(column: Categories, values: tuple[str, ...]) -> Categories:

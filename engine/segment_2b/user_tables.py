@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from lanelock.policies import DataError
@@ -26,6 +24,9 @@ def file_digest(path: Path) -> dict[str, str]:
 
 def read_table(path: Path) -> pa.Table:
     """The table in a file; of a .csv every column as text. Raises DataError where it cannot be read or is empty."""
+    import pyarrow.csv  # here, since only a run that is fed from outside reads a table
+    import pyarrow.parquet as pq
+
     try:
         if path.suffix == ".csv":
             with path.open(encoding="utf-8") as file:

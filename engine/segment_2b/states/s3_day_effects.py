@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from lanelock.engine.segment_2b import streams
 from lanelock.engine.segment_2b.states.s1_site_weights import BUCKETS, size_bucket
@@ -51,7 +50,7 @@ def day_effects(world: World, rows: Grid, policy: Mapping[str, Any], seed: int, 
     """The surface s3_day_effects: [r] rows in grid order."""
     stream = str(policy["rng_stream_id"])
     lo = counters(rows)
-    z = ndtri(streams.uniforms(streams.stream_key(world.digest, seed, stream), lo, rows.merchant_id))
+    z = streams.normals(streams.stream_key(world.digest, seed, stream), lo, rows.merchant_id)
     sigma, weekly_amp, weekly = shape(world, rows, policy)
     log_gamma = sigma * z - 0.5 * sigma * sigma + weekly
     clipped = policy["law"] == "sigma_gamma_policy_v2"

@@ -19,10 +19,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numba import njit
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from lanelock.engine.segment_2b import streams
 from lanelock.engine.segment_2b.mass import cumulative
@@ -92,9 +90,9 @@ def names_of(law: Mapping[str, Any], mix: str) -> tuple[str, ...]:
 
 
 def merchants_at(known: NDArray[np.uint64], asked: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """[a] index of each merchant asked for among those known, -1 where it is none; by hashing."""
-    found: NDArray[np.int64] = pd.Index(known).get_indexer(asked)
-    return found
+    """Returns [a] the index of each merchant asked for among those known, which ascend; -1 where it is not known."""
+    at = np.minimum(np.searchsorted(known, asked), len(known) - 1)
+    return np.where(known[at] == asked, at, -1)
 
 
 def occurrences(utc_us: NDArray[np.int64], merchant_id: NDArray[np.uint64]) -> NDArray[np.int32]:
@@ -112,7 +110,7 @@ def _counts(world: World, days: int, law: Mapping[str, Any], key: streams.Key) -
     mean = law["arrivals_per_merchant_day"] * weight / np.mean(weight)
     lo = (np.arange(days, dtype=np.uint64) * np.uint64(_PER_DAY * 4))[:, None] + np.uint64(_COUNT)
     lo, hi = (np.ascontiguousarray(part).ravel() for part in np.broadcast_arrays(lo, world.merchant_id))
-    z = ndtri(streams.uniforms(key, lo, hi)).reshape(days, -1)
+    z = streams.normals(key, lo, hi).reshape(days, -1)
     found: NDArray[np.int64] = _rounded(mean, z, float(law["day_sigma"]))
     return found
 

