@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lanelock.policies import PolicyError
 from lanelock.scoring.feasibility import GateReach
+from lanelock.scoring.figures.drawing import Figure
 from lanelock.scoring.figures.sides import asked
 from lanelock.scoring.gates import Severity
 from lanelock.sweeps.lanes.decision import Ledger, best_found, ranking
@@ -39,9 +40,6 @@ from lanelock.sweeps.pages.text import short
 from lanelock.sweeps.proof.lock import find_lock, lane_in, locked_card, read_lock
 from lanelock.sweeps.reports.study_figures import sensitivity_figures, trial_figures
 from lanelock.sweeps.workspace import Workspace
-
-if TYPE_CHECKING:
-    from lanelock.scoring.figures.drawing import Figure
 
 _SHOWN = 12  # candidates in the table
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from lanelock.sweeps.pages.text import columns
+from lanelock.sweeps.record.tracking import Shelf
 from lanelock.sweeps.terminal.commands.status import size
 from lanelock.sweeps.terminal.session import common_options, session_of
-
-if TYPE_CHECKING:
-    from lanelock.sweeps.upkeep.retention import Item
+from lanelock.sweeps.upkeep.retention import Item, apply, survey
 
 
 @click.command()
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
 @common_options
 def prune(applied: bool, **options: Any) -> int:
     """Show what nothing refers to and what it would free; with --apply, remove it."""
-    from lanelock.sweeps.record.tracking import Shelf
-    from lanelock.sweeps.upkeep.retention import apply, survey
-
     session = session_of(options)
     workspace = session.workspace()
     with workspace.alone("prune"):
