@@ -13,9 +13,9 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from lanelock.engine.compiled import compiled
 from lanelock.engine.protocol import Run
 from lanelock.engine.segment_2b.world import World
 from lanelock.engine.surface import Surface
@@ -189,7 +189,7 @@ def _share(part: int, whole: int) -> float:
     return part / whole if whole else np.nan
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _longest_within(ordered: Any, width: float) -> int:
     longest, first = 0, 0
     for last in range(len(ordered)):
