@@ -65,7 +65,7 @@ def closed(sweep: str, workspace: Workspace) -> Closed:
     lock = read_lock(find_lock(sweep, workspace))
     lane = lane_in(lock, sweep)
     authority = {int(seed): found for seed, found in lock["authority"]["metrics"].items()}
-    studies = Studies(workspace.study_storage)
+    studies = Studies(workspace.study_storage, reading=True)
     if lock["sweep"] not in studies.names():
         raise PolicyError(f"{sweep}: the lock is of sweep {lock['sweep']}, whose study is not in {workspace.root}")
     study = studies.open(lock["sweep"], lane)

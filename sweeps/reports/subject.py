@@ -125,10 +125,9 @@ def _published(name: str, workspace: Workspace) -> Subject:
 
 def _trial(sweep: str, number: int, workspace: Workspace) -> Subject:
     """A trial from the durable study, which carries its lane."""
-    place = workspace.study_storage
-    studies = Studies(place) if isinstance(place, str) or place.exists() else None
-    known = () if studies is None else studies.names()
-    if studies is None or sweep not in known:
+    studies = Studies(workspace.study_storage, reading=True)
+    known = studies.names()
+    if sweep not in known:
         raise PolicyError(
             f"{sweep}/{number}: no sweep {sweep} in {workspace.root} (known: {', '.join(known) or 'none'})"
         )
