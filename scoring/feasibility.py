@@ -10,14 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from lanelock.engine.protocol import Run
 from lanelock.policies import Pack
 from lanelock.policies.pack import first_state, split_address
-
-if TYPE_CHECKING:
-    from lanelock.engine.protocol import Run
-    from lanelock.scoring.gates import Gate, GateSet
+from lanelock.scoring.gates import Gate, GateSet
 
 _GUARDS = {"at_least": ("<=", "=="), "at_most": (">=", "=="), "exactly": ("<=", ">=", "==")}
 UNKNOWN = "no bound is known in this box: only trials can tell"

@@ -13,15 +13,12 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from lanelock.engine.protocol import Run
 from lanelock.policies.documents import shipped_schema, validate
 from lanelock.scoring.feasibility import Bound, Box
 from lanelock.scoring.gates import Gate, GateSet, Severity
-
-if TYPE_CHECKING:
-    pass
 
 MISSING = 10.0  # the violation of a veto without a value: ten scales past its threshold
 

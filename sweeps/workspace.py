@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from filelock import FileLock, Timeout
 
 from lanelock.policies import LaneError, PolicyError, WorkspaceError
 from lanelock.policies.documents import read_json
+
+FOLDER = ".lanelock"  # the default workspace outside a checkout of Lanelock
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,30 @@ class Workspace:
             yield
         finally:
             lock.release()
+
+
+def default_folder(start: Path | None = None) -> Path:
+    """Returns the folder that is meant where nobody names one, seen from `start` (the current folder).
+
+    It is the nearest `.lanelock/` at or above it, as git finds its own; `mlruns/` in a checkout of Lanelock; and
+    where there is neither, `.lanelock/` in `start` itself, which need not exist.
+    """
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
+        if _is_checkout(folder):
+            return folder / "mlruns"
+        if (folder / FOLDER).is_dir():
+            return folder / FOLDER
+    return start / FOLDER
+
+
+def _is_checkout(folder: Path) -> bool:
+    """Whether `folder` is the root of Lanelock's own source: its pyproject.toml says so."""
+    try:
+        project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8")).get("project", {})
+    except (OSError, ValueError):  # none here, or somebody else's that is not whole
+        return False
+    return isinstance(project, dict) and project.get("name") == "lanelock"
 
 
 @contextmanager

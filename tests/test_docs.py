@@ -182,7 +182,8 @@ def test_every_command_is_in_some_page():
 
 def leaves(group, above=()):
     """Every command that is not a group, as it is typed."""
-    for name, inner in group.commands.items():
+    for name in group.commands:
+        _, inner, _ = group.resolve_command(click.Context(group), [name])
         if isinstance(inner, click.Group):
             yield from leaves(inner, (*above, name))
         else:

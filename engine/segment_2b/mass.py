@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from lanelock.engine.compiled import compiled
 from lanelock.policies import PolicyError
 
 GROUP_BITS = 48  # quantum 2^-48 of S4: far below what any metric sees, and sums stay inside a double's 53 bits
@@ -31,7 +31,7 @@ def cumulative(weights: Iterable[float], field: str) -> NDArray[np.float64]:
     return upto
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def apportion(shares: Any, total: int, quanta: Any) -> None:
     """Fills `quanta` (int64) with integers that sum to `total` and follow `shares` (which sum to about 1)."""
     n = len(shares)
@@ -42,7 +42,7 @@ def apportion(shares: Any, total: int, quanta: Any) -> None:
     _settle(shares, total, quanta, left)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def apportion_rounded(shares: Any, total: int, quanta: Any) -> None:
     """As `apportion`, but S1's law: round half to even first, then settle what is left by remainder."""
     n = len(shares)
@@ -53,7 +53,7 @@ def apportion_rounded(shares: Any, total: int, quanta: Any) -> None:
     _settle(shares, total, quanta, left)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _settle(shares: Any, total: int, quanta: Any, left: int) -> None:
     """Gives (or takes) `left` quanta one by one where shares are most under- (or over-) served."""
     n = len(shares)

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+from lanelock.engine.compiled import compiled
 
 _M0, _M1 = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
 _W0, _W1 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
@@ -77,7 +79,7 @@ def _high_word(_context: Any, a: Any, b: Any) -> Any:
 _high: Any = intrinsic(_high_word)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def philox(k0: Any, k1: Any, c0: Any, c1: Any) -> Any:
     """First output word of Philox4x64-10 at counter (c0, c1, 0, 0)."""
     c2, c3 = np.uint64(0), np.uint64(0)
@@ -89,19 +91,19 @@ def philox(k0: Any, k1: Any, c0: Any, c1: Any) -> Any:
     return c0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def unit(key: Any, lo: Any, hi: Any) -> Any:
     """The uniform of one counter, for loops that draw as they go."""
     return fraction(philox(key[0], key[1], lo, hi))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def fraction(word: Any) -> Any:
     """The uniform of one output word."""
     return min((np.float64(word >> _DROP) + 0.5) * _UNIT, _TOP)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _words(k0: Any, k1: Any, lo: Any, hi: Any) -> Any:
     out = np.empty(len(lo), np.uint64)
     for i in range(len(lo)):
@@ -109,7 +111,7 @@ def _words(k0: Any, k1: Any, lo: Any, hi: Any) -> Any:
     return out
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _uniforms(key: Any, lo: Any, hi: Any) -> Any:
     out = np.empty(len(lo), np.float64)
     for i in range(len(lo)):

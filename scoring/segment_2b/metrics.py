@@ -9,19 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from lanelock.engine.compiled import compiled
 from lanelock.engine.protocol import Run
 from lanelock.engine.segment_2b.world import World
 from lanelock.engine.surface import Surface
 from lanelock.scoring.feasibility import Bound, Box
+from lanelock.scoring.figures.drawing import Figure
 from lanelock.scoring.gates import GateSet
 from lanelock.scoring.segment_2b.bounds import segment_2b_bounds
+from lanelock.scoring.segment_2b.figures import segment_2b_figures
 from lanelock.scoring.segment_2b.roster import arrivals, sample_roster
 from lanelock.scoring.segment_2b.samples import (
     MOVED_BITS,
@@ -34,9 +36,6 @@ from lanelock.scoring.segment_2b.samples import (
     sample_sites,
 )
 from lanelock.scoring.segment_2b.world import sample_world, world_metrics
-
-if TYPE_CHECKING:
-    from lanelock.scoring.figures.drawing import Figure
 
 ATOM_WIDTH = 1e-9
 BIN, GAP, SIDE = 4, 1, 16  # cells: the narrow bin (.01), what is left out beside it, the neighbourhood (.04)
@@ -77,9 +76,7 @@ class Segment2BMetrics:
         return list(segment_2b_bounds(box, self.measure))
 
     def figures(self, candidate: Run, authority: Run, gates: GateSet) -> list[Figure]:
-        """The distributions behind the gates; matplotlib is imported by who asks for them."""
-        from lanelock.scoring.segment_2b.figures import segment_2b_figures
-
+        """Returns the distributions behind the gates, drawn when they are shown."""
         return list(segment_2b_figures(authority, candidate, gates))
 
     def _once(self, part: World | Surface, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
@@ -192,7 +189,7 @@ def _share(part: int, whole: int) -> float:
     return part / whole if whole else np.nan
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _longest_within(ordered: Any, width: float) -> int:
     longest, first = 0, 0
     for last in range(len(ordered)):

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from lanelock.engine.compiled import compiled
 from lanelock.engine.segment_2b.world import World
 from lanelock.engine.surface import Surface
 
@@ -145,7 +145,7 @@ def run_starts(*keys: NDArray[Any]) -> NDArray[np.int64]:
     return np.append(np.flatnonzero(fresh), len(keys[0]))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _site_shape(starts: Any, p: Any) -> Any:
     m = len(starts) - 1
     residual, gap, hhi = np.empty(m), np.empty(m), np.empty(m)
@@ -163,7 +163,7 @@ def _site_shape(starts: Any, p: Any) -> Any:
     return residual, gap, hhi
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def std_by_group(starts: Any, values: Any) -> Any:
     """Standard deviation (ddof 1) of each run; NaN for runs of one."""
     out = np.empty(len(starts) - 1)
@@ -180,7 +180,7 @@ def std_by_group(starts: Any, values: Any) -> Any:
     return out
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _day_shape(starts: Any, p: Any, raw: Any) -> Any:
     d = len(starts) - 1
     top, raw_top, entropy, error = np.empty(d), np.empty(d), np.empty(d), np.empty(d)
@@ -207,7 +207,7 @@ def _day_shape(starts: Any, p: Any, raw: Any) -> Any:
     return top, raw_top, entropy, visible, error, inversions
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _quanta(starts: Any, values: Any, scale: float, low_bits: int) -> Any:
     """(high half, low half) of the sum of each day's value in quanta, and whether every value is a number near 1."""
     high, low, whole = np.int64(0), np.int64(0), True
@@ -222,7 +222,7 @@ def _quanta(starts: Any, values: Any, scale: float, low_bits: int) -> Any:
     return high, low, whole
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _unbacked(starts: Any, merchant: Any, place: Any, zone: Any, known: Any, offsets: Any, group_zone: Any) -> int:
     """Rows that no group of the world backs, and groups of the world that a merchant-day leaves out.
 

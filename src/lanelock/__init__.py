@@ -1,1 +1,47 @@
-"""Lanelock."""
+"""Lanelock's public face: the names of `__all__`, and `__version__`. Everything else is private and may change.
+
+A name is imported when it is first asked for, so `import lanelock` costs nothing. docs/versions.md says what a version
+promises about these names.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the same names for type checkers and editors
+    from lanelock.engine.protocol import Engine, Run
+    from lanelock.scoring.scorecard import MetricSource, score
+    from lanelock.sweeps.lanes.lane import Lane, load_lane
+    from lanelock.sweeps.proof.lock import read_lock as Lock
+    from lanelock.sweeps.proof.lock import verify_lock as verify
+    from lanelock.sweeps.sweep import play
+    from lanelock.sweeps.trial import evaluate
+
+    __version__: str
+
+__all__ = ["Engine", "Lane", "Lock", "MetricSource", "Run", "evaluate", "load_lane", "play", "score", "verify"]
+
+_HOMES = {  # name -> module:attribute
+    "Engine": "engine.protocol:Engine",
+    "Lane": "sweeps.lanes.lane:Lane",
+    "Lock": "sweeps.proof.lock:read_lock",
+    "MetricSource": "scoring.scorecard:MetricSource",
+    "Run": "engine.protocol:Run",
+    "evaluate": "sweeps.trial:evaluate",
+    "load_lane": "sweeps.lanes.lane:load_lane",
+    "play": "sweeps.sweep:play",
+    "score": "scoring.scorecard:score",
+    "verify": "sweeps.proof.lock:verify_lock",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("lanelock")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lanelock' has no attribute {name!r}; its public names are {', '.join(__all__)}")
+    module, _, attribute = _HOMES[name].partition(":")
+    return getattr(import_module(f"lanelock.{module}"), attribute)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

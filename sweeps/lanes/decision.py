@@ -11,16 +11,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from operator import ge
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lanelock.scoring.feasibility import GateReach
 from lanelock.scoring.gates import Severity
 from lanelock.scoring.scorecard import GateResult, Scorecard, Verdict, combine, score
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.survey import Ground
-
-if TYPE_CHECKING:
-    from lanelock.sweeps.lanes.trial import Told  # a lane that is refused never pays for the search
+from lanelock.sweeps.lanes.trial import Told
 
 
 @dataclass(frozen=True, slots=True)

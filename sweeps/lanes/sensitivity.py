@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lanelock.policies.pack import first_state, split_address
-from lanelock.scoring.gates import Severity
+from lanelock.scoring.gates import Gate, Metric, Severity
 from lanelock.sweeps.lanes.decision import Ledger
 from lanelock.sweeps.lanes.lane import Knob, Lane, Value
-
-if TYPE_CHECKING:
-    from lanelock.scoring.gates import Gate, Metric
-    from lanelock.sweeps.lanes.trial import Told
+from lanelock.sweeps.lanes.trial import Told
 
 BINS = 8  # of a knob's range; a knob with choices has one each
 LEAST = 8  # trials from which anything is said

@@ -138,8 +138,9 @@ class Study:
 class Studies:
     """The durable storage of a workspace: a journal file, or a database by URL."""
 
-    def __init__(self, place: Path | str) -> None:
-        self._storage = _open(place)
+    def __init__(self, place: Path | str, *, reading: bool = False) -> None:
+        """Opens the storage. `reading` a journal locks, mends and creates nothing: it may be on a read-only disk."""
+        self._storage = _open(place, reading)
 
     def names(self) -> tuple[str, ...]:
         """All studies, oldest first."""
@@ -264,16 +265,19 @@ def _first_line(error: Exception) -> str:
     return str(getattr(cause, "orig", cause)).strip().splitlines()[0][:200]
 
 
-def _open(place: Path | str) -> BaseStorage:
+def _open(place: Path | str, reading: bool) -> BaseStorage:
     if isinstance(place, str):
         return _open_database(place)
+    if reading and not place.exists():
+        return optuna.storages.InMemoryStorage()  # no study
     lock = _KernelLock(str(place))
     try:
-        lock.acquire()
-        try:
-            _mend_torn_tail(place)
-        finally:
-            lock.release()
+        if not reading:  # Optuna itself passes over a last line without its end
+            lock.acquire()
+            try:
+                _mend_torn_tail(place)
+            finally:
+                lock.release()
         return JournalStorage(JournalFileBackend(str(place), lock_obj=lock))  # type: ignore[arg-type]
     except OSError as error:
         raise WorkspaceError(f"{place}: the study journal cannot be opened: {error.strerror}") from None

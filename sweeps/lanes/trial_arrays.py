@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +13,7 @@ from lanelock.scoring.gates import Gate, Severity
 from lanelock.sweeps.lanes.decision import Ledger, front
 from lanelock.sweeps.lanes.lane import Knob, Objective
 from lanelock.sweeps.lanes.sensitivity import by_seed
-
-if TYPE_CHECKING:
-    from lanelock.sweeps.lanes.trial import Told
+from lanelock.sweeps.lanes.trial import Told
 
 VETOED = "vetoed by "
 UNGRADED, BELOW = "not graded", "no veto, no band"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from lanelock.scoring.figures.drawing import Figure
+from lanelock.scoring.figures.drawing import Figure, svg
 from lanelock.scoring.figures.palette import stylesheet
 
 _STYLE = """
@@ -160,8 +160,6 @@ svg text{font-family:inherit}
 
 def drawn(figures: Sequence[Figure]) -> Markup:
     """All figures side by side, as many in a row as the page has room for; in Markdown their words."""
-    from lanelock.scoring.figures.drawing import svg
-
     cards = (
         f'<figure id="figure-{figure.id}"><h3>{escape(figure.title)}</h3>\n{svg(figure)}\n'
         f"<figcaption>{escape(figure.says)}</figcaption></figure>"

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lanelock.policies import FieldChange
 from lanelock.scoring.certification import certify
 from lanelock.scoring.figures.bars import margin_bars, margin_text, seed_strip
+from lanelock.scoring.figures.drawing import Figure
 from lanelock.scoring.figures.sides import SIGNS
 from lanelock.scoring.gates import GateSet, Severity
 from lanelock.scoring.scorecard import GateResult, Scorecard, combine
@@ -33,9 +34,6 @@ from lanelock.sweeps.pages.page import (
     table,
 )
 from lanelock.sweeps.pages.text import short
-
-if TYPE_CHECKING:
-    from lanelock.scoring.figures.drawing import Figure
 
 _KINDS = {
     Severity.GATE: ("Gates", "What the bands ask. A margin is the distance to a threshold over the gate's scale."),

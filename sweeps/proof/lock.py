@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lanelock.policies import IntegrityError, LanelockError, Pack, PolicyError, pack_of
 from lanelock.policies.documents import digest, read_json, shipped, shipped_schema, validate
@@ -24,9 +24,6 @@ from lanelock.sweeps.lanes.lane import Lane, lane_of
 from lanelock.sweeps.lanes.survey import Ground
 from lanelock.sweeps.proof.moves import holders
 from lanelock.sweeps.workspace import Workspace, write_document
-
-if TYPE_CHECKING:
-    pass
 
 FORMAT = "lanelock.lock/1"
 FILE, WORLD = "lock.json", "world"  # a lock that is carried in a folder, and the tables of its world beside it

@@ -20,16 +20,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lanelock import policies
 from lanelock.policies import LanelockError, WorkspaceError
-from lanelock.scoring.figures.drawing import packed, unpacked
+from lanelock.scoring.figures.drawing import Figure, packed, unpacked
 from lanelock.sweeps.record.outbox import Box, own_record
 from lanelock.sweeps.workspace import Workspace
-
-if TYPE_CHECKING:
-    from lanelock.scoring.figures.drawing import Figure
 
 _ROOM = 1 << 23  # bytes that are enough for a new database
 _START = "from lanelock.sweeps.record.delivery import main; main()"

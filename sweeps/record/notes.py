@@ -7,18 +7,16 @@ it puts in; the first line is what the page shows of a note before it is unfolde
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from lanelock.scoring.feasibility import GateReach
 from lanelock.scoring.figures.sides import asked
 from lanelock.scoring.gates import Severity
 from lanelock.scoring.scorecard import GateResult, Scorecard, Verdict
+from lanelock.sweeps.lanes.decision import Decision
+from lanelock.sweeps.lanes.lane import Lane, Value
 from lanelock.sweeps.pages.text import short
 from lanelock.sweeps.record.views import FIRST_VIEW, address
-
-if TYPE_CHECKING:
-    from lanelock.scoring.feasibility import GateReach
-    from lanelock.sweeps.lanes.decision import Decision
-    from lanelock.sweeps.lanes.lane import Lane, Value
 
 NOTE = "mlflow.note.content"  # the tag that the page shows as a description
 _SHOWN = 6  # gates of a trial's note

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from lanelock.scoring.figures.drawing import Figure, pngs
 from lanelock.scoring.scorecard import Scorecard
 from lanelock.sweeps.lanes.decision import Decision, Ledger, in_reserve
 from lanelock.sweeps.lanes.lane import Lane
@@ -24,9 +25,6 @@ from lanelock.sweeps.record.notes import NOTE
 from lanelock.sweeps.reports import scorecards as showing
 from lanelock.sweeps.reports import study as study_page
 from lanelock.sweeps.reports.scorecards import lock_report
-
-if TYPE_CHECKING:
-    from lanelock.scoring.figures.drawing import Figure
 
 
 class Entries:
@@ -115,8 +113,6 @@ class Entries:
         figures: tuple[Figure, ...],
     ) -> Entry:
         """The sweep's own run as it closes: the decision, the best trial's numbers, the lock, the study."""
-        from lanelock.scoring.figures.drawing import pngs
-
         told = None if decision.best is None else self.trial(decision.best)
         files: dict[str, str | bytes] = {
             name: as_text(document) for name, document in {"lock.json": lock, **documents}.items()
@@ -139,8 +135,6 @@ class Entries:
 
     def locked(self, told: Told, lock: Mapping[str, Any], figures: tuple[Figure, ...]) -> Entry:
         """What is added to the trial that a lock holds: its scorecard as a page, and the page's figures."""
-        from lanelock.scoring.figures.drawing import pngs
-
         entry = self.kept(told)
         page = {"scorecard.html": scorecard_page.html(lock_report(lock, self._ledger.ground.world, figures))}
         pictures = {f"figures/{name}": png for name, png in pngs(figures).items()}

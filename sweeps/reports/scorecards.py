@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lanelock.policies import IntegrityError, Pack, diff, load_pack
+from lanelock.scoring.figures.drawing import Figure
 from lanelock.scoring.figures.sides import Showing
 from lanelock.scoring.gates import load_gates
 from lanelock.scoring.scorecard import score
@@ -18,9 +19,6 @@ from lanelock.sweeps.pages.scorecard import Report
 from lanelock.sweeps.pages.text import short
 from lanelock.sweeps.proof.lock import lane_in, needs_its_world, pack_in, stated_cards
 from lanelock.sweeps.workspace import Workspace
-
-if TYPE_CHECKING:
-    from lanelock.scoring.figures.drawing import Figure
 
 BASELINE = "baseline"  # the pack that a published run is set beside, on the run's own world
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lanelock.policies import PolicyError
 from lanelock.scoring.feasibility import GateReach
+from lanelock.scoring.figures.drawing import Figure
 from lanelock.scoring.figures.sides import asked
 from lanelock.scoring.gates import Severity
 from lanelock.sweeps.lanes.decision import Ledger, best_found, ranking
@@ -40,9 +41,6 @@ from lanelock.sweeps.proof.lock import find_lock, lane_in, locked_card, read_loc
 from lanelock.sweeps.reports.study_figures import sensitivity_figures, trial_figures
 from lanelock.sweeps.workspace import Workspace
 
-if TYPE_CHECKING:
-    from lanelock.scoring.figures.drawing import Figure
-
 _SHOWN = 12  # candidates in the table
 
 
@@ -67,7 +65,7 @@ def closed(sweep: str, workspace: Workspace) -> Closed:
     lock = read_lock(find_lock(sweep, workspace))
     lane = lane_in(lock, sweep)
     authority = {int(seed): found for seed, found in lock["authority"]["metrics"].items()}
-    studies = Studies(workspace.study_storage)
+    studies = Studies(workspace.study_storage, reading=True)
     if lock["sweep"] not in studies.names():
         raise PolicyError(f"{sweep}: the lock is of sweep {lock['sweep']}, whose study is not in {workspace.root}")
     study = studies.open(lock["sweep"], lane)

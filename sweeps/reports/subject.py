@@ -20,6 +20,7 @@ from lanelock.policies.documents import read_json, shipped
 from lanelock.scoring.gates import GateSet, load_gates, parse_gates
 from lanelock.sweeps.engines import engine_named, metrics_named, open_pack, world_folder
 from lanelock.sweeps.lanes.lane import lane_of
+from lanelock.sweeps.lanes.study import Studies
 from lanelock.sweeps.proof.evidence import GATES, check_files, find_evidence
 from lanelock.sweeps.proof.lock import FILE, find_lock, lane_in, needs_its_world, pack_in, read_lock, world_beside
 from lanelock.sweeps.workspace import Workspace
@@ -124,12 +125,9 @@ def _published(name: str, workspace: Workspace) -> Subject:
 
 def _trial(sweep: str, number: int, workspace: Workspace) -> Subject:
     """A trial from the durable study, which carries its lane."""
-    from lanelock.sweeps.lanes.study import Studies
-
-    place = workspace.study_storage
-    studies = Studies(place) if isinstance(place, str) or place.exists() else None
-    known = () if studies is None else studies.names()
-    if studies is None or sweep not in known:
+    studies = Studies(workspace.study_storage, reading=True)
+    known = studies.names()
+    if sweep not in known:
         raise PolicyError(
             f"{sweep}/{number}: no sweep {sweep} in {workspace.root} (known: {', '.join(known) or 'none'})"
         )

@@ -14,7 +14,9 @@ from click.shell_completion import CompletionItem
 
 from lanelock.policies import LanelockError
 from lanelock.policies.documents import shipped
-from lanelock.sweeps.workspace import Workspace
+from lanelock.sweeps.proof.moves import holders
+from lanelock.sweeps.upkeep.journal import sweeps_in
+from lanelock.sweeps.workspace import Workspace, default_folder
 
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
@@ -33,8 +35,8 @@ def offering(*kinds: str, path: str | None = "file") -> Complete:
 
 
 def _workspace(context: click.Context) -> Workspace:
-    named = context.params.get("workspace") or os.environ.get("LANELOCK_WORKSPACE")
-    return Workspace(Path(named).resolve() if named else Path("mlruns").resolve())
+    named = context.params.get("workspace") or os.environ.get("LANELOCK_WORKSPACE") or default_folder()
+    return Workspace(Path(named).resolve())
 
 
 def _known(kind: str, workspace: Workspace, begun: str) -> Iterator[str]:
@@ -46,8 +48,6 @@ def _known(kind: str, workspace: Workspace, begun: str) -> Iterator[str]:
 
 
 def _sweeps(workspace: Workspace) -> Mapping[str, int]:
-    from lanelock.sweeps.upkeep.journal import sweeps_in
-
     return {name: sweep.trials for name, sweep in sweeps_in(workspace.study_storage).items()}
 
 
@@ -63,15 +63,13 @@ def _runs(workspace: Workspace) -> Iterator[str]:
 
 
 def _locks(workspace: Workspace) -> Iterator[str]:
-    from lanelock.sweeps.proof.moves import holders
-
     yield from holders(workspace)
     yield from shipped("locks", ".json")
     yield from (path.stem for path in sorted(workspace.locks.glob("[!.]*.json")))
 
 
 def _aliases() -> Iterable[str]:
-    from lanelock.sweeps.proof.promotion import ALIASES
+    from lanelock.sweeps.proof.promotion import ALIASES  # brings NumPy and Arrow, which no other name needs
 
     return ALIASES
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import click
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.text import Text
 
-if TYPE_CHECKING:
-    from lanelock.sweeps.lanes.lane import Lane
-    from lanelock.sweeps.sweep import Progress
+from lanelock.sweeps.lanes.lane import Lane
+from lanelock.sweeps.record.outbox import Outbox
+from lanelock.sweeps.sweep import Progress
+from lanelock.sweeps.workspace import Workspace
 
 LINES = 10  # printed of a whole sweep where there is no screen
-Watch = Callable[["Progress"], None]
+Watch = Callable[[Progress], None]
 
 
 @contextmanager
@@ -29,7 +34,7 @@ def watching(lane: Lane, *, live: bool) -> Iterator[Watch]:
         yield _lines(lane)
 
 
-def said(lane: Lane, told: Progress, since: Progress | None = None) -> tuple[str, str, str]:
+def in_words(lane: Lane, told: Progress, since: Progress | None = None) -> tuple[str, str, str]:
     """How far and how fast, the best so far, the vetoes. `since`: the first that was told: a resumed sweep needs it."""
     rate = _rate(told, since)
     pace = f"{told.done}/{told.budget} trials in {told.seconds:.1f} s"
@@ -68,27 +73,31 @@ def _lines(lane: Lane) -> Watch:
         part = told.done * LINES // told.budget
         if part > printed:
             printed = part
-            click.echo(f"sweep {lane.id}: {'; '.join(said(lane, told, seen[0]))}", err=True)
+            click.echo(f"sweep {lane.id}: {'; '.join(in_words(lane, told, seen[0]))}", err=True)
 
     return watch
 
 
 @contextmanager
 def _screen(lane: Lane) -> Iterator[Watch]:
-    from rich.console import Console, Group
-    from rich.live import Live
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bars
-    from rich.text import Text
-
     bars = Bars(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    task, seen = bars.add_task(f"sweep {lane.id}", total=None), list["Progress"]()
+    task, seen = bars.add_task(f"sweep {lane.id}", total=None), list[Progress]()
     with Live(Group(bars, "  surveying the authority"), console=Console(stderr=True), transient=True) as screen:
 
         def watch(told: Progress) -> None:
             seen[1:] = [told]
             bars.update(task, completed=told.done, total=told.budget)
-            rows = (Text(f"  {row}", no_wrap=True, overflow="ellipsis") for row in said(lane, told, seen[0]))
+            rows = (Text(f"  {row}", no_wrap=True, overflow="ellipsis") for row in in_words(lane, told, seen[0]))
             screen.update(Group(bars, *rows))
 
         yield watch
+
+
+def say_what_waits(workspace: Workspace) -> None:
+    """One line on stderr where letters wait."""
+    waits = sum(box.waits() for box in Outbox(workspace).boxes())
+    if waits:
+        click.echo(
+            f"{waits} entries wait for the record in {workspace.root / 'outbox'}; deliver them with: lanelock sync",
+            err=True,
+        )

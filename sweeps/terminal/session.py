@@ -7,15 +7,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from lanelock.policies import PolicyError
 from lanelock.sweeps.terminal.completion import FOLDER
-
-if TYPE_CHECKING:
-    from lanelock.sweeps.workspace import Workspace
+from lanelock.sweeps.workspace import Workspace, default_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +25,11 @@ class Session:
     quiet: bool
 
     def workspace(self) -> Workspace:
-        from lanelock.sweeps.workspace import Workspace
-
+        """Returns the workspace to write to, created where it is missing."""
         return Workspace.at(self.root)
 
     def as_it_stands(self) -> Workspace:
-        """The workspace to read from: nothing is created."""
-        from lanelock.sweeps.workspace import Workspace
-
+        """Returns the workspace to read from, whether or not it exists: nothing is created and nothing written."""
         return Workspace(self.root.resolve())
 
     def show(self, document: Mapping[str, Any], text: str) -> None:
@@ -53,8 +48,8 @@ def common_options(command: Any) -> Any:
         "--workspace",
         type=click.Path(path_type=Path),
         envvar="LANELOCK_WORKSPACE",
-        default=lambda: _project() / "mlruns",
-        help="Where everything is recorded [default: mlruns/ of the project].",
+        default=default_folder,
+        help="Where everything is recorded [default: .lanelock/, found upwards; in Lanelock's checkout mlruns/].",
     )(command)
 
 
@@ -67,12 +62,6 @@ def writable(page: Path) -> None:
     if page.is_dir() or not page.parent.is_dir():
         why = "is a folder" if page.is_dir() else "its folder does not exist"
         raise PolicyError(f"{page}: --html: {why}; name a file in a folder that exists")
-
-
-def _project() -> Path:
-    """The checkout this package runs from, or the current folder where it was installed without one."""
-    checkout = Path(__file__).resolve().parent.parent
-    return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
 
 
 JOBS = click.option(

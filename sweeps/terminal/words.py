@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lanelock.scoring.feasibility import GateReach
+from lanelock.sweeps.lanes.decision import Decision, Ledger
+from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.pages.text import columns, reach_table, short
 
 if TYPE_CHECKING:
-    from lanelock.scoring.feasibility import GateReach
-    from lanelock.sweeps.lanes.decision import Decision
-    from lanelock.sweeps.lanes.lane import Lane
-    from lanelock.sweeps.sweep import Closed
+    from lanelock.sweeps.sweep import Closed  # a lane that is refused never pays for the search
 
 
 def best_document(closed: Closed) -> dict[str, Any] | None:
@@ -38,8 +38,6 @@ def refusal_text(lane: Lane, refused: Decision, found: Sequence[GateReach]) -> s
 
 def closing(closed: Closed) -> str:
     """How a sweep ended, in the order a reader asks: what, why, which candidate, where."""
-    from lanelock.sweeps.lanes.decision import Ledger
-
     decision, lane = closed.decision, closed.ground.lane
     wall, search = closed.seconds["wall"], closed.seconds["search"]
     rate = len(closed.trials) / search

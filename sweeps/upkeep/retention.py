@@ -22,18 +22,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from lanelock.engine.keep.receipts import read_receipt
 from lanelock.policies import IntegrityError, LanelockError
 from lanelock.policies.documents import read_json
 from lanelock.sweeps.campaign.plan import records_in
 from lanelock.sweeps.proof.evidence import evidence_in
 from lanelock.sweeps.proof.lock import FILE, read_lock
 from lanelock.sweeps.proof.moves import moves, stack
+from lanelock.sweeps.record.tracking import SweepRecord
 from lanelock.sweeps.workspace import Workspace, size_of, write_document, writing
-
-if TYPE_CHECKING:
-    from lanelock.sweeps.record.tracking import SweepRecord
 
 _GONE = ".pruned-"  # what a folder is called while it is being removed: no reader takes it for a whole one
 _SWEEP = re.compile(r"(?P<series>.+)-(?P<number>\d+)(?P<phase>\..+)?")
@@ -230,7 +229,6 @@ def _kept_by_its_pack(folder: Path, packs: Mapping[str, str]) -> str | None:
 
     A run that is damaged is not known to be of no use. An export has no receipt and is kept by no pack.
     """
-    from lanelock.engine.keep.receipts import read_receipt
     from lanelock.engine.segment_2b.store import RECEIPT
 
     if not (folder / RECEIPT).is_file():

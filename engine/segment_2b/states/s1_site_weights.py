@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from lanelock.engine.compiled import compiled
 from lanelock.engine.segment_2b import streams
 from lanelock.engine.segment_2b.mass import apportion_rounded
 from lanelock.engine.segment_2b.tables import TABLES
@@ -98,7 +98,7 @@ def _mixture(
     return component, alphas[bucket, component]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _weigh(
     offsets: Any, score: Any, component: Any, alpha: Any, cap: Any, floor: Any, weight: Any, floored: Any
 ) -> None:
@@ -128,7 +128,7 @@ def _weigh(
             weight[begin + order[r]] = w[r]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _quantise(offsets: Any, weight: Any, total: int, quanta: Any) -> None:
     for i in range(len(offsets) - 1):
         begin, end = offsets[i], offsets[i + 1]

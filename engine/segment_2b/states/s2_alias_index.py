@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from lanelock.engine.compiled import compiled
 from lanelock.engine.segment_2b.states.s1_site_weights import site_quanta
 from lanelock.engine.segment_2b.tables import TABLES
 from lanelock.engine.segment_2b.world import World
@@ -89,7 +89,7 @@ def decode(blob: bytes, offset: int, length: int) -> NDArray[np.float64]:
     return np.asarray(mass / (n * float(1 << PROB_QBITS)))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _fill(offsets: Any, quanta: Any, bits: int, at: Any, words: Any) -> None:
     for i in range(len(offsets) - 1):
         begin, n = offsets[i], offsets[i + 1] - offsets[i]

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from lanelock.engine.compiled import compiled
 from lanelock.engine.segment_2b import streams
 from lanelock.engine.segment_2b.states.s1_site_weights import BUCKETS, size_bucket
 from lanelock.engine.segment_2b.tables import TABLES
@@ -110,7 +110,7 @@ def shape(
 # library's are the same on every machine of one kind, so surfaces do not depend on the host.
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _exponentials(log_gamma: Any, low: float, high: float) -> Any:
     """exp of each value, clipped to [low, high]; the values themselves are clipped with it, in place."""
     out = np.empty_like(log_gamma)
@@ -123,7 +123,7 @@ def _exponentials(log_gamma: Any, low: float, high: float) -> Any:
     return out
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _sines(angles: Any) -> Any:
     out = np.empty_like(angles)
     for i in range(angles.shape[0]):

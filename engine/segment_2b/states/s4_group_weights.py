@@ -33,9 +33,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from lanelock.engine.compiled import compiled
 from lanelock.engine.segment_2b.mass import GROUP_BITS, apportion
 from lanelock.engine.segment_2b.tables import TABLES
 from lanelock.engine.segment_2b.world import Grid, World
@@ -115,7 +115,7 @@ def effective_cap(policy: Mapping[str, Any]) -> float:
     return min(float(policy["max_p_group_soft_cap"]), high)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _mix(
     starts: Any, mass: Any, denom: Any, law: int, from_groups: int, strength: float, cap: float, floor: float,
     knee: float, p: Any, delta: Any, applied: Any,
@@ -152,7 +152,7 @@ def _mix(
             delta[i] = 0.5 * moved if blend > 0.0 else 0.0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _smooth_blend(top: float, n: int, strength: float, cap: float, knee: float) -> float:
     even = 1.0 / n
     u = (top - even) / (1.0 - even)
@@ -163,7 +163,7 @@ def _smooth_blend(top: float, n: int, strength: float, cap: float, knee: float) 
     return float(strength * (1.0 - shrunk))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _recorded_blend(q: Any, top: float, strength: float, cap: float, floor: float) -> float:
     n = len(q)
     even = 1.0 / n
@@ -182,7 +182,7 @@ def _recorded_blend(q: Any, top: float, strength: float, cap: float, floor: floa
     return 1.0 - kept
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _entropy(q: Any, kept: float) -> float:
     """Nats of q pulled to uniform, of whose distance the share `kept` is left."""
     n = len(q)

@@ -19,9 +19,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from lanelock.engine.compiled import compiled
 from lanelock.engine.segment_2b import streams
 from lanelock.engine.segment_2b.mass import cumulative
 from lanelock.engine.segment_2b.streams import unit
@@ -120,7 +120,7 @@ def first_day(days: tuple[str, ...]) -> int:
     return (dt.date.fromisoformat(days[0]) - dt.date(1970, 1, 1)).days * DAY_US
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _rounded(mean: Any, z: Any, sigma: float) -> Any:
     out = np.empty(z.shape, np.int64)
     for day in range(z.shape[0]):
@@ -129,13 +129,13 @@ def _rounded(mean: Any, z: Any, sigma: float) -> Any:
     return out
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _drawn(key: Any, day: Any, arrival: Any, what: Any, merchant: Any) -> Any:
     lo = (np.uint64(day) * np.uint64(_PER_DAY) + np.uint64(arrival)) * np.uint64(4) + np.uint64(what)
     return unit(key, lo, merchant)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _moments(key: Any, day: Any, merchant_id: Any, counts: Any, upto: Any) -> Any:
     """[a] (microseconds of the day) * 2^26 + place among the day's arrivals, merchant by merchant."""
     order, place = np.empty(counts.sum(), np.int64), 0
@@ -152,7 +152,7 @@ def _moments(key: Any, day: Any, merchant_id: Any, counts: Any, upto: Any) -> An
     return order
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _kinds(key: Any, day: Any, places: Any, merchant_id: Any, counts: Any, classes: Any, channels: Any) -> Any:
     """Merchant index, class and channel of the day's arrivals at these places."""
     size = len(places)

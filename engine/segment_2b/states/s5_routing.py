@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from lanelock.engine.compiled import compiled
 from lanelock.engine.segment_2b import streams
 from lanelock.engine.segment_2b.states import rng_log
 from lanelock.engine.segment_2b.states.s5_roster import DAY_US, OCCURRENCES, first_day, merchants_at, occurrences
@@ -178,7 +178,7 @@ def site_of(site_id: int) -> tuple[str, int]:
     return chr(letters >> 8) + chr(letters & 0xFF), site_id & 0xFFFFFFFF
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _sum_within(starts: Any, weight: Any, upto: Any) -> None:
     for k in range(len(starts) - 1):
         total = 0.0
@@ -187,7 +187,7 @@ def _sum_within(starts: Any, weight: Any, upto: Any) -> None:
             upto[site] = total
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _choose(
     zone_key: Any, site_key: Any, merchant_id: Any, group_offsets: Any, site_starts: Any, upto: Any, p_group: Any,
     days: int, merchant: Any, day: Any, lo: Any, group: Any, site: Any,
@@ -205,7 +205,7 @@ def _choose(
         site[row] = _site(upto, site_starts[first + k], site_starts[first + k + 1], v)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _site(upto: Any, begin: int, end: int, u: float) -> int:
     """The first site of begin:end whose cumulative weight passes u of the whole; evenly where the whole is zero."""
     whole = upto[end - 1]

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from lanelock.engine.compiled import compiled
 from lanelock.engine.segment_2b.states import s5_routing, s6_edges
 from lanelock.engine.segment_2b.states.s5_roster import DAY_US, first_day, merchants_at, occurrences
 from lanelock.engine.segment_2b.states.s7_evidence import Evidence, Failing, among, coded, differ, is_not
@@ -96,7 +96,7 @@ def routed(evidence: Evidence) -> Failing:
     return failing
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _routed(
     merchant: Any, zone: Any, day: Any, site_id: Any, group_offsets: Any, group_zone: Any, p_group: Any, days: int,
     starts: Any, ids: Any, weight: Any, failing: Any,

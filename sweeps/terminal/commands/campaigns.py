@@ -5,19 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
 
+from lanelock.sweeps.campaign.plan import load_campaign
+from lanelock.sweeps.campaign.play import Standing, play_campaign
+from lanelock.sweeps.campaign.report import write_report
 from lanelock.sweeps.pages.text import columns, short
-from lanelock.sweeps.terminal.commands.sync import say_what_waits
 from lanelock.sweeps.terminal.completion import CAMPAIGN
+from lanelock.sweeps.terminal.progress import in_words, say_what_waits
 from lanelock.sweeps.terminal.session import JOBS, common_options, session_of
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from lanelock.sweeps.campaign.play import Standing
 
 
 @click.command()
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
 @common_options
 def campaign(name: str, resume: bool, jobs: int, **options: Any) -> int:
     """Play campaign NAME from baseline to freeze."""
-    from lanelock.sweeps.campaign.plan import load_campaign
-    from lanelock.sweeps.campaign.play import play_campaign
-    from lanelock.sweeps.campaign.report import write_report
-
     session = session_of(options)
     held, workspace = load_campaign(name), session.workspace()
     with watching(live=not (session.as_json or session.quiet)) as watch:
@@ -84,9 +81,6 @@ def watching(*, live: bool) -> Iterator[Callable[[Standing], None]]:
     if not live:
         yield lambda standing: None
     elif sys.stderr.isatty():
-        from rich.console import Console
-        from rich.live import Live
-
         with Live(console=Console(stderr=True), transient=True, refresh_per_second=4) as screen:
             yield lambda standing: screen.update(_table(standing))
     else:
@@ -108,10 +102,6 @@ def _line(standing: Standing) -> None:
 
 
 def _table(standing: Standing) -> Table:
-    from rich.table import Table
-
-    from lanelock.sweeps.terminal.progress import said
-
     drawn = Table(title=f"{standing.run}: {standing.campaign.title}", title_justify="left")
     for column in ("phase", "", "seconds", "what"):
         drawn.add_column(column)
@@ -130,7 +120,7 @@ def _table(standing: Standing) -> Table:
                 phase.title,
                 "playing",
                 "" if seen is None else f"{seen.seconds:.1f}",
-                "" if seen is None or phase.lane is None else "\n".join(said(phase.lane, seen)),
+                "" if seen is None or phase.lane is None else "\n".join(in_words(phase.lane, seen)),
             )
         elif phase.id not in done:
             drawn.add_row(phase.title, "", "", "")

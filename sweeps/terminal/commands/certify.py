@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from lanelock.scoring.certification import Certification
+from lanelock.sweeps.engines import world_folder
 from lanelock.sweeps.pages.text import columns, short
+from lanelock.sweeps.proof.evidence import certify_lock
+from lanelock.sweeps.proof.lock import find_lock
 from lanelock.sweeps.terminal.completion import LOCK
 from lanelock.sweeps.terminal.session import JOBS, WORLD, common_options, session_of
-
-if TYPE_CHECKING:
-    from lanelock.scoring.certification import Certification
 
 MOST_SEED = 2**32 - 1
 
@@ -32,10 +33,6 @@ MOST_SEED = 2**32 - 1
 def certify(lock: str, seeds: str | None, holdout: int, world: str | None, jobs: int, **options: Any) -> int:
     """Grade LOCK's candidate on whole runs, and write an evidence pack that anyone can verify."""
     asked = None if seeds is None else _seeds(seeds)
-    from lanelock.sweeps.engines import world_folder
-    from lanelock.sweeps.proof.evidence import certify_lock  # a list that is none is refused before the engine is read
-    from lanelock.sweeps.proof.lock import find_lock
-
     session = session_of(options)
     workspace = session.workspace()
     path = find_lock(lock, workspace)

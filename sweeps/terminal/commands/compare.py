@@ -7,8 +7,14 @@ from typing import Any
 
 import click
 
+from lanelock.sweeps.pages.page import as_html
+from lanelock.sweeps.reports.difference import compare as compared
+from lanelock.sweeps.reports.difference import same_engine
+from lanelock.sweeps.reports.difference_page import as_blocks, as_text, title
+from lanelock.sweeps.reports.subject import find, settled
 from lanelock.sweeps.terminal.completion import COMPARABLE
 from lanelock.sweeps.terminal.session import WORLD, common_options, session_of, writable
+from lanelock.sweeps.workspace import write_whole
 
 
 @click.command()
@@ -28,13 +34,6 @@ def compare(
 
     A and B are runs, trials (SWEEP/NUMBER), locks, evidence folders or packs, of one engine. A pack is run.
     """
-    from lanelock.sweeps.pages.page import as_html
-    from lanelock.sweeps.reports.difference import compare as compared
-    from lanelock.sweeps.reports.difference import same_engine
-    from lanelock.sweeps.reports.difference_page import as_blocks, as_text, title
-    from lanelock.sweeps.reports.subject import find, settled
-    from lanelock.sweeps.workspace import write_whole
-
     session = session_of(options)
     if html is not None:
         writable(html)

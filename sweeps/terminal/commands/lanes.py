@@ -7,9 +7,13 @@ from typing import Any
 
 import click
 
+from lanelock.sweeps.engines import world_folder
+from lanelock.sweeps.lanes.decision import refusal
+from lanelock.sweeps.lanes.lane import load_lane
+from lanelock.sweeps.lanes.survey import prospect
 from lanelock.sweeps.pages.text import reach_table
+from lanelock.sweeps.record.refusals import record_refusal
 from lanelock.sweeps.terminal import words as terminal
-from lanelock.sweeps.terminal.commands.sync import say_what_waits
 from lanelock.sweeps.terminal.completion import LANE
 from lanelock.sweeps.terminal.session import JOBS, WORLD, common_options, session_of
 
@@ -20,11 +24,6 @@ from lanelock.sweeps.terminal.session import JOBS, WORLD, common_options, sessio
 @common_options
 def feasibility(lane: str, world: str | None, **options: Any) -> int:
     """The best each gate can reach in LANE, from the frozen upstream alone."""
-    from lanelock.sweeps.engines import world_folder
-    from lanelock.sweeps.lanes.decision import refusal
-    from lanelock.sweeps.lanes.lane import load_lane
-    from lanelock.sweeps.lanes.survey import prospect
-
     session, held = session_of(options), load_lane(lane)
     found = prospect(held, world_folder(world))
     refused = refusal(held, found)
@@ -52,22 +51,16 @@ def feasibility(lane: str, world: str | None, **options: Any) -> int:
 @common_options
 def sweep(lane: str, jobs: int, resume: bool, anyway: bool, world: str | None, **options: Any) -> int:
     """Spend LANE's budget: search, record, decide, lock."""
-    from lanelock.sweeps.engines import world_folder
-    from lanelock.sweeps.lanes.decision import refusal
-    from lanelock.sweeps.lanes.lane import load_lane
-    from lanelock.sweeps.lanes.survey import prospect
-
     session = session_of(options)
     held = load_lane(lane).with_search(**options)
     found = None if resume else prospect(held, world_folder(world))
     if found is not None and not anyway and (refused := refusal(held, found)) is not None:
-        from lanelock.sweeps.record.refusals import record_refusal
-
         record_refusal(held, session.workspace(), refused, found, world_folder(world))
         session.show(terminal.refused_document(refused), terminal.refusal_text(held, refused, found))
         return 1
-    from lanelock.sweeps.sweep import play  # a lane that is refused never pays for the search
-    from lanelock.sweeps.terminal.progress import watching
+    # Imported here, so that a lane that is refused never pays for the search and Optuna.
+    from lanelock.sweeps.sweep import play
+    from lanelock.sweeps.terminal.progress import say_what_waits, watching
 
     workspace = session.workspace()
     with watching(held, live=not (session.as_json or session.quiet)) as watch:

@@ -4,47 +4,41 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from lanelock.sweeps.engines import world_folder
 from lanelock.sweeps.pages.text import short
+from lanelock.sweeps.proof.evidence import find_evidence, verify_evidence
+from lanelock.sweeps.proof.lock import Check, find_lock, read_lock, verify_lock
 from lanelock.sweeps.terminal import words as terminal
 from lanelock.sweeps.terminal.completion import LOCK, PROVABLE
-from lanelock.sweeps.terminal.session import WORLD, common_options, session_of
-
-if TYPE_CHECKING:
-    from lanelock.sweeps.proof.lock import Check
-    from lanelock.sweeps.terminal.session import Session
+from lanelock.sweeps.terminal.session import WORLD, Session, common_options, session_of
 
 
 @click.group("lock")
-def lock_group() -> None:
+def lock() -> None:
     """Read and prove locks."""
 
 
-@lock_group.command("show")
+@lock.command("show")
 @click.argument("lock", shell_complete=LOCK)
 @common_options
 def lock_show(lock: str, **options: Any) -> int:
     """What LOCK says."""
-    from lanelock.sweeps.proof.lock import find_lock, read_lock
-
     session = session_of(options)
-    document = read_lock(find_lock(lock, session.workspace()))
+    document = read_lock(find_lock(lock, session.as_it_stands()))
     session.show(document, terminal.lock_text(document))
     return 0
 
 
 def _verify(lock: str, world: str | None, session: Session) -> int:
-    from lanelock.sweeps.engines import world_folder
-    from lanelock.sweeps.proof.lock import find_lock, verify_lock
-
-    path = find_lock(lock, session.workspace())
+    path = find_lock(lock, session.as_it_stands())
     return _show_checks("lock", path, verify_lock(path, world_folder(world)), session)
 
 
-@lock_group.command("verify")
+@lock.command("verify")
 @click.argument("lock", shell_complete=LOCK)
 @WORLD
 @common_options
@@ -60,11 +54,9 @@ def lock_verify(lock: str, world: str | None, **options: Any) -> int:
 def verify(what: str, world: str | None, **options: Any) -> int:
     """Recompute every digest of a published run, a lock or an evidence pack; exit 3 on any difference."""
     from lanelock.engine.segment_2b.store import published
-    from lanelock.sweeps.proof.evidence import find_evidence, verify_evidence
-    from lanelock.sweeps.workspace import Workspace
 
     session = session_of(options)
-    place = Workspace(session.root)
+    place = session.as_it_stands()
     if (folder := published(what, place.runs)) is not None:
         return _verify_run(folder, session)
     if (folder := find_evidence(what, place)) is not None:

@@ -9,6 +9,7 @@ import click
 
 from lanelock.policies import diff, load_pack
 from lanelock.policies.documents import resolve
+from lanelock.sweeps.engines import open_pack
 from lanelock.sweeps.pages.text import columns
 from lanelock.sweeps.terminal.completion import PACK
 from lanelock.sweeps.terminal.session import common_options, session_of
@@ -24,8 +25,6 @@ def policy() -> None:
 @common_options
 def policy_validate(pack: str, **options: Any) -> int:
     """Hold every policy of PACK to its schema."""
-    from lanelock.sweeps.engines import open_pack
-
     session, (held, engine) = session_of(options), open_pack(pack)
     document = {"pack": held.name, "engine": engine.name, "valid": True, "policies": list(held.policies)}
     session.show(document, f"{held.name}: {len(held.policies)} policies, valid for engine {engine.name}")
@@ -37,8 +36,6 @@ def policy_validate(pack: str, **options: Any) -> int:
 @common_options
 def policy_digest(pack: str, **options: Any) -> int:
     """SHA-256 of PACK's canonical JSON, and of each policy's."""
-    from lanelock.sweeps.engines import open_pack
-
     session, (held, _) = session_of(options), open_pack(pack)
     digests = {name: policy.digest for name, policy in held.policies.items()}
     lines = [f"{found}  {name}" for name, found in [*digests.items(), (f"pack {held.name}", held.digest)]]
@@ -52,8 +49,6 @@ def policy_digest(pack: str, **options: Any) -> int:
 @common_options
 def policy_diff(before: str, after: str, **options: Any) -> int:
     """Each field that differs between two packs, and the first state it touches."""
-    from lanelock.sweeps.engines import open_pack
-
     session, (old, _) = session_of(options), open_pack(before)
     new = load_pack(resolve(after, "packs"), old.schemas)
     changes = diff(old, new)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from lanelock.policies import WorkspaceError
+from lanelock.sweeps.engines import world_folder
+from lanelock.sweeps.proof import promotion
+from lanelock.sweeps.proof.lock import find_lock
+from lanelock.sweeps.proof.moves import as_line
+from lanelock.sweeps.record.outbox import record_uri
 from lanelock.sweeps.terminal.completion import ALIAS, LOCK
-from lanelock.sweeps.terminal.session import WORLD, common_options, session_of
-
-if TYPE_CHECKING:
-    from lanelock.sweeps.proof.promotion import Promotion
-    from lanelock.sweeps.terminal.session import Session
-    from lanelock.sweeps.workspace import Workspace
+from lanelock.sweeps.terminal.session import WORLD, Session, common_options, session_of
+from lanelock.sweeps.workspace import Workspace, shown
 
 DRY = click.option("--dry-run", is_flag=True, help="Check everything, move nothing.")
 
@@ -36,17 +37,13 @@ DRY = click.option("--dry-run", is_flag=True, help="Check everything, move nothi
 @common_options
 def promote(lock: str, alias: str, force: bool, why: str, dry_run: bool, world: str | None, **options: Any) -> int:
     """Move the name ALIAS onto LOCK, where its verdict, its proof and its parent allow."""
-    from lanelock.sweeps.engines import world_folder
-    from lanelock.sweeps.proof.lock import find_lock
-    from lanelock.sweeps.proof.promotion import promote as move
-
     if force and not why.strip():
         raise click.UsageError("--force: give the reason with --why TEXT; it is kept in the record")
     session = session_of(options)
-    workspace = session.workspace()
-    path = find_lock(lock, workspace)
-    found = move(path, alias, workspace, force=force, why=why, dry_run=dry_run, world=world_folder(world))
-    return _show(session, workspace, found)
+    workspace = session.as_it_stands() if dry_run else session.workspace()
+    path, tables = find_lock(lock, workspace), world_folder(world)
+    moved = promotion.promote(path, alias, workspace, force=force, why=why, dry_run=dry_run, world=tables)
+    return _show(session, workspace, moved)
 
 
 @click.command()
@@ -56,24 +53,20 @@ def promote(lock: str, alias: str, force: bool, why: str, dry_run: bool, world: 
 @common_options
 def rollback(alias: str, why: str, dry_run: bool, **options: Any) -> int:
     """Move the name ALIAS back onto what it stood on before."""
-    from lanelock.sweeps.proof.promotion import rollback as move
-
     session = session_of(options)
-    workspace = session.workspace()
-    return _show(session, workspace, move(alias, workspace, why=why, dry_run=dry_run))
+    workspace = session.as_it_stands() if dry_run else session.workspace()
+    return _show(session, workspace, promotion.rollback(alias, workspace, why=why, dry_run=dry_run))
 
 
-def _show(session: Session, workspace: Workspace, found: Promotion) -> int:
+def _show(session: Session, workspace: Workspace, found: promotion.Promotion) -> int:
     """What came of it; the registry follows where a record was written."""
-    from lanelock.sweeps.proof.moves import as_line
-    from lanelock.sweeps.record.outbox import record_uri
-    from lanelock.sweeps.record.registry import follow, model_name
-    from lanelock.sweeps.workspace import shown
-
-    move, version = found.move, None
+    move, version, model = found.move, None, None
     if found.written:
+        from lanelock.sweeps.record.registry import follow, model_name  # MLflow, a second of imports: not on a dry run
+
         try:
             version = follow(workspace)[move.alias]
+            model = f"models:/{model_name(move.to.engine)}@{move.alias}"
         except WorkspaceError as error:
             said = " ".join(str(error).split())
             click.echo(f"the move stands; the registry follows with: lanelock sync ({said})", err=True)
@@ -81,7 +74,7 @@ def _show(session: Session, workspace: Workspace, found: Promotion) -> int:
         "moved": found.written,
         "refusals": list(found.refusals),
         "move": asdict(move),
-        "model": None if version is None else f"models:/{model_name(move.to.engine)}@{move.alias}",
+        "model": model,
         "version": version,
     }
     if found.refusals:
@@ -89,7 +82,7 @@ def _show(session: Session, workspace: Workspace, found: Promotion) -> int:
     elif found.written:
         text = [as_line(move)]
         if version is not None:
-            text.append(f"serve it with mlflow.pyfunc.load_model({document['model']!r}), version {version},")
+            text.append(f"serve it with mlflow.pyfunc.load_model({model!r}), version {version},")
             text.append(f"where MLFLOW_TRACKING_URI={shown(record_uri(workspace))}")
     else:
         text = [f"would move  {as_line(move)}"]

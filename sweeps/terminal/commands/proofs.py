@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from lanelock.engine.keep.receipts import read_receipt
 from lanelock.sweeps.pages.text import columns
+from lanelock.sweeps.reports.difference import moved_by
 from lanelock.sweeps.terminal.completion import RUN
 from lanelock.sweeps.terminal.session import common_options, session_of
-
-if TYPE_CHECKING:
-    from lanelock.sweeps.workspace import Workspace
+from lanelock.sweeps.workspace import Workspace, writing
 
 _UNKNOWN = "not known here"  # a published run from elsewhere says what its states read, not how they came to be
 
@@ -29,7 +29,7 @@ _UNKNOWN = "not known here"  # a published run from elsewhere says what its stat
 def explain(run_id: str, against: str | None, **options: Any) -> int:
     """Why each state of RUN was computed or reused, and which input moved it from another run."""
     session = session_of(options)
-    workspace = session.workspace()
+    workspace = session.as_it_stands()
     run = _recorded(run_id, workspace)
     if against is None and (before := run.get("before")) is not None and workspace.recalls(before):
         against = before
@@ -52,7 +52,6 @@ def replay(run_id: str, **options: Any) -> int:
     """Execute RUN again from its sealed inputs, and compare the bytes of every file."""
     from lanelock.engine.segment_2b.store import published, run_folder
     from lanelock.engine.segment_2b.store import replay as again
-    from lanelock.sweeps.workspace import writing
 
     session = session_of(options)
     workspace = session.workspace()
@@ -68,7 +67,6 @@ def replay(run_id: str, **options: Any) -> int:
 
 def _recorded(name: str, workspace: Workspace) -> dict[str, Any]:
     """What a run's states read: as it was made here, else as it is published."""
-    from lanelock.engine.keep.receipts import read_receipt
     from lanelock.engine.segment_2b.store import RECEIPT, published
 
     folder = published(name, workspace.runs)
@@ -83,7 +81,5 @@ def _row(state: Mapping[str, Any], old: Mapping[str, Any] | None) -> dict[str, A
     row = {"name": state["name"], "key": state["key"], "reused": reused, "when_run": when_run}
     row |= {"seconds": state.get("seconds"), "reads": state["address"]}
     if old is not None:
-        from lanelock.sweeps.reports.difference import moved_by
-
         row |= {"same": old.get("key") == state["key"], "moved_by": moved_by(old.get("address", {}), state["address"])}
     return row

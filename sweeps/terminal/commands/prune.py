@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 
 from lanelock.sweeps.pages.text import columns
+from lanelock.sweeps.record.outbox import own_record, record_uri
+from lanelock.sweeps.record.tracking import Shelf
 from lanelock.sweeps.terminal.commands.status import size
 from lanelock.sweeps.terminal.session import common_options, session_of
-
-if TYPE_CHECKING:
-    from lanelock.sweeps.upkeep.retention import Item
+from lanelock.sweeps.upkeep.retention import Item, Survey, apply, survey
+from lanelock.sweeps.workspace import Workspace
 
 
 @click.command()
@@ -20,18 +22,8 @@ if TYPE_CHECKING:
 @common_options
 def prune(applied: bool, **options: Any) -> int:
     """Show what nothing refers to and what it would free; with --apply, remove it."""
-    from lanelock.sweeps.record.tracking import Shelf
-    from lanelock.sweeps.upkeep.retention import apply, survey
-
     session = session_of(options)
-    workspace = session.workspace()
-    with workspace.alone("prune"):
-        shelf = Shelf(workspace)
-        recorded = {sweep.name: sweep for sweep in shelf.sweeps()}
-        found = survey(workspace, recorded.values())
-        summary = None
-        if applied:
-            summary = apply(found, workspace, lambda name, by, spared: shelf.supersede(recorded[name], by, spared))
+    found, summary = _removed(session.workspace()) if applied else (_surveyed(session.as_it_stands()), None)
     document = {**found.as_document(), "applied": applied, "summary": None if summary is None else str(summary)}
     verb = "freed" if applied else "would free"
     text = [f"{verb} {size(found.bytes)} of {len(found.remove)} things; {len(found.keep)} are referred to and stay"]
@@ -40,6 +32,21 @@ def prune(applied: bool, **options: Any) -> int:
     text.append(f"summary {summary}" if applied else "nothing was touched; remove it with: lanelock prune --apply")
     session.show(document, "\n\n".join(text))
     return 0
+
+
+def _surveyed(workspace: Workspace) -> Survey:
+    """Returns what may go. Where nothing was recorded yet the record is not asked: that would make its database."""
+    bare = record_uri(workspace) == own_record(workspace) and not workspace.tracking_database.exists()
+    return survey(workspace, () if bare else Shelf(workspace).sweeps())
+
+
+def _removed(workspace: Workspace) -> tuple[Survey, Path]:
+    """Removes what may go; returns it and the path of the summary."""
+    with workspace.alone("prune"):
+        shelf = Shelf(workspace)
+        recorded = {sweep.name: sweep for sweep in shelf.sweeps()}
+        found = survey(workspace, recorded.values())
+        return found, apply(found, workspace, lambda name, by, spared: shelf.supersede(recorded[name], by, spared))
 
 
 def _table(head: str, items: Sequence[Item]) -> str:

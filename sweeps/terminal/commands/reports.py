@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from lanelock.policies import PolicyError
+from lanelock.sweeps.engines import world_folder
+from lanelock.sweeps.pages import scorecard
 from lanelock.sweeps.pages.text import columns, fields, scorecard_text
+from lanelock.sweeps.proof.lock import find_lock, read_lock
+from lanelock.sweeps.reports import study
+from lanelock.sweeps.reports.scorecards import lock_report, run_report
 from lanelock.sweeps.terminal.completion import REPORTABLE
 from lanelock.sweeps.terminal.session import WORLD, common_options, session_of, writable
-
-if TYPE_CHECKING:
-    from lanelock.sweeps.pages.scorecard import Report
-    from lanelock.sweeps.workspace import Workspace
+from lanelock.sweeps.upkeep.journal import sweeps_in
+from lanelock.sweeps.workspace import Workspace, write_whole
 
 SHOWN = 4  # knobs named a gate
 Said = tuple[dict[str, Any], str, str]  # for machines, for a terminal, and as a page
@@ -34,8 +37,6 @@ Said = tuple[dict[str, Any], str, str]  # for machines, for a terminal, and as a
 @common_options
 def report(what: str, page: Path | None, world: str | None, **options: Any) -> int:
     """A scorecard of RUN or LOCK with the distributions behind it, or what the trials of SWEEP reached and why."""
-    from lanelock.sweeps.workspace import write_whole
-
     session = session_of(options)
     if page is not None:
         writable(page)
@@ -49,9 +50,6 @@ def report(what: str, page: Path | None, world: str | None, **options: Any) -> i
 
 def _said(what: str, workspace: Workspace, world: str | None) -> Said:
     from lanelock.engine.segment_2b.store import published
-    from lanelock.sweeps.engines import world_folder
-    from lanelock.sweeps.proof.lock import find_lock
-    from lanelock.sweeps.upkeep.journal import sweeps_in
 
     if what in sweeps_in(workspace.study_storage):
         return _sweep(what, workspace)
@@ -66,34 +64,25 @@ def _said(what: str, workspace: Workspace, world: str | None) -> Said:
 
 
 def _run(folder: Path, workspace: Workspace) -> Said:
-    from lanelock.sweeps.reports.scorecards import run_report
-
     return _scorecard(run_report(folder, workspace))
 
 
 def _lock(path: Path, world: Path | None) -> Said:
-    from lanelock.sweeps.proof.lock import read_lock
-    from lanelock.sweeps.reports.scorecards import lock_report
-
     return _scorecard(lock_report(read_lock(path), world))
 
 
-def _scorecard(found: Report) -> Said:
-    from lanelock.sweeps.pages.scorecard import html
-
+def _scorecard(found: scorecard.Report) -> Said:
     facts = fields(found.facts)
     words = "\n".join(f"{figure.title}\n  {figure.says}" for figure in found.figures)
     parts = [f"{found.kind} {found.name}, beside {found.beside}", facts, scorecard_text(found.overall)]
-    return found.as_document(), "\n\n".join([*parts, words]).rstrip(), html(found)
+    return found.as_document(), "\n\n".join([*parts, words]).rstrip(), scorecard.html(found)
 
 
 def _sweep(sweep: str, workspace: Workspace) -> Said:
-    from lanelock.sweeps.reports.study import closed, html
-
-    found = closed(sweep, workspace)
+    found = study.closed(sweep, workspace)
     words = "\n".join(f"{figure.title}\n  {figure.says}" for figure in found.figures)
     said = [{"id": one.id, "title": one.title, "says": one.says} for one in found.figures]
-    return {**found.sensitivity, "figures": said}, f"{_moved(found.sensitivity)}\n\n{words}", html(found)
+    return {**found.sensitivity, "figures": said}, f"{_moved(found.sensitivity)}\n\n{words}", study.html(found)
 
 
 def _moved(document: Mapping[str, Any]) -> str:

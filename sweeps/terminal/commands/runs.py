@@ -7,19 +7,20 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from lanelock.engine.protocol import Run, StateReport
 from lanelock.policies import PolicyError
+from lanelock.scoring.gates import load_gates
+from lanelock.scoring.scorecard import score as graded
+from lanelock.sweeps.engines import metrics_named, open_pack, publishing, world_folder
 from lanelock.sweeps.pages.text import columns, scorecard_text
 from lanelock.sweeps.terminal.commands.shards import run_document, sharding, stream
 from lanelock.sweeps.terminal.completion import PACK, RUN
 from lanelock.sweeps.terminal.session import WORLD, Session, common_options, session_of
-
-if TYPE_CHECKING:
-    from lanelock.engine.protocol import Run, StateReport
-    from lanelock.sweeps.workspace import Workspace
+from lanelock.sweeps.workspace import Workspace, writing
 
 _GB = 1 << 30
 
@@ -51,8 +52,6 @@ def run(
     jobs: int | None, shard_merchants: int | None, cache_gb: float, **options: Any,
 ) -> int:  # fmt: skip
     """Run the engine once: states, rows, seconds, digests. Only states whose inputs changed are computed."""
-    from lanelock.sweeps.engines import open_pack, publishing, world_folder
-
     session, (held, found) = session_of(options), open_pack(pack)
     if shard_merchants is not None:
         if publish or jsonl or roster is not None:
@@ -106,7 +105,7 @@ def score(run_id: str, **options: Any) -> int:
     from lanelock.engine.segment_2b.store import open_run
 
     session = session_of(options)
-    card = _score(open_run(session.workspace().runs, run_id))
+    card = _score(open_run(session.as_it_stands().runs, run_id))
     session.show(card.as_document(), scorecard_text(card))
     return _verdict_code(str(card.verdict))
 
@@ -131,7 +130,6 @@ def contract(**options: Any) -> int:
 def _publish(made: Run, workspace: Workspace) -> tuple[StateReport, str]:
     """Publishes a run; the report of the bundle and the folder."""
     from lanelock.engine.segment_2b.store import bundled, publish
-    from lanelock.sweeps.workspace import writing
 
     began = time.perf_counter()
     with writing(workspace.root):
@@ -141,7 +139,6 @@ def _publish(made: Run, workspace: Workspace) -> tuple[StateReport, str]:
 
 def _export(made: Run, workspace: Workspace) -> str:
     from lanelock.engine.segment_2b.export import write_json_lines
-    from lanelock.sweeps.workspace import writing
 
     with writing(workspace.root):
         return str(write_json_lines(made, workspace.exports))
@@ -156,12 +153,8 @@ def _state_table(states: Sequence[StateReport]) -> str:
 
 
 def _score(made: Any) -> Any:
-    from lanelock.scoring.gates import load_gates
-    from lanelock.scoring.scorecard import score
-    from lanelock.sweeps.engines import metrics_named
-
     source = metrics_named(made.engine)
-    return score(source.measure(made), load_gates(str(source.gates_file)), seed=made.seed, authority=None)
+    return graded(source.measure(made), load_gates(str(source.gates_file)), seed=made.seed, authority=None)
 
 
 def _verdict_code(verdict: str) -> int:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+from lanelock.engine.protocol import Engine, Run, Sharding, StateReport
 from lanelock.policies import Pack, PolicyError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from lanelock.engine.protocol import Engine, Run, Sharding, StateReport
+from lanelock.scoring.gates import load_gates
+from lanelock.scoring.scorecard import ShardMetrics, score
+from lanelock.sweeps.engines import metrics_named
 
 
 def sharding(engine: Engine, merchants: int | None, jobs: int) -> Sharding:
     """The engine over shards. Raises PolicyError where it knows none."""
-    from lanelock.engine.protocol import Sharding
-
     if not isinstance(engine, Sharding):
         raise PolicyError(f"--shard-merchants, --jobs: engine {engine.name} does not run in shards")
     return engine.sharded(merchants, jobs)
@@ -30,9 +28,6 @@ def stream(
 
     There are no digests in it: a surface's digest is over the whole surface, which is never here.
     """
-    from lanelock.scoring.gates import load_gates
-    from lanelock.scoring.scorecard import score
-
     source = _metrics(str(engine.name)) if scored else None
     samples, reports, count, document = [], list[Any](), 0, dict[str, Any]()
     for made in engine.evaluate_shards(pack, seed, world=world):
@@ -79,9 +74,6 @@ def in_total(reports: Iterable[StateReport]) -> list[StateReport]:
 
 
 def _metrics(engine: str) -> Any:
-    from lanelock.scoring.scorecard import ShardMetrics
-    from lanelock.sweeps.engines import metrics_named
-
     source = metrics_named(engine)
     if not isinstance(source, ShardMetrics):
         raise PolicyError(f"--score: the metrics of engine {engine} are not measured over shards")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import click
 
 from lanelock.sweeps.pages.text import short
 from lanelock.sweeps.terminal.session import common_options, session_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from lanelock.sweeps.upkeep.status import Running, Status
+from lanelock.sweeps.upkeep.status import Running, Status
+from lanelock.sweeps.upkeep.status import status as standing
 
 SHOWN = 2  # sweeps, campaigns and decisions that are named
 UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -22,8 +20,6 @@ UNITS = ("B", "kB", "MB", "GB", "TB")
 @common_options
 def status(**options: Any) -> int:
     """What the workspace holds, who is authority, and what is running, in ten lines."""
-    from lanelock.sweeps.upkeep.status import status as standing
-
     session = session_of(options)
     found = standing(session.as_it_stands())
     rows = [*_lines(found)]

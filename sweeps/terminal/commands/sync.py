@@ -1,15 +1,18 @@
-"""`sync`: delivers what waits for the record, and how other commands say that something does."""
+"""`sync`: delivers what waits for the record."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from lanelock.sweeps.proof.moves import moves
+from lanelock.sweeps.record.delivery import sync as deliver
+from lanelock.sweeps.record.outbox import record_uri
+from lanelock.sweeps.record.registry import follow
+from lanelock.sweeps.record.tracking import Away
 from lanelock.sweeps.terminal.session import common_options, session_of
-
-if TYPE_CHECKING:
-    from lanelock.sweeps.workspace import Workspace
+from lanelock.sweeps.workspace import Workspace, shown
 
 
 @click.command()
@@ -17,10 +20,6 @@ if TYPE_CHECKING:
 @common_options
 def sync(redirect: bool, **options: Any) -> int:
     """Deliver to the record what could not be written while its server was away, and what the names stand on."""
-    from lanelock.sweeps.record.delivery import sync as deliver
-    from lanelock.sweeps.record.outbox import record_uri
-    from lanelock.sweeps.workspace import shown
-
     session = session_of(options)
     workspace = session.workspace()
     uri = record_uri(workspace)
@@ -49,26 +48,9 @@ def sync(redirect: bool, **options: Any) -> int:
 
 def _names(workspace: Workspace) -> tuple[dict[str, str], str]:
     """Brings the registry to what the moves say: the version of each name; or why it cannot be reached."""
-    from lanelock.sweeps.proof.moves import moves
-
     if not moves(workspace):
         return {}, ""
-    from lanelock.sweeps.record.registry import follow
-    from lanelock.sweeps.record.tracking import Away
-
     try:
         return follow(workspace), ""
     except Away as error:
         return {}, str(error)
-
-
-def say_what_waits(workspace: Workspace) -> None:
-    """One line on stderr where letters wait."""
-    from lanelock.sweeps.record.outbox import Outbox
-
-    waits = sum(box.waits() for box in Outbox(workspace).boxes())
-    if waits:
-        click.echo(
-            f"{waits} entries wait for the record in {workspace.root / 'outbox'}; deliver them with: lanelock sync",
-            err=True,
-        )

@@ -7,9 +7,11 @@ from typing import Any
 
 import click
 
+from lanelock.sweeps.engines import open_pack, world_folder
 from lanelock.sweeps.pages.text import fields
 from lanelock.sweeps.terminal.completion import PACK
 from lanelock.sweeps.terminal.session import WORLD, common_options, session_of
+from lanelock.sweeps.workspace import writing
 
 
 @click.group()
@@ -47,7 +49,6 @@ def world_show(pack: str, seed: int, world: str | None, **options: Any) -> int:
 def world_build(pack: str, seed: int, world: str | None, out: Path | None, **options: Any) -> int:
     """Draw or import a world and write it, with its receipt, where other commands can read it."""
     from lanelock.engine.segment_2b.store import keep_world
-    from lanelock.sweeps.workspace import writing
 
     session = session_of(options)
     drawn, document = _describe_world(pack, seed, world)
@@ -62,7 +63,6 @@ def world_build(pack: str, seed: int, world: str | None, out: Path | None, **opt
 def _describe_world(pack: str, seed: int, folder: str | None) -> tuple[Any, dict[str, Any]]:
     from lanelock.engine.segment_2b.draw_world import describe, draw_world
     from lanelock.engine.segment_2b.world_import import open_world
-    from lanelock.sweeps.engines import open_pack, world_folder
 
     held, _ = open_pack(pack)
     outside = world_folder(folder)

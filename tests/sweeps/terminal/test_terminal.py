@@ -18,7 +18,7 @@ from lanelock.sweeps.lanes.trial import Told
 from lanelock.sweeps.sweep import Progress, play
 from lanelock.sweeps.terminal.cli import cli
 from lanelock.sweeps.terminal.commands.completion import PROGRAM
-from lanelock.sweeps.terminal.progress import said
+from lanelock.sweeps.terminal.progress import in_words
 from lanelock.sweeps.workspace import Workspace
 
 LANE = QUEUE / "lane.json"
@@ -55,7 +55,8 @@ CALLS = {  # every command, and a quick call of it: {run}, {lock} and {sweep} ar
 
 def leaves(command=cli, above=()):
     """(name, command) of every command that is not a group."""
-    for name, inner in command.commands.items():
+    for name in command.commands:
+        _, inner, _ = command.resolve_command(click.Context(command), [name])
         if isinstance(inner, click.Group):
             yield from leaves(inner, (*above, name))
         else:
@@ -126,15 +127,17 @@ def progress(done, seconds, best=None, vetoed=(), budget=40, budget_seconds=600.
 def test_rate_and_time_left_are_those_of_now():
     lane = load_lane(str(LANE))
     best = Told(7, {}, (0.25, 11.0), {}, {})
-    pace, told, vetoes = said(lane, progress(20, 10.0, best, [("crowd", 3), ("atom", 9)]))
+    pace, told, vetoes = in_words(lane, progress(20, 10.0, best, [("crowd", 3), ("atom", 9)]))
     assert pace == "20/40 trials in 10.0 s, 2.0/s, 10 s left"
     assert told == "best trial 7: margin 0.2500, servers 11.0000" and vetoes == "vetoed: atom 9, crowd 3"
-    pace, told, vetoes = said(lane, progress(30, 5.0), since=progress(28, 4.0))
+    pace, told, vetoes = in_words(lane, progress(30, 5.0), since=progress(28, 4.0))
     assert pace == "30/40 trials in 5.0 s, 2.0/s, 5 s left", "what a resumed sweep found done is not its speed"
     assert told == "no trial is graded yet" and vetoes == "vetoed: none"
-    assert said(lane, progress(4, 8.0, budget_seconds=10.0))[0].endswith(" 2 s left"), "the budget in seconds ends it"
-    assert said(lane, progress(1, 4.0))[0].endswith("2 min 36 s left")
-    assert said(lane, replace(progress(4, 8.0), best=Told(1, {}, None, {}, {})))[1] == "no trial is graded yet"
+    assert in_words(lane, progress(4, 8.0, budget_seconds=10.0))[0].endswith(" 2 s left"), (
+        "the budget in seconds ends it"
+    )
+    assert in_words(lane, progress(1, 4.0))[0].endswith("2 min 36 s left")
+    assert in_words(lane, replace(progress(4, 8.0), best=Told(1, {}, None, {}, {})))[1] == "no trial is graded yet"
 
 
 def test_a_sweep_is_watched_in_lines_and_on_a_screen(tmp_path):

@@ -97,7 +97,7 @@ def test_it_counts_what_waits_for_a_record_that_is_away(tmp_path, monkeypatch):
 
 def test_a_killed_process_runs_no_more(workspace):
     said = f"""
-import sys; from pathlib import Path; from sweeps.workspace import Workspace
+import sys; from pathlib import Path; from lanelock.sweeps.workspace import Workspace
 with Workspace(Path({str(workspace.root)!r})).alone("sweep-queue"):
     print("held", flush=True); sys.stdin.read()
 """

@@ -1,0 +1,37 @@
+"""`import lanelock`: ten names that resolve, are documented, and cost nothing until they are asked for."""
+
+import json
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+from conftest import ROOT, child_environment
+
+import lanelock
+
+HEAVY = {"numpy", "pyarrow", "pandas", "optuna", "mlflow", "numba", "matplotlib", "jsonschema", "click", "rich"}
+
+
+@pytest.mark.parametrize("name", lanelock.__all__)
+def test_a_public_name_resolves_and_says_what_it_is(name):
+    assert getattr(lanelock, name).__doc__.strip()
+
+
+def test_the_public_names_are_those_of_the_page():
+    table = (ROOT / "docs" / "versions.md").read_text().partition("## What `import lanelock` gives")[2]
+    assert sorted(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == sorted(lanelock.__all__)
+
+
+def test_another_name_is_refused_with_the_public_ones():
+    with pytest.raises(AttributeError, match="no attribute 'sweep'; its public names are Engine, Lane, "):
+        lanelock.sweep  # noqa: B018
+    assert lanelock.__version__ == version("lanelock")
+
+
+def test_importing_it_imports_nothing_heavy():
+    code = "import json, sys, lanelock; print(json.dumps(sorted(sys.modules)))"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=child_environment())
+    modules = json.loads(child.stdout)
+    assert [name for name in modules if name.startswith("lanelock")] == ["lanelock"] and not HEAVY & set(modules)
