@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from lanelock.policies import LaneError, PolicyError, WorkspaceError
 from lanelock.policies.documents import read_json
+from lanelock.sweeps import TRACKING_URI
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +27,15 @@ class Workspace:
     """A folder with the MLflow database and artifacts, the Optuna journal, locks and published runs."""
 
     root: Path
+    tracking_uri: str | None = TRACKING_URI  # of the record; None: the workspace's own database
 
     @classmethod
-    def at(cls, root: Path) -> Workspace:
-        """The workspace in `root`, created where missing. Raises WorkspaceError if it cannot be written."""
-        workspace = cls(root.resolve())
+    def at(cls, root: Path, tracking_uri: str | None = TRACKING_URI) -> Workspace:
+        """The workspace in `root`, created where missing. Raises WorkspaceError if it cannot be written.
+
+        Its record is at `tracking_uri`, by default what MLFLOW_TRACKING_URI named when Lanelock was imported.
+        """
+        workspace = cls(root.resolve(), tracking_uri)
         with writing(workspace.root):
             for folder in (workspace.root, workspace.locks, workspace.runs, workspace.artifacts):
                 folder.mkdir(parents=True, exist_ok=True)

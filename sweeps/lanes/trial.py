@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lanelock.sweeps.lanes.lane import Value
+if TYPE_CHECKING:
+    from lanelock.sweeps.lanes.lane import Value  # a letter is read without what a lane needs
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,9 @@ from typing import Any
 from lanelock.policies import LanelockError, WorkspaceError
 from lanelock.scoring.figures.drawing import drawn, packed, ready, unpacked
 from lanelock.sweeps.record.letters import Letter
+from lanelock.sweeps.record.mlflow_store import Away
 from lanelock.sweeps.record.outbox import Box, Outbox, meant_for
-from lanelock.sweeps.record.tracking import Away, Tracking
+from lanelock.sweeps.record.tracking import Tracking
 from lanelock.sweeps.workspace import Workspace
 
 _PAUSE = 2.0  # seconds between two looks whether a record that was away is back

@@ -167,8 +167,8 @@ def _end_of_lines(path: Path) -> int:
 
 
 def record_uri(workspace: Workspace) -> str:
-    """What MLFLOW_TRACKING_URI names, else the workspace's own database."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or own_record(workspace)
+    """Returns the address of the record: what the workspace names, else its own database."""
+    return workspace.tracking_uri or own_record(workspace)
 
 
 def own_record(workspace: Workspace) -> str:

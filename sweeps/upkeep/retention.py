@@ -33,7 +33,7 @@ from lanelock.sweeps.proof.moves import moves, stack
 from lanelock.sweeps.workspace import Workspace, size_of, write_document, writing
 
 if TYPE_CHECKING:
-    from lanelock.sweeps.record.tracking import SweepRecord
+    from lanelock.sweeps.record.shelf import SweepRecord
 
 _GONE = ".pruned-"  # what a folder is called while it is being removed: no reader takes it for a whole one
 _SWEEP = re.compile(r"(?P<series>.+)-(?P<number>\d+)(?P<phase>\..+)?")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @common_options
 def prune(applied: bool, **options: Any) -> int:
     """Show what nothing refers to and what it would free; with --apply, remove it."""
-    from lanelock.sweeps.record.tracking import Shelf
+    from lanelock.sweeps.record.shelf import Shelf
     from lanelock.sweeps.upkeep.retention import apply, survey
 
     session = session_of(options)

@@ -53,8 +53,8 @@ def _names(workspace: Workspace) -> tuple[dict[str, str], str]:
 
     if not moves(workspace):
         return {}, ""
+    from lanelock.sweeps.record.mlflow_store import Away
     from lanelock.sweeps.record.registry import follow
-    from lanelock.sweeps.record.tracking import Away
 
     try:
         return follow(workspace), ""

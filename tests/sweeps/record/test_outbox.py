@@ -10,8 +10,8 @@ from lanelock.policies import IntegrityError
 from lanelock.sweeps.lanes.trial import Input
 from lanelock.sweeps.record.delivery import Delivery
 from lanelock.sweeps.record.letters import Entry, Heading, Letter
+from lanelock.sweeps.record.mlflow_store import Away
 from lanelock.sweeps.record.outbox import Outbox, meant_for
-from lanelock.sweeps.record.tracking import Away
 from lanelock.sweeps.workspace import Workspace, shown
 
 HEADING = Heading("workspace", "lane", {"title": "a lane"}, "lane-1", "a0")

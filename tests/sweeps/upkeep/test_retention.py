@@ -19,7 +19,8 @@ from lanelock.sweeps.proof.evidence import certify_lock
 from lanelock.sweeps.proof.lock import find_lock, read_lock, verify_lock
 from lanelock.sweeps.proof.moves import PROMOTE, Standing, append, moves, new_move
 from lanelock.sweeps.proof.promotion import promote, rollback
-from lanelock.sweeps.record.tracking import SUPERSEDED, Shelf
+from lanelock.sweeps.record.mlflow_store import SUPERSEDED
+from lanelock.sweeps.record.shelf import Shelf
 from lanelock.sweeps.sweep import play
 from lanelock.sweeps.upkeep.retention import _series, apply, survey
 from lanelock.sweeps.workspace import Workspace

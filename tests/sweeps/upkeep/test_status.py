@@ -85,10 +85,8 @@ def test_it_sees_what_runs_and_how_far_it_is(workspace):
     assert status(workspace).running == (), "a lock's file stays, its holder does not"
 
 
-def test_it_counts_what_waits_for_a_record_that_is_away(tmp_path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # where nobody answers
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    place = Workspace.at(tmp_path)
+def test_it_counts_what_waits_for_a_record_that_is_away(tmp_path):
+    place = Workspace.at(tmp_path, "http://127.0.0.1:9")  # where nobody answers
     play(load_lane(str(QUEUE / "lane.json")).with_search(trials=4), place)
     before = everything(tmp_path)
     assert status(place).waiting >= 5, "the sweep's opening and four trials"
