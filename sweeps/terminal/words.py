@@ -38,8 +38,6 @@ def refusal_text(lane: Lane, refused: Decision, found: Sequence[GateReach]) -> s
 
 def closing(closed: Closed) -> str:
     """How a sweep ended, in the order a reader asks: what, why, which candidate, where."""
-    from lanelock.sweeps.lanes.decision import Ledger
-
     decision, lane = closed.decision, closed.ground.lane
     wall, search = closed.seconds["wall"], closed.seconds["search"]
     rate = len(closed.trials) / search
@@ -48,7 +46,7 @@ def closing(closed: Closed) -> str:
     if best is not None:
         knobs = ", ".join(f"{name} {short(value)}" for name, value in best.values.items())
         lines += [f"best trial {best.number}: {knobs}", ""]
-        found = Ledger(closed.ground).cards(best)
+        found = closed.ledger.cards(best)
         cards = [found[seed] for seed in lane.seeds if seed in found]
         rows = []
         for index, gate in enumerate(cards[0].gates):
@@ -62,7 +60,7 @@ def closing(closed: Closed) -> str:
         timed = closed.runtime
         seconds = f"{timed.candidate_seconds:.3f} s against the authority's {timed.authority_seconds:.3f} s"
         lines.append(f"runtime {seconds}: {timed.ratio:.2f} times, at most {timed.at_most:g} are allowed")
-    vetoes = Ledger(closed.ground).vetoes(closed.trials)
+    vetoes = closed.ledger.vetoes(closed.trials)
     vetoed = ", ".join(f"{name} ended {count}" for name, count in sorted(vetoes.items())) or "no trial was vetoed"
     lines += [
         f"{len(closed.trials)} trials in {search:.1f} s ({rate:.1f}/s), {wall - search:.1f} s around them; {vetoed}",

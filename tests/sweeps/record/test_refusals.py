@@ -1,12 +1,15 @@
 """A lane that is refused is on record: once however often it is refused, and beside the sweeps of its lane."""
 
 import json
+import os
 import subprocess
 import sys
 
 import mlflow
 from conftest import child_environment
 from lanes import TESTS
+
+from lanelock.sweeps.record import outbox
 
 FEW = TESTS / "queue_engine" / "lane_few.json"
 
@@ -54,3 +57,10 @@ finally:
         capture_output=True, text=True, env=child_environment(),
     )  # fmt: skip
     assert done.returncode == 1 and done.stdout == "\n", done
+
+
+def test_a_refusal_is_on_the_disk_before_the_command_ends(here, tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(outbox.os, "fsync", lambda file: synced.append(os.readlink(f"/proc/self/fd/{file}")))
+    assert here("sweep", FEW, "--quiet", workspace=tmp_path)[0] == 1
+    assert [path for path in synced if path.endswith(".jsonl")], "no study holds what it says"
