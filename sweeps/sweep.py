@@ -26,6 +26,7 @@ from lanelock.sweeps.lanes.runtime import Runtime, hold_to_runtime, time_candida
 from lanelock.sweeps.lanes.sensitivity import sensitivity
 from lanelock.sweeps.lanes.study import Proposal, Studies, Study
 from lanelock.sweeps.lanes.survey import Ground, survey
+from lanelock.sweeps.lanes.tally import tallied
 from lanelock.sweeps.lanes.trial import Told
 from lanelock.sweeps.proof.lock import carried, make_lock, read_lock, store_lock
 from lanelock.sweeps.record.recorder import Recording, recording
@@ -95,7 +96,8 @@ def play(
             study = studies.open(name, lane) if resume else studies.create(name, lane, _said(ground))
             record = recorder.begin(study, ledger)
             surveyed = time.perf_counter()
-            _search(study, ledger, record, jobs, began, watch)
+            with tallied(workspace, studies, study, lane) as tally:
+                _search(study, ledger, record, jobs, began, tally, watch)
             record.settle()
             searched = time.perf_counter() - surveyed
             decision = decide(study.history, ledger)
@@ -118,7 +120,13 @@ def play(
 
 
 def _search(
-    study: Study, ledger: Ledger, record: Recording, jobs: int, began: float, watch: Callable[[Progress], None]
+    study: Study,
+    ledger: Ledger,
+    record: Recording,
+    jobs: int,
+    began: float,
+    tally: Callable[[], None],
+    watch: Callable[[Progress], None],
 ) -> None:
     ground, lane = ledger.ground, ledger.ground.lane
     budget, batch = lane.document["budget"], lane.document["batch"]
@@ -132,6 +140,7 @@ def _search(
                 told = study.tell(proposal, outcome.objectives, outcome.constraints, outcome.record)
                 record.trial(told)
                 stop()
+            tally()
             seconds = time.perf_counter() - began
             best = decide(study.history, ledger).best
             vetoed = ledger.vetoes(study.history)

@@ -46,9 +46,9 @@ def _known(kind: str, workspace: Workspace, begun: str) -> Iterator[str]:
 
 
 def _sweeps(workspace: Workspace) -> Mapping[str, int]:
-    from lanelock.sweeps.upkeep.journal import sweeps_in
+    from lanelock.sweeps.lanes.tally import sweeps_in
 
-    return {name: sweep.trials for name, sweep in sweeps_in(workspace.study_storage).items()}
+    return {name: sweep.trials for name, sweep in sweeps_in(workspace).items()}
 
 
 def _trials(workspace: Workspace, begun: str) -> Iterable[str]:

@@ -121,8 +121,8 @@ def test_a_grid_is_played_once_and_ends(tmp_path, workspace):
 
 def test_constraints_reach_the_sampler_as_constraints(tmp_path, workspace):
     closed = play(lane_with(tmp_path), workspace, track=False)
-    for trial, told in zip(stored(workspace, closed.sweep), closed.trials, strict=True):
-        assert trial.constraints == told.constraints and set(told.constraints) == {"crowd"}
+    for frozen, told in zip(stored(workspace, closed.sweep), closed.trials, strict=True):
+        assert frozen.constraints == told.constraints and set(told.constraints) == {"crowd"}
     # Searching under constraints, the second half of the budget is spent where they hold.
     half = len(closed.trials) // 2
     vetoed = [told.constraints["crowd"] > 0 for told in closed.trials]

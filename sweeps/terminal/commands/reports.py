@@ -50,10 +50,10 @@ def report(what: str, page: Path | None, world: str | None, **options: Any) -> i
 def _said(what: str, workspace: Workspace, world: str | None) -> Said:
     from lanelock.engine.segment_2b.store import published
     from lanelock.sweeps.engines import world_folder
+    from lanelock.sweeps.lanes.tally import sweeps_in
     from lanelock.sweeps.proof.lock import find_lock
-    from lanelock.sweeps.upkeep.journal import sweeps_in
 
-    if what in sweeps_in(workspace.study_storage):
+    if what in sweeps_in(workspace):
         return _sweep(what, workspace)
     folder = published(what, workspace.runs)
     if folder is not None:

@@ -10,12 +10,13 @@ from conftest import child_environment
 from lanelock.scoring.figures import beside
 from lanelock.scoring.figures.beside import Pen
 from lanelock.scoring.figures.drawing import Figure, drawn
+from lanelock.scoring.figures.palette import LIGHT
 
 
 def line(slope, canvas):
     if slope is None:
         raise ValueError("no slope")
-    canvas.subplots().plot([0, 1], [0, slope])
+    canvas.subplots().plot([0, 1], [0, slope], color=LIGHT["ink"])
 
 
 FIGURES = tuple(Figure(f"line_{n}", "A line", f"It rises by {n}.", 200, partial(line, n)) for n in (1, 2))
@@ -56,7 +57,7 @@ def test_killed_before_or_after_it_was_asked_costs_nothing_but_time():
 
 def test_a_figure_that_cannot_be_drawn_raises_its_own_error_here():
     with pytest.raises(ValueError, match="no slope"), Pen() as pen:
-        pen.draw((Figure("none", "A line", "It does not rise.", 200, partial(line, None)),))()
+        pen.draw((Figure("flat", "A line", "It does not rise.", 200, partial(line, None)),))()
 
 
 def test_answers_that_nobody_took_end_the_process():

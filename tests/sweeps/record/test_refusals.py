@@ -1,9 +1,9 @@
 """A lane that is refused is on record: once however often it is refused, and beside the sweeps of its lane."""
 
 import json
-import os
 import subprocess
 import sys
+from pathlib import Path
 
 import mlflow
 from conftest import child_environment
@@ -61,6 +61,6 @@ finally:
 
 def test_a_refusal_is_on_the_disk_before_the_command_ends(here, tmp_path, monkeypatch):
     synced = []
-    monkeypatch.setattr(outbox.os, "fsync", lambda file: synced.append(os.readlink(f"/proc/self/fd/{file}")))
+    monkeypatch.setattr(outbox.os, "fsync", lambda file: synced.append(Path(f"/proc/self/fd/{file}").readlink()))
     assert here("sweep", FEW, "--quiet", workspace=tmp_path)[0] == 1
-    assert [path for path in synced if path.endswith(".jsonl")], "no study holds what it says"
+    assert [path for path in synced if path.suffix == ".jsonl"], "no study holds what it says"
