@@ -1,4 +1,6 @@
-"""Work in parts, on threads. Parts are values and results come in their order, so nothing depends on how many.
+"""Work in parts, on threads, and what is done beside this process.
+
+Parts are values and results come in their order, so nothing depends on how many there are.
 
 Threads, not processes: the loops that count are compiled and let go of the interpreter, and nothing is copied.
 """
@@ -6,11 +8,14 @@ Threads, not processes: the loops that count are compiled and let go of the inte
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import TypeVar
 
 Part = TypeVar("Part")
@@ -60,3 +65,17 @@ def mapped(work: Callable[[Part], Result], parts: Iterable[Part], jobs: int) -> 
 def ranges(rows: int, size: int) -> list[slice]:
     """`rows` rows cut into slices of at most `size`."""
     return [slice(begin, min(begin + size, rows)) for begin in range(0, rows, size)]
+
+
+def beside(start: str) -> subprocess.Popen[bytes]:
+    """Starts a process that runs `start` and imports what this one can; its stdin and stdout are piped.
+
+    Not by multiprocessing, which would run the user's own script in it again.
+    """
+    paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+    return subprocess.Popen(
+        [sys.executable, "-c", start],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": paths},
+    )

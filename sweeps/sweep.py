@@ -26,9 +26,10 @@ from lanelock.sweeps.lanes.runtime import Runtime, hold_to_runtime, time_candida
 from lanelock.sweeps.lanes.sensitivity import sensitivity
 from lanelock.sweeps.lanes.study import Proposal, Studies, Study
 from lanelock.sweeps.lanes.survey import Ground, survey
+from lanelock.sweeps.lanes.tally import tallied
 from lanelock.sweeps.lanes.trial import Told
 from lanelock.sweeps.proof.lock import carried, make_lock, read_lock, store_lock
-from lanelock.sweeps.record.recorder import Recorder
+from lanelock.sweeps.record.recorder import Recording, recording
 from lanelock.sweeps.trial import Outcome, evaluate
 from lanelock.sweeps.workspace import Workspace
 
@@ -54,9 +55,13 @@ class Closed:
     lock: Path
     parent_run: str | None
     trials: tuple[Told, ...]
-    ground: Ground = field(repr=False)
+    ledger: Ledger = field(repr=False)  # the scorecards of its trials
     runtime: Runtime | None  # of an accepted candidate, where the lane asks
     seconds: Mapping[str, float]  # "wall"; "search", its record written; "engine" and "scoring", over all trials
+
+    @property
+    def ground(self) -> Ground:
+        return self.ledger.ground
 
 
 def play(
@@ -84,36 +89,44 @@ def play(
         resume, name = known is not None, known or name or _next_name(studies, lane)
         if resume:
             lane, world = _resumed(studies, lane, name)
-        with Recorder(workspace, track) as recorder:
+        with recording(workspace, track) as recorder:
             ground = survey(lane, world, found)
             ledger = Ledger(ground)
-            recorder.settle()  # refused, if it is, before anything is begun
+            recorder.connected()  # refused, if it is, before anything is begun
             study = studies.open(name, lane) if resume else studies.create(name, lane, _said(ground))
-            recorder.begin(study, ledger)
+            record = recorder.begin(study, ledger)
             surveyed = time.perf_counter()
-            _search(study, ledger, recorder, jobs, began, watch)
-            recorder.settle()
+            with tallied(workspace, studies, study, lane) as tally:
+                _search(study, ledger, record, jobs, began, tally, watch)
+            record.settle()
             searched = time.perf_counter() - surveyed
             decision = decide(study.history, ledger)
             runtime = None
             if decision.outcome == "GO" and decision.best is not None:
                 runtime = time_candidate(lane, lane.candidate(decision.best.values), world)
                 decision = hold_to_runtime(decision, runtime, lane.document["decision"]["accept_band"])
-            runs = recorder.runs_of(decision.best)
-            recorder.keep(decision.best)
+            runs = record.settle(None if decision.best is None else decision.best.number).runs
+            kept = record.keep(decision.best)
             documents = {"sensitivity.json": sensitivity(study.name, study.history, ledger)}
             path = store_lock(make_lock(ground, decision, study.name, runs), workspace.locks)
             if runtime is not None:
                 documents["runtime.json"] = runtime.as_document()
-            recorder.close(decision, read_lock(path), documents)  # as everyone will read it
+            record.close(kept, decision, read_lock(path), documents)  # as everyone will read it
+            parent = record.settle().parent
     seconds = {"wall": time.perf_counter() - began, "search": searched}
     for part in ("engine", "scoring"):
         seconds[part] = sum(told.record["seconds"][part] for told in study.history)
-    return Closed(study.name, decision, path, recorder.parent, tuple(study.history), ground, runtime, seconds)
+    return Closed(study.name, decision, path, parent, tuple(study.history), ledger, runtime, seconds)
 
 
 def _search(
-    study: Study, ledger: Ledger, recorder: Recorder, jobs: int, began: float, watch: Callable[[Progress], None]
+    study: Study,
+    ledger: Ledger,
+    record: Recording,
+    jobs: int,
+    began: float,
+    tally: Callable[[], None],
+    watch: Callable[[Progress], None],
 ) -> None:
     ground, lane = ledger.ground, ledger.ground.lane
     budget, batch = lane.document["budget"], lane.document["batch"]
@@ -125,8 +138,9 @@ def _search(
             outcomes = workers.map(partial(_outcome, study, ground, seeds), proposals)
             for proposal, outcome in zip(proposals, outcomes, strict=True):
                 told = study.tell(proposal, outcome.objectives, outcome.constraints, outcome.record)
-                recorder.trial(told)
+                record.trial(told)
                 stop()
+            tally()
             seconds = time.perf_counter() - began
             best = decide(study.history, ledger).best
             vetoed = ledger.vetoes(study.history)

@@ -6,12 +6,13 @@ Locks are kernel locks: a process that is killed leaves nothing behind that a la
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from filelock import FileLock, Timeout
 
 from lanelock.policies import LaneError, PolicyError, WorkspaceError
 from lanelock.policies.documents import read_json
+from lanelock.sweeps import TRACKING_URI
+
+_GLANCE = 0.2  # seconds: far longer than somebody takes to see whether a lock is held
 
 FOLDER = ".lanelock"  # the default workspace outside a checkout of Lanelock
 
@@ -29,11 +33,15 @@ class Workspace:
     """A folder with the MLflow database and artifacts, the Optuna journal, locks and published runs."""
 
     root: Path
+    tracking_uri: str | None = TRACKING_URI  # of the record; None: the workspace's own database
 
     @classmethod
-    def at(cls, root: Path) -> Workspace:
-        """The workspace in `root`, created where missing. Raises WorkspaceError if it cannot be written."""
-        workspace = cls(root.resolve())
+    def at(cls, root: Path, tracking_uri: str | None = TRACKING_URI) -> Workspace:
+        """The workspace in `root`, created where missing. Raises WorkspaceError if it cannot be written.
+
+        Its record is at `tracking_uri`, by default what MLFLOW_TRACKING_URI named when Lanelock was imported.
+        """
+        workspace = cls(root.resolve(), tracking_uri)
         with writing(workspace.root):
             for folder in (workspace.root, workspace.locks, workspace.runs, workspace.artifacts):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -116,8 +124,8 @@ class Workspace:
 
     @contextmanager
     def alone(self, what: str) -> Iterator[None]:
-        """Holds `what` for this process. Raises LaneError at once where another process holds it."""
-        lock = FileLock(self.root / f".{what}.lock", timeout=0)
+        """Holds `what` for this process, and says so in the lock's file. Raises LaneError where another holds it."""
+        lock = FileLock(self._lock(what), timeout=_GLANCE)
         try:
             lock.acquire()
         except Timeout:
@@ -125,9 +133,44 @@ class Workspace:
         except OSError as error:
             raise _cannot_write(self.root, error) from None
         try:
+            with suppress(OSError):  # on a full disk it is held all the same, and `holder` does not see it
+                self._lock(what).write_text(str(os.getpid()))
             yield
         finally:
+            with suppress(OSError):
+                os.truncate(self._lock(what), 0)
             lock.release()
+
+    def holder(self, what: str) -> int | None:
+        """Returns the process that holds `what`; None where none on this machine does."""
+        try:
+            process = int(self._lock(what).read_text())
+            os.kill(process, 0)  # asks, and sends nothing
+        except PermissionError:
+            return process  # another user's
+        except (OSError, ValueError, OverflowError):
+            return None
+        return process if _is_held(self._lock(what)) else None
+
+    def held(self, kind: str) -> Iterator[tuple[str, int]]:
+        """Yields what is held of a kind, by name, and by which process: of "sweep" each lane that is played."""
+        for path in sorted(self.root.glob(f".{kind}-*.lock")):
+            if (process := self.holder(path.stem.removeprefix("."))) is not None:
+                yield path.stem.removeprefix(f".{kind}-"), process
+
+    def _lock(self, what: str) -> Path:
+        return self.root / f".{what}.lock"
+
+
+def _is_held(lock: Path) -> bool:
+    """Tells whether a lock is held. It is asked only where a living process is said to hold it: of one that was killed
+    the id stays in the file, and may have gone to another process since."""
+    with lock.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared, for an instant: `alone` waits that long
+        except OSError:
+            return True
+    return False
 
 
 def default_folder(start: Path | None = None) -> Path:
@@ -171,14 +214,15 @@ def write_document(path: Path, document: Any) -> None:
         write_whole(path, f"{text}\n")
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file whole or not at all: staging beside the target, fsync, rename."""
+def write_whole(path: Path, text: str, *, synced: bool = True) -> None:
+    """Writes a file whole or not at all: staging beside the target, fsync where it is `synced`, rename."""
     staged = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with staged.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
-            os.fsync(file.fileno())
+            if synced:
+                os.fsync(file.fileno())
         staged.replace(path)
     finally:
         staged.unlink(missing_ok=True)

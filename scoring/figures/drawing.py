@@ -6,9 +6,7 @@ its Markdown. Bytes depend on the figure alone: no date, no random ids.
 
 from __future__ import annotations
 
-import base64
 import io
-import pickle
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -84,16 +82,6 @@ def pngs(figures: Iterable[Figure]) -> dict[str, bytes]:
 def drawn(figures: Iterable[Figure]) -> tuple[Figure, ...]:
     """The figures, each with both its forms."""
     return tuple(replace(figure, drawn=Drawn(svg(figure), png(figure))) for figure in figures)
-
-
-def packed(found: tuple[Figure | Drawn | None, ...]) -> str:
-    """Figures to draw, or drawn, as text on their way to another process of this program."""
-    return base64.b64encode(pickle.dumps(found)).decode("ascii")
-
-
-def unpacked(text: str) -> Any:
-    """What was packed."""
-    return pickle.loads(base64.b64decode(text))
 
 
 def ready() -> None:

@@ -17,7 +17,7 @@ from lanelock.policies import IntegrityError, LaneError, Pack, diff, pack_of
 from lanelock.scoring.certification import Certification, certify
 from lanelock.scoring.scorecard import score
 from lanelock.sweeps.campaign.plan import CANDIDATE, Campaign, Phase, read_record, records_in
-from lanelock.sweeps.lanes.decision import Decision, Ledger, best_found, refusal
+from lanelock.sweeps.lanes.decision import Decision, best_found, refusal
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.survey import prospect
 from lanelock.sweeps.proof.evidence import certify_lock
@@ -188,15 +188,14 @@ class _Player:
         pack = pack_of(f"{self._folder.name}.{phase.id}", lock["pack"]["policies"], lane.engine.policy_schemas)
         if closed.decision.best is not None:
             lane.admit(pack)  # a lane may touch only its knobs: refused here, not passed on
-        ledger = Ledger(closed.ground)
         return _found(
             closed.decision.outcome, closed.decision.reason, Held(pack, closed.lock.name), self._measured(pack)
         ) | {
             "sweep": closed.sweep,
             "trials": len(closed.trials),
-            "vetoes": dict(ledger.vetoes(closed.trials)),
+            "vetoes": dict(closed.ledger.vetoes(closed.trials)),
             "values": {} if closed.decision.best is None else dict(closed.decision.best.values),
-            "best": best_found(locked_card(lock, lane), closed.trials, ledger),
+            "best": best_found(locked_card(lock, lane), closed.trials, closed.ledger),
             "runtime": None if closed.runtime is None else closed.runtime.as_document(),
         }
 

@@ -204,12 +204,6 @@ def _checks(lock: Mapping[str, Any], where: str, world: Path | None) -> Iterator
         yield _same(f"seed {seed}: scorecard of the stated metrics", stated["card"], stated_card.as_document())
 
 
-def verdict_of(lock: Mapping[str, Any]) -> str:
-    """What the lock's gates say of its candidate, over all its seeds."""
-    lane = lane_in(lock, lock["lock_id"])
-    return str(combine(stated_cards(lock, lane), lane.gates).verdict)
-
-
 def _prove(lane: Lane, pack: Pack, seed: int, world: Path | None) -> dict[str, Any]:
     run = lane.engine.evaluate(pack, seed, world=world, until=lane.until)
     metrics = lane.measure(run)

@@ -2,29 +2,24 @@
 
 A process and not a thread: MLflow's client is Python from end to end, and on a thread it would take turns with the
 engine. Its start, MLflow's import, runs beside the survey of the lane. A process that is done with a sweep waits for
-the next one of this program, and ends with the program. It also draws what the record shows, since matplotlib is
-Python from end to end too.
+the next one of this program, and ends with the program.
 """
 
 from __future__ import annotations
 
 import atexit
 import json
-import os
 import queue
 import shutil
-import subprocess
-import sys
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from itertools import chain
-from pathlib import Path
-from typing import Any
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
 
 from lanelock import policies
+from lanelock.engine.workers import beside
 from lanelock.policies import LanelockError, WorkspaceError
-from lanelock.scoring.figures.drawing import Figure, packed, unpacked
 from lanelock.sweeps.record.outbox import Box, own_record
 from lanelock.sweeps.workspace import Workspace
 
@@ -48,28 +43,49 @@ class Standing:
     waits: int
     away: str
 
+    @property
+    def runs(self) -> dict[str, str | None]:
+        """The tracking runs that a lock refers to."""
+        return {"sweep": self.parent, "trial": self.run}
+
 
 class Courier:
-    """Contract: `open` first, `take` once, then `wake` whenever letters were put; `leave` at the end.
+    """A context: it begins to connect to the record, and on leaving waits until all that was put is delivered.
 
-    Every method raises the record's own WorkspaceError once it has refused what it was given.
+    Contract: `take` once, then `wake` whenever letters were put. Every method raises the record's own WorkspaceError
+    once it has refused what it was given.
     """
 
-    def __init__(self) -> None:
-        self._process = _idle.pop() if _idle else _Process()
-        self._figures: Mapping[str, tuple[Figure, ...]] = {}
-
-    def open(self, workspace: Workspace, uri: str) -> None:
-        """Connects to the record; waits for its answer, or for it to be found away, where there is one to refuse."""
+    def __init__(self, workspace: Workspace, uri: str) -> None:
         room = shutil.disk_usage(workspace.root).free > _ROOM
         new = room and uri == own_record(workspace) and not workspace.tracking_database.exists()
+        self._process = _idle.pop() if _idle else _Process()
+        self._unanswered = not new  # a database that is made now cannot refuse
         self._process.order(do="open", root=str(workspace.root), uri=uri, answer=not new)
-        if not new:
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Interrupted or not, what was told is written; another error is told in place of one from here.
+        if kind is None:
+            self._leave()
+            return
+        with suppress(LanelockError):
+            self.settle()
+        self._process.end()  # its answers may not be those that the next sweep would wait for
+
+    def connected(self) -> None:
+        """Waits for the record's answer, or for it to be found away, where there is one that may refuse."""
+        if self._unanswered:
+            self._unanswered = False
             self._process.answer()
 
-    def take(self, box: Box, metrics: object) -> None:
-        """Names the box that is delivered from now on, and the source of metrics whose figures it may have to draw."""
-        self._process.order(do="take", box=str(box.path), needs=type(metrics).__module__)
+    def take(self, box: Box) -> None:
+        """Names the box that is delivered from now on."""
+        self._process.order(do="take", box=str(box.path))
 
     def wake(self) -> None:
         """Says that there are new letters; does not wait."""
@@ -77,45 +93,25 @@ class Courier:
 
     def settle(self, trial: int | None = None) -> Standing:
         """Waits until all is delivered, or the record is found away."""
-        self.drawn()  # answers come in order: one that nobody waits for any more comes first
+        self.connected()  # answers come in order
         self._process.order(do="settle", trial=trial)
         return self._process.answer()
 
-    def draw(self, figures: Mapping[str, tuple[Figure, ...]]) -> None:
-        """Has groups of figures drawn; does not wait."""
-        self._figures = figures
-        self._process.order(do="draw", figures=packed(tuple(chain.from_iterable(figures.values()))))
-
-    def drawn(self) -> Mapping[str, tuple[Figure, ...]]:
-        """The groups that were to be drawn, once; none where nothing was."""
-        groups, self._figures = self._figures, {}
-        found = iter(unpacked(self._process.reply()["drawn"]) if groups else ())
-        return {
-            name: tuple(replace(figure, drawn=next(found)) for figure in figures) for name, figures in groups.items()
-        }
-
-    def leave(self) -> None:
+    def _leave(self) -> None:
         """Lets the process go on to another sweep."""
         try:
-            self.drawn()
+            self.settle()
             self._process.order(do="leave")
             self._process.answer()
         except LanelockError:
             self._process.end()  # it has refused: what it thinks of the record is worth nothing to the next
-        else:
-            _idle.append(self._process)
+            raise
+        _idle.append(self._process)
 
 
 class _Process:
     def __init__(self) -> None:
-        paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
-        self._child = subprocess.Popen(
-            [sys.executable, "-c", _START],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": paths},
-        )
+        self._child = beside(_START)
         self._answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._refused: dict[str, Any] | None = None
         self._listener = threading.Thread(target=self._listen, daemon=True)
@@ -125,22 +121,20 @@ class _Process:
         self._raise_refusal()
         assert self._child.stdin is not None  # it is piped
         try:
-            self._child.stdin.write(json.dumps(order) + "\n")
+            self._child.stdin.write(json.dumps(order).encode() + b"\n")
             self._child.stdin.flush()
         except OSError:
             raise self._ended() from None
 
     def answer(self) -> Standing:
-        return Standing(**self.reply())
-
-    def reply(self) -> dict[str, Any]:
-        found = self._answers.get()
+        answer = self._answers.get()
         self._raise_refusal()
-        return found
+        return Standing(**answer)
 
     def end(self) -> None:
         assert self._child.stdin is not None and self._child.stdout is not None  # they are piped
-        self._child.stdin.close()
+        with suppress(OSError):
+            self._child.stdin.close()
         self._child.wait()
         self._listener.join()
         self._child.stdout.close()

@@ -21,15 +21,14 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from lanelock.policies import LanelockError, WorkspaceError
-from lanelock.scoring.figures.drawing import drawn, packed, ready, unpacked
 from lanelock.sweeps.record.letters import Letter
+from lanelock.sweeps.record.mlflow_store import Away
 from lanelock.sweeps.record.outbox import Box, Outbox, meant_for
-from lanelock.sweeps.record.tracking import Away, Tracking
+from lanelock.sweeps.record.tracking import Tracking
 from lanelock.sweeps.workspace import Workspace
 
 _PAUSE = 2.0  # seconds between two looks whether a record that was away is back
@@ -221,23 +220,14 @@ def _obey(post: _Post, order: dict[str, Any]) -> None:
         case "take":
             post.take(order["box"])
             post.deliver()
-            _ready(order["needs"])  # beside the search: to be drawn is what the sweep's close waits for
         case "deliver":
             post.deliver()
         case "settle":
             post.deliver(at_once=True)
             _say(post.standing(order["trial"]))
-        case "draw":
-            _say({"drawn": packed(tuple(figure.drawn for figure in drawn(unpacked(order["figures"]))))})
         case "leave":
             post.leave()
             _say(post.standing(None))
-
-
-def _ready(metrics: str) -> None:
-    """Imports what drawing the figures of a source of metrics will need."""
-    import_module(metrics)
-    ready()
 
 
 def _read(orders: queue.SimpleQueue[dict[str, Any]]) -> None:

@@ -5,6 +5,10 @@ it was delivered. A line without its end is what a killed writer left: it is nev
 next one is written. The mark may lag behind the record, never run ahead of it, and since a letter may be delivered
 twice, lagging does no harm. A box goes when its last letter, the sweep's close, is delivered.
 
+What is appended outlives its process, killed or not. Should the machine itself go down, the last letters may be lost:
+the study holds what they said, and a resumed sweep puts them again. A refusal, which has no study behind it, is synced
+to the disk, and so is a close, since after it nobody resumes.
+
 One process at a time delivers from a box. Appending and removing exclude each other, so nothing is put into a box
 that goes.
 """
@@ -31,8 +35,8 @@ class Box:
 
     path: Path
 
-    def put(self, letters: Sequence[Letter]) -> None:
-        """Appends letters, whole and synced. Raises WorkspaceError where the disk refuses."""
+    def put(self, letters: Sequence[Letter], *, synced: bool = False) -> None:
+        """Appends letters, whole. Raises WorkspaceError where the disk refuses."""
         lines = b"".join(letter.line() for letter in letters)
         with writing(self.path.parent), self._alone(), self.path.open("ab") as file:
             whole = _end_of_lines(self.path)
@@ -40,7 +44,8 @@ class Box:
             try:
                 file.write(lines)
                 file.flush()
-                os.fsync(file.fileno())
+                if synced:
+                    os.fsync(file.fileno())
             except OSError:
                 file.truncate(whole)
                 raise
@@ -167,8 +172,8 @@ def _end_of_lines(path: Path) -> int:
 
 
 def record_uri(workspace: Workspace) -> str:
-    """What MLFLOW_TRACKING_URI names, else the workspace's own database."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or own_record(workspace)
+    """Returns the address of the record: what the workspace names, else its own database."""
+    return workspace.tracking_uri or own_record(workspace)
 
 
 def own_record(workspace: Workspace) -> str:

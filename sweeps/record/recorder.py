@@ -1,23 +1,23 @@
 """Writes a sweep into the tracking record while the search goes on.
 
 The durable study is the truth; the record follows it. What is to be written goes into the outbox as a letter, in
-order, from one thread; a process beside the sweep delivers it. So writing overlaps with computing, and where the record
-does not answer its letters wait. On resume whatever the study holds and the outbox lacks is put first.
+order; a process beside the sweep delivers it, so that writing overlaps with computing, and where the record does not
+answer its letters wait. On resume whatever the study holds and the outbox lacks is put first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext, suppress
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from lanelock.policies import LanelockError
+from lanelock.scoring.figures.beside import Pen
 from lanelock.scoring.figures.drawing import drawn
 from lanelock.sweeps.lanes.decision import Decision, Ledger
 from lanelock.sweeps.lanes.study import Study
 from lanelock.sweeps.lanes.trial import Told
+from lanelock.sweeps.lanes.trial_arrays import Trials
 from lanelock.sweeps.record.courier import Courier, Standing
 from lanelock.sweeps.record.letters import Heading, Letter
 from lanelock.sweeps.record.outbox import Box, Outbox, meant_for, record_uri
@@ -25,150 +25,130 @@ from lanelock.sweeps.record.sweep_letters import Entries
 from lanelock.sweeps.reports.study_figures import sensitivity_figures, trial_figures
 from lanelock.sweeps.workspace import Workspace
 
-_BACKLOG = 256  # trials that may wait in memory to be put: the outbox is a disk's append away
+if TYPE_CHECKING:
+    from lanelock.scoring.figures.drawing import Figure
+
+_AT_ONCE = 256  # trials that a resumed sweep puts together
 
 
-class Recorder:
-    """A context: opened before the sweep, it writes behind it, and on leaving waits until all is written or waits."""
+@contextmanager
+def recording(workspace: Workspace, track: bool) -> Iterator[Recorder]:
+    """Opens the record beside a sweep. On leaving, all that was told is written or waits."""
+    uri = record_uri(workspace)
+    if not track:
+        yield Recorder(workspace, uri, None, None)
+        return
+    with Courier(workspace, uri) as courier, Pen() as pen:
+        yield Recorder(workspace, uri, courier, pen)
 
-    def __init__(self, workspace: Workspace, track: bool) -> None:
-        self._workspace, self._track = workspace, track
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="record")
-        self._pending: list[Future[Any]] = []
-        self._broken = False
-        self._uri = record_uri(workspace)
-        self._courier: Courier | None = None
-        self._box: Box | None = None
-        self._standing: Standing | None = None
 
-    @property
-    def parent(self) -> str | None:
-        """The sweep's own run, where it was written."""
-        return None if self._standing is None else self._standing.parent
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a closing sweep has prepared: its trials as arrays, and the figures that are being drawn."""
 
-    def __enter__(self) -> Self:
-        if self._track:
-            self._submit(self._connect)
-        return self
+    trials: Trials
+    candidate: int  # so many of the figures are of the candidate, the others of the trials
+    drawn: Callable[[], tuple[Figure, ...]]
 
-    def settle(self) -> None:
-        """Waits until all that was put is written, or the record is found away. Raises WorkspaceError if it refuses."""
-        self._raise_failures(everything=True)
-        if self._box is not None and self._courier is not None:
-            self._standing = self._courier.settle()
 
-    def begin(self, study: Study, ledger: Ledger) -> None:
-        """Opens the sweep's own run, and puts what a killed sweep's study holds and the outbox lacks."""
-        self._study, self._ledger, self._entries = study, ledger, Entries(study, ledger)
-        if self._track:
-            self._submit(self._open)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        # Interrupted or not, what was told is written; another error is told in place of one from here.
-        self._writer.shutdown(wait=True)
-        try:
-            with nullcontext() if kind is None else suppress(LanelockError):
-                self.settle()
-        finally:
-            if self._courier is not None:
-                self._courier.leave()
+class Recording:
+    """The record of one sweep. This one is of a sweep that is not tracked, and writes nothing."""
 
     def trial(self, told: Told) -> None:
-        """Queues a trial for writing."""
-        if self._track:
-            self._submit(self._put_trials, (told,))
-            self._raise_failures(everything=len(self._pending) > _BACKLOG)
+        """Writes a trial."""
 
-    def runs_of(self, best: Told | None) -> dict[str, str | None]:
-        """The tracking runs a lock refers to, once they are written; null where the record is away."""
-        self._raise_failures(everything=True)
-        if self._courier is None:
-            return {"sweep": None, "trial": None}
-        found = self._courier.settle(None if best is None else best.number)
-        return {"sweep": found.parent, "trial": found.run}
+    def settle(self, trial: int | None = None) -> Standing:
+        """Waits until all that was put is written or the record is found away. Raises WorkspaceError if it refuses."""
+        return Standing(None, None, 0, "")
 
-    def keep(self, best: Told | None) -> None:
-        """Puts the scorecards of the trials that one may want to open, the front and the best; has figures drawn.
+    def keep(self, best: Told | None) -> Kept | None:
+        """Writes the scorecards of the trials that one may want to open, the front and the best; has figures drawn."""
+        return None
 
-        Waits until all is under way: what the sweep goes on to compute holds Python, and a thread beside it starves.
-        """
-        if self._track:
-            self._submit(self._keep, best)
-            self._raise_failures(everything=True)
+    def close(
+        self, kept: Kept | None, decision: Decision, lock: Mapping[str, Any], documents: Mapping[str, Any]
+    ) -> None:
+        """Writes the decision, the lock and further documents, by file name, on the sweep's own run, and ends it."""
 
-    def close(self, decision: Decision, lock: Mapping[str, Any], documents: Mapping[str, Any]) -> None:
-        """Puts the decision, the lock and further documents, by file name, for the sweep's own run, and its end."""
-        if self._track:
-            self._submit(self._close, decision, lock, documents)
 
-    def _submit(self, work: Callable[..., None], *arguments: Any) -> None:
-        self._pending.append(self._writer.submit(self._unless_broken, work, *arguments))
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """Begins the recording of a sweep once the record has answered."""
 
-    def _unless_broken(self, work: Callable[..., None], *arguments: Any) -> None:
-        # After a failure nothing more is written: the study holds it all, and a resumed sweep writes it in order.
-        if not self._broken:
-            try:
-                work(*arguments)
-            except BaseException:
-                self._broken = True
-                raise
+    workspace: Workspace
+    uri: str
+    courier: Courier | None  # None: the sweep is not tracked
+    pen: Pen | None
 
-    def _raise_failures(self, *, everything: bool) -> None:
-        waiting = []
-        for future in self._pending:
-            if everything or future.done():
-                future.result()
-            else:
-                waiting.append(future)
-        self._pending = waiting
+    def connected(self) -> None:
+        """Waits for the record's answer. Raises WorkspaceError if it refuses."""
+        if self.courier is not None:
+            self.courier.connected()
 
-    def _connect(self) -> None:
-        # Importing MLflow takes seconds: in the process that delivers, it overlaps with the survey of the lane.
-        self._courier = Courier()
-        self._courier.open(self._workspace, self._uri)
-
-    def _open(self) -> None:
-        assert self._courier is not None  # connected first, on the same thread
-        heading = self._heading()
-        box = Outbox(self._workspace).box(heading)
+    def begin(self, study: Study, ledger: Ledger) -> Recording:
+        """Opens the sweep's own run, and writes what a killed sweep's study holds and the outbox lacks."""
+        if self.courier is None or self.pen is None:
+            return Recording()
+        entries, attributes = Entries(study, ledger), study.attributes
+        identity = attributes.get("id") or f"{study.name}@{attributes['at_ms']}"  # sweeps of before have no id
+        record = meant_for(self.workspace, self.uri)
+        heading = Heading(record, entries.lane.id, entries.shown(), study.name, identity)
+        box = Outbox(self.workspace).box(heading)
         there = box.trials()
-        box.put([Letter("sweep", self._entries.begun(), heading=heading)])
-        self._courier.take(box, self._entries.lane.metrics)
-        self._box = box
-        missing = [told for told in self._study.history if told.number not in there]
-        for first in range(0, len(missing), _BACKLOG):
-            self._put_trials(missing[first : first + _BACKLOG])
+        box.put([Letter("sweep", entries.begun(), heading=heading)])
+        self.courier.take(box)
+        self.pen.prepare(type(entries.lane.metrics).__module__)  # beside the search: the close waits for what it draws
+        begun = Tracked(entries, heading, box, self.courier, self.pen)
+        missing = [told for told in study.history if told.number not in there]
+        for first in range(0, len(missing), _AT_ONCE):
+            begun.put(begun.letters(missing[first : first + _AT_ONCE]))
+        return begun
 
-    def _put_trials(self, trials: Sequence[Told]) -> None:
-        assert self._box is not None and self._courier is not None  # opened first, on the same thread
-        self._box.put([Letter("trial", self._entries.trial(told), told.number) for told in trials])
-        self._courier.wake()
 
-    def _keep(self, best: Told | None) -> None:
-        assert self._box is not None and self._courier is not None  # opened first, on the same thread
-        self._trials = trials = self._entries.trials(best)
-        candidate = () if best is None else self._entries.figures(best)
-        self._courier.draw({"candidate": candidate, "study": tuple(trial_figures(trials))})
-        kept = [self._study.history[row] for row in trials.kept]
-        self._box.put([Letter("more", self._entries.kept(told), told.number) for told in kept])
-        self._courier.wake()
+@dataclass(frozen=True, slots=True)
+class Tracked(Recording):
+    """The record of a sweep that is tracked."""
 
-    def _close(self, decision: Decision, lock: Mapping[str, Any], documents: Mapping[str, Any]) -> None:
-        assert self._box is not None and self._courier is not None  # opened first, on the same thread
-        best, trials = decision.best, self._trials
-        moved = drawn(sensitivity_figures(trials, documents["sensitivity.json"]))  # while the courier draws the others
-        others = self._courier.drawn()
+    entries: Entries
+    heading: Heading
+    box: Box
+    courier: Courier
+    pen: Pen
+
+    def trial(self, told: Told) -> None:
+        self.put(self.letters([told]))
+
+    def settle(self, trial: int | None = None) -> Standing:
+        return self.courier.settle(trial)
+
+    def keep(self, best: Told | None) -> Kept:
+        trials = self.entries.trials(best)
+        candidate = () if best is None else self.entries.figures(best)
+        # Handed over before anything else: what the sweep goes on to compute holds Python.
+        kept = Kept(trials, len(candidate), self.pen.draw((*candidate, *trial_figures(trials))))
+        rows = [self.entries.history[row] for row in trials.kept]
+        self.put([Letter("more", self.entries.kept(told), told.number) for told in rows])
+        return kept
+
+    def close(
+        self, kept: Kept | None, decision: Decision, lock: Mapping[str, Any], documents: Mapping[str, Any]
+    ) -> None:
+        assert kept is not None  # it is what `keep` returned
+        best = decision.best
+        moved = drawn(sensitivity_figures(kept.trials, documents["sensitivity.json"]))  # while the pen draws the others
+        figures = kept.drawn()
+        candidate, others = figures[: kept.candidate], figures[kept.candidate :]
         if best is not None:
-            self._box.put([Letter("more", self._entries.locked(best, lock, others["candidate"]), best.number)])
-            self._courier.wake()
-        closing = self._entries.closing(decision, lock, documents, trials, (*others["study"], *moved))
-        self._box.put([Letter("close", closing, None if best is None else best.number, self._heading())])
-        self._courier.wake()
+            self.put([Letter("more", self.entries.locked(best, lock, candidate), best.number)])
+        closing = self.entries.closing(decision, lock, documents, kept.trials, (*others, *moved))
+        heading = replace(self.heading, shown=self.entries.shown())
+        self.put([Letter("close", closing, None if best is None else best.number, heading)], synced=True)
 
-    def _heading(self) -> Heading:
-        said, entries = self._study.attributes, self._entries
-        identity = said.get("id") or f"{self._study.name}@{said['at_ms']}"  # sweeps of before have no id
-        record = meant_for(self._workspace, self._uri)
-        return Heading(record, entries.lane.id, entries.shown(), self._study.name, identity)
+    def letters(self, trials: Sequence[Told]) -> list[Letter]:
+        """Returns what is written of trials."""
+        return [Letter("trial", self.entries.trial(told), told.number) for told in trials]
+
+    def put(self, letters: Sequence[Letter], *, synced: bool = False) -> None:
+        """Puts letters into the outbox, and wakes the process that delivers them."""
+        self.box.put(letters, synced=synced)
+        self.courier.wake()

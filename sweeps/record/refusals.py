@@ -59,4 +59,4 @@ def record_refusal(
     tags[notes.NOTE] = notes.of_refusal(refused, found) + notes.files(files)
     entry = Entry(heading.sweep, metrics, {}, tags, files, at_ms)
     bare = Entry(heading.sweep, {}, {}, {}, {}, at_ms)
-    box.put([Letter("sweep", bare, heading=heading), Letter("close", entry, heading=heading)])
+    box.put([Letter("sweep", bare, heading=heading), Letter("close", entry, heading=heading)], synced=True)

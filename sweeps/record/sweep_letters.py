@@ -6,7 +6,7 @@ Values only. How they get there, and when, is the recorder's.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lanelock.scoring.figures.drawing import Figure, pngs
@@ -36,6 +36,10 @@ class Entries:
     @property
     def lane(self) -> Lane:
         return self._ledger.ground.lane
+
+    @property
+    def history(self) -> Sequence[Told]:
+        return self._study.history
 
     def shown(self) -> dict[str, str]:
         """The tags of the lane's experiment."""

@@ -14,8 +14,8 @@ from click.shell_completion import CompletionItem
 
 from lanelock.policies import LanelockError
 from lanelock.policies.documents import shipped
+from lanelock.sweeps.lanes.tally import sweeps_in
 from lanelock.sweeps.proof.moves import holders
-from lanelock.sweeps.upkeep.journal import sweeps_in
 from lanelock.sweeps.workspace import Workspace, default_folder
 
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -48,7 +48,8 @@ def _known(kind: str, workspace: Workspace, begun: str) -> Iterator[str]:
 
 
 def _sweeps(workspace: Workspace) -> Mapping[str, int]:
-    return {name: sweep.trials for name, sweep in sweeps_in(workspace.study_storage).items()}
+
+    return {name: sweep.trials for name, sweep in sweeps_in(workspace).items()}
 
 
 def _trials(workspace: Workspace, begun: str) -> Iterable[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lanelock.scoring.feasibility import GateReach
-from lanelock.sweeps.lanes.decision import Decision, Ledger
+from lanelock.sweeps.lanes.decision import Decision
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.pages.text import columns, reach_table, short
 
@@ -46,7 +46,7 @@ def closing(closed: Closed) -> str:
     if best is not None:
         knobs = ", ".join(f"{name} {short(value)}" for name, value in best.values.items())
         lines += [f"best trial {best.number}: {knobs}", ""]
-        found = Ledger(closed.ground).cards(best)
+        found = closed.ledger.cards(best)
         cards = [found[seed] for seed in lane.seeds if seed in found]
         rows = []
         for index, gate in enumerate(cards[0].gates):
@@ -60,7 +60,7 @@ def closing(closed: Closed) -> str:
         timed = closed.runtime
         seconds = f"{timed.candidate_seconds:.3f} s against the authority's {timed.authority_seconds:.3f} s"
         lines.append(f"runtime {seconds}: {timed.ratio:.2f} times, at most {timed.at_most:g} are allowed")
-    vetoes = Ledger(closed.ground).vetoes(closed.trials)
+    vetoes = closed.ledger.vetoes(closed.trials)
     vetoed = ", ".join(f"{name} ended {count}" for name, count in sorted(vetoes.items())) or "no trial was vetoed"
     lines += [
         f"{len(closed.trials)} trials in {search:.1f} s ({rate:.1f}/s), {wall - search:.1f} s around them; {vetoed}",

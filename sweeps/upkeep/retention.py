@@ -31,7 +31,7 @@ from lanelock.sweeps.campaign.plan import records_in
 from lanelock.sweeps.proof.evidence import evidence_in
 from lanelock.sweeps.proof.lock import FILE, read_lock
 from lanelock.sweeps.proof.moves import moves, stack
-from lanelock.sweeps.record.tracking import SweepRecord
+from lanelock.sweeps.record.shelf import SweepRecord
 from lanelock.sweeps.workspace import Workspace, size_of, write_document, writing
 
 _GONE = ".pruned-"  # what a folder is called while it is being removed: no reader takes it for a whole one

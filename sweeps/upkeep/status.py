@@ -9,10 +9,9 @@ from typing import Any
 
 from lanelock.policies import PolicyError, WorkspaceError
 from lanelock.policies.documents import read_json
+from lanelock.sweeps.lanes.tally import Sweep, sweeps_in
 from lanelock.sweeps.proof.moves import holders
 from lanelock.sweeps.record.outbox import Outbox
-from lanelock.sweeps.upkeep.journal import Sweep, sweeps_in
-from lanelock.sweeps.upkeep.running import holder
 from lanelock.sweeps.workspace import Workspace, size_of
 
 
@@ -42,7 +41,7 @@ class Running:
 
     kind: str  # "sweep" or "campaign"
     name: str
-    process: int  # 0: not known
+    process: int
     done: int  # trials or phases
     of: int | None
 
@@ -79,7 +78,7 @@ def status(workspace: Workspace) -> Status:
     root = workspace.root
     if root.exists() and not root.is_dir():
         raise WorkspaceError(f"{root}: --workspace: is a file; name a folder")
-    sweeps, campaigns = sweeps_in(workspace.study_storage), tuple(_campaigns(root / "campaigns"))
+    sweeps, campaigns = sweeps_in(workspace), tuple(_campaigns(root / "campaigns"))
     return Status(
         root,
         root.is_dir(),
@@ -91,7 +90,7 @@ def status(workspace: Workspace) -> Status:
         campaigns,
         sum(1 for path in workspace.evidence.glob("*") if path.is_dir()),
         _holders(workspace),
-        tuple(_running(root, sweeps, campaigns)),
+        tuple(_running(workspace, sweeps, campaigns)),
         _waiting(workspace),
     )
 
@@ -123,18 +122,14 @@ def _campaigns(folder: Path) -> Iterator[Played]:
         yield Played(began.parent.name, phases, len(records), ended)
 
 
-def _running(root: Path, sweeps: Mapping[str, Sweep], campaigns: tuple[Played, ...]) -> Iterator[Running]:
-    for path in sorted(root.glob(".campaign-*.lock")):
-        if (process := holder(path)) is not None:
-            name = path.stem.removeprefix(".campaign-")
-            run = next((one for one in reversed(campaigns) if one.run.rpartition("-")[0] == name), None)
-            seen = Played(name, 0, 0, None) if run is None else run
-            yield Running("campaign", seen.run, process, seen.done, seen.phases or None)
-    for path in sorted(root.glob(".sweep-*.lock")):
-        if (process := holder(path)) is not None:
-            lane = path.stem.removeprefix(".sweep-")
-            one = next((sweep for sweep in reversed([*sweeps.values()]) if sweep.lane == lane), Sweep(lane, 0))
-            yield Running("sweep", one.name, process, one.trials, one.budget)
+def _running(workspace: Workspace, sweeps: Mapping[str, Sweep], campaigns: tuple[Played, ...]) -> Iterator[Running]:
+    for name, process in workspace.held("campaign"):
+        run = next((played for played in reversed(campaigns) if played.run.rpartition("-")[0] == name), None)
+        seen = Played(name, 0, 0, None) if run is None else run
+        yield Running("campaign", seen.run, process, seen.done, seen.phases or None)
+    for lane, process in workspace.held("sweep"):
+        newest = next((sweep for sweep in reversed([*sweeps.values()]) if sweep.lane == lane), Sweep(lane, 0))
+        yield Running("sweep", newest.name, process, newest.trials, newest.budget)
 
 
 def _holders(workspace: Workspace) -> dict[str, str]:

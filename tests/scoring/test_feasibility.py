@@ -1,7 +1,6 @@
 """No bound is ever beaten: every shipped lane's knob box, searched at random, on small worlds and the reference one."""
 
 import random
-import time
 
 import pytest
 
@@ -81,12 +80,10 @@ def test_a_corner_is_reached():
     assert bounds and all(found[name] == pytest.approx(bound.value, abs=1e-9) for name, bound in bounds.items())
 
 
-def test_the_floor_names_the_world_and_p3_is_refused_at_once():
-    began = time.process_time()
+def test_the_floor_names_the_world_and_p3_is_refused():
     lane = load_lane("p3")
     found = prospect(lane, None)
     refused = refusal(lane, found)
-    assert time.process_time() - began < 5, "seconds of processor: a loaded machine is no failure"
     rows = {row.gate: row for row in found}
     assert rows["s4_tail"].bound == pytest.approx(598 / 1238) and rows["s4_tail"].movable_by == "1B"
     assert rows["s4_tail"].reachable == {"B": False, "B+": False} and "598 of 1238" in rows["s4_tail"].proof

@@ -15,9 +15,13 @@ from optuna.storages.journal import JournalFileBackend
 
 from lanelock.policies import LaneError, PolicyError
 from lanelock.policies.documents import shipped_schema, validate
+from lanelock.scoring.scorecard import score
+from lanelock.sweeps import trial
+from lanelock.sweeps.lanes import decision
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.proof.lock import find_lock, read_lock, verify_lock
 from lanelock.sweeps.sweep import play
+from lanelock.sweeps.terminal.words import closing
 from lanelock.sweeps.workspace import Workspace
 
 
@@ -117,8 +121,8 @@ def test_a_grid_is_played_once_and_ends(tmp_path, workspace):
 
 def test_constraints_reach_the_sampler_as_constraints(tmp_path, workspace):
     closed = play(lane_with(tmp_path), workspace, track=False)
-    for trial, told in zip(stored(workspace, closed.sweep), closed.trials, strict=True):
-        assert trial.constraints == told.constraints and set(told.constraints) == {"crowd"}
+    for frozen, told in zip(stored(workspace, closed.sweep), closed.trials, strict=True):
+        assert frozen.constraints == told.constraints and set(told.constraints) == {"crowd"}
     # Searching under constraints, the second half of the budget is spent where they hold.
     half = len(closed.trials) // 2
     vetoed = [told.constraints["crowd"] > 0 for told in closed.trials]
@@ -199,3 +203,20 @@ def test_a_bad_lane_is_refused_before_anything_runs(tmp_path, changed, said):
     with pytest.raises((LaneError, PolicyError)) as refused:
         lane_with(tmp_path, **changed)
     assert said in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_closing_scores_no_trial_again(tmp_path, workspace, monkeypatch):
+    """Each run is scored when it ends, and once more from what is stored: the words at the end count on those cards."""
+    scored = []
+
+    def counting(*arguments, **named):
+        scored.append(named["seed"])
+        return score(*arguments, **named)
+
+    for module in (trial, decision):
+        monkeypatch.setattr(module, "score", counting)
+    closed = play(lane_with(tmp_path), workspace, track=False)
+    runs = sum(len(told.record["measures"]) for told in closed.trials)
+    assert len(scored) == 2 * runs
+    assert "best trial" in closing(closed)
+    assert len(scored) == 2 * runs

@@ -12,7 +12,7 @@ little-endian; 16 + 8n bytes, so every slice is 8-byte aligned.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -48,19 +48,6 @@ def alias_index(world: World, s1: Surface, policy: Mapping[str, Any]) -> tuple[S
         "sha256": np.array([digest.hex() for digest in digests], object),
     }
     return Surface("s2_alias_index", TABLES["s2_alias_index"].schema, index), _blob_surface(blob)
-
-
-def alias_end_to_end(parts: Sequence[tuple[Surface, Surface]]) -> tuple[Surface, Surface]:
-    """The two surfaces of a world from those of its shards in order: one blob, and offsets into it."""
-    blobs = [bytes(np.asarray(blob["blob"])[0]) for _, blob in parts]
-    before = np.cumsum([0, *map(len, blobs)])
-    index: dict[str, Column] = {
-        name: np.concatenate([np.asarray(part[name]) for part, _ in parts]) for name in parts[0][0].columns
-    }
-    index["offset"] = np.concatenate(
-        [np.asarray(part["offset"]) + at for (part, _), at in zip(parts, before[:-1], strict=True)]
-    )
-    return Surface("s2_alias_index", parts[0][0].schema, index), _blob_surface(b"".join(blobs))
 
 
 def _blob_surface(blob: bytes) -> Surface:

@@ -172,12 +172,6 @@ def site_ids(world: World) -> NDArray[np.uint64]:
     return np.asarray((letters[world.country.codes] << np.uint64(32)) + world.site_order.astype(np.uint64))
 
 
-def site_of(site_id: int) -> tuple[str, int]:
-    """(legal_country_iso, site_order) of a site_id."""
-    letters = site_id >> 32
-    return chr(letters >> 8) + chr(letters & 0xFF), site_id & 0xFFFFFFFF
-
-
 @compiled
 def _sum_within(starts: Any, weight: Any, upto: Any) -> None:
     for k in range(len(starts) - 1):

@@ -10,7 +10,7 @@ import click
 
 from lanelock.sweeps.pages.text import columns
 from lanelock.sweeps.record.outbox import own_record, record_uri
-from lanelock.sweeps.record.tracking import Shelf
+from lanelock.sweeps.record.shelf import Shelf
 from lanelock.sweeps.terminal.commands.status import size
 from lanelock.sweeps.terminal.session import common_options, session_of
 from lanelock.sweeps.upkeep.retention import Item, Survey, apply, survey

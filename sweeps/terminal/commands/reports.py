@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
+from lanelock.engine.segment_2b.store import published
 from lanelock.policies import PolicyError
 from lanelock.sweeps.engines import world_folder
+from lanelock.sweeps.lanes.tally import sweeps_in
 from lanelock.sweeps.pages import scorecard
 from lanelock.sweeps.pages.text import columns, fields, scorecard_text
 from lanelock.sweeps.proof.lock import find_lock, read_lock
@@ -17,7 +19,6 @@ from lanelock.sweeps.reports import study
 from lanelock.sweeps.reports.scorecards import lock_report, run_report
 from lanelock.sweeps.terminal.completion import REPORTABLE
 from lanelock.sweeps.terminal.session import WORLD, common_options, session_of, writable
-from lanelock.sweeps.upkeep.journal import sweeps_in
 from lanelock.sweeps.workspace import Workspace, write_whole
 
 SHOWN = 4  # knobs named a gate
@@ -49,9 +50,8 @@ def report(what: str, page: Path | None, world: str | None, **options: Any) -> i
 
 
 def _said(what: str, workspace: Workspace, world: str | None) -> Said:
-    from lanelock.engine.segment_2b.store import published
 
-    if what in sweeps_in(workspace.study_storage):
+    if what in sweeps_in(workspace):
         return _sweep(what, workspace)
     folder = published(what, workspace.runs)
     if folder is not None:

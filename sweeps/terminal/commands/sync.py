@@ -8,9 +8,9 @@ import click
 
 from lanelock.sweeps.proof.moves import moves
 from lanelock.sweeps.record.delivery import sync as deliver
+from lanelock.sweeps.record.mlflow_store import Away
 from lanelock.sweeps.record.outbox import record_uri
 from lanelock.sweeps.record.registry import follow
-from lanelock.sweeps.record.tracking import Away
 from lanelock.sweeps.terminal.session import common_options, session_of
 from lanelock.sweeps.workspace import Workspace, shown
 

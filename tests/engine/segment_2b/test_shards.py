@@ -1,6 +1,7 @@
 """Shards: the same bytes whatever the cuts and workers; bounded in flight; errors in order; nothing left running."""
 
 import dataclasses
+import hashlib
 import threading
 from functools import cache
 from itertools import pairwise
@@ -13,9 +14,8 @@ from hypothesis import strategies as st
 from lanelock.engine.segment_2b import run as engine_run
 from lanelock.engine.segment_2b.run import SEGMENT_2B, Segment2B
 from lanelock.engine.segment_2b.shards import Cuts, joined
-from lanelock.engine.segment_2b.states.s2_alias_index import alias_end_to_end
 from lanelock.engine.segment_2b.tables import TABLES
-from lanelock.engine.surface import table_digest
+from lanelock.engine.surface import Surface, table_digest
 from lanelock.engine.workers import mapped
 from lanelock.policies import DataError, PolicyError, load_pack
 
@@ -40,6 +40,21 @@ def digests_of(runs):
     alias = alias_end_to_end(list(zip(index, blob, strict=True)))
     whole = {name: joined(parts) for name, parts in surfaces.items()} | {one.name: one for one in alias}
     return {name: table_digest(surface.table()) for name, surface in whole.items()}
+
+
+def alias_end_to_end(parts):
+    """The two alias surfaces of a world from those of its shards in order: one blob, and offsets into it."""
+    blobs = [bytes(blob["blob"][0]) for _, blob in parts]
+    before = np.cumsum([0, *map(len, blobs)])
+    index = {name: np.concatenate([np.asarray(part[name]) for part, _ in parts]) for name in parts[0][0].columns}
+    index["offset"] = np.concatenate([part["offset"] + at for (part, _), at in zip(parts, before, strict=False)])
+    whole = b"".join(blobs)
+    columns = {
+        "blob": np.array([whole], object),
+        "size": np.array([len(whole)], np.int64),
+        "sha256": np.array([hashlib.sha256(whole).hexdigest()], object),
+    }
+    return Surface("s2_alias_index", parts[0][0].schema, index), Surface("s2_alias_blob", parts[0][1].schema, columns)
 
 
 def running():

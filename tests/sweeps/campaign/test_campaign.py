@@ -300,7 +300,7 @@ def test_the_campaigns_of_segment_2b_end_as_they_must(lanelock, name, status, re
     assert said["status"] == status and code == (0 if "CERTIFIED" in status else 1) and err == ""
     rows = {row["phase"]: row for row in said["phases"]}
     assert [row["phase"] for row in said["phases"] if row["outcome"] == "REFUSED"] == refused
-    assert all(rows[phase]["seconds"] < 5 and "trials" not in rows[phase] for phase in refused)
+    assert all("trials" not in rows[phase] for phase in refused)
     assert rows["p2"]["outcome"] == "NO_GO" and "guard_entropy" in rows["p2"]["reason"]
     assert rows["p0"]["verdict"] == "INVALID_FOR_GRADING"
     assert "share(n_groups = 1)" in rows["p1_reopen"]["reason"]

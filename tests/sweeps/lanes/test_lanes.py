@@ -1,14 +1,15 @@
 """Lanes as data: every shipped one holds together, touches its knobs alone, and closes as its box lets it."""
 
 import json
-import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from lanelock.policies import LaneError
 from lanelock.policies.documents import read_json, shipped
 from lanelock.scoring.gates import Severity
+from lanelock.sweeps.lanes import runtime
 from lanelock.sweeps.lanes.decision import Decision, refusal
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.lanes.runtime import Runtime, hold_to_runtime, time_candidate
@@ -74,11 +75,9 @@ def test_structured_values_are_chosen_by_name():
 
 
 @pytest.mark.parametrize("name", ["p1_reopen", "reopen_2a", "p3"])
-def test_lanes_of_the_frozen_world_are_refused_in_seconds_on_the_floor(name):
-    began = time.process_time()
+def test_lanes_of_the_frozen_world_are_refused_on_the_floor(name):
     lane = load_lane(name)
     refused = refusal(lane, prospect(lane, None))
-    assert time.process_time() - began < 5, "seconds of processor: a loaded machine is no failure"
     assert refused is not None and [(row.gate, row.movable_by) for row in refused.blockers] == [("s4_tail", "1B")]
 
 
@@ -108,13 +107,24 @@ def test_another_authority_or_reference_is_another_lane(tmp_path, packs):
     assert lane_with(tmp_path, "p2", references={"baseline": "p1"}).identity != lane.identity
 
 
-def test_a_wider_world_takes_no_longer_to_draw(packs):
-    lane = load_lane("reopen_1b")
-    found = time_candidate(lane, packs("p3_wide"), None)
-    assert found is not None and found.holds, found
-    assert time_candidate(load_lane("p3"), packs("p3"), None) is None
-    itself = time_candidate(lane, lane.authority, None)
-    assert itself is not None and 0.8 < itself.ratio < 1.2, "a pack beside itself"
+def test_a_candidate_is_timed_beside_its_authority_round_by_round(packs, monkeypatch):
+    """On a clock that the engine alone moves: what a real machine takes is no assertion."""
+    clock, worlds = [0.0], []
+
+    class Engine:
+        def evaluate(self, pack, seed, *, world, until):
+            worlds.append((seed, until))
+            clock[0] += 3.0 if pack is wide else 2.0
+
+    lane, wide = load_lane("reopen_1b"), packs("p3_wide")
+    timed = SimpleNamespace(document=lane.document, authority=lane.authority, engine=Engine())
+    monkeypatch.setattr(runtime.time, "process_time", lambda: clock[0])
+    found = time_candidate(timed, wide, None)
+    assert (found.authority_seconds, found.candidate_seconds, found.ratio) == (2.0, 3.0, 1.5) and not found.holds
+    assert time_candidate(timed, lane.authority, None).holds, "a pack beside itself"
+    assert len({seed for seed, _ in worlds}) == len(worlds), "each its own seed: no state is reused"
+    assert {until for _, until in worlds} == {lane.document["runtime"]["until"]}
+    assert time_candidate(load_lane("p3"), packs("p3"), None) is None, "it asks for nothing"
 
 
 def test_a_candidate_that_takes_too_long_is_no_go():

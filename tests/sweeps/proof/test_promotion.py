@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -26,8 +27,8 @@ from lanelock.sweeps.proof.evidence import certify_lock
 from lanelock.sweeps.proof.lock import find_lock, read_lock
 from lanelock.sweeps.proof.moves import earlier, holders, moves
 from lanelock.sweeps.proof.promotion import ALIASES, promote, rollback
+from lanelock.sweeps.record.mlflow_store import Store
 from lanelock.sweeps.record.registry import follow
-from lanelock.sweeps.record.tracking import Registry
 from lanelock.sweeps.service import serve_lock
 from lanelock.sweeps.sweep import play
 from lanelock.sweeps.workspace import Workspace
@@ -273,8 +274,7 @@ def test_the_registry_says_what_the_records_say_and_links_both_ways(made):
     promote(lock(made, "steady"), "candidate", made)
     promote(lock(made, "steady"), "certified", made)
     versions = follow(made)
-    registry = Registry(made)
-    client, held = registry._client, read_lock(lock(made, "steady"))
+    client, held = Store(made).client, read_lock(lock(made, "steady"))
     assert versions["candidate"] == versions["certified"]
     found = client.get_model_version_by_alias("queue", "certified")
     assert found.tags["lanelock.lock"] == held["lock_id"] and found.tags["lanelock.verdict"] == "PASS_BPLUS"
@@ -305,31 +305,29 @@ def test_a_lock_from_elsewhere_gets_a_run_of_its_own(made, tmp_path):
     path = lock(made, "short")
     assert promote(path, "candidate", place).written
     assert follow(place) == follow(place) == {"candidate": "1"}
-    client = Registry(place)._client
+    client = Store(place).client
     run = client.get_run(client.get_model_version_by_alias("queue", "candidate").run_id)
     assert run.data.tags["lanelock.kind"] == "lock" and run.data.tags["lanelock.model_version"] == "queue/1"
     assert find_lock("candidate", place) == place.promoted / read_lock(path)["lock_id"] / "lock.json"
 
 
-def test_with_the_server_away_a_move_stands_and_sync_brings_the_registry_to_it(tmp_path, here, monkeypatch):
+def test_with_the_server_away_a_move_stands_and_sync_brings_the_registry_to_it(tmp_path, lanelock):
     """Sweeps and promotions while the server is away; what is delivered then links a version to its trial."""
-    workspace = Workspace.at(tmp_path / "ws")
     server = MlflowServer(f"sqlite:///{tmp_path / 'server.db'}", tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
+    workspace = Workspace.at(tmp_path / "ws", server.url)
+    call = partial(lanelock, workspace=workspace.root, MLFLOW_TRACKING_URI=server.url)
     held = [read_lock(play(load_lane(str(QUEUE / "lane.json")).with_search(trials=n), workspace).lock) for n in (4, 8)]
     assert [row["runs"] for row in held] == [{"sweep": None, "trial": None}] * 2
     for row, forced in zip(held, ((), ("--force", "--why", "again")), strict=True):
-        code, out, err = here("promote", row["sweep"], "--to", "candidate", "--json", *forced, workspace=workspace.root)
-        said = json.loads(out)
+        code, said, err = call("promote", row["sweep"], "--to", "candidate", "--json", *forced)
         assert code == 0 and said["moved"] and said["version"] is None and said["model"] is None
         assert err.count("\n") == 1 and "the move stands" in err and "lanelock sync" in err and server.url in err
-    code, out, err = here("sync", "--json", workspace=workspace.root)
-    assert code == 1 and "does not answer" in json.loads(out)["away"]
+    code, said, err = call("sync", "--json")
+    assert code == 1 and "does not answer" in said["away"]
     with server:
-        code, out, err = here("sync", "--json", workspace=workspace.root)
-        said = json.loads(out)
+        code, said, err = call("sync", "--json")
         assert code == 0 and said["waiting"] == 0 and said["names"] == {"candidate": "1"} and said["away"] == "", said
-        client = Registry(workspace)._client
+        client = Store(workspace).client
         version = client.get_model_version_by_alias("queue", "candidate")
         assert version.tags["lanelock.lock"] == held[1]["lock_id"], "where the last of the moves stands"
         run = client.get_run(version.run_id).data
@@ -337,13 +335,13 @@ def test_with_the_server_away_a_move_stands_and_sync_brings_the_registry_to_it(t
         assert run.tags["lanelock.model_version"] == "queue/1"
         parent = client.get_run(run.tags["mlflow.parentRunId"]).data
         assert parent.tags["lanelock.model_version"] == "queue/1", "the sweep leads to it as well"
-        code, out, err = here("rollback", "candidate", "--json", workspace=workspace.root)
-        assert code == 0 and json.loads(out)["version"] == "2" and err == ""
+        code, said, err = call("rollback", "candidate", "--json")
+        assert code == 0 and said["version"] == "2" and err == ""
         server.kill()
-        code, out, err = here("promote", held[1]["sweep"], "--to", "candidate", *forced, workspace=workspace.root)
+        code, out, err = call("promote", held[1]["sweep"], "--to", "candidate", *forced)
         assert code == 0 and "the move stands" in err and "load_model" not in out
         server.start()
-        assert json.loads(here("sync", "--json", workspace=workspace.root)[1])["names"] == {"candidate": "1"}
+        assert call("sync", "--json")[1]["names"] == {"candidate": "1"}
 
 
 def test_what_is_served_is_what_was_locked(place, tmp_path):

@@ -1,19 +1,25 @@
 """The outbox: letters survive being killed at any byte, are delivered in order, and in effect once."""
 
+import os
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lanes import TESTS
 
 from lanelock.policies import IntegrityError
+from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.lanes.trial import Input
-from lanelock.sweeps.record.delivery import Delivery
+from lanelock.sweeps.record import outbox as outbox_module
+from lanelock.sweeps.record.delivery import Delivery, sync
 from lanelock.sweeps.record.letters import Entry, Heading, Letter
-from lanelock.sweeps.record.outbox import Outbox, meant_for
-from lanelock.sweeps.record.tracking import Away
+from lanelock.sweeps.record.mlflow_store import Away, Store
+from lanelock.sweeps.record.outbox import Outbox, meant_for, own_record
+from lanelock.sweeps.sweep import play
 from lanelock.sweeps.workspace import Workspace, shown
 
+QUEUE = TESTS / "queue_engine" / "lane.json"
 HEADING = Heading("workspace", "lane", {"title": "a lane"}, "lane-1", "a0")
 
 
@@ -164,3 +170,34 @@ def test_a_record_is_named_without_its_password_and_wherever_the_workspace_moves
     assert meant_for(workspace, f"sqlite:///{workspace.tracking_database}") == "workspace"
     assert meant_for(workspace, "postgresql://me:secret@host:5432/x") == "postgresql://me@host:5432/x"
     assert shown("http://host:5000/a@b") == "http://host:5000/a@b"
+
+
+def test_what_a_machine_that_went_down_lost_of_an_outbox_is_put_again_by_a_resumed_sweep(tmp_path):
+    """The study holds what the letters said: whatever tail is lost, each trial is in the record once."""
+    away = Workspace.at(tmp_path, "http://127.0.0.1:9")  # where nobody answers: every letter waits
+    lane = load_lane(str(QUEUE))
+    play(lane.with_search(trials=8), away)
+    (box,) = Outbox(away).boxes()
+    lines = box.path.read_bytes().splitlines(keepends=True)
+    for left, trials in ((b"".join(lines[:4]) + lines[4][:100], 12), (lines[0][:50], 16)):
+        box.path.write_bytes(left)
+        closed = play(lane.with_search(trials=trials), away, resume=True)
+        assert box.trials() == set(range(trials)) and len(closed.trials) == trials
+    here = Workspace.at(tmp_path)
+    assert not sync(here, own_record(here), redirect=True).waiting
+    client = Store(here).client
+    runs = client.search_runs([client.get_experiment_by_name(lane.id).experiment_id])
+    numbers = sorted(int(run.data.tags["lanelock.trial"]) for run in runs if "lanelock.trial" in run.data.tags)
+    assert numbers == list(range(16)) and {run.info.status for run in runs} == {"FINISHED"}
+
+
+def test_only_what_no_study_can_put_again_waits_for_the_disk(tmp_path, monkeypatch):
+    synced, fsync = [], os.fsync
+    monkeypatch.setattr(outbox_module.os, "fsync", lambda file: synced.append(file) or fsync(file))
+    box = Outbox(Workspace.at(tmp_path)).box(HEADING)
+    begun, *trials, more, close = letters(3)
+    box.put([begun])
+    box.put([*trials, more])
+    assert synced == []
+    box.put([close], synced=True)
+    assert len(synced) == 1 and box.waits() == 6

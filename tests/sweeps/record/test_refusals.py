@@ -3,10 +3,13 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import mlflow
 from conftest import child_environment
 from lanes import TESTS
+
+from lanelock.sweeps.record import outbox
 
 FEW = TESTS / "queue_engine" / "lane_few.json"
 
@@ -54,3 +57,10 @@ finally:
         capture_output=True, text=True, env=child_environment(),
     )  # fmt: skip
     assert done.returncode == 1 and done.stdout == "\n", done
+
+
+def test_a_refusal_is_on_the_disk_before_the_command_ends(here, tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(outbox.os, "fsync", lambda file: synced.append(Path(f"/proc/self/fd/{file}").readlink()))
+    assert here("sweep", FEW, "--quiet", workspace=tmp_path)[0] == 1
+    assert [path for path in synced if path.suffix == ".jsonl"], "no study holds what it says"

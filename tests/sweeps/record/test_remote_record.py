@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 
 import mlflow
 import psycopg
@@ -47,9 +48,9 @@ def server(postgres, tmp_path_factory):
 def workspace(tmp_path, postgres, server, monkeypatch):
     """A workspace whose record and study are both remote."""
     server.start()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)  # for the commands' own processes
     monkeypatch.setenv("LANELOCK_STUDY_STORAGE", postgres.url("optuna"))
-    return Workspace.at(tmp_path / "ws")
+    return Workspace.at(tmp_path / "ws", server.url)
 
 
 def lane(trials):
@@ -181,7 +182,7 @@ def test_killed_and_resumed_while_the_record_is_away(workspace, server, tmp_path
 
 
 @pytest.mark.slow
-def test_a_request_that_was_executed_and_not_answered_is_not_repeated(workspace, server, monkeypatch):
+def test_a_request_that_was_executed_and_not_answered_is_not_repeated(workspace, server):
     written = Counter()
 
     def lose_some_of_each_kind(method, path, nth):
@@ -191,8 +192,7 @@ def test_a_request_that_was_executed_and_not_answered_is_not_repeated(workspace,
 
     with Wire(server.url) as wire:
         wire.fault = lambda method, path, nth: "cut"
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", wire.url)
-        closed = play(lane(24), workspace)
+        closed = play(lane(24), replace(workspace, tracking_uri=wire.url))
         wire.fault = lose_some_of_each_kind
         tries = 1
         while (done := sync(workspace, wire.url)).away:
@@ -207,7 +207,7 @@ def test_a_delivery_killed_between_a_run_and_its_numbers_doubles_nothing(workspa
     with Wire(server.url) as wire:
         wire.fault = lambda method, path, nth: "cut"
         monkeypatch.setenv("MLFLOW_TRACKING_URI", wire.url)
-        closed = play(lane(8), workspace)
+        closed = play(lane(8), replace(workspace, tracking_uri=wire.url))
         for _ in range(4):
             batches = []
             delivery = begin_sync(workspace)
@@ -228,9 +228,9 @@ def test_a_delivery_killed_between_a_run_and_its_numbers_doubles_nothing(workspa
     hold_to_study(server, closed, workspace)
 
 
-def test_what_the_server_refuses_is_an_error_and_not_an_absence(workspace, server, monkeypatch):
+def test_what_the_server_refuses_is_an_error_and_not_an_absence(workspace, server):
     with Wire(server.url) as wire:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", wire.url)
+        workspace = replace(workspace, tracking_uri=wire.url)
         wire.fault = lambda method, path, nth: 403
         with pytest.raises(WorkspaceError, match="403"):
             play(lane(8), workspace)
@@ -240,11 +240,10 @@ def test_what_the_server_refuses_is_an_error_and_not_an_absence(workspace, serve
 
 
 @pytest.mark.slow
-def test_an_absence_does_not_slow_the_search(workspace, monkeypatch):
+def test_an_absence_does_not_slow_the_search(workspace):
     with Wire("http://127.0.0.1:9") as wire:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", wire.url)
         wire.fault = lambda method, path, nth: time.sleep(2) or "cut"  # neither refuses nor answers
-        closed = play(lane(40), workspace)
+        closed = play(lane(40), replace(workspace, tracking_uri=wire.url))
     off = play(lane(40), workspace, track=False)
     assert closed.seconds["search"] < off.seconds["search"] + 8, "one look at the beginning, one at the end"
 
@@ -260,16 +259,15 @@ def test_mlflow_and_the_study_need_tables_of_their_own(workspace, server, postgr
     code, _, _ = lanelock("sync", workspace=workspace.root)
     assert code == 0, "nothing waits, so nothing is opened"
     with pytest.raises(WorkspaceError, match="Optuna's"):
-        play(lane(4), workspace)
+        play(lane(4), replace(workspace, tracking_uri=postgres.url("optuna")))
 
 
 def test_one_database_with_two_schemas_serves_both(postgres, tmp_path, monkeypatch):
     address = postgres.url("both")
     with psycopg.connect(address, autocommit=True) as session:
         session.execute("create schema study")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)  # the tracking database itself, without a server
     monkeypatch.setenv("LANELOCK_STUDY_STORAGE", f"{address}?options=-csearch_path%3Dstudy")
-    workspace = Workspace.at(tmp_path / "ws")
+    workspace = Workspace.at(tmp_path / "ws", address)  # the tracking database itself, without a server
     closed = play(lane(8), workspace)
     client = mlflow.MlflowClient(tracking_uri=address)
     experiment = client.get_experiment_by_name(closed.ground.lane.id)
@@ -300,13 +298,12 @@ def test_two_workspaces_cannot_tell_the_same_study(workspace, tmp_path):
     assert told(workspace, first.sweep) == 16
 
 
-def test_sweeps_of_one_name_in_two_workspaces_are_two(server, tmp_path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
+def test_sweeps_of_one_name_in_two_workspaces_are_two(server, tmp_path):
     document = {**read_json(QUEUE), "id": "twins", "authority": str(QUEUE.parent / "pack")}
     (tmp_path / "lane.json").write_text(json.dumps(document))
     held = load_lane(str(tmp_path / "lane.json")).with_search(trials=4)
     for name in ("one", "two"):
-        assert play(held, Workspace.at(tmp_path / name)).sweep == "twins-1"
+        assert play(held, Workspace.at(tmp_path / name, server.url)).sweep == "twins-1"
     client = mlflow.MlflowClient(tracking_uri=server.url)
     runs = client.search_runs([client.get_experiment_by_name("twins").experiment_id])
     assert len(runs) == 10 and len({run.data.tags.get("lanelock.study") for run in runs}) == 3

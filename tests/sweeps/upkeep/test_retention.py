@@ -19,7 +19,8 @@ from lanelock.sweeps.proof.evidence import certify_lock
 from lanelock.sweeps.proof.lock import find_lock, read_lock, verify_lock
 from lanelock.sweeps.proof.moves import PROMOTE, Standing, append, moves, new_move
 from lanelock.sweeps.proof.promotion import promote, rollback
-from lanelock.sweeps.record.tracking import SUPERSEDED, Shelf
+from lanelock.sweeps.record.mlflow_store import SUPERSEDED, Store
+from lanelock.sweeps.record.shelf import Shelf
 from lanelock.sweeps.sweep import play
 from lanelock.sweeps.upkeep.retention import _series, apply, survey
 from lanelock.sweeps.workspace import Workspace
@@ -63,7 +64,7 @@ def test_a_superseded_sweep_is_marked_and_its_artifacts_reclaimed_but_those_its_
     assert sum(old.artifacts[run] for run in kept) == sum(after.artifacts.values()), "the lock's own stay"
     freed = next(item.bytes for item in found.remove if item.name == "queue-1")
     assert before - sum(after.artifacts.values()) == freed
-    client = shelf._client
+    client = Store(played).client
     for run in old.artifacts:
         data = client.get_run(run).data
         assert data.tags[SUPERSEDED] == "queue-2"

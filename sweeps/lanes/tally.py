@@ -1,0 +1,120 @@
+"""How many trials each sweep has, kept beside the study, so that asking how things stand opens no study.
+
+A sweep writes its tally when it begins, after each batch, and when it leaves. The study stays the truth. Where a tally
+may be wrong, since its sweep was killed, or is missing, since an older Lanelock kept none, the study is counted
+instead, which takes a second; the next sweep mends the tallies.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lanelock.policies import WorkspaceError
+from lanelock.sweeps.workspace import Workspace, write_whole, writing
+
+if TYPE_CHECKING:
+    from lanelock.sweeps.lanes.lane import Lane
+    from lanelock.sweeps.lanes.study import Studies, Study
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """A sweep as far as a list of sweeps says it."""
+
+    name: str
+    trials: int
+    lane: str = ""
+    budget: int | None = None  # trials
+
+
+@dataclass(frozen=True, slots=True)
+class _Tally:
+    sweep: Sweep
+    at_ms: int  # when it began
+    left: bool  # False: its process is playing it, or was killed
+
+
+def sweeps_in(workspace: Workspace) -> Mapping[str, Sweep]:
+    """Returns a workspace's sweeps by name, oldest first. Nothing is written."""
+    if isinstance(workspace.study_storage, str):
+        return _counted(workspace.study_storage)
+    tallies = _tallies(workspace)
+    sweeps = {name: tally.sweep for name, tally in tallies.items()}
+    if workspace.journal.is_file() and (not tallies or any(_killed(tally, workspace) for tally in tallies.values())):
+        with suppress(WorkspaceError):  # of a journal that cannot be read, what was tallied is still known
+            return _counted(workspace.journal)
+    return sweeps
+
+
+@contextmanager
+def tallied(workspace: Workspace, studies: Studies, study: Study, lane: Lane) -> Iterator[Callable[[], None]]:
+    """Keeps the tally of a sweep that is played: yields what writes it anew. The caller is alone in the lane."""
+    if isinstance(workspace.study_storage, str):
+        yield lambda: None
+        return
+    _mend(workspace, studies, lane.id, study.name)
+    budget, at_ms = int(lane.document["budget"]["trials"]), int(study.attributes["at_ms"])
+
+    def write(left: bool = False) -> None:
+        _write(workspace, _Tally(Sweep(study.name, len(study.told), lane.id, budget), at_ms, left))
+
+    write()
+    try:
+        yield write
+    finally:
+        write(left=True)
+
+
+def _mend(workspace: Workspace, studies: Studies, lane: str, playing: str) -> None:
+    """Writes the tallies that are missing and those of this lane's sweeps that were killed, and drops what has gone."""
+    tallies = _tallies(workspace)  # first: a study is there before its tally
+    names = studies.names()
+    whole = {name for name, tally in tallies.items() if tally.left or tally.sweep.lane != lane}
+    if set(names) - whole - {playing}:
+        for number, (name, sweep) in enumerate(_counted(workspace.journal).items()):
+            if name not in whole and name != playing:
+                at_ms = tallies[name].at_ms if name in tallies else number  # those without one are the oldest
+                _write(workspace, _Tally(sweep, at_ms, left=True))
+    for name in tallies.keys() - set(names):
+        _file(workspace, name).unlink(missing_ok=True)
+
+
+def _counted(place: Path | str) -> dict[str, Sweep]:
+    """The sweeps of a study storage, counted by Optuna."""
+    from lanelock.sweeps.lanes.study import summaries
+
+    sweeps = {}
+    for name, trials, attributes in summaries(place):
+        lane = attributes.get("lane", {})
+        sweeps[name] = Sweep(name, trials, lane.get("id", ""), lane.get("budget", {}).get("trials"))
+    return sweeps
+
+
+def _killed(tally: _Tally, workspace: Workspace) -> bool:
+    return not tally.left and workspace.holder(f"sweep-{tally.sweep.lane}") is None
+
+
+def _tallies(workspace: Workspace) -> dict[str, _Tally]:
+    """By name, oldest first. A file that a machine going down left in part is none."""
+    tallies = []
+    for path in _file(workspace, "").parent.glob("[!.]*.json"):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            document = json.loads(path.read_text(encoding="utf-8"))
+            tallies.append(_Tally(Sweep(**document["sweep"]), int(document["at_ms"]), bool(document["left"])))
+    return {tally.sweep.name: tally for tally in sorted(tallies, key=lambda tally: (tally.at_ms, tally.sweep.name))}
+
+
+def _write(workspace: Workspace, tally: _Tally) -> None:
+    path = _file(workspace, tally.sweep.name)
+    with suppress(WorkspaceError), writing(path.parent):  # no sweep ends for the want of its tally
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(asdict(tally), sort_keys=True), synced=False)
+
+
+def _file(workspace: Workspace, sweep: str) -> Path:
+    return workspace.root / "sweeps" / f"{sweep}.json"

@@ -1,0 +1,47 @@
+"""The MLflow store seen as what takes room."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from lanelock.sweeps.record.mlflow_store import KIND, PARENT, SUPERSEDED, SWEEP, Store
+from lanelock.sweeps.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRecord:
+    """A sweep in the record, and what its artifacts take."""
+
+    name: str
+    parent: str  # run id
+    superseded: bool
+    artifacts: Mapping[str, int]  # run id of the sweep and of each trial -> bytes
+
+
+class Shelf:
+    """Weighs the artifacts of sweeps, and reclaims them."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._store = Store(workspace)
+
+    def sweeps(self) -> tuple[SweepRecord, ...]:
+        """Returns every sweep of the record."""
+        records = []
+        with self._store.explained():
+            for experiment in self._store.client.search_experiments():
+                runs = self._store.search(experiment.experiment_id, f"tags.`{KIND}` != 'lock'")
+                for run in (run for run in runs if run.data.tags.get(KIND) == "sweep"):
+                    mine = [run, *(other for other in runs if other.data.tags.get(PARENT) == run.info.run_id)]
+                    sizes = {one.info.run_id: self._store.bytes_of(one.info.run_id) for one in mine}
+                    name, superseded = run.data.tags[SWEEP], SUPERSEDED in run.data.tags
+                    records.append(SweepRecord(name, run.info.run_id, superseded, sizes))
+        return tuple(records)
+
+    def supersede(self, sweep: SweepRecord, by: str, spared: Collection[str]) -> None:
+        """Marks a sweep's runs as superseded, and reclaims their artifacts but those of `spared`."""
+        with self._store.explained():
+            for run_id, size in sweep.artifacts.items():
+                if size and run_id not in spared:
+                    self._store.delete_artifacts(run_id)
+                self._store.client.set_tag(run_id, SUPERSEDED, by)
