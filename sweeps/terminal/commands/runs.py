@@ -95,7 +95,7 @@ def _show(session: Session, document: dict[str, Any], parts: list[str], card: An
         parts.append(scorecard_text(card))
     head = f"run {document['run_id']}  pack {document['pack']}  seed {document['seed']}"
     session.show(document, "\n\n".join([f"{head}  world {document['world_digest'][:16]}", *parts]))
-    return 0 if card is None else _verdict_code(str(card.verdict))
+    return 0 if card is None or card.verdict.passed else 1
 
 
 @click.command()
@@ -108,7 +108,7 @@ def score(run_id: str, **options: Any) -> int:
     session = session_of(options)
     card = _score(open_run(session.workspace().runs, run_id))
     session.show(card.as_document(), scorecard_text(card))
-    return _verdict_code(str(card.verdict))
+    return 0 if card.verdict.passed else 1
 
 
 @click.command()
@@ -162,7 +162,3 @@ def _score(made: Any) -> Any:
 
     source = metrics_named(made.engine)
     return score(source.measure(made), load_gates(str(source.gates_file)), seed=made.seed, authority=None)
-
-
-def _verdict_code(verdict: str) -> int:
-    return 0 if verdict.startswith("PASS") else 1
