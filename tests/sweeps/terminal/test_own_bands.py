@@ -5,11 +5,17 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
-from lanes import QUEUE
+from lanes import QUEUE, lane_with
 
 from lanelock.policies.documents import read_json
 from lanelock.scoring.gates import parse_gates
+from lanelock.sweeps.lanes.decision import refusal
+from lanelock.sweeps.lanes.survey import prospect
+from lanelock.sweeps.proof.lock import read_lock, verify_lock
 from lanelock.sweeps.record.views import colour
+from lanelock.sweeps.reports import study
+from lanelock.sweeps.sweep import play
+from lanelock.sweeps.workspace import Workspace
 
 ENGINE = """
 from pathlib import Path
@@ -26,7 +32,8 @@ ENGINE, METRICS = Engine(), Metrics()
 """
 POINTS = "[lanelock.engines]\nmetal = metal:ENGINE\n[lanelock.metrics]\nmetal = metal:METRICS\n"
 PHASES = {
-    "start": {"kind": "authority", "title": "Start", "pack": "./pack", "until": "Q1", "then": {"GO": {"next": "short"}}},
+    "start": {"kind": "authority", "title": "Start", "pack": "./pack", "until": "Q1",
+              "then": {"GO": {"next": "short"}}},
     "short": {"kind": "lane", "title": "Short waits", "lane": "./lane.json",
               "then": {name: {"next": "grade"} for name in ("GO", "NO_GO", "REFUSED")}},
     "grade": {"kind": "certify", "title": "Grade", "seeds": [1, 2], "accept_band": "GOLD",
@@ -41,7 +48,7 @@ def gates():
     wait, at_once, crowd = document["gates"]
     wait["thresholds"], at_once["thresholds"] = {"GOLD": 0.25, "SILVER": 1.0}, {"GOLD": 0.7, "SILVER": 0.5}
     few = {"id": "few", "metric": "q1/servers", "severity": "gate", "comparison": "within",
-           "corridors": {"GOLD": [7, 19], "SILVER": [6, 20]}, "why": "Neither too many servers nor too few."}  # fmt: skip
+           "corridors": {"GOLD": [7, 19], "SILVER": [6, 20]}, "why": "Not too many servers, not too few."}  # fmt: skip
     names = {"invalid": "UNGRADED", "fail": "REJECTED", "pass": {"GOLD": "FLAWLESS"}}
     return {**document, "verdicts": names, "gates": [wait, at_once, crowd, few]}
 
@@ -87,25 +94,23 @@ def test_a_campaign_ends_at_its_own_highest_band(metal, played):
     assert rows["grade"]["verdict"] == "FLAWLESS" and rows["grade"]["outcome"] == "GO"
     (report,) = (metal[0] / "ws" / "campaigns").glob("*/report.md")
     text = report.read_text()
-    assert (
-        "| gate | kind |  | SILVER | GOLD | holds |" in text
-        and "| few | gate | within | 6 … 20 | 7 … 19 | GOLD |" in text
-    )
+    assert "| gate | kind |  | SILVER | GOLD | holds |" in text
+    assert "| few | gate | within | 6 … 20 | 7 … 19 | GOLD |" in text
 
 
 def test_its_lock_is_proved_shown_graded_and_promoted_under_its_own_names(metal, played):
-    _, call = metal
-    name = f"{played['campaign']}.short" if "campaign" in played else "metal-1.short"
+    folder, call = metal
+    name = f"{played['run']}.short"
     code, out, _ = call("verify", name)
     assert code == 0, out
     assert "accepted candidate, FLAWLESS" in call("lock", "show", name)[1]
     code, out, err = call("certify", name, "--seeds", "1,2,3")
-    assert (
-        code == 0 and out.startswith("FLAWLESS") and "margin SILVER   margin GOLD" in out and "seed 1: FLAWLESS" in err
-    )
+    assert code == 0 and out.startswith("FLAWLESS") and "seed 1: FLAWLESS" in err
+    assert "margin SILVER   margin GOLD" in out
     code, out, _ = call("promote", name, "--to", "certified")
     assert code == 0 and "FLAWLESS" in out
-    code, said, _ = call("report", name, "--json")
+    (path,) = (folder / "ws" / "locks").glob(f"{name}.*.json")
+    code, said, _ = call("report", path.stem, "--json")
     assert code == 0 and said["verdict"] == "FLAWLESS"
 
 
@@ -114,6 +119,7 @@ def test_a_refusal_names_the_verdict_that_is_needed(metal):
     folder, call = metal
     text = (folder / "gates.json").read_text()
     lane = read_json(folder / "lane.json") | {"id": "dull"}
+    lane["knobs"]["servers"]["high"] = 19
     (folder / "dull.json").write_text(json.dumps(lane))
     document = gates()
     document["gates"][3]["corridors"]["GOLD"] = [20, 20]
@@ -148,6 +154,26 @@ def test_a_run_has_a_colour_for_each_of_its_verdicts():
     hues = {str(verdict): colour(verdict, False, SimpleNamespace(gates=file), 0) for verdict in file.verdicts}
     assert len(set(hues.values())) == 4
     usual = parse_gates(read_json(QUEUE / "gates.json"), "queue")
-    assert hues["FLAWLESS"] == colour(usual.of_band("B+"), False, SimpleNamespace(gates=usual), 0), (
-        "as the highest band"
-    )
+    highest = colour(usual.of_band("B+"), False, SimpleNamespace(gates=usual), 0)
+    assert hues["FLAWLESS"] == highest, "whatever the band is called"
+
+
+def test_a_corridor_out_of_reach_is_refused_with_both_ends_and_stands_so_in_lock_and_study(tmp_path):
+    document = read_json(QUEUE / "gates.json")
+    document["gates"].append({
+        "id": "few", "metric": "q1/servers", "severity": "gate", "comparison": "within",
+        "corridors": {"B": [1, 4], "B+": [2, 3]}, "why": "Few servers."})  # fmt: skip
+    (tmp_path / "gates.json").write_text(json.dumps(document))
+    lane = lane_with(tmp_path, gates__file=str(tmp_path / "gates.json"), gates__grade=["wait", "crowd", "few"])
+    reach = prospect(lane, None)
+    refused = refusal(lane, reach)
+    assert "few: at least 6 servers are open, against 1 … 4" in refused.reason
+    assert [row.margins for row in reach if row.gate == "few"] == [{"B": -2 / 3, "B+": -1.0}]
+    workspace = Workspace.at(tmp_path / "ws")
+    closed = play(lane.with_search(trials=4), workspace, track=False)
+    lock = read_lock(closed.lock)
+    (blocker,) = (row for row in lock["blockers"] if row["gate"] == "few")
+    assert blocker["threshold"] == [1, 4] and lock["decision"] == "NO_GO" and lock["verdict"] == "FAIL"
+    assert all(check.ok for check in verify_lock(closed.lock))
+    page = study.html(study.closed(closed.sweep, workspace))
+    assert "B\u00a0within\u00a01 … 4, B+\u00a0within\u00a02 … 3" in page and "few" in page
