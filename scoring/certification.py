@@ -11,15 +11,13 @@ every sweep, so that a candidate tuned to its seeds is seen.
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import takewhile
 from typing import Any
 
-from lanelock.scoring.gates import GateSet, Severity
-from lanelock.scoring.scorecard import Scorecard, Verdict, combine
+from lanelock.scoring.gates import GateSet, Severity, Verdict, highest, threshold_text
+from lanelock.scoring.scorecard import Scorecard, combine
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,6 @@ class Certification:
     """The verdict, and everything it was derived from."""
 
     verdict: Verdict
-    band: str | None
     cards: tuple[Scorecard, ...]  # one a seed
     spreads: tuple[Spread, ...]
     reason: str
@@ -64,7 +61,7 @@ class Certification:
         """Plain JSON."""
         return {
             "verdict": str(self.verdict),
-            "band": self.band,
+            "band": self.verdict.band,
             "reason": self.reason,
             "seeds": [card.seed for card in self.cards],
             "cards": [card.as_document() for card in self.cards],
@@ -73,36 +70,30 @@ class Certification:
 
 
 def conclude(
-    graded: Certification, holdout: Certification | None, preconditions: Sequence[Precondition]
+    graded: Certification, holdout: Certification | None, preconditions: Sequence[Precondition], gates: GateSet
 ) -> tuple[Verdict, str]:
     """(verdict, why) of a candidate: none without its preconditions, else the worse of its two grades."""
     if unmet := [row for row in preconditions if not row.ok]:
-        return Verdict.INVALID_FOR_GRADING, "; ".join(f"{row.name}: {row.said}" for row in unmet)
+        return gates.invalid, "; ".join(f"{row.name}: {row.said}" for row in unmet)
     if holdout is None:
         return graded.verdict, graded.reason
-    worst = max((graded, holdout), key=lambda found: _WORSE.index(found.verdict))
-    seeds = "the seeds asked for" if worst is graded else "the seeds held out"
-    if worst.band is None:
-        return worst.verdict, f"on {seeds}: {worst.reason}"
-    return worst.verdict, f"{graded.reason}; on {len(holdout.cards)} seeds held out: {holdout.reason}"
-
-
-_WORSE = (Verdict.PASS_BPLUS, Verdict.PASS_B, Verdict.FAIL_REALISM, Verdict.INVALID_FOR_GRADING)
+    worse = min((graded, holdout), key=lambda grade: grade.verdict.rank)
+    seeds = "the seeds asked for" if worse is graded else "the seeds held out"
+    if not worse.verdict.passed:
+        return worse.verdict, f"on {seeds}: {worse.reason}"
+    return worse.verdict, f"{graded.reason}; on {len(holdout.cards)} seeds held out: {holdout.reason}"
 
 
 def certify(cards: Sequence[Scorecard], gates: GateSet) -> Certification:
     """Grades per-seed scorecards of one candidate; fails closed where a seed could not be graded."""
     overall = combine(cards, gates)
     spreads = tuple(_spread(metric, cards, gates) for metric in gates.cross_seed_metrics)
-    if overall.verdict in (Verdict.INVALID_FOR_GRADING, Verdict.FAIL_REALISM):
-        return Certification(overall.verdict, None, tuple(cards), spreads, _failed(overall, gates))
-    met = list(takewhile(lambda band: _met(band, cards, spreads), gates.bands))
-    band = met[-1] if met else None
+    if not overall.verdict.passed:
+        return Certification(overall.verdict, tuple(cards), spreads, _failed(overall, gates))
+    band = highest(gates.bands, lambda band: _met(band, cards, spreads))
     wide = ", ".join(f"{row.metric} {row.cv:.4f}" for row in spreads if row.cv is not None)
     reason = f"every gate of band {band} holds on every seed" if band else _apart(spreads)
-    return Certification(
-        Verdict.of_band(band), band, tuple(cards), spreads, f"{reason}; cross-seed CV: {wide or 'none asked'}"
-    )
+    return Certification(gates.of_band(band), tuple(cards), spreads, f"{reason}; cross-seed CV: {wide or 'none asked'}")
 
 
 def _spread(metric: str, cards: Sequence[Scorecard], gates: GateSet) -> Spread:
@@ -139,12 +130,11 @@ def _met(band: str, cards: Sequence[Scorecard], spreads: Sequence[Spread]) -> bo
 def _failed(overall: Scorecard, gates: GateSet) -> str:
     """The gates that keep the candidate below the lowest band, with value and threshold."""
     lowest = gates.bands[0]
-    rows = [row for row in overall.gates if not row.passed[lowest]]
-    if overall.verdict is Verdict.INVALID_FOR_GRADING:
+    rows = [row for row in overall.gates if row.holds is None]
+    if overall.verdict.invalid:
         rows = [row for row in rows if row.severity is Severity.PRECONDITION or not row.known] or rows
-    told = []
-    for row in rows:
-        seen = "not measured" if row.value is None else f"{row.value:.6g}"
-        threshold = row.thresholds.get(lowest)
-        told.append(f"{row.id}: {seen} against {math.nan if threshold is None else threshold:.6g} on seed {row.seed}")
-    return "; ".join(told)
+    return "; ".join(
+        f"{row.id}: {'not measured' if row.value is None else f'{row.value:.6g}'} against "
+        f"{threshold_text(row.thresholds.get(lowest))} on seed {row.seed}"
+        for row in rows
+    )

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lanelock.engine.protocol import Run
 from lanelock.policies import Pack
 from lanelock.policies.pack import first_state, split_address
-from lanelock.scoring.gates import Gate, GateSet
+from lanelock.scoring.gates import Gate, GateSet, Threshold, span
 
-_GUARDS = {"at_least": ("<=", "=="), "at_most": (">=", "=="), "exactly": ("<=", ">=", "==")}
 UNKNOWN = "no bound is known in this box: only trials can tell"
 
 
@@ -69,12 +68,14 @@ class GateReach:
     gate: str
     metric: str
     comparison: str
-    thresholds: Mapping[str, float]  # by band
+    thresholds: Mapping[str, Threshold]  # by band
     bound: float | None  # the hardest seed's; None where no bound is known
     seed: int | None  # the hardest seed
     reachable: Mapping[str, bool]  # by band: no bound forbids it
     proof: str
     movable_by: str
+    kind: str = ""  # of the bound, as in `Bound`
+    margins: Mapping[str, float] = field(default_factory=dict)  # by band: the greatest that the bounds leave
 
 
 def frozen(
@@ -117,18 +118,17 @@ def reach(gates: GateSet, bounds: Mapping[int, Iterable[Bound]]) -> tuple[GateRe
 
 
 def _reach(gate: Gate, bounds: Mapping[int, Mapping[str, tuple[Bound, ...]]]) -> GateReach:
-    def best(bound: Bound, threshold: float) -> float:
-        return gate.margin(_nearest(bound, threshold) if gate.comparison == "==" else bound.value, threshold)
-
     standing = list(_standing(gate, bounds))
     if not standing:
         anywhere = dict.fromkeys(gate.thresholds, True)
         return GateReach(gate.id, gate.metric, gate.comparison, gate.thresholds, None, None, anywhere, UNKNOWN, "")
     hardest = list(gate.thresholds.values())[-1]
-    seed, bound = min(standing, key=lambda row: best(row[1], hardest))
-    reachable = {
-        band: all(best(found, threshold) >= 0.0 for _, found in standing) for band, threshold in gate.thresholds.items()
+    seed, bound = min(standing, key=lambda row: _greatest(gate, row[1], hardest))
+    margins = {
+        band: min(_greatest(gate, other, threshold) for _, other in standing)
+        for band, threshold in gate.thresholds.items()
     }
+    reachable = {band: margin >= 0.0 for band, margin in margins.items()}
     return GateReach(
         gate.id,
         gate.metric,
@@ -139,22 +139,23 @@ def _reach(gate: Gate, bounds: Mapping[int, Mapping[str, tuple[Bound, ...]]]) ->
         reachable,
         bound.proof,
         bound.movable_by,
+        bound.kind,
+        margins,
     )
 
 
 def _standing(gate: Gate, bounds: Mapping[int, Mapping[str, tuple[Bound, ...]]]) -> Iterator[tuple[int, Bound]]:
-    """The bounds that stand against a gate: those on the side it must come from."""
-    for seed, found in bounds.items():
-        for bound in found.get(gate.metric, ()):
-            if gate.comparison in _GUARDS[bound.kind]:
+    """The bounds that stand against a gate: those on a side that it does not leave open."""
+    low, high = span(gate.comparison, next(iter(gate.thresholds.values())))
+    open_sides = {"at_least": high == math.inf, "at_most": low == -math.inf, "exactly": False}
+    for seed, by_metric in bounds.items():
+        for bound in by_metric.get(gate.metric, ()):
+            if not open_sides[bound.kind]:
                 yield seed, bound
 
 
-def _nearest(bound: Bound, threshold: float) -> float:
-    """The value nearest to `threshold` that a metric under this bound can have."""
-    match bound.kind:
-        case "at_least":
-            return max(bound.value, threshold)
-        case "at_most":
-            return min(bound.value, threshold)
-    return bound.value
+def _greatest(gate: Gate, bound: Bound, threshold: Threshold) -> float:
+    """The greatest margin that a bound leaves: at the bound, or in the middle of what passes where that is allowed."""
+    middle = sum(span(gate.comparison, threshold)) / 2  # infinite where a side is open: the bound itself is nearest
+    nearest = {"at_least": max(bound.value, middle), "at_most": min(bound.value, middle), "exactly": bound.value}
+    return gate.margin(nearest[bound.kind], threshold)

@@ -1,8 +1,7 @@
 """Scoring: what a set of gates says of a run's metrics. Pure, and fail-closed.
 
-A number that is missing never passes: its gate fails and the grade is INVALID_FOR_GRADING. A failed veto or
-rail is FAIL_REALISM whatever the other gates say. Otherwise the grade is the highest band whose every
-gate passes.
+A number that is missing never passes: its gate fails and there is no grade. A failed veto or rail fails the run
+whatever the other gates say. Otherwise the grade is the highest band that every gate meets with every lower one.
 """
 
 from __future__ import annotations
@@ -10,15 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from enum import StrEnum
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from lanelock.engine.protocol import Run
 from lanelock.policies.documents import shipped_schema, validate
 from lanelock.scoring.feasibility import Bound, Box
-from lanelock.scoring.gates import Gate, GateSet, Severity
+from lanelock.scoring.gates import Gate, GateSet, Severity, Threshold, Verdict, highest
 
 MISSING = 10.0  # the violation of a veto without a value: ten scales past its threshold
 
@@ -51,20 +48,6 @@ class ShardMetrics(Protocol):
         ...
 
 
-class Verdict(StrEnum):
-    """What the gates say of one candidate."""
-
-    PASS_BPLUS = "PASS_BPLUS"
-    PASS_B = "PASS_B"
-    FAIL_REALISM = "FAIL_REALISM"
-    INVALID_FOR_GRADING = "INVALID_FOR_GRADING"
-
-    @classmethod
-    def of_band(cls, band: str | None) -> Verdict:
-        """The verdict of a candidate that meets `band` and no higher one."""
-        return cls.FAIL_REALISM if band is None else cls(f"PASS_{band.replace('+', 'PLUS')}")
-
-
 @dataclass(frozen=True, slots=True)
 class GateResult:
     """What one gate said. The numbers it used are all here, by band where bands differ."""
@@ -74,10 +57,34 @@ class GateResult:
     severity: Severity
     comparison: str
     value: float | None
-    thresholds: Mapping[str, float | None]  # only the bands that ask
+    thresholds: Mapping[str, Threshold | None]  # only the bands that ask
     margins: Mapping[str, float | None]  # over the gate's scale; passing where >= 0; None where unknown
-    passed: Mapping[str, bool]  # every band
+    passed: Mapping[str, bool]  # every band, lowest first
     seed: int | None
+
+    @classmethod
+    def read(cls, row: Mapping[str, Any], bands: Sequence[str]) -> GateResult:
+        """A row of a scorecard's document, its bands in their order again."""
+        by_band = {
+            part: {band: row[part][band] for band in bands if band in row[part]}
+            for part in ("thresholds", "margins", "passed")
+        }
+        return cls(**{**row, **by_band, "severity": Severity(row["severity"])})
+
+    @property
+    def holds(self) -> str | None:
+        """The highest band it meets with every lower one; None where it meets none."""
+        return highest(self.passed, self.passed.__getitem__)
+
+    @property
+    def level(self) -> int:
+        """How many bands it holds, counted from the lowest."""
+        return [None, *self.passed].index(self.holds)
+
+    @property
+    def full(self) -> bool:
+        """Whether it meets every band: of a veto or rail, whether it passes at all."""
+        return all(self.passed.values())
 
     @property
     def known(self) -> bool:
@@ -88,6 +95,24 @@ class GateResult:
     def worst_margin(self) -> float:
         """The least margin over the bands; -inf where unknown."""
         return min((-math.inf if margin is None else margin for margin in self.margins.values()), default=math.inf)
+
+    def as_document(self) -> dict[str, Any]:
+        """Plain JSON."""
+        thresholds = {band: plain(threshold) for band, threshold in self.thresholds.items()}
+        return {**asdict(self), "severity": str(self.severity), "thresholds": thresholds}
+
+
+def plain(threshold: Threshold | None) -> float | list[float] | None:
+    """Returns a threshold as JSON has it."""
+    return list(threshold) if isinstance(threshold, Sequence) else threshold
+
+
+def worst(results: Sequence[GateResult]) -> GateResult:
+    """Returns the one result of a gate on several seeds that decides: the lowest band held, then the least margin.
+
+    Margins alone would not do: of two values outside a corridor's inner band the nearer may be outside the outer one.
+    """
+    return min(results, key=lambda row: (row.level, row.worst_margin))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +127,7 @@ class Scorecard:
     @property
     def vetoed(self) -> tuple[str, ...]:
         """Ids of the vetoes and rails that failed."""
-        return tuple(row.id for row in self.gates if row.severity.ends_trial and not all(row.passed.values()))
+        return tuple(row.id for row in self.gates if row.severity.ends_trial and not row.full)
 
     def violations(self) -> dict[str, float]:
         """Each veto's and rail's signed violation, feasible where <= 0: the sign that Optuna's constraints have."""
@@ -119,33 +144,15 @@ class Scorecard:
 
     def as_document(self) -> dict[str, Any]:
         """JSON under `scorecard.schema.json`."""
-        rows = [asdict(row) for row in self.gates]
         document = {
             "verdict": str(self.verdict),
             "seed": self.seed,
             "metrics": dict(self.metrics),
-            "gates": [{**row, "severity": str(row["severity"])} for row in rows],
+            "gates": [row.as_document() for row in self.gates],
             "vetoed": list(self.vetoed),
         }
         validate(document, shipped_schema("scorecard"), "scorecard")
         return document
-
-    def as_markdown(self) -> str:
-        """A table for people, the failed gates first."""
-        bands = list(self.gates[0].passed) if self.gates else []
-        head = ["gate", "metric", "kind", "value", "", *bands, *(f"margin {band}" for band in bands), "seed", "holds"]
-        lines = [f"**{self.verdict}**" + ("" if self.seed is None else f", seed {self.seed}"), "", _line(head)]
-        lines.append(_line(["---"] * len(head)))
-        for row in sorted(self.gates, key=lambda row: all(row.passed.values())):
-            held = [band for band in bands if row.passed[band]]
-            holds = "yes" if len(held) == len(bands) else held[-1] if held else "**no**"
-            lines.append(_line([
-                row.id, f"`{row.metric}`", row.severity, _number(row.value), row.comparison,
-                *(_number(row.thresholds.get(band), "–") for band in bands),
-                *(_number(row.margins.get(band), "–") for band in bands),
-                "worst" if row.seed is None else str(row.seed), holds,
-            ]))  # fmt: skip
-        return "\n".join(lines)
 
 
 def score(
@@ -154,21 +161,19 @@ def score(
     """Grades a run's metrics. Rails need the `authority`'s metrics on the same seed; without, they stay unknown."""
     finite = {name: float(value) for name, value in measures.items() if math.isfinite(value)}
     rows = tuple(_judge(gate, gates.bands, finite, authority, seed) for gate in gates.gates)
-    return Scorecard(_verdict(rows, gates.bands), finite, rows, seed)
+    return Scorecard(_verdict(rows, gates), finite, rows, seed)
 
 
 def combine(cards: Sequence[Scorecard], gates: GateSet) -> Scorecard:
     """The worst of several seeds: per gate its worst result, per metric its worst value."""
-    rows = tuple(
-        min(results, key=lambda row: row.worst_margin) for results in zip(*(card.gates for card in cards), strict=True)
-    )
+    rows = tuple(map(worst, zip(*(card.gates for card in cards), strict=True)))
     metrics = {}
     for name in sorted({name for card in cards for name in card.metrics}):
         found = [card.metrics[name] for card in cards if name in card.metrics]
         known = gates.metrics.get(name)
         metrics[name] = min(found) if known is not None and known.worst_is_lowest else max(found)
     seed = cards[0].seed if len(cards) == 1 else None
-    return Scorecard(_verdict(rows, gates.bands), metrics, rows, seed)
+    return Scorecard(_verdict(rows, gates), metrics, rows, seed)
 
 
 def _judge(
@@ -179,7 +184,7 @@ def _judge(
     seed: int | None,
 ) -> GateResult:
     value = measures.get(gate.metric)
-    thresholds: dict[str, float | None] = dict(gate.thresholds)
+    thresholds: dict[str, Threshold | None] = dict(gate.thresholds)
     if gate.relative is not None:
         base = None if authority is None else authority.get(gate.relative.followed(gate.metric))
         thresholds = dict.fromkeys(bands, None if base is None else gate.relative.threshold(base))
@@ -195,19 +200,10 @@ def _passes(margin: float | None) -> bool:
     return margin is not None and margin >= 0.0
 
 
-def _verdict(rows: Sequence[GateResult], bands: tuple[str, ...]) -> Verdict:
-    unmet = (row for row in rows if row.severity == Severity.PRECONDITION and not row.passed[bands[0]])
+def _verdict(rows: Sequence[GateResult], gates: GateSet) -> Verdict:
+    unmet = (row for row in rows if row.severity is Severity.PRECONDITION and row.holds is None)
     if any(not row.known for row in rows) or any(unmet):
-        return Verdict.INVALID_FOR_GRADING
-    if any(row.severity.ends_trial and not all(row.passed.values()) for row in rows):
-        return Verdict.FAIL_REALISM
-    met = list(takewhile(lambda band: all(row.passed[band] for row in rows), bands))  # none above one that is not met
-    return Verdict.of_band(met[-1] if met else None)
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(map(str, cells)) + " |"
-
-
-def _number(value: float | None, missing: str = "missing") -> str:
-    return missing if value is None else f"{value:.6g}"
+        return gates.invalid
+    if any(row.severity.ends_trial and not row.full for row in rows):
+        return gates.of_band(None)
+    return gates.of_band(highest(gates.bands, lambda band: all(row.passed[band] for row in rows)))

@@ -104,7 +104,7 @@ def play(
             runtime = None
             if decision.outcome == "GO" and decision.best is not None:
                 runtime = time_candidate(lane, lane.candidate(decision.best.values), world)
-                decision = hold_to_runtime(decision, runtime, lane.document["decision"]["accept_band"])
+                decision = hold_to_runtime(decision, runtime, lane)
             runs = record.settle(None if decision.best is None else decision.best.number).runs
             kept = record.keep(decision.best)
             documents = {"sensitivity.json": sensitivity(study.name, study.history, ledger)}

@@ -6,11 +6,13 @@ the palette's tokens. Sign and place say it all again without colour: a margin t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from lanelock.scoring.scorecard import GateResult
+from lanelock.scoring.gates import ends, span
+from lanelock.scoring.scorecard import GateResult, worst
 
 WIDTH = 236  # pixels
 _LABEL, _NUMBER = 26, 62  # pixels kept for a band's name and for its margin
@@ -92,19 +94,16 @@ def seed_strip(rows: Sequence[GateResult], authority: Mapping[int, float]) -> st
         return '<span class="muted">not measured</span>'
     ticks = _thresholds(rows)
     place = _Axis.over([*values.values(), *authority.values(), *ticks])
-    worst = min(rows, key=lambda row: row.worst_margin)
+    hardest = worst(rows)
     parts = [
-        _holding(worst, place) if ticks else "",
+        _holding(hardest, place) if ticks else "",
         f'<path d="M{_PAD} {_MIDDLE}H{WIDTH - _PAD}" style="stroke:var(--line);stroke-width:2"/>',
     ]
     parts += _ticks(ticks, place)
     parts += [_ring(place(value), f"authority, seed {seed}: {value:.6g}") for seed, value in authority.items()]
+    several = len(set(values.values())) > 1
     for seed, value in values.items():
-        parts.append(
-            _dot(
-                place(value), f"seed {seed}: {value:.6g}", diamond=seed == worst.seed and len(set(values.values())) > 1
-            )
-        )
+        parts.append(_dot(place(value), f"seed {seed}: {value:.6g}", diamond=several and seed == hardest.seed))
     parts += _ends(place)
     said = "; ".join(f"seed {seed}: {value:.6g}" for seed, value in values.items())
     beside = "; ".join(f"seed {seed}: {value:.6g}" for seed, value in authority.items())
@@ -115,10 +114,10 @@ def _thresholds(rows: Sequence[GateResult]) -> dict[float, str]:
     """Place -> band, ascending; none where they follow the authority and so differ by seed, which the rings show."""
     if any(row.thresholds != rows[0].thresholds for row in rows):
         return {}
-    places = {band: at for band, at in rows[0].thresholds.items() if at is not None}
+    places = {band: ends(at) for band, at in rows[0].thresholds.items() if at is not None}
     if len(places) > 1 and len(set(places.values())) == 1:
-        return {next(iter(places.values())): "limit"}
-    return dict(sorted((at, band) for band, at in places.items()))
+        return dict.fromkeys(next(iter(places.values())), "limit")
+    return dict(sorted((at, band) for band, marks in places.items() for at in marks))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +138,11 @@ class _Axis:
 
 def _holding(row: GateResult, place: _Axis) -> str:
     """The part of the strip on which the lowest band holds."""
-    at = next((value for value in row.thresholds.values() if value is not None), None)
-    if at is None or row.comparison == "==" or place.low == place.high:
+    threshold = next((value for value in row.thresholds.values() if value is not None), None)
+    if threshold is None or row.comparison == "==" or place.low == place.high:
         return ""
-    left, right = (place(at), float(WIDTH)) if row.comparison == ">=" else (0.0, place(at))
+    low, high = span(row.comparison, threshold)
+    left, right = 0.0 if low == -math.inf else place(low), float(WIDTH) if high == math.inf else place(high)
     return f'<rect x="{left:.1f}" y="{_MIDDLE - 9}" width="{right - left:.1f}" height="18" style="fill:var(--sunken)"/>'
 
 
@@ -151,7 +151,7 @@ def _ticks(ticks: Mapping[float, str], place: _Axis) -> list[str]:
     parts, last = [], len(ticks) - 1
     for index, (at, band) in enumerate(ticks.items()):
         x = place(at)
-        anchor = "middle" if last == 0 else ("end" if index == 0 else "start")
+        anchor = "middle" if last == 0 else ("end" if index <= last // 2 else "start")
         anchor = "start" if x < _NEAR else "end" if x > WIDTH - _NEAR else anchor
         shifted = {"start": x - 4, "middle": x, "end": x + 4}[anchor]
         parts.append(f'<path d="M{x:.1f} {_MIDDLE - 10}v20" style="stroke:var(--ink);stroke-width:1.5"/>')

@@ -9,14 +9,14 @@ from typing import Any, Protocol, runtime_checkable
 from lanelock.engine.protocol import Run
 from lanelock.scoring.figures.axes import Mark
 from lanelock.scoring.figures.drawing import Figure
-from lanelock.scoring.gates import GateSet, Severity
+from lanelock.scoring.gates import WITHIN, GateSet, Severity, Threshold, ends, threshold_text
 
-SIGNS = {">=": "≥", "<=": "≤", "==": "="}
+SIGNS = {">=": "≥", "<=": "≤", "==": "=", WITHIN: "within"}
 
 
-def asked(comparison: str, thresholds: Mapping[str, float | None]) -> str:
+def asked(comparison: str, thresholds: Mapping[str, Threshold | None]) -> str:
     """What a gate asks, by band; said once where every band asks the same."""
-    sign, limits = SIGNS[comparison], {band: "?" if at is None else f"{at:.6g}" for band, at in thresholds.items()}
+    sign, limits = SIGNS[comparison], {band: threshold_text(at, "?") for band, at in thresholds.items()}
     if not limits:
         return "as the authority"
     if len(set(limits.values())) == 1 and len(limits) > 1:
@@ -43,8 +43,12 @@ class Sides:
         """The thresholds that a metric's graded gate sets."""
         for gate in self.gates.gates:
             if gate.metric == metric and gate.severity is Severity.GATE:
-                sign = SIGNS[gate.comparison]
-                return tuple((f"{band} {sign} {at:g}", at, "ink") for band, at in gate.thresholds.items())
+                signs = (SIGNS[">="], SIGNS["<="]) if gate.comparison == WITHIN else (SIGNS[gate.comparison],)
+                return tuple(
+                    (f"{band} {sign} {at:g}", at, "ink")
+                    for band, threshold in gate.thresholds.items()
+                    for sign, at in zip(signs, ends(threshold), strict=True)
+                )
         return ()
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from lanelock.policies import IntegrityError, LaneError, Pack, diff, pack_of
 from lanelock.scoring.certification import Certification, certify
+from lanelock.scoring.gates import spelled
 from lanelock.scoring.scorecard import score
 from lanelock.sweeps.campaign.plan import CANDIDATE, Campaign, Phase, read_record, records_in
 from lanelock.sweeps.lanes.decision import Decision, best_found, refusal
@@ -210,11 +211,10 @@ class _Player:
             holdout=phase.document.get("holdout", 0),
             jobs=self._jobs,
         )
-        bands = self._campaign.gates.bands
-        accepted = found.band is not None and bands.index(found.band) >= bands.index(phase.document["accept_band"])
+        accepted = found.verdict.rank >= self._campaign.gates.of_band(phase.document["accept_band"]).rank
         return _found("GO" if accepted else "NO_GO", found.reason, None, None) | {
             "verdict": str(found.verdict),
-            "band": found.band,
+            "band": found.verdict.band,
             "certification": found.document,
             "evidence": found.folder.name,
         }
@@ -251,18 +251,14 @@ def freeze(records: Sequence[Record], bands: Sequence[str]) -> tuple[str, bool, 
     graded = next((row for row in reversed(records) if row.get("certification")), None)
     if graded is not None and graded["band"] is not None:
         seeds = ", ".join(map(str, graded["certification"]["seeds"]))
-        return f"FROZEN_CERTIFIED_{_spelled(graded['band'])}", True, f"certified on seeds {seeds}: {graded['reason']}"
+        return f"FROZEN_CERTIFIED_{spelled(graded['band'])}", True, f"certified on seeds {seeds}: {graded['reason']}"
     floors = dict[str, None]()  # each once, in the order in which lanes met them
     for blocker in (blocker for row in records for blocker in row.get("blockers", ())):
         if blocker["bound"] is not None:
             proof, movable_by = blocker["proof"], blocker["movable_by"]
             floors[f"{blocker['gate']} is out of reach, {proof}; movable by {movable_by}"] = None
     why = "; ".join([graded["reason"] if graded else "nothing was certified", *floors])
-    return f"FROZEN_BEST_EFFORT_BELOW_{_spelled(bands[0])}", False, why
-
-
-def _spelled(band: str) -> str:
-    return band.replace("+", "PLUS")
+    return f"FROZEN_BEST_EFFORT_BELOW_{spelled(bands[0])}", False, why
 
 
 def _found(outcome: str, reason: str, candidate: Held | None, metrics: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -270,7 +266,7 @@ def _found(outcome: str, reason: str, candidate: Held | None, metrics: Mapping[s
 
 
 def _decided(decision: Decision) -> dict[str, Any]:
-    return {"verdict": decision.verdict, "blockers": [asdict(blocker) for blocker in decision.blockers]}
+    return {"verdict": decision.verdict, "blockers": [blocker.as_document() for blocker in decision.blockers]}
 
 
 def _carried(held: Held) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lanelock.policies import Pack, diff, pack_of
-from lanelock.scoring.gates import Severity
+from lanelock.scoring.gates import Severity, threshold_text
 from lanelock.scoring.scorecard import score
 from lanelock.sweeps.campaign.plan import Campaign
 from lanelock.sweeps.campaign.play import Record, Standing, measured
@@ -177,9 +177,9 @@ def _artifacts(campaign: Campaign, label: str, metrics: Mapping[str, float]) -> 
     card = score(metrics, campaign.gates, seed=None, authority=None)
     why = {gate.id: gate.why for gate in campaign.gates.gates}
     for row in card.gates:
-        if row.severity is Severity.VETO and row.known and not all(row.passed.values()):
+        if row.severity is Severity.VETO and row.known and not row.full:
             threshold = next(iter(row.thresholds.values()))
-            seen = f"{short(row.value)} {row.comparison} {short(threshold)} does not hold"
+            seen = f"{short(row.value)} {row.comparison} {threshold_text(threshold)} does not hold"
             yield f"{label}: its candidate fails {row.id} here, {seen}. {why[row.id]}"
 
 
@@ -213,7 +213,7 @@ def _phase(campaign: Campaign, row: Record) -> Iterator[Block]:
     if row.get("metrics"):
         yield from _measured(campaign, row)
     if row.get("certification"):
-        yield from _certified(row)
+        yield from _certified(row, campaign.gates.bands)
     yield Heading(3, "Decided")
     yield Paragraph(f"{row['outcome']}: {row['reason']}.")
     if row["holder"] is not None and row["next"] is not None:
@@ -272,11 +272,11 @@ def _measured(campaign: Campaign, row: Record) -> Iterator[Block]:
         )
 
 
-def _certified(row: Record) -> Iterator[Block]:
+def _certified(row: Record, bands: tuple[str, ...]) -> Iterator[Block]:
     found = row["certification"]
     yield Heading(3, f"Certified: {row['verdict']}")
-    yield from grade("On the seeds asked for", found["graded"])
+    yield from grade("On the seeds asked for", found["graded"], bands)
     if found["holdout"] is not None:
-        yield from beside(found["graded"], found["holdout"])
-        yield from grade("On seeds held out of every sweep", found["holdout"])
+        yield from beside(found["graded"], found["holdout"], bands)
+        yield from grade("On seeds held out of every sweep", found["holdout"], bands)
     yield Paragraph(f"Evidence: lanelock verify {row['evidence']}")

@@ -14,8 +14,8 @@ from operator import ge
 from typing import Any
 
 from lanelock.scoring.feasibility import GateReach
-from lanelock.scoring.gates import Severity
-from lanelock.scoring.scorecard import GateResult, Scorecard, Verdict, combine, score
+from lanelock.scoring.gates import Severity, Threshold, highest, threshold_text
+from lanelock.scoring.scorecard import GateResult, Scorecard, combine, plain, score
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.survey import Ground
 from lanelock.sweeps.lanes.trial import Told
@@ -29,7 +29,7 @@ class Blocker:
     metric: str
     band: str
     value: float | None
-    threshold: float | None
+    threshold: Threshold | None
     seed: int
     bound: float | None  # the best any trial of this lane can reach, where a bound is known
     proof: str
@@ -37,8 +37,11 @@ class Blocker:
 
     def __str__(self) -> str:
         seen = "not measured" if self.value is None else f"{self.value:.6g}"
-        line = f"{self.gate}: {seen} against {self.threshold:.6g} on seed {self.seed}"
+        line = f"{self.gate}: {seen} against {threshold_text(self.threshold)} on seed {self.seed}"
         return f"{line}; out of reach: {self.proof}; movable by {self.movable_by}" if self.proof else line
+
+    def as_document(self) -> dict[str, Any]:
+        return asdict(self) | {"threshold": plain(self.threshold)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class Decision:
             "decision": self.outcome,
             "verdict": self.verdict,
             "reason": self.reason,
-            "blockers": [asdict(blocker) for blocker in self.blockers],
+            "blockers": [blocker.as_document() for blocker in self.blockers],
         }
 
 
@@ -93,41 +96,39 @@ class Ledger:
         return Counter(name for told in history for name in self.vetoed(told))
 
     def band(self, told: Told, *, reachable_only: bool = False) -> str | None:
-        """The highest band every graded gate meets on every seed of the lane; None below the lowest."""
-        lane = self.ground.lane
-        cards = self.cards(told)
+        """The highest band that a trial meets on every seed of the lane; None below the lowest.
+
+        `reachable_only`: by the graded gates alone, those left out that no trial of the lane can pass.
+        """
+        lane, cards, unreachable = self.ground.lane, self.cards(told), self.ground.unreachable
         if told.objectives is None or len(cards) < len(lane.seeds) or self.vetoed(told):
             return None
-        held = None
-        for band in lane.gates.bands:  # a gate may ask in a lower band alone: none is met above one that is not
-            skip = self.ground.unreachable[band] if reachable_only else frozenset()
-            if any(card.margin(band, skip) < 0 for card in cards.values()):
-                break
-            held = band
-        return held
+        if not reachable_only:
+            return self.overall(told).verdict.band
+        return highest(
+            lane.gates.bands, lambda band: all(card.margin(band, unreachable[band]) >= 0 for card in cards.values())
+        )
 
 
 def decide(history: Sequence[Told], ledger: Ledger) -> Decision:
     """GO if the best candidate meets the lane's accept band on every seed without a veto."""
     lane = ledger.ground.lane
+    gates = lane.gates
     if not history:
-        return Decision("NO_GO", "INVALID_FOR_GRADING", "no trial was run within the budget", None, ())
+        return Decision("NO_GO", str(gates.invalid), "no trial was run within the budget", None, ())
     best = ranking(history, ledger)[0]
     accept = lane.document["decision"]["accept_band"]
-    reached = ledger.band(best)
-    bands = lane.gates.bands
-    if reached is not None and bands.index(reached) >= bands.index(accept):
-        return Decision(
-            "GO", str(Verdict.of_band(reached)), f"trial {best.number} meets band {reached} on every seed", best, ()
-        )
+    verdict = gates.of_band(ledger.band(best))
+    if verdict.rank >= gates.of_band(accept).rank:
+        return Decision("GO", str(verdict), f"trial {best.number} meets band {verdict.band} on every seed", best, ())
     blockers = _blockers(best, ledger, accept)
     vetoed = ledger.vetoed(best)
     if vetoed:
         reason = f"every trial was vetoed; the least violating is trial {best.number} ({', '.join(vetoed)})"
     else:
         reason = "; ".join(str(blocker) for blocker in blockers) or "no trial could be graded on every seed"
-    verdict = "INVALID_FOR_GRADING" if best.objectives is None else "FAIL_REALISM"
-    return Decision("NO_GO", verdict, reason, best, blockers)
+    ungraded = best.objectives is None or ledger.overall(best).verdict.invalid
+    return Decision("NO_GO", str(gates.invalid if ungraded else gates.of_band(None)), reason, best, blockers)
 
 
 def front(history: Sequence[Told], ledger: Ledger) -> tuple[Told, ...]:
@@ -258,9 +259,9 @@ def refusal(lane: Lane, found: tuple[GateReach, ...]) -> Decision | None:
     )
     if not blockers:
         return None
-    told = "; ".join(f"{row.gate}: {row.proof}, against {row.threshold:.6g}" for row in blockers)
+    told = "; ".join(f"{row.gate}: {row.proof}, against {threshold_text(row.threshold)}" for row in blockers)
     reason = f"refused without a trial: band {accept} is out of reach. {told}"
-    return Decision("NO_GO", "FAIL_REALISM", reason, None, blockers)
+    return Decision("NO_GO", str(lane.gates.of_band(None)), reason, None, blockers)
 
 
 def best_found(locked: Scorecard, history: Iterable[Told], ledger: Ledger) -> dict[str, float]:

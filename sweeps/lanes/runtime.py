@@ -58,7 +58,7 @@ def time_candidate(lane: Lane, candidate: Pack, world: Path | None) -> Runtime |
     return Runtime(statistics.median(theirs), statistics.median(ours), ratio, at_most)
 
 
-def hold_to_runtime(decision: Decision, found: Runtime | None, band: str) -> Decision:
+def hold_to_runtime(decision: Decision, found: Runtime | None, lane: Lane) -> Decision:
     """The decision, turned to NO_GO where the candidate takes too long."""
     if found is None or found.holds or decision.outcome != "GO":
         return decision
@@ -66,5 +66,6 @@ def hold_to_runtime(decision: Decision, found: Runtime | None, band: str) -> Dec
         f"the candidate takes {found.ratio:.2f} times what the authority takes, {found.at_most:g} are allowed "
         f"({found.candidate_seconds:.3f} s against {found.authority_seconds:.3f} s)"
     )
+    band, verdict = lane.document["decision"]["accept_band"], str(lane.gates.of_band(None))
     blocker = Blocker("runtime", "seconds/ratio", band, found.ratio, found.at_most, 0, None, proof, "")
-    return replace(decision, outcome="NO_GO", verdict="FAIL_REALISM", reason=f"runtime: {proof}", blockers=(blocker,))
+    return replace(decision, outcome="NO_GO", verdict=verdict, reason=f"runtime: {proof}", blockers=(blocker,))

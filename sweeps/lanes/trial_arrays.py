@@ -47,7 +47,8 @@ class Trials:
     scores: NDArray[np.float64]  # [t, objectives] NaN where not graded
     knobs: tuple[Knob, ...]
     places: NDArray[np.float64]  # [t, knobs] 0 … 1 along each knob's range, on its own scale
-    outcome: tuple[str, ...]  # "band <name>", BELOW, UNGRADED or VETOED + ids
+    bands: tuple[str, ...]  # the outcomes that are a band, lowest first
+    outcome: tuple[str, ...]  # one of them, BELOW, UNGRADED or VETOED + ids
     front: NDArray[np.int64]  # rows of the trials that the decision calls its front, equal scores each with its own
     chosen: int | None  # row of the trial that the sweep locked
     reserve: float  # of the first objective, from which the decision weighs the others
@@ -105,6 +106,7 @@ def trials_of(sweep: str, history: Sequence[Told], ledger: Ledger, best: Told | 
         scores=scores,
         knobs=lane.knobs,
         places=np.array([[_place(knob, told) for knob in lane.knobs] for told in history]).reshape(-1, len(lane.knobs)),
+        bands=tuple(map(_in_band, lane.gates.bands)),
         outcome=tuple(_outcome(told, ledger) for told in history),
         front=np.array([rows[told.number] for told in front(history, ledger)], dtype=np.int64),
         chosen=None if best is None else rows.get(best.number),
@@ -131,7 +133,11 @@ def _outcome(told: Told, ledger: Ledger) -> str:
     if told.objectives is None:
         return UNGRADED
     band = ledger.band(told)
-    return BELOW if band is None else f"band {band}"
+    return BELOW if band is None else _in_band(band)
+
+
+def _in_band(band: str) -> str:
+    return f"band {band}"
 
 
 def _place(knob: Knob, told: Told) -> float:
@@ -151,9 +157,9 @@ def _ceiling(first: Objective, ledger: Ledger, reach: Mapping[str, GateReach]) -
     ground, found = ledger.ground, list[Ceiling]()
     for gate in ground.lane.gates.gates:
         row = reach.get(gate.id)
-        asked = gate.thresholds.get(first.band)
-        if row is None or row.bound is None or asked is None or gate.id in ground.unreachable[first.band]:
+        greatest = None if row is None else row.margins.get(first.band)
+        if row is None or greatest is None or gate.id in ground.unreachable[first.band]:
             continue
         if gate.severity is Severity.GATE:
-            found.append(Ceiling(gate.margin(row.bound, asked), gate.id, row.proof))
+            found.append(Ceiling(greatest, gate.id, row.proof))
     return min(found, key=lambda ceiling: ceiling.value, default=None)

@@ -117,14 +117,11 @@ def _inline(text: str) -> str:
 # --- how a page begins -----
 
 
-def banner(
-    verdict: str, accepted: bool, about: str, said: str, more: str, why: Sequence[tuple[str, str]] = ()
-) -> Markup:
+def banner(verdict: str, tone: str, about: str, said: str, more: str, why: Sequence[tuple[str, str]] = ()) -> Markup:
     """What a page is `about`, what is `said` of it in large, its verdict with what there is `more` to say of it.
 
-    `why`: (gate, what it says), each with a link to that gate's row on the page.
+    `tone`: one of BADGES. `why`: (gate, what it says), each with a link to that gate's row on the page.
     """
-    tone = "good" if accepted else "unsure" if verdict.startswith("INVALID") else "bad"
     items = "".join(f'<li><a href="#gate-{escape(gate)}">{escape(gate)}</a> {escape(text)}</li>' for gate, text in why)
     body = (
         f'<header class="banner {tone}">{BADGES[tone]}<div><p class="kind">{_with_digests(about)}</p>'

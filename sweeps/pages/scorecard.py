@@ -13,11 +13,12 @@ from typing import Any
 
 from lanelock.policies import FieldChange
 from lanelock.scoring.certification import certify
-from lanelock.scoring.figures.bars import margin_bars, margin_text, seed_strip
+from lanelock.scoring.figures.bars import margin_bars, seed_strip
 from lanelock.scoring.figures.drawing import Figure
 from lanelock.scoring.figures.sides import SIGNS
-from lanelock.scoring.gates import GateSet, Severity
+from lanelock.scoring.gates import GateSet, Severity, threshold_text
 from lanelock.scoring.scorecard import GateResult, Scorecard, combine
+from lanelock.sweeps.pages.gates import gate_row, gate_table
 from lanelock.sweeps.pages.page import CARD_STYLE as STYLE
 from lanelock.sweeps.pages.page import (
     FIGURE_STYLE,
@@ -101,7 +102,7 @@ def _blocks(report: Report) -> Iterator[Block]:
         if rows:
             yield Heading(3, title)
             yield Paragraph(said)
-            yield gate_table(report, overall, rows)
+            yield _gates(report, overall, rows)
     yield from _spreads(report)
     yield from _changes(report)
     if report.figures:
@@ -119,37 +120,30 @@ def _blocks(report: Report) -> Iterator[Block]:
 
 
 def _banner(report: Report, overall: Scorecard) -> Markup:
-    word, on = str(overall.verdict), ", ".join(str(card.seed) for card in report.cards)
+    verdict, on = overall.verdict, ", ".join(str(card.seed) for card in report.cards)
     seeds = f"seed {on}" if len(report.cards) == 1 else f"the worst of seeds {on}"
     return banner(
-        word,
-        word.startswith("PASS"),
+        str(verdict),
+        "good" if verdict.passed else "unsure" if verdict.invalid else "bad",
         f"{report.kind} {report.name}",
         _sentence(overall, report.gates),
         f"on {seeds}, beside {report.beside}",
-        _reasons(overall, report.gates),
+        _reasons(overall),
     )
 
 
 def _sentence(overall: Scorecard, gates: GateSet) -> str:
-    word = str(overall.verdict)
-    if word.startswith("INVALID"):
+    if overall.verdict.invalid:
         return "Cannot be graded"
-    if not word.startswith("PASS"):
+    if not overall.verdict.passed:
         return "Vetoed" if overall.vetoed else f"Does not meet band {gates.bands[0]}"
-    return f"Meets band {_held(overall, gates)}"
+    return f"Meets band {overall.verdict.band}"
 
 
-def _held(overall: Scorecard, gates: GateSet) -> str:
-    """The highest band that every gate meets, none below it unmet."""
-    met = [band for band in gates.bands if all(row.passed[band] for row in overall.gates)]
-    return met[-1]
-
-
-def _reasons(overall: Scorecard, gates: GateSet) -> list[tuple[str, str]]:
+def _reasons(overall: Scorecard) -> list[tuple[str, str]]:
     """(gate, what it says) of all that keep the candidate where it is; of a full pass, the gate nearest to failing."""
-    failed = [row for row in overall.gates if not all(row.passed.values())]
-    if str(overall.verdict).startswith("INVALID"):
+    failed = [row for row in overall.gates if not row.full]
+    if overall.verdict.invalid:
         failed = [row for row in failed if not row.known or row.severity is Severity.PRECONDITION]
     if failed:
         return [(row.id, _against(row)) for row in failed]
@@ -161,8 +155,8 @@ def _against(row: GateResult) -> str:
     seen = "not measured" if row.value is None else f"{row.value:.6g}"
     band = next((band for band, passed in row.passed.items() if not passed), list(row.passed)[-1])
     limit, on = row.thresholds.get(band), "" if row.seed is None else f" on seed {row.seed}"
-    asked = "an unknown threshold" if limit is None else f"{SIGNS[row.comparison]} {limit:g}"
-    return f"{seen} against {asked} ({band if row.severity is Severity.GATE else row.severity}){on}"
+    asks = "an unknown threshold" if limit is None else f"{SIGNS[row.comparison]} {threshold_text(limit)}"
+    return f"{seen} against {asks} ({band if row.severity is Severity.GATE else row.severity}){on}"
 
 
 # --- beside the gates ---------------------------------------------------------------------------------------
@@ -221,20 +215,29 @@ def legend(report: Report) -> Markup:
     return Markup(f'<ul class="legend">{items}<li>{said}</li></ul>', "A margin below 0 fails.")
 
 
-def gate_table(report: Report, overall: Scorecard, places: Sequence[int]) -> Markup:
+def _gates(report: Report, overall: Scorecard, places: Sequence[int]) -> Markup:
     """One row a gate, the failed ones first."""
-    order = sorted(places, key=lambda at: all(overall.gates[at].passed.values()))
+    order = sorted(places, key=lambda at: overall.gates[at].full)
     why = {gate.id: gate.why for gate in report.gates.gates}
-    rows = "".join(_gate_row(report, overall.gates[at], [card.gates[at] for card in report.cards], why) for at in order)
+    rows = "".join(_gate_row(report, [card.gates[at] for card in report.cards], why) for at in order)
     top = "".join(f'<th scope="col" role="columnheader">{head}</th>' for head in ("gate", *_heads(report)))
     body = (
         f'<table class="gates" role="table"><thead role="rowgroup"><tr role="row">{top}</tr></thead>'
         f'<tbody role="rowgroup">{rows}</tbody></table>'
     )
-    words = (_gate_words(overall.gates[at], report.gates.bands) for at in order)
-    return Markup(
-        body, as_markdown([table(("gate", "worst", "", "seed", *report.gates.bands, "margins"), words)]).strip()
-    )
+    cards = [[card.gates[at] for at in order] for card in report.cards]
+    return Markup(body, _gates_in_words(cards, ("gate", "worst", "", "bands", "margins", "seed", "holds")))
+
+
+def scorecard_markdown(card: Scorecard) -> str:
+    """Returns a scorecard as a table for people, the failed gates first."""
+    parts = ("gate", "metric", "kind", "value", "", "bands", "margins", "seed", "holds")
+    head = f"**{card.verdict}**" + ("" if card.seed is None else f", seed {card.seed}")
+    return f"{head}\n\n{_gates_in_words((card.gates,), parts, failed_first=True)}"
+
+
+def _gates_in_words(cards: Sequence[Sequence[GateResult]], parts: Sequence[str], *, failed_first: bool = False) -> str:
+    return as_markdown([table(*gate_table(cards, parts, failed_first=failed_first))]).strip()
 
 
 def _heads(report: Report) -> tuple[str, ...]:
@@ -242,16 +245,17 @@ def _heads(report: Report) -> tuple[str, ...]:
     return "worst" if several else "value", "asks", "margin", "seeds" if several else "seed", "holds"
 
 
-def _gate_row(report: Report, worst: GateResult, rows: Sequence[GateResult], why: Mapping[str, str]) -> str:
+def _gate_row(report: Report, rows: Sequence[GateResult], why: Mapping[str, str]) -> str:
+    parts = gate_row(rows)
+    worst = parts.result
     unit = report.gates.metrics[worst.metric].unit
     beside = {
         seed: found[worst.metric] for seed, found in report.authority.items() if found.get(worst.metric) is not None
     }
-    value = "missing" if worst.value is None else f"{worst.value:.6g}"
-    where = "every seed" if len({row.value for row in rows}) == 1 else f"seed {worst.seed}"
+    where = "every seed" if len({row.value for row in rows}) == 1 else f"seed {parts.seed}"
     on = f'<br><span class="muted">on {where}</span>' if len(rows) > 1 else ""
     cells = (
-        f'<b>{value}</b> <span class="muted">{escape(unit)}</span>{on}',
+        f'<b>{parts.value}</b> <span class="muted">{escape(unit)}</span>{on}',
         _asks(worst), margin_bars(worst), seed_strip(rows, beside), _holds(worst),
     )  # fmt: skip
     body = "".join(
@@ -266,25 +270,18 @@ def _gate_row(report: Report, worst: GateResult, rows: Sequence[GateResult], why
 
 def _asks(row: GateResult) -> str:
     sign = escape(SIGNS[row.comparison])
-    limits = {band: "unknown" if at is None else f"{at:.6g}" for band, at in row.thresholds.items()}
+    limits = {band: threshold_text(at) for band, at in row.thresholds.items()}
     if len(set(limits.values())) == 1 and len(limits) > 1:
         return f"{sign} {next(iter(limits.values()))}"
     return "<br>".join(f'<span class="muted">{escape(band)}</span> {sign} {at}' for band, at in limits.items())
 
 
 def _holds(row: GateResult) -> str:
-    met = [band for band, passed in row.passed.items() if passed]
     if not row.known:
         return '<span class="chip unsure">? unknown</span>'
-    if len(met) == len(row.passed):
-        return f'<span class="chip good">✓ {escape(met[-1]) if row.severity is Severity.GATE else "holds"}</span>'
-    if met and row.severity in (Severity.GATE, Severity.PRECONDITION):
-        return f'<span class="chip part">✓ {escape(met[-1])} only</span>'
+    if row.full:
+        word = str(row.holds) if row.severity is Severity.GATE else "holds"
+        return f'<span class="chip good">✓ {escape(word)}</span>'
+    if row.holds is not None and row.severity in (Severity.GATE, Severity.PRECONDITION):
+        return f'<span class="chip part">✓ {escape(row.holds)} only</span>'
     return '<span class="chip bad">✗ no</span>'
-
-
-def _gate_words(row: GateResult, bands: Sequence[str]) -> tuple[str, ...]:
-    value = "missing" if row.value is None else f"{row.value:.6g}"
-    limits = (short(row.thresholds.get(band)) for band in bands)
-    margins = ", ".join(f"{band} {margin_text(margin)}" for band, margin in row.margins.items())
-    return row.id, value, row.comparison, short(row.seed), *limits, margins

@@ -1,19 +1,17 @@
-"""Values, tables and scorecards as plain text, for a terminal and for pages alike."""
+"""Values and tables as plain text, for a terminal and for pages alike."""
 
 from __future__ import annotations
 
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-if TYPE_CHECKING:  # `status` prints a table and needs neither NumPy nor Arrow
-    from lanelock.scoring.feasibility import GateReach
-    from lanelock.scoring.scorecard import Scorecard
+_DASH = "–"
 
 
 def columns(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -35,29 +33,6 @@ def fields(document: Mapping[str, Any]) -> str:
 def short(value: Any, limit: int = 60) -> str:
     """A value on one line, cut where it is long."""
     if value is None:
-        return "–"
+        return _DASH
     text = f"{value:.6g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
-
-
-def reach_table(rows: Sequence[GateReach], bands: Sequence[str]) -> str:
-    """What each gate can at best reach, with its proof."""
-    body = []
-    for row in rows:
-        bound = "none known" if row.bound is None else f"{row.bound:.6g}"
-        words = ["within reach" if row.reachable.get(band, True) else "OUT OF REACH" for band in bands]
-        body.append((row.gate, bound, *words, row.movable_by or "", row.proof or ""))
-    return columns(("gate", "bound", *bands, "movable by", "proof"), body)
-
-
-def scorecard_text(card: Scorecard) -> str:
-    """A scorecard, the failed gates first."""
-    bands = list(card.gates[0].passed) if card.gates else []
-    rows = []
-    for row in sorted(card.gates, key=lambda row: all(row.passed.values())):
-        held = [band for band in bands if row.passed[band]]
-        thresholds, margins = ([short(of.get(band)) for band in bands] for of in (row.thresholds, row.margins))
-        value = "missing" if row.value is None else row.value
-        rows.append((row.id, row.severity, value, row.comparison, *thresholds, *margins, held[-1] if held else "no"))
-    head = ("gate", "kind", "value", "", *bands, *(f"margin {band}" for band in bands), "holds")
-    return f"{card.verdict}\n\n{columns(head, rows)}"

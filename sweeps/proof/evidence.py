@@ -30,8 +30,8 @@ from lanelock.engine.protocol import Engine, Feeding, Run
 from lanelock.policies import IntegrityError, Pack, PolicyError
 from lanelock.policies.documents import digest, read_json, shipped_schema, validate
 from lanelock.scoring.certification import Certification, Precondition, certify, conclude
-from lanelock.scoring.gates import GateSet, load_gates, parse_gates
-from lanelock.scoring.scorecard import MetricSource, Scorecard, Verdict, score
+from lanelock.scoring.gates import GateSet, Verdict, load_gates, parse_gates
+from lanelock.scoring.scorecard import MetricSource, Scorecard, score
 from lanelock.sweeps.engines import engine_named, metrics_named
 from lanelock.sweeps.lanes.trial import Input
 from lanelock.sweeps.pages.page import as_html, as_markdown
@@ -65,12 +65,6 @@ class Finding:
     graded: Certification
     holdout: Certification | None
     preconditions: tuple[Precondition, ...]
-
-    @property
-    def band(self) -> str | None:
-        """The band that the verdict stands for: the lower of the two grades; None where it is no pass."""
-        grades = [self.graded, *([] if self.holdout is None else [self.holdout])]
-        return next((found.band for found in grades if found.verdict == self.verdict), None)
 
     def as_document(self, lock: Mapping[str, Any], code_version: str) -> dict[str, Any]:
         """JSON under `evidence.schema.json`."""
@@ -190,9 +184,21 @@ def evidence_in(workspace: Workspace) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 def evidence_of(lock_id: str, workspace: Workspace) -> list[tuple[Path, dict[str, Any]]]:
     """(folder, certification) of all evidence on a lock in the workspace, the best verdict first."""
-    found = [row for row in evidence_in(workspace) if row[1]["lock_id"] == lock_id]
-    order = [str(verdict) for verdict in (Verdict.PASS_BPLUS, Verdict.PASS_B)]
-    return sorted(found, key=lambda row: order.index(row[1]["verdict"]) if row[1]["verdict"] in order else len(order))
+    rows = [row for row in evidence_in(workspace) if row[1]["lock_id"] == lock_id]
+    return sorted(rows, key=lambda row: verdict_in(row[0]).rank, reverse=True)
+
+
+def gates_of(folder: Path) -> GateSet:
+    """The gates that a pack carries: those it was graded by."""
+    return parse_gates(read_json(folder / GATES), str(folder / GATES))
+
+
+def verdict_in(folder: Path) -> Verdict:
+    """The verdict that a pack states, as its own gates name it. Raises IntegrityError where they have no such name."""
+    try:
+        return gates_of(folder).verdict(str(read_json(folder / CERTIFICATION).get("verdict")))
+    except PolicyError as error:
+        raise IntegrityError(f"not a whole certification: {folder / CERTIFICATION}: /verdict: {error}") from None
 
 
 def certified_on(lock: Mapping[str, Any], folder: Path) -> Iterator[Input]:
@@ -254,7 +260,11 @@ def _filed(folder: Path) -> Iterator[Check]:
         yield Check(name, stated.get(name) == found.get(name), stated.get(name, "nothing"), found.get(name, "missing"))
     if stated != found or CERTIFICATION not in found:
         return
-    passed = str(read_json(folder / CERTIFICATION).get("verdict")).startswith("PASS")
+    try:
+        passed = verdict_in(folder).passed
+    except IntegrityError as error:
+        yield Check(CERTIFICATION, False, "a verdict of its gates", str(error))
+        return
     index, flag = bundle(stated, lambda name: (folder / name).read_bytes())
     yield Check(INDEX, (folder / INDEX).read_bytes() == text_of(index).encode(), "its one form", "another")
     there = (folder / FLAG).read_bytes().decode(errors="replace") if (folder / FLAG).exists() else None
@@ -267,7 +277,7 @@ def _proved(folder: Path) -> Iterator[Check]:
     validate(document, shipped_schema("evidence"), str(folder / CERTIFICATION))
     yield Check("lock", document["lock_id"] == lock["lock_id"], document["lock_id"], lock["lock_id"])
     engine, metrics = engine_named(lock["engine"]), metrics_named(lock["engine"])
-    gates = parse_gates(read_json(folder / GATES), str(folder / GATES))
+    gates = gates_of(folder)
     yield _same("gates", digest(gates.document), digest(load_gates(str(metrics.gates_file)).document))
     pack, world = pack_in(lock, str(folder / FILE)), world_beside(folder)
     proofs = {}
@@ -291,7 +301,7 @@ def _find(
     graded = certify([proofs[seed].card for seed in asked], gates)
     holdout = certify([proofs[seed].card for seed in fresh], gates) if fresh else None
     preconditions = tuple(_preconditions(lock, pack, proofs))
-    return Finding(*conclude(graded, holdout, preconditions), graded, holdout, preconditions)
+    return Finding(*conclude(graded, holdout, preconditions, gates), graded, holdout, preconditions)
 
 
 def _preconditions(lock: Mapping[str, Any], pack: Pack, proofs: Mapping[int, Proof]) -> Iterator[Precondition]:
@@ -322,7 +332,7 @@ def _write(
 ) -> Path:  # fmt: skip
     """The pack, whole or not at all; the same evidence again is left as it stands."""
     name = f"{lock['sweep']}.{lock['lock_id'][:12]}.{digest(document)[:12]}"
-    target, blocks = workspace.evidence / name, tuple(certificate(document))
+    target, blocks = workspace.evidence / name, tuple(certificate(document, gates.bands))
     texts = {
         FILE: text_of(lock),
         GATES: text_of(gates.document),
@@ -339,7 +349,7 @@ def _write(
             carry_world(world, folder)
         index, flag = bundle(digests(folder), lambda path: (folder / path).read_bytes())
         (folder / INDEX).write_text(text_of(index), encoding="utf-8")
-        if str(document["verdict"]).startswith("PASS"):  # no pass, no flag
+        if gates.verdict(document["verdict"]).passed:  # no pass, no flag
             (folder / FLAG).write_text(flag, encoding="utf-8")
         if not place(folder, target) and digests(folder) != digests(target):
             raise IntegrityError(f"{target}: holds other bytes than this certification gives; it was changed")

@@ -25,10 +25,8 @@ from typing import Any
 from lanelock.engine.keep.receipts import text_of
 from lanelock.engine.keep.staging import place, staging
 from lanelock.policies import IntegrityError, LaneError
-from lanelock.scoring.gates import parse_gates
-from lanelock.scoring.scorecard import Verdict
 from lanelock.sweeps.engines import engine_named, serving
-from lanelock.sweeps.proof.evidence import evidence_of, verify_evidence
+from lanelock.sweeps.proof.evidence import evidence_of, gates_of, verify_evidence
 from lanelock.sweeps.proof.lock import FILE, Check, carry_world, read_lock, verify_lock
 from lanelock.sweeps.proof.moves import (
     PROMOTE,
@@ -89,7 +87,7 @@ def promote(
     rule, lock, history = _rule(alias), read_lock(path), moves(workspace)
     serving(engine_named(lock["engine"]))
     to, evidence = _standing(lock, workspace)
-    refusals = [*_unmet(lock, rule, to), *_stale(lock, alias, history, force)]
+    refusals = [*_unmet(lock, rule, to, evidence), *_stale(lock, alias, history, force)]
     move = new_move(history, workspace, PROMOTE, alias, to, forced=force, why=why)
     if refusals:
         return Promotion(move, tuple(refusals), False)
@@ -137,19 +135,18 @@ def _standing(lock: Mapping[str, Any], workspace: Workspace) -> tuple[Standing, 
     return Standing(lock["lock_id"], lock["sweep"], lock["engine"], lock["pack"]["digest"], verdict, name), folder
 
 
-def _unmet(lock: Mapping[str, Any], rule: Rule, to: Standing) -> list[str]:
+def _unmet(lock: Mapping[str, Any], rule: Rule, to: Standing, evidence: Path | None) -> list[str]:
     """The rules on the lock itself that are not met."""
     found = []
     if rule.accepted and lock["decision"] != "GO":
         found.append(f"its lane closed {lock['decision']}: {lock['reason']}")
-    if rule.certified and (to.evidence is None or not to.verdict.startswith("PASS")):
-        graded = "it was never certified here" if to.evidence is None else f"its certification says {to.verdict}"
+    verdicts = () if evidence is None else gates_of(evidence).verdicts
+    passes = [str(verdict) for verdict in verdicts if verdict.passed]
+    if rule.certified and to.verdict not in passes:
+        graded = "it was never certified here" if evidence is None else f"its certification says {to.verdict}"
         found.append(f"{graded}; see: lanelock certify {lock['sweep']}")
-    elif rule.highest:
-        highest = parse_gates(lock["gates"], lock["lock_id"]).bands[-1]
-        needed = Verdict.of_band(highest)
-        if to.verdict != needed:
-            found.append(f"its certification says {to.verdict}, {needed} is needed")
+    elif rule.highest and to.verdict != passes[-1]:
+        found.append(f"its certification says {to.verdict}, {passes[-1]} is needed")
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from lanelock.scoring.feasibility import GateReach
 from lanelock.scoring.figures.sides import asked
 from lanelock.scoring.gates import Severity
-from lanelock.scoring.scorecard import GateResult, Scorecard, Verdict
+from lanelock.scoring.scorecard import GateResult, Scorecard
 from lanelock.sweeps.lanes.decision import Decision
 from lanelock.sweeps.lanes.lane import Lane, Value
 from lanelock.sweeps.pages.text import short
@@ -56,7 +56,7 @@ def of_lane(lane: Lane) -> str:
 def of_trial(card: Scorecard, lane: Lane, values: Mapping[str, Value]) -> str:
     """The verdict, what ended it or came closest to, the gates nearest to their thresholds, and what was changed."""
     band = lane.gates.bands[-1]
-    failed = [row for row in card.gates if not all(row.passed.values())]
+    failed = [row for row in card.gates if not row.full]
     failed.sort(key=lambda row: not row.severity.ends_trial)
     graded = [row for row in card.gates if row.severity is Severity.GATE and row.margins.get(band) is not None]
     graded.sort(key=lambda row: row.margins[band] or 0.0)
@@ -142,7 +142,7 @@ def _range(knob: Mapping[str, Any]) -> str:
 
 
 def _gate(row: GateResult) -> str:
-    value = "was not measured" if row.value is None else f"{row.value:.6g}"
+    value = "was not measured" if row.value is None else short(row.value)
     on = "" if row.seed is None else f" on seed {row.seed}"
     return f"`{row.id}` ({row.severity}): {value}{on}, asked {asked(row.comparison, row.thresholds)}"
 
@@ -156,7 +156,7 @@ def _code(value: Any) -> str:
 def _examples(lane: Lane) -> Iterator[str]:
     first = lane.objectives[0]
     for band in lane.gates.bands[::-1]:
-        yield f"tags.`lanelock.verdict` = '{Verdict.of_band(band)}'"
+        yield f"tags.`lanelock.verdict` = '{lane.gates.of_band(band)}'"
     reserve = lane.document["decision"]["margin_reserve"]
     yield f"tags.`lanelock.vetoed` = 'none' and metrics.`{first.name}` {'>' if first.maximize else '<'} {reserve}"
     ending = next((gate.id for gate in lane.gates.gates if gate.severity.ends_trial), None)

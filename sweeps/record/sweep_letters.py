@@ -78,7 +78,7 @@ class Entries:
             "lanelock.sweep": self._study.name,
             **{f"lanelock.policy.{name}": found for name, found in told.record["policies"].items()},
             **{f"lanelock.world.{seed}": found for seed, found in told.record["worlds"].items()},
-            "mlflow.runColor": comparison.colour(str(overall.verdict), bool(vetoed), lane, told.number),
+            "mlflow.runColor": comparison.colour(overall.verdict, bool(vetoed), lane, told.number),
             NOTE: notes.of_trial(overall, lane, told.values),
             **self._source,
         }
@@ -92,7 +92,7 @@ class Entries:
         card = self._ledger.overall(told)
         files = {
             "scorecard.json": as_text(card.as_document()),
-            "scorecard.md": card.as_markdown() + "\n",
+            "scorecard.md": scorecard_page.scorecard_markdown(card) + "\n",
             "measures.json": as_text(told.record["measures"]),
             "pack.json": as_text(self.lane.candidate(told.values).documents()),
         }

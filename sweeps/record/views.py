@@ -12,8 +12,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from lanelock.scoring.gates import Severity
-from lanelock.scoring.scorecard import Verdict
+from lanelock.scoring.gates import Severity, Verdict
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.sensitivity import by_seed
 from lanelock.sweeps.lanes.survey import Ground
@@ -46,15 +45,14 @@ def views(ground: Ground, vetoes: Sequence[str], at_ms: int, *, reserved: bool =
     return found
 
 
-def colour(verdict: str, vetoed: bool, lane: Lane, number: int) -> str:
+def colour(verdict: Verdict, vetoed: bool, lane: Lane, number: int) -> str:
     """The colour of a trial's run: its hue says the verdict, its shade only tells neighbours apart."""
-    passed = [str(Verdict.of_band(band)) for band in lane.gates.bands]
     if vetoed:
         hue = _VETOED
-    elif verdict in passed:
-        hue = _PASSED[-1] if verdict == passed[-1] else _PASSED[0]
+    elif verdict.passed:
+        hue = _PASSED[verdict.band == lane.gates.bands[-1]]
     else:
-        hue = _UNGRADED if verdict == Verdict.INVALID_FOR_GRADING else _FAILED
+        hue = _UNGRADED if verdict.invalid else _FAILED
     part = number % _SHADES / (2 * _SHADES)
     levels = (int(hue[at : at + 2], 16) for at in (1, 3, 5))
     return "#" + "".join(f"{round(level + (255 - level) * part):02x}" for level in levels)

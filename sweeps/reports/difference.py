@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import takewhile
 from typing import Any
 
 from lanelock.policies import PolicyError, diff
 from lanelock.policies.pack import FieldChange
-from lanelock.scoring.gates import GateSet
+from lanelock.scoring.gates import WITHIN, GateSet
 from lanelock.scoring.scorecard import GateResult, Scorecard, combine, score
 from lanelock.sweeps.reports.subject import State, Subject, engine_gates
 
@@ -123,12 +122,6 @@ def compare(before: Subject, after: Subject) -> Difference:
     )
 
 
-def holds(result: GateResult) -> str:
-    """The highest band it meets with every lower one; "no" where it meets none."""
-    met = list(takewhile(lambda band: result.passed[band], result.passed))
-    return met[-1] if met else "no"
-
-
 def same_engine(before: Subject, after: Subject) -> None:
     """Raises PolicyError where there is nothing to compare."""
     if before.engine.name != after.engine.name:
@@ -179,7 +172,7 @@ def _direction(before: GateResult, after: GateResult) -> str:
     """Which way a gate's value went, by its comparison."""
     if before.value is None or after.value is None or before.value == after.value:
         return SAME
-    if before.comparison == "==":
+    if before.comparison in ("==", WITHIN):  # better is nearer, from whichever side
         old, new = before.worst_margin, after.worst_margin
         return SAME if old == new else BETTER if new > old else WORSE
     return BETTER if (after.value > before.value) == (before.comparison == ">=") else WORSE
@@ -248,13 +241,8 @@ def _metric(row: MetricChange) -> dict[str, Any]:
 
 def _gate(row: GateChange) -> dict[str, Any]:
     sides = {
-        name: {
-            "value": result.value,
-            "seed": result.seed,
-            "thresholds": dict(result.thresholds),
-            "margins": dict(result.margins),
-            "holds": holds(result),
-        }
+        name: {part: result.as_document()[part] for part in ("value", "seed", "thresholds", "margins")}
+        | {"holds": result.holds or "no"}
         for name, result in (("before", row.before), ("after", row.after))
     }
     return {

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lanelock.scoring.scorecard import GateResult
+from lanelock.sweeps.pages.gates import gate_row
 from lanelock.sweeps.pages.page import Block, Heading, Paragraph, Points, table
 from lanelock.sweeps.pages.text import columns, short
-from lanelock.sweeps.reports.difference import BETTER, MIXED, NEUTRAL, WORSE, Difference, GateChange, StateChange, holds
+from lanelock.sweeps.reports.difference import BETTER, MIXED, NEUTRAL, WORSE, Difference, GateChange, StateChange
 
 NAMED = 20  # characters of a name at the head of a column
 
@@ -65,19 +66,22 @@ def _summary(found: Difference) -> Iterator[tuple[str, str]]:
         if names:
             yield "", f"{len(names)} measured of {seen.name} alone: {short(', '.join(names), 120)}"
     for said, moved in (
-        ("won", _climbed(found.gates, found.bands, 1)),
-        ("lost", _climbed(found.gates, found.bands, -1)),
+        ("won", _climbed(found.gates, 1)),
+        ("lost", _climbed(found.gates, -1)),
     ):
         yield said, ", ".join(moved) or "no gate"
     anew = [state.name for state in found.states if state.recomputed]
     yield "states", f"{len(anew)} of {len(found.states)} would be computed anew{': ' * bool(anew)}{', '.join(anew)}"
 
 
-def _climbed(rows: Sequence[GateChange], bands: Sequence[str], way: int) -> list[str]:
+def _climbed(rows: Sequence[GateChange], way: int) -> list[str]:
     """The gates that hold a higher band than before (`way` 1), or a lower one (-1)."""
-    level = {"no": -1, **{band: index for index, band in enumerate(bands)}}
-    pairs = [(row.before.id, holds(row.before), holds(row.after)) for row in rows]
-    return [f"{name} ({_pair(was, now)})" for name, was, now in pairs if (level[now] - level[was]) * way > 0]
+    climbed = (row for row in rows if (row.after.level - row.before.level) * way > 0)
+    return [f"{row.before.id} ({_held(row)})" for row in climbed]
+
+
+def _held(row: GateChange) -> str:
+    return _pair(row.before.holds or "no", row.after.holds or "no")
 
 
 def _sections(found: Difference) -> Iterator[Section]:
@@ -100,18 +104,18 @@ def _sections(found: Difference) -> Iterator[Section]:
 
 
 def _judged(row: GateResult) -> tuple[object, ...]:
-    return row.value, dict(row.thresholds), holds(row)
+    return row.value, dict(row.thresholds), row.holds
 
 
 def _gate_row(row: GateChange, bands: Sequence[str]) -> tuple[str, ...]:
+    before, after = gate_row([row.before]), gate_row([row.after])
     parts = []
-    for band in bands:
-        asked = [short(side.thresholds.get(band)) for side in (row.before, row.after)]
+    for place, band in enumerate(bands):
         margins = [side.margins.get(band) for side in (row.before, row.after)]
-        parts += [_pair(*asked), _pair(*("–" if margin is None else f"{margin:+.4f}" for margin in margins))]
-    values = _pair(*(short(side.value) for side in (row.before, row.after)))
-    held = _pair(holds(row.before), holds(row.after))
-    return row.before.id, str(row.before.severity), values, row.before.comparison, *parts, held, row.direction
+        parts.append(_pair(before.thresholds[place], after.thresholds[place]))
+        parts.append(_pair(*("–" if margin is None else f"{margin:+.4f}" for margin in margins)))
+    head = (row.before.id, str(row.before.severity), _pair(before.value, after.value), row.before.comparison)
+    return *head, *parts, _held(row), row.direction
 
 
 def _state_row(row: StateChange) -> tuple[str, ...]:

@@ -110,9 +110,10 @@ def _blocks(of: Closed) -> Iterator[Block]:
 
 def _banner(of: Closed) -> Markup:
     lock = of.lock
+    invalid = lock["verdict"] == str(of.lane.gates.invalid)
     return banner(
         lock["verdict"],
-        lock["decision"] == "GO",
+        "good" if lock["decision"] == "GO" else "unsure" if invalid else "bad",
         f"sweep {lock['sweep']} of lane {of.lane.id}: {of.lane.title}",
         f"{lock['decision']}: {lock['reason']}",
         f"for the {lock['candidate']} candidate",

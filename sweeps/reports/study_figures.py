@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lanelock.scoring.figures.drawing import Figure
 from lanelock.scoring.figures.palette import LIGHT
 from lanelock.scoring.figures.sides import SIGNS
+from lanelock.scoring.gates import ends
 from lanelock.sweeps.lanes.trial_arrays import BELOW, UNGRADED, VETOED, Strip, Trials, chosen_words
 from lanelock.sweeps.reports.study_knobs import curves_figure, importance_figure, parallel_figure
 
@@ -116,9 +117,10 @@ def _draw_gates(trials: Trials, canvas: Any) -> None:
 
 def _draw_strip(axis: Any, strip: Strip, trials: Trials) -> None:
     values, held = strip.values, trials.held
-    marks = strip.gate.thresholds
+    marks = [(band, at) for band, threshold in strip.gate.thresholds.items() for at in ends(threshold)]
     bound = None if strip.reach is None else strip.reach.bound
-    seen = np.concatenate([values[np.isfinite(values)], [*marks.values(), *([] if bound is None else [bound])]])
+    places = [*(at for _, at in marks), *([] if bound is None else [bound])]
+    seen = np.concatenate([values[np.isfinite(values)], places])
     room = 0.06 * (np.ptp(seen) or abs(seen[0]) or 1.0)
     low, high = seen.min() - room, seen.max() + room
     axis.set_xlim(low, high)
@@ -126,8 +128,7 @@ def _draw_strip(axis: Any, strip: Strip, trials: Trials) -> None:
     axis.set_yticks([])
     axis.grid(visible=False, axis="y")
     axis.set_title(f"{strip.gate.id} {SIGNS[strip.gate.comparison]}", pad=3)
-    if bound is not None:
-        beyond = (bound, high) if strip.gate.comparison == ">=" else (low, bound)
+    for beyond in _beyond(strip, low, high):
         axis.axvspan(*beyond, facecolor="none", edgecolor=LIGHT["muted"], hatch="////", linewidth=0,
                      label="out of any trial's reach")  # fmt: skip
     shift = ((np.arange(len(values)) * 0.618034) % 1.0 - 0.5) * 1.1  # spread so that none hides its neighbour
@@ -135,7 +136,7 @@ def _draw_strip(axis: Any, strip: Strip, trials: Trials) -> None:
         axis.scatter(
             values[rows], shift[rows], s=9, marker=mark, color=LIGHT[ink], alpha=0.65, linewidth=0.8, label=name
         )
-    for band, at in marks.items():
+    for band, at in marks:
         axis.axvline(at, color=LIGHT["ink"], linewidth=1.4, linestyle=(0, (1, 1.4)))
         axis.annotate(
             band, (at, 1), (3, -2), textcoords="offset points", va="top", fontsize=10.5, color=LIGHT["ink"], zorder=6,
@@ -144,6 +145,17 @@ def _draw_strip(axis: Any, strip: Strip, trials: Trials) -> None:
     if trials.chosen is not None:
         axis.scatter(values[trials.chosen], 0.0, s=110, marker="*", color=LIGHT["mark"],
                      edgecolor=LIGHT["surface"], linewidth=0.8, zorder=5, label="locked")  # fmt: skip
+
+
+def _beyond(strip: Strip, low: float, high: float) -> Iterator[tuple[float, float]]:
+    """The part of a strip that no trial can reach."""
+    if strip.reach is None or strip.reach.bound is None:
+        return
+    kind, comparison = strip.reach.kind, strip.gate.comparison
+    if kind == "at_most" or comparison == ">=":
+        yield strip.reach.bound, high
+    elif kind == "at_least" or comparison == "<=":
+        yield low, strip.reach.bound
 
 
 # --- what they share ----------------------------------------------------------------------------------------
@@ -165,7 +177,7 @@ def _scatter(axis: Any, trials: Trials, x: NDArray[Any], y: NDArray[np.float64])
 
 def _styles(trials: Trials) -> Iterator[tuple[str, dict[str, Any]]]:
     """Outcome -> mark and colour. Vetoes beyond the most frequent share one, their names joined by a line break."""
-    bands = sorted(name for name in trials.outcomes if name.startswith("band "))
+    bands = [name for name in trials.bands if name in trials.outcomes]
     for place, name in enumerate(bands):
         top = place == len(bands) - 1
         yield name, {"marker": "o" if top else "s", "color": LIGHT["good" if top else "candidate"], "alpha": 0.75}

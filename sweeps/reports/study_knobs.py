@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lanelock.scoring.figures.drawing import Figure
 from lanelock.scoring.figures.palette import LIGHT
+from lanelock.scoring.gates import ends
 from lanelock.sweeps.lanes.trial_arrays import Trials, chosen_words
 
 
@@ -85,9 +86,9 @@ def _draw_curves(rows: Sequence[Mapping[str, Any]], trials: Trials, canvas: Any)
         axis.minorticks_off()
         if scales[knob] == "log":
             axis.set_xticks([at[0], at[-1]], [f"{at[0]:.2g}", f"{at[-1]:.2g}"])
-        for threshold in asked.get(row["gate"], {}).values():
-            if min(low) <= threshold <= max(high):
-                axis.axhline(threshold, color=LIGHT["ink"], linewidth=1.2, linestyle=(0, (1, 1.4)))
+        for at_threshold in (place for limit in asked.get(row["gate"], {}).values() for place in ends(limit)):
+            if min(low) <= at_threshold <= max(high):
+                axis.axhline(at_threshold, color=LIGHT["ink"], linewidth=1.2, linestyle=(0, (1, 1.4)))
         axis.set_title(row["gate"], fontsize=11)
         axis.set_xlabel(knob)
         axis.margins(x=0.04)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from lanelock.scoring.feasibility import GateReach
 from lanelock.sweeps.lanes.decision import Decision
 from lanelock.sweeps.lanes.lane import Lane
-from lanelock.sweeps.pages.text import columns, reach_table, short
+from lanelock.sweeps.pages.gates import gate_table, reach_table
+from lanelock.sweeps.pages.text import columns, short
 
 if TYPE_CHECKING:
     from lanelock.sweeps.sweep import Closed  # a lane that is refused never pays for the search
@@ -47,15 +48,8 @@ def closing(closed: Closed) -> str:
         knobs = ", ".join(f"{name} {short(value)}" for name, value in best.values.items())
         lines += [f"best trial {best.number}: {knobs}", ""]
         found = closed.ledger.cards(best)
-        cards = [found[seed] for seed in lane.seeds if seed in found]
-        rows = []
-        for index, gate in enumerate(cards[0].gates):
-            values = [short(card.gates[index].value) for card in cards]
-            bands = [short(gate.thresholds.get(band)) for band in lane.gates.bands]
-            met = [band for band in lane.gates.bands if all(card.gates[index].passed.get(band) for card in cards)]
-            rows.append((gate.id, gate.severity, gate.comparison, *bands, *values, met[-1] if met else "no"))
-        head = ("gate", "kind", "", *lane.gates.bands, *(f"seed {card.seed}" for card in cards), "holds")
-        lines += [columns(head, rows), ""]
+        results = [found[seed].gates for seed in lane.seeds if seed in found]
+        lines += [columns(*gate_table(results, ("gate", "kind", "", "bands", "seeds", "holds"))), ""]
     if closed.runtime is not None:
         timed = closed.runtime
         seconds = f"{timed.candidate_seconds:.3f} s against the authority's {timed.authority_seconds:.3f} s"

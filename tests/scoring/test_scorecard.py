@@ -11,7 +11,8 @@ from lanelock.policies import PolicyError
 from lanelock.policies.documents import read_json, shipped, shipped_schema, validate
 from lanelock.scoring.feasibility import Bound, reach
 from lanelock.scoring.gates import GateSet, load_gates, parse_gates
-from lanelock.scoring.scorecard import MISSING, Verdict, combine, score
+from lanelock.scoring.scorecard import MISSING, combine, score
+from lanelock.sweeps.pages.scorecard import scorecard_markdown
 
 
 def gates_of(*rows, **metrics) -> GateSet:
@@ -31,19 +32,21 @@ BANDED = {"metric": "m/a", "thresholds": {"B": 1.0, "B+": 2.0}}
 
 @pytest.mark.parametrize(
     ("value", "verdict"),
-    [(0.99, "FAIL_REALISM"), (1.0, "PASS_B"), (1.99, "PASS_B"), (2.0, "PASS_BPLUS"), (math.nan, "INVALID_FOR_GRADING"),
-     (None, "INVALID_FOR_GRADING"), (math.inf, "INVALID_FOR_GRADING")],
+    [(0.99, "FAIL"), (1.0, "PASS_B"), (1.99, "PASS_B"), (2.0, "PASS_BPLUS"), (math.nan, "INVALID"),
+     (None, "INVALID"), (math.inf, "INVALID")],
 )  # fmt: skip
 def test_the_verdict_is_the_highest_band_met(value, verdict):
     measures = {} if value is None else {"m/a": value}
-    assert score(measures, gates_of(BANDED), seed=1, authority=None).verdict == verdict
+    assert score(measures, gates_of(BANDED), seed=1, authority=None).verdict.name == verdict
 
 
 def test_no_band_is_met_above_one_that_is_not():
     low_only = {"metric": "m/b", "thresholds": {"B": 1.0}}
     card = score({"m/a": 2.5, "m/b": 0.5}, gates_of(BANDED, low_only), seed=1, authority=None)
-    assert card.verdict == "FAIL_REALISM"
-    assert score({"m/a": 2.5, "m/b": 1.0}, gates_of(BANDED, low_only), seed=1, authority=None).verdict == "PASS_BPLUS"
+    assert card.verdict.name == "FAIL"
+    assert (
+        score({"m/a": 2.5, "m/b": 1.0}, gates_of(BANDED, low_only), seed=1, authority=None).verdict.name == "PASS_BPLUS"
+    )
 
 
 @pytest.mark.parametrize(
@@ -58,18 +61,18 @@ def test_comparisons(comparison, below, at, above):
 def test_a_veto_fails_whatever_the_gates_say():
     veto = {"metric": "m/b", "severity": "veto", "comparison": "<=", "threshold": 0}
     card = score({"m/a": 5.0, "m/b": 1.0}, gates_of(BANDED, veto), seed=1, authority=None)
-    assert card.verdict == "FAIL_REALISM" and card.vetoed == ("g1",) and card.violations() == {"g1": 1.0}
+    assert card.verdict.name == "FAIL" and card.vetoed == ("g1",) and card.violations() == {"g1": 1.0}
 
 
 def test_a_veto_without_a_value_ends_a_trial_and_has_a_finite_violation():
     card = score({}, gates_of({"metric": "m/b", "severity": "veto", "threshold": 0}), seed=1, authority=None)
-    assert card.vetoed == ("g0",) and card.violations() == {"g0": MISSING} and card.verdict == "INVALID_FOR_GRADING"
+    assert card.vetoed == ("g0",) and card.violations() == {"g0": MISSING} and card.verdict.name == "INVALID"
 
 
 def test_a_precondition_not_met_makes_grading_invalid_and_caps_the_band():
     gates = gates_of(BANDED, {"metric": "m/d", "severity": "precondition", "thresholds": {"B": 28, "B+": 90}})
-    verdicts = [score({"m/a": 5.0, "m/d": days}, gates, seed=1, authority=None).verdict for days in (1, 28, 90)]
-    assert verdicts == ["INVALID_FOR_GRADING", "PASS_B", "PASS_BPLUS"]
+    verdicts = [score({"m/a": 5.0, "m/d": days}, gates, seed=1, authority=None).verdict.name for days in (1, 28, 90)]
+    assert verdicts == ["INVALID", "PASS_B", "PASS_BPLUS"]
 
 
 def test_a_rail_follows_its_authority():
@@ -83,7 +86,7 @@ def test_a_rail_follows_its_authority():
     for authority, value, holds in ((0.90, 0.97, True), (0.90, 0.971, False), (0.96, 1.005, True), (0.96, 1.02, False)):
         card = score({"m/a": value}, gates, seed=1, authority={"m/a": authority})
         assert bool(card.vetoed) != holds, (authority, value)
-    assert score({"m/a": 0.1}, gates, seed=1, authority=None).verdict == "INVALID_FOR_GRADING"
+    assert score({"m/a": 0.1}, gates, seed=1, authority=None).verdict.name == "INVALID"
 
 
 def test_a_tolerance_forgives_and_no_more():
@@ -106,8 +109,7 @@ def test_combining_seeds_keeps_the_worst(values):
     cards = [score({"m/a": value, "m/c": value}, gates, seed=i, authority=None) for i, value in enumerate(values)]
     overall = combine(cards, gates)
     assert overall.metrics == {"m/a": min(values), "m/c": max(values)}
-    order = [Verdict.FAIL_REALISM, Verdict.PASS_B, Verdict.PASS_BPLUS]
-    assert overall.verdict == min((card.verdict for card in cards), key=order.index)
+    assert overall.verdict == min((card.verdict for card in cards), key=lambda verdict: verdict.rank)
     assert overall.gates[0].seed == values.index(min(values))
     assert overall.margin("B+") == min(card.margin("B+") for card in cards)
 
@@ -121,7 +123,7 @@ def test_a_card_is_schema_valid_json_and_a_table():
     card = score({"m/a": 1.5}, gates_of(BANDED), seed=7, authority=None)
     validate(card.as_document(), shipped_schema("scorecard"), "card")
     assert card.as_document()["gates"][0]["margins"] == {"B": 0.5, "B+": -0.5}
-    assert "| g0 | `m/a` | gate | 1.5 | >= | 1 | 2 | 0.5 | -0.5 | 7 | B |" in card.as_markdown()
+    assert "| g0 | `m/a` | gate | 1.5 | >= | 1 | 2 | 0.5 | -0.5 | 7 | B |" in scorecard_markdown(card)
 
 
 @pytest.mark.parametrize("name", shipped("gates", ".json"))

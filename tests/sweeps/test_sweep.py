@@ -70,7 +70,7 @@ def test_it_is_swept_scored_tracked_and_locked_by_the_same_code(workspace, tmp_p
         assert run.data.tags["lanelock.pack"] == told.record["pack"]
         assert run.data.tags["lanelock.policy.queue_policy_v1"]
         assert ("crowd" in run.data.tags["lanelock.vetoed"]) == (told.constraints["crowd"] > 0)
-        assert run.data.tags["lanelock.verdict"] in ("PASS_BPLUS", "PASS_B", "FAIL_REALISM")
+        assert run.data.tags["lanelock.verdict"] in ("PASS_BPLUS", "PASS_B", "FAIL")
     best = children[closed.decision.best.number]
     assert {item.path for item in client.list_artifacts(best.info.run_id)} == {
         "scorecard.json",
@@ -144,7 +144,7 @@ def test_a_lane_that_cannot_pass_closes_no_go_and_locks_its_best_as_terminal(tmp
     closed = play(lane_with(tmp_path, knobs={"servers": servers, "service": service}), workspace, track=False)
     assert closed.decision.outcome == "NO_GO"
     lock = read_lock(closed.lock)
-    assert lock["candidate"] == "terminal" and lock["verdict"] == "FAIL_REALISM"
+    assert lock["candidate"] == "terminal" and lock["verdict"] == "FAIL"
     assert {row["gate"] for row in lock["blockers"]} <= {"wait", "at_once"} and lock["blockers"]
     for row in lock["blockers"]:
         assert str(round(row["value"], 3))[:4] in lock["reason"] and row["gate"] in lock["reason"]

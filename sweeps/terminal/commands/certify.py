@@ -8,6 +8,7 @@ import click
 
 from lanelock.scoring.certification import Certification
 from lanelock.sweeps.engines import world_folder
+from lanelock.sweeps.pages.gates import gate_table
 from lanelock.sweeps.pages.text import columns, short
 from lanelock.sweeps.proof.evidence import certify_lock
 from lanelock.sweeps.proof.lock import find_lock
@@ -59,7 +60,7 @@ def certify(lock: str, seeds: str | None, holdout: int, world: str | None, jobs:
     if found.holdout is not None:
         parts += ["", _table(found.holdout, "held out")]
     session.show(document, "\n".join([*parts, "", f"evidence {found.folder}"]))
-    return 0 if found.band is not None else 1
+    return 0 if found.verdict.passed else 1
 
 
 def _seeds(text: str) -> list[int]:
@@ -78,14 +79,8 @@ def _seeds(text: str) -> list[int]:
 
 def _table(found: Certification, what: str) -> str:
     """Per gate the worst seed's value and margins, and the spread over seeds below."""
-    rows = []
-    bands = tuple(found.cards[0].gates[0].passed)
-    for results in zip(*(card.gates for card in found.cards), strict=True):
-        worst = min(results, key=lambda row: row.worst_margin)
-        margins = (short(worst.margins.get(band)) for band in bands)
-        rows.append((worst.id, worst.severity, short(worst.value), *margins, str(worst.seed)))
-    head = ("gate", "kind", "worst", *(f"margin {band}" for band in bands), "on seed")
-    lines = [f"{len(found.cards)} seeds {what}: {found.verdict}", columns(head, rows)]
+    table = gate_table([card.gates for card in found.cards], ("gate", "kind", "worst", "margins", "on seed"))
+    lines = [f"{len(found.cards)} seeds {what}: {found.verdict}", columns(*table)]
     for row in found.spreads:
         limits = ", ".join(f"{band} at most {limit:g}" for band, limit in row.limits.items())
         lines.append(f"  CV of {row.metric}: {short(row.cv)} ({limits})")

@@ -11,7 +11,7 @@ from lanelock.sweeps.engines import world_folder
 from lanelock.sweeps.lanes.decision import refusal
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.lanes.survey import prospect
-from lanelock.sweeps.pages.text import reach_table
+from lanelock.sweeps.pages.gates import reach_table
 from lanelock.sweeps.record.refusals import record_refusal
 from lanelock.sweeps.terminal import words as terminal
 from lanelock.sweeps.terminal.completion import LANE

@@ -13,7 +13,8 @@ from lanelock.policies import PolicyError
 from lanelock.sweeps.engines import world_folder
 from lanelock.sweeps.lanes.tally import sweeps_in
 from lanelock.sweeps.pages import scorecard
-from lanelock.sweeps.pages.text import columns, fields, scorecard_text
+from lanelock.sweeps.pages.gates import scorecard_text
+from lanelock.sweeps.pages.text import columns, fields
 from lanelock.sweeps.proof.lock import find_lock, read_lock
 from lanelock.sweeps.reports import study
 from lanelock.sweeps.reports.scorecards import lock_report, run_report

@@ -16,7 +16,8 @@ from lanelock.policies import PolicyError
 from lanelock.scoring.gates import load_gates
 from lanelock.scoring.scorecard import score as graded
 from lanelock.sweeps.engines import metrics_named, open_pack, publishing, world_folder
-from lanelock.sweeps.pages.text import columns, scorecard_text
+from lanelock.sweeps.pages.gates import scorecard_text
+from lanelock.sweeps.pages.text import columns
 from lanelock.sweeps.terminal.commands.shards import run_document, sharding, stream
 from lanelock.sweeps.terminal.completion import PACK, RUN
 from lanelock.sweeps.terminal.session import WORLD, Session, common_options, session_of
@@ -94,7 +95,7 @@ def _show(session: Session, document: dict[str, Any], parts: list[str], card: An
         parts.append(scorecard_text(card))
     head = f"run {document['run_id']}  pack {document['pack']}  seed {document['seed']}"
     session.show(document, "\n\n".join([f"{head}  world {document['world_digest'][:16]}", *parts]))
-    return 0 if card is None else _verdict_code(str(card.verdict))
+    return 0 if card is None or card.verdict.passed else 1
 
 
 @click.command()
@@ -107,7 +108,7 @@ def score(run_id: str, **options: Any) -> int:
     session = session_of(options)
     card = _score(open_run(session.as_it_stands().runs, run_id))
     session.show(card.as_document(), scorecard_text(card))
-    return _verdict_code(str(card.verdict))
+    return 0 if card.verdict.passed else 1
 
 
 @click.command()
@@ -155,7 +156,3 @@ def _state_table(states: Sequence[StateReport]) -> str:
 def _score(made: Any) -> Any:
     source = metrics_named(made.engine)
     return graded(source.measure(made), load_gates(str(source.gates_file)), seed=made.seed, authority=None)
-
-
-def _verdict_code(verdict: str) -> int:
-    return 0 if verdict.startswith("PASS") else 1

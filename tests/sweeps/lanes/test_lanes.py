@@ -128,9 +128,12 @@ def test_a_candidate_is_timed_beside_its_authority_round_by_round(packs, monkeyp
 
 
 def test_a_candidate_that_takes_too_long_is_no_go():
-    go = Decision("GO", "PASS_B", "fine", None, ())
+    go, lane = Decision("GO", "PASS_B", "fine", None, ()), load_lane("reopen_1b")
     slow = Runtime(1.0, 1.3, 1.3, 1.2)
-    turned = hold_to_runtime(go, slow, "B")
-    assert turned.outcome == "NO_GO" and "1.30 times what the authority takes, 1.2 are allowed" in turned.reason
+    turned = hold_to_runtime(go, slow, lane)
+    assert (turned.outcome, turned.verdict) == (
+        "NO_GO",
+        "FAIL_REALISM",
+    ) and "1.30 times what the authority takes, 1.2 are allowed" in turned.reason
     assert [blocker.gate for blocker in turned.blockers] == ["runtime"]
-    assert hold_to_runtime(go, replace(slow, ratio=1.1), "B") is go and hold_to_runtime(go, None, "B") is go
+    assert hold_to_runtime(go, replace(slow, ratio=1.1), lane) is go and hold_to_runtime(go, None, lane) is go

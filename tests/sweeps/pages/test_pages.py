@@ -8,7 +8,7 @@ EVIL = "<script>alert('x')</script> a | b `<b>bold</b>` &amp;"
 def test_no_text_becomes_markup():
     blocks = [
         Heading(1, EVIL), Paragraph(EVIL), Points((EVIL,)), table((EVIL,), [(EVIL,)]), facts({EVIL: EVIL}),
-        banner(EVIL, False, EVIL, EVIL, EVIL, [(EVIL, EVIL)]),
+        banner(EVIL, "bad", EVIL, EVIL, EVIL, [(EVIL, EVIL)]),
     ]  # fmt: skip
     page = as_html(EVIL, blocks)
     assert "<script" not in page and "<b>" not in page and "&amp;amp;" in page

@@ -76,13 +76,13 @@ def test_a_certification_that_failed_or_passed_lower_is_refused(place, tmp_path)
     evidence = tmp_path / "own"
     workspace = Workspace.at(evidence)
     poor = certify_lock(lower, workspace, seeds=(1, 2)).folder
-    for verdict, last_good, certified in (("FAIL_REALISM", 1, 1), ("PASS_B", 0, 1)):
+    for verdict, last_good, certified in (("FAIL", 1, 1), ("PASS_B", 0, 1)):
         document = read_json(poor / "certification.json") | {"verdict": verdict}
         (poor / "certification.json").write_text(json.dumps(document))
         for alias, refused in (("last-good", last_good), ("certified", certified)):
             rule, held = ALIASES[alias], read_lock(lower)
-            to, _ = promotion._standing(held, workspace)
-            assert len(promotion._unmet(held, rule, to)) == refused, (alias, verdict)
+            to, evidence = promotion._standing(held, workspace)
+            assert len(promotion._unmet(held, rule, to, evidence)) == refused, (alias, verdict)
 
 
 def test_a_lane_that_closed_no_go_is_no_authority(place, tmp_path):

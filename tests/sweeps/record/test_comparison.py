@@ -83,7 +83,7 @@ def test_a_colour_says_the_verdict_and_its_shade_only_tells_neighbours_apart():
     lane = load_lane("p3_wide")
 
     def hue(verdict, vetoed=False, number=0):
-        found = comparison.colour(verdict, vetoed, lane, number)
+        found = comparison.colour(lane.gates.verdict(verdict), vetoed, lane, number)
         assert re.fullmatch("#[0-9a-f]{6}", found)
         return found
 

@@ -12,7 +12,7 @@ from lanelock.policies.documents import read_json
 from lanelock.scoring.gates import parse_gates
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.proof.evidence import certify_lock
-from lanelock.sweeps.reports.difference import _judge, compare, holds, same_engine
+from lanelock.sweeps.reports.difference import _judge, compare, same_engine
 from lanelock.sweeps.reports.subject import find, settled
 from lanelock.sweeps.sweep import play
 from lanelock.sweeps.workspace import Workspace
@@ -58,7 +58,7 @@ def test_two_packs_by_the_engines_own_keys_and_the_gates_own_comparisons(tmp_pat
     assert "s1/gap" in found.same and "s1/gap" not in said
     gate = next(row for row in found.gates if row.before.id == "s4_max_p")
     assert gate.before.margins["B"] == pytest.approx((0.85 - gate.before.value) / 0.85)
-    assert (holds(gate.before), holds(gate.after)) == ("no", "B+")
+    assert (gate.before.holds, gate.after.holds) == (None, "B+")
     assert found.vetoes == ((), ("s4_atom", "s4_cliff"))
     assert not (tmp_path / "none").exists(), "to compare two packs no workspace is made"
 

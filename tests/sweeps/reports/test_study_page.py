@@ -104,7 +104,9 @@ def test_the_ceiling_is_the_tightest_bound_of_the_gates_that_the_margin_counts(s
 
     def reach(name, bound, top=True):
         gate, can = gates[name], {"B": True, "B+": top}
-        return GateReach(name, gate.metric, gate.comparison, gate.thresholds, bound, 1, can, f"why {name}", "none")
+        margins = {band: gate.margin(bound, threshold) for band, threshold in gate.thresholds.items()}
+        fixed = gate.metric, gate.comparison, gate.thresholds
+        return GateReach(name, *fixed, bound, 1, can, f"why {name}", "none", margins=margins)
 
     def ceiling(*rows):
         ground = replace(found.ledger.ground, reach=rows)

@@ -1,0 +1,92 @@
+"""Gates as rows of text: the one place that lays out a gate's value, thresholds, margins and what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lanelock.scoring.feasibility import GateReach
+from lanelock.scoring.gates import threshold_text
+from lanelock.scoring.scorecard import GateResult, Scorecard, worst
+from lanelock.sweeps.pages.text import columns, short
+
+_DASH = "–"
+
+
+def reach_table(rows: Sequence[GateReach], bands: Sequence[str]) -> str:
+    """What each gate can at best reach, with its proof."""
+    body = []
+    for row in rows:
+        bound = "none known" if row.bound is None else f"{row.bound:.6g}"
+        words = ["within reach" if row.reachable.get(band, True) else "OUT OF REACH" for band in bands]
+        body.append((row.gate, bound, *words, row.movable_by or "", row.proof or ""))
+    return columns(("gate", "bound", *bands, "movable by", "proof"), body)
+
+
+@dataclass(frozen=True, slots=True)
+class GateRow:
+    """One gate over the seeds of a candidate, in words: every table of gates is laid out from these parts."""
+
+    result: GateResult  # the worst over the seeds
+    value: str  # the worst
+    values: tuple[str, ...]  # per seed
+    thresholds: tuple[str, ...]  # per band, lowest first
+    margins: tuple[str, ...]  # per band
+    seed: str  # the worst
+    holds: str  # the highest band that every seed meets
+
+
+def gate_row(results: Sequence[GateResult]) -> GateRow:
+    """Returns the parts of one gate's row from its results, one per seed."""
+    row = worst(results)
+    return GateRow(
+        row,
+        "missing" if row.value is None else short(row.value),
+        tuple(short(result.value) for result in results),
+        tuple(threshold_text(row.thresholds.get(band), _DASH) for band in row.passed),
+        tuple(short(row.margins.get(band)) for band in row.passed),
+        short(row.seed),
+        row.holds or "no",
+    )
+
+
+def gate_table(
+    cards: Sequence[Sequence[GateResult]], parts: Sequence[str], *, failed_first: bool = False
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Returns (head, rows) of a table of gates, one row per gate.
+
+    `cards`: the results of every gate on each seed. `parts`: the columns in their order, each named as its head; three
+    stand for several columns: "bands" for the thresholds, "margins" for one per band, "seeds" for the value on each.
+    """
+    bands, seeds = list(cards[0][0].passed) if cards[0] else [], [card[0].seed for card in cards if card]
+    heads = {"bands": bands, "margins": [f"margin {band}" for band in bands], "seeds": [f"seed {at}" for at in seeds]}
+    rows = [gate_row(results) for results in zip(*cards, strict=True)]
+    if failed_first:
+        rows.sort(key=lambda row: row.result.full)
+    head = tuple(name for part in parts for name in heads.get(part, [part]))
+    return head, [tuple(cell for part in parts for cell in _cells(row, part)) for row in rows]
+
+
+def _cells(row: GateRow, part: str) -> tuple[str, ...]:
+    result = row.result
+    cells = {
+        "gate": (result.id,),
+        "metric": (f"`{result.metric}`",),
+        "kind": (str(result.severity),),
+        "": (result.comparison,),
+        "value": (row.value,),
+        "worst": (row.value,),
+        "bands": row.thresholds,
+        "margins": row.margins,
+        "seeds": row.values,
+        "seed": (row.seed,),
+        "on seed": (row.seed,),
+        "holds": (row.holds,),
+    }
+    return cells[part]
+
+
+def scorecard_text(card: Scorecard) -> str:
+    """A scorecard, the failed gates first."""
+    parts = ("gate", "kind", "value", "", "bands", "margins", "holds")
+    return f"{card.verdict}\n\n{columns(*gate_table((card.gates,), parts, failed_first=True))}"
