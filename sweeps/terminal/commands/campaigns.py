@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @JOBS
 @common_options
 def campaign(name: str, resume: bool, jobs: int, **options: Any) -> int:
-    """Play campaign NAME from baseline to freeze."""
+    """Play campaign NAME from its authority (baseline) to freeze."""
     from lanelock.sweeps.campaign.plan import load_campaign
     from lanelock.sweeps.campaign.play import play_campaign
     from lanelock.sweeps.campaign.report import write_report

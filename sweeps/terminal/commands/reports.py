@@ -48,7 +48,7 @@ def report(what: str, page: Path | None, world: str | None, **options: Any) -> i
 
 
 def _said(what: str, workspace: Workspace, world: str | None) -> Said:
-    from lanelock.engine.segment_2b.store import published
+    from lanelock.engine.keep.published import published
     from lanelock.sweeps.engines import world_folder
     from lanelock.sweeps.proof.lock import find_lock
     from lanelock.sweeps.upkeep.journal import sweeps_in
