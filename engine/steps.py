@@ -3,7 +3,7 @@
 A state's key is the SHA-256 of its address: its code, the digests of the policies it reads, the keys of the
 states it reads, the files it reads, the libraries under it and, where it draws, the seed. A state gets its
 policies by name through a view that knows both what the state declares (else its key would not cover what
-it read) and what S0 sealed.
+it read) and what the run's first state sealed.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Steps:
 
 
 class Reads(Mapping[str, Mapping[str, Any]]):
-    """The policies one state may read: those it declares and S0 sealed. Raises IntegrityError on any other."""
+    """The policies one state may read: those it declares and the run sealed. Raises IntegrityError on any other."""
 
     def __init__(self, state: str, pack: Pack, declared: tuple[str, ...], sealed: Mapping[str, str] | None) -> None:
         self._state, self._pack, self._declared, self._sealed = state, pack, declared, sealed
@@ -100,7 +100,7 @@ class Reads(Mapping[str, Mapping[str, Any]]):
         held = self._pack.policies[policy]
         if self._sealed is not None and self._sealed.get(policy) != held.digest:
             sealed = self._sealed.get(policy, "nothing")
-            raise IntegrityError(f"{self._state}: reads {policy} {held.digest}, S0 sealed {sealed}")
+            raise IntegrityError(f"{self._state}: reads {policy} {held.digest}, the run sealed {sealed}")
         return held.document
 
     def __iter__(self) -> Iterator[str]:

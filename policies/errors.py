@@ -17,7 +17,7 @@ class PolicyError(LanelockError):
 
 
 class DataError(LanelockError):
-    """Mend the input tables (a world brought in from outside, a roster, a metric that is NaN)."""
+    """Mend the input tables (a world or another data set brought in from outside, a metric that is NaN)."""
 
 
 class LaneError(LanelockError):

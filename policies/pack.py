@@ -1,7 +1,8 @@
 """A pack: a named, complete set of policies. Loading, digests, moved knobs and readable differences.
 
-On disk a pack is a folder with exactly one `<policy>.json` per policy its engine declares. In memory it
-is frozen, and it is valid by construction: every way to make one checks it against the engine's schemas.
+On disk a pack is a folder with `pack.json`, which names the engine it is for, and exactly one `<policy>.json` per
+policy that engine declares. In memory it is frozen, and it is valid by construction: every way to make one checks it
+against the engine's schemas.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lanelock.policies.documents import digest, read_json, resolve, validate
+from lanelock.policies.documents import digest, read_json, resolve, shipped_schema, validate
 from lanelock.policies.errors import PolicyError
 
 Schemas = Mapping[str, Mapping[str, Any]]
+PACK = "pack.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +75,37 @@ class Pack:
         return Pack(self.name, policies, _pack_digest(policies), self.schemas)
 
 
-def load_pack(name_or_path: str | Path, schemas: Schemas) -> Pack:
-    """The pack in a folder, or a shipped one by name. Raises PolicyError naming file, field and bound."""
+def load_pack(name_or_path: str | Path, schemas: Schemas, engine: str | None = None) -> Pack:
+    """Returns the pack in a folder, or a shipped one by name; `engine`: the one that it must be for.
+
+    Raises PolicyError naming file, field and bound.
+    """
     folder = resolve(str(name_or_path), "packs")
+    named = engine_in(folder)
+    if engine is not None and named != engine:
+        raise PolicyError(f"{folder / PACK}: /engine: a pack of engine {named}, not of {engine}")
+    return pack_of(folder.resolve().name, policies_in(folder, schemas), schemas, where=str(folder))
+
+
+def engine_in(folder: Path) -> str:
+    """Returns the name of the engine that the pack in `folder` is for."""
     if not folder.is_dir():
-        raise PolicyError(f"{folder}: a pack is a folder with one file a policy: {', '.join(schemas)}")
-    found = {path.stem: path for path in sorted(folder.glob("*.json"))}
-    if unknown := sorted(set(found) - set(schemas)):
+        raise PolicyError(f"{folder}: a pack is a folder with {PACK} and one JSON file per policy")
+    if not (folder / PACK).is_file():
+        raise PolicyError(f'{folder / PACK}: missing; add it, with the engine the pack is for: {{"engine": "NAME"}}')
+    document = read_json(folder / PACK)
+    validate(document, shipped_schema("pack"), str(folder / PACK))
+    return str(document["engine"])
+
+
+def policies_in(folder: Path, schemas: Schemas) -> dict[str, Any]:
+    """Returns the policies of `schemas` that lie in `folder`: exactly these, beside `pack.json`."""
+    files = {path.stem: path for path in sorted(folder.glob("*.json")) if path.name != PACK}
+    if unknown := sorted(set(files) - set(schemas)):
         raise PolicyError(f"{folder}/{unknown[0]}.json: not a policy of this engine ({', '.join(schemas)})")
-    if missing := [name for name in schemas if name not in found]:
+    if missing := [name for name in schemas if name not in files]:
         raise PolicyError(f"{folder}/{missing[0]}.json: the policy is missing from the pack")
-    documents = {name: read_json(found[name]) for name in schemas}
-    return pack_of(folder.resolve().name, documents, schemas, where=str(folder))
+    return {name: read_json(files[name]) for name in schemas}
 
 
 def pack_of(name: str, documents: Mapping[str, Any], schemas: Schemas, where: str | None = None) -> Pack:

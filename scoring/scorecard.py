@@ -30,6 +30,11 @@ class MetricSource(Protocol):
         """Metrics by name; one that cannot be measured on this run is left out or NaN."""
         ...
 
+
+@runtime_checkable
+class Bounding(Protocol):
+    """A metric source that can prove bounds; without, only values that a lane leaves frozen are known beforehand."""
+
     def bounds(self, box: Box) -> Iterable[Bound]:
         """What no trial of a lane can pass on one seed, proved from the frozen upstream and the knob box."""
         ...

@@ -27,11 +27,65 @@ def test_each_outside_library_has_its_doors(package):
             assert str(path.relative_to(house.ROOT)) in doors, f"{path}: {name} comes in by {sorted(doors)}"
 
 
-def test_sweeps_name_no_state_and_no_gate_of_segment_2b():
-    gates = read_json(house.ROOT / "policies" / "segment_2b" / "gates.json")
-    words = {row["id"] for row in gates["gates"]} | set(gates["metrics"]) | {f"S{state}" for state in range(9)}
-    for path in house.modules("sweeps"):
-        strings = [n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)]
-        for text in filter(lambda value: isinstance(value, str), strings):
-            named = words & set(re.split(r"[^A-Za-z0-9_/]+", text))
+SEGMENT = "segment_2b"
+WORDS = re.compile(
+    r"merchant|\bsites?\b(?!-packages)|\bsite_|_sites?\b|\btz(id)?\b|tz_group|\bzones?\b|_zones?\b|\brosters?\b|_roster"
+    r"|world_v1|layer1|\b2B\b|segment[-_ ]2b",
+    re.IGNORECASE,
+)
+
+
+def neutral():
+    """Every file of the product outside a folder that is named after segment 2B."""
+    files = [path for package in house.PACKAGES for path in house.modules(package)]
+    return [path for path in (*files, *(house.ROOT / "src" / "lanelock").glob("*.py")) if SEGMENT not in path.parts]
+
+
+def strings_of(path):
+    """Every string of a file, docstrings among them; an attribute's name in `getattr` is none."""
+    tree = ast.parse(path.read_text())
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    names = {id(call.args[1]) for call in calls if isinstance(call.func, ast.Name) and call.func.id == "getattr"}
+    constants = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in names)
+    return [node.value for node in constants if isinstance(node.value, str)]
+
+
+def names_of(path):
+    """Every name that a file gives or uses."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = (getattr(node, part, None) for part in ("id", "attr", "arg", "name", "asname"))
+        yield from (name for name in names if isinstance(name, str))
+
+
+def test_nothing_outside_its_folders_imports_segment_2b():
+    assert len(neutral()) > 80
+    for path in neutral():
+        named = [module for module in house.imports(path) if SEGMENT in module.split(".")]
+        assert not named, f"{path}: imports {named}"
+
+
+def test_nothing_outside_its_folders_speaks_of_segment_2b():
+    """Its nouns, its paths and its policies; nor is any of its packs, states, gates or metrics named."""
+    folder = house.ROOT / "policies" / SEGMENT
+    gates = read_json(folder / "gates.json")
+    own = {row["id"] for row in gates["gates"]} | set(gates["metrics"]) | {f"S{state}" for state in range(9)}
+    packs = {path.name for path in (folder / "packs").iterdir()}
+    for path in neutral():
+        for text in (*strings_of(path), *names_of(path)):
+            assert not WORDS.search(text), f"{path}: {text!r}"
+        for text in strings_of(path):
+            named = own & set(re.split(r"[^A-Za-z0-9_/]+", text)) | packs & {text}
             assert not named, f"{path}: {text!r} names {named}"
+
+
+def test_the_words_that_are_looked_for_are_those_of_segment_2b():
+    """The list means something: every one of its words is said where segment 2B is at home."""
+    home = house.ROOT / "engine" / SEGMENT
+    said = " ".join(text for path in home.rglob("*.py") for text in (*strings_of(path), *names_of(path)))
+    for word in ("merchant_id", "site_order", "tz_group_id", "zone", "roster", "world_v1", "data/layer1/2B"):
+        assert word in said and WORDS.search(word), word
+
+
+@pytest.mark.parametrize("path", sorted((house.ROOT / "policies" / "schemas").glob("*.json")), ids=lambda p: p.name)
+def test_no_schema_of_our_own_speaks_of_segment_2b(path):
+    assert not WORDS.search(path.read_text())

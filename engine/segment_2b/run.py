@@ -3,14 +3,14 @@
 What a key is made of and what a state may read stands in `engine.steps`. Results are kept in memory by key
 and, where a cache is attached, on disk: moving a knob of S4 recomputes S4 and what follows and nothing above
 it, because no key above it has changed. S8 answers for files, so it is called where files are: in
-`engine.segment_2b.store.publish`.
+`engine.segment_2b.store`. What the engine adds to the protocol beside its states are one call each to its modules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,12 +19,14 @@ from lanelock.engine import protocol, surface
 from lanelock.engine.keep import frozen, receipts
 from lanelock.engine.keep.cache import Cache
 from lanelock.engine.keep.frozen import Kinds
-from lanelock.engine.protocol import Run
+from lanelock.engine.keep.published import RECEIPT
+from lanelock.engine.protocol import Published, Replayed, Run
 from lanelock.engine.segment_2b import draw_world as world
 from lanelock.engine.segment_2b import (
     geography,
     mass,
     roster_import,
+    store,
     streams,
     tables,
     user_tables,
@@ -32,6 +34,8 @@ from lanelock.engine.segment_2b import (
     world_receipt,
 )
 from lanelock.engine.segment_2b import world as world_types
+from lanelock.engine.segment_2b.draw_world import describe
+from lanelock.engine.segment_2b.export import write_json_lines
 from lanelock.engine.segment_2b.service import RoutingService
 from lanelock.engine.segment_2b.shards import Across, Cuts, Span
 from lanelock.engine.segment_2b.states import (
@@ -54,7 +58,7 @@ from lanelock.engine.steps import Memory, Reads, Stands, Steps, code_of, folded
 from lanelock.engine.surface import Surface, table_digest
 from lanelock.engine.workers import at_most, mapped
 from lanelock.policies import DataError, Pack, PolicyError
-from lanelock.policies.documents import ROOT, digest, read_schema
+from lanelock.policies.documents import ROOT, read_schema
 
 WORLD, LAYOUT, EFFECTS, MIX, ROUTING, EDGES = POLICIES = (
     "world_v1",
@@ -92,7 +96,8 @@ _MEMORY_BYTES = 3 << 30
 class Segment2B:
     """The routing-realism layer: sites, weights, day effects, group mixes, routed arrivals."""
 
-    name = "segment_2b"
+    name = s0_gate.ENGINE
+    baseline = "baseline"
     states = ("S0", "S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8")
     by_merchant = states[:5]  # those that a shard can compute by itself
     feeds: ClassVar = {"roster": "s5_arrival_roster"}
@@ -111,10 +116,10 @@ class Segment2B:
         """Why a state could not be kept in the cache; empty where all could."""
         return "" if self._disk is None else self._disk.trouble
 
-    def sharded(self, merchants: int | None, jobs: int) -> Segment2B:
-        """The same engine, memory and all, over shards of about `merchants` merchants on `jobs` threads."""
+    def sharded(self, size: int | None, jobs: int) -> Segment2B:
+        """The same engine, memory and all, over shards of about `size` merchants on `jobs` threads."""
         other = copy(self)
-        other._cuts = Cuts(merchants, jobs)
+        other._cuts = Cuts(size, jobs)
         return other
 
     @cached_property
@@ -169,6 +174,43 @@ class Segment2B:
             s5_roster.first_day(days), len(days),
         )  # fmt: skip
         return run, RoutingService(tables, upstream.is_virtual)
+
+    def publish(self, run: Run, runs: Path) -> Published:
+        """The run's folder, and S8's report; its seconds are those of writing."""
+        began = time.perf_counter()
+        folder = store.publish(run, runs)
+        return Published(folder, (store.bundled(run, folder, time.perf_counter() - began),))
+
+    def open_run(self, folder: Path) -> Run:
+        return store.open_run(folder, self.policy_schemas)
+
+    def faults(self, folder: Path) -> list[tuple[str, str]]:
+        """Files that are not as published; where all are, what does not follow from the inputs beside it."""
+        receipt = receipts.read_receipt(folder / RECEIPT)
+        return [*store.faults(folder, receipt)] or [*store.seals(folder, receipt, self.policy_schemas)]
+
+    def replay(self, folder: Path, scratch: Path) -> Replayed:
+        return store.replay(folder, scratch, self.policy_schemas, type(self)().evaluate)
+
+    def export(self, run: Run, exports: Path) -> Path:
+        return write_json_lines(run, exports)
+
+    def contract(self) -> Sequence[Mapping[str, Any]]:
+        return tables.contract()
+
+    def open_world(self, pack: Pack, seed: int, folder: Path | None) -> World:
+        if folder is None:
+            return world.draw_world(pack[WORLD], seed)
+        return world_import.open_world(folder, pack[WORLD])
+
+    def describe_world(self, world: World) -> Mapping[str, Any]:
+        return describe(world)
+
+    def keep_world(self, world: World, folder: Path) -> None:
+        store.keep_world(world, folder)
+
+    def world_of(self, run: Path) -> Path:
+        return run / store.UPSTREAM
 
     def _wanted(self, states: tuple[str, ...], until: str | None) -> Collection[str]:
         """The states to compute. No metric reads the alias tables: a trial, which has a last state, builds none."""
@@ -241,14 +283,9 @@ class Segment2B:
             audit = step("S7", ("S0", "S1", "S2", "S3", "S4", "S5", "S6"), POLICIES, (*_AUDIT, *_STATES, s6_edges),
                          lambda _: s7_audit.audit(evidence))  # fmt: skip
         return Run(
-            run_id_of(pack, seed, s0), self.name, seed, pack, upstream.digest, self.code_version, surfaces,
+            s0_gate.run_id_of(pack, seed, s0), self.name, seed, pack, upstream.digest, self.code_version, surfaces,
             folded(step.reports, _WITHIN), upstream, s0, audit,
         )  # fmt: skip
-
-
-def run_id_of(pack: Pack, seed: int, sealed: s0_gate.SealedInputs) -> str:
-    """Hex32: the same inputs sealed under the same seed are the same run."""
-    return digest([Segment2B.name, pack.digest, seed, [asdict(asset) for asset in sealed.assets]])[:32]
 
 
 def _gate(step: Steps, upstream: World, pack: Pack, seed: int, roster: str | None) -> s0_gate.SealedInputs:

@@ -1,53 +1,46 @@
-"""Published runs: written whole or not at all, read back as runs, executed again and compared.
+"""The files of a published run: written, read back as a run, held to their inputs, executed again.
 
-Publishing is: a staging folder beside the target, every file written and digested, S8 over them, the receipt
-over all, fsync, rename. The same run published again is a no-op where byte-identical and an IntegrityError
-where not. Nothing published carries a clock, a path, a host or an order of work.
+`engine.keep.published` makes a run whole or not at all; here stands what lies in it: every file written and digested,
+S8 over them, the receipt over all. Nothing published carries a clock, a path, a host or an order of work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from lanelock.engine.keep.published import RECEIPT, compare_again, differences, file_faults, publish_whole
 from lanelock.engine.keep.receipts import bundle, digests, file_digest, read_receipt, write_json, write_receipt
 from lanelock.engine.keep.staging import place, staging
-from lanelock.engine.protocol import Run, StateReport
+from lanelock.engine.protocol import Replayed, Run, StateReport
 from lanelock.engine.segment_2b import layout
 from lanelock.engine.segment_2b.layout import Address
 from lanelock.engine.segment_2b.reports import state_reports
-from lanelock.engine.segment_2b.run import SEGMENT_2B, run_id_of
-from lanelock.engine.segment_2b.states.s0_gate import SealedInputs, seal
+from lanelock.engine.segment_2b.states.s0_gate import SealedInputs, run_id_of, seal
 from lanelock.engine.segment_2b.tables import TABLES
 from lanelock.engine.segment_2b.world import World
 from lanelock.engine.segment_2b.world_import import open_world, write_world
 from lanelock.engine.surface import Surface, table_digest
 from lanelock.engine.workers import spread
-from lanelock.policies import DataError, IntegrityError, PolicyError, load_pack
+from lanelock.policies import DataError, IntegrityError, Pack, Schemas, pack_of
 from lanelock.policies.documents import digest, read_json
+from lanelock.policies.pack import policies_in
 
-RECEIPT = "run_receipt.json"
+UPSTREAM = "upstream"  # where a run's world lies
 
 
 def publish(run: Run, runs: Path) -> Path:
     """Publishes a whole run below `runs`; its folder. Raises IntegrityError where other bytes were published before."""
-    target = runs / run.run_id
-    with staging(runs, run.run_id) as staged:
-        write_run(run, staged)
-        differing = differences(staged, target) if target.exists() or not place(staged, target) else []
-        if differing:
-            count = len(differing)
-            raise IntegrityError(f"{target / differing[0]}: published before with other bytes ({count} files differ)")
-    return target
+    return publish_whole(run, runs, write_run)
 
 
 def bundled(run: Run, folder: Path, seconds: float) -> StateReport:
     """S8's report: rows are the files that the index of a published run lists."""
     index, _ = Address.of(run).bundle()
     inputs = {state.name: state.key for state in run.states}
-    address = {"state": "S8", "inputs": inputs, "code": SEGMENT_2B.code_version}
+    address = {"state": "S8", "inputs": inputs, "code": run.code_version}
     return StateReport("S8", digest(address), len(read_json(folder / index)["files"]), seconds, False, address)
 
 
@@ -59,13 +52,12 @@ def keep_world(world: World, folder: Path) -> None:
             raise DataError(f"{folder}: not empty, and not this world; name another folder")
 
 
-def open_run(runs: Path, run_id: str) -> Run:
+def open_run(folder: Path, schemas: Schemas) -> Run:
     """A published run from its files alone, its receipt checked; each surface is read when it is asked for."""
-    folder = run_folder(runs, run_id)
     receipt = check_run(folder, missing=DataError)
     address = Address.stated(receipt)
-    pack = load_pack(folder / "policies", SEGMENT_2B.policy_schemas)
-    upstream = open_world(folder / "upstream", pack["world_v1"])
+    pack = _pack(folder, schemas)
+    upstream = open_world(folder / UPSTREAM, pack["world_v1"])
     if upstream.digest != receipt["manifest_fingerprint"]:
         raise IntegrityError(f"{folder}/upstream: the tables give another world than the receipt states")
     surfaces = _Published(folder, address, tuple(receipt["surfaces"]))
@@ -89,27 +81,25 @@ def check_run(folder: Path, missing: type[Exception] = IntegrityError) -> Mappin
 
 def faults(folder: Path, receipt: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """(file, what is wrong) of every file that is not as the receipt states, and of a flag that passes other bytes."""
-    stated, found = receipt["files"], digests(folder, (RECEIPT,))
-    for name in sorted(stated.keys() | found.keys()):
-        if name not in found:
-            yield name, f"missing, the receipt states sha256 {stated[name]}"
-        elif stated.get(name) != found[name]:
-            yield name, f"sha256 {found[name]}, the receipt states {stated.get(name, 'nothing')}"
-    flag = Address.stated(receipt).bundle()[1].as_posix()
-    if flag in stated and stated == found:
+    damaged = False
+    for fault in file_faults(folder, receipt):
+        damaged = True
+        yield fault
+    stated, flag = receipt["files"], Address.stated(receipt).bundle()[1].as_posix()
+    if flag in stated and not damaged:
         _, expected = bundle(_evidence(stated), lambda name: (folder / name).read_bytes())
         if (folder / flag).read_text(encoding="utf-8") != expected:
             yield flag, "it does not pass the evidence that the index lists"
 
 
-def seals(folder: Path, receipt: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def seals(folder: Path, receipt: Mapping[str, Any], schemas: Schemas) -> Iterator[tuple[str, str]]:
     """(file, what is wrong) where S0's documents or the receipt do not follow from the inputs beside them.
 
     Digests say that files are as they were published; this, that what they were published with is what is here.
     """
     address = Address.stated(receipt)
-    pack = load_pack(folder / "policies", SEGMENT_2B.policy_schemas)
-    world = replace(open_world(folder / "upstream", pack["world_v1"]), source=receipt["sources"]["world"])
+    pack = _pack(folder, schemas)
+    world = replace(open_world(folder / UPSTREAM, pack["world_v1"]), source=receipt["sources"]["world"])
     roster = None
     if receipt["sources"]["roster"] == "imported":
         roster = table_digest(layout.read_surface(folder, "s5_arrival_roster", address).table())
@@ -121,55 +111,24 @@ def seals(folder: Path, receipt: Mapping[str, Any]) -> Iterator[tuple[str, str]]
         yield RECEIPT, "its run_id, parameter_hash or manifest_fingerprint is not that of the inputs"
 
 
-@dataclass(frozen=True, slots=True)
-class Replayed:
-    """What executing a published run again gave."""
-
-    files: int
-    differences: tuple[str, ...]  # files that differ, are missing, or are new
-
-    @property
-    def identical(self) -> bool:
-        return not self.differences
-
-
-def replay(folder: Path, scratch: Path) -> Replayed:
+def replay(folder: Path, scratch: Path, schemas: Schemas, evaluate: Callable[..., Run]) -> Replayed:
     """Executes a run again from its sealed inputs below `scratch`, and compares the bytes of every file.
 
-    Raises IntegrityError where the receipt or an input is not as it was published: there is then no run to execute.
+    `evaluate` is that of an engine that remembers nothing. Raises IntegrityError where the receipt or an input is not
+    as it was published: there is then no run to execute.
     """
     receipt = read_receipt(folder / RECEIPT)
     for name, said in faults(folder, receipt):
         if name.startswith(_inputs(receipt)):
             raise IntegrityError(f"{folder / name}: {said}")
-    pack = load_pack(folder / "policies", SEGMENT_2B.policy_schemas)
     address = Address.stated(receipt)
     drawn = receipt["sources"]["world"] == "drawn"
     arrivals = folder / address.folder("s5_arrival_roster", TABLES["s5_arrival_roster"].partitions) / layout.PART
-    again = type(SEGMENT_2B)().evaluate(
-        pack, address.seed, world=None if drawn else folder / "upstream",
+    again = evaluate(
+        _pack(folder, schemas), address.seed, world=None if drawn else folder / UPSTREAM,
         roster=arrivals if receipt["sources"]["roster"] == "imported" else None,
     )  # fmt: skip
-    with staging(scratch, address.run_id) as staged:
-        write_run(again, staged)
-        return Replayed(len(digests(staged)), tuple(differences(staged, folder)))
-
-
-def published(name: str, runs: Path) -> Path | None:
-    """The folder of a published run by its id or its path; None where there is none."""
-    for folder in (runs / name, Path(name)):
-        if (folder / RECEIPT).is_file() or (folder.is_dir() and (folder / "data").is_dir()):
-            return folder
-    return None
-
-
-def run_folder(runs: Path, run_id: str) -> Path:
-    """Where a run is published. Raises PolicyError naming those that are."""
-    folder = runs / run_id
-    if not run_id or not folder.is_dir():
-        known = sorted(path.name for path in runs.glob("[0-9a-f]*"))
-        raise PolicyError(f"{run_id}: no such run in {runs} (published: {', '.join(known) or 'none'})")
-    return folder
+    return compare_again(again, folder, scratch, write_run)
 
 
 def write_run(run: Run, folder: Path) -> None:
@@ -186,7 +145,7 @@ def write_run(run: Run, folder: Path) -> None:
     write_json(folder / address.document("s7_audit_report"), run.audit.as_document())
     for name, document in run.pack.documents().items():
         write_json(folder / "policies" / f"{name}.json", document)
-    write_world(run.upstream, folder / "upstream")
+    write_world(run.upstream, folder / UPSTREAM)
     for state, report in state_reports(run).items():
         write_json(folder / address.report(state), {**asdict(address), "state": state, **report})
     files = digests(folder)
@@ -220,12 +179,6 @@ def write_run(run: Run, folder: Path) -> None:
     write_receipt(folder / RECEIPT, {**receipt, "files": files})
 
 
-def differences(ours: Path, theirs: Path) -> list[str]:
-    """Files below either folder that are not the same below both, in ASCII order."""
-    new, old = digests(ours), digests(theirs)
-    return sorted(name for name in new.keys() | old.keys() if new.get(name) != old.get(name))
-
-
 class _Published(Mapping[str, Surface]):
     """A run's surfaces, each read at the first asking."""
 
@@ -248,6 +201,12 @@ class _Published(Mapping[str, Surface]):
 
     def __len__(self) -> int:
         return len(self._names)
+
+
+def _pack(folder: Path, schemas: Schemas) -> Pack:
+    """The pack that a run was published with."""
+    where = folder / "policies"
+    return pack_of(where.name, policies_in(where, schemas), schemas, str(where))
 
 
 def _gate(sealed: SealedInputs) -> dict[str, Any]:

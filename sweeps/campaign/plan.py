@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lanelock.engine.protocol import Engine
+from lanelock.engine.resolved import Resolved
 from lanelock.policies import IntegrityError, LaneError, Pack, PolicyError, load_pack
 from lanelock.policies.documents import digest, read_json, resolve, shipped_schema, validate
 from lanelock.policies.pack import first_state, split_address, states_in
@@ -51,7 +51,7 @@ class Campaign:
     """Phases by name, checked whole."""
 
     document: Mapping[str, Any]
-    engine: Engine
+    engine: Resolved
     metrics: MetricSource
     gates: GateSet
     phases: Mapping[str, Phase]
@@ -71,7 +71,7 @@ class Campaign:
 
     @property
     def until(self) -> str:
-        return str(self.document["until"])
+        return str(self.document.get("until", self.engine.states[-1]))
 
     @property
     def identity(self) -> str:
@@ -128,7 +128,7 @@ def load_campaign(name_or_path: str) -> Campaign:
     _check(document, phases, gates, str(path))
     _check_frozen(document, engine, str(path))
     recorded = {
-        row["phase"]: load_pack(beside(path, row["pack"]), engine.policy_schemas)
+        row["phase"]: load_pack(beside(path, row["pack"]), engine.policy_schemas, engine.name)
         for row in document.get("record", {}).get("rows", ())
         if "pack" in row
     }
@@ -136,11 +136,11 @@ def load_campaign(name_or_path: str) -> Campaign:
 
 
 def _untils(document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    rows = document["phases"].items()
-    return [("/until", document["until"]), *((f"/phases/{k}/until", v["until"]) for k, v in rows if "until" in v)]
+    rows = {"": document} | {f"/phases/{name}": row for name, row in document["phases"].items()}
+    return [(f"{where}/until", row["until"]) for where, row in rows.items() if "until" in row]
 
 
-def _phase(name: str, row: Mapping[str, Any], path: Path, engine: Engine) -> Phase:
+def _phase(name: str, row: Mapping[str, Any], path: Path, engine: Resolved) -> Phase:
     field = f"{path}: /phases/{name}"
     then = {
         outcome: Branch(branch["next"], branch.get("carry", CANDIDATE if outcome == "GO" else AUTHORITY))
@@ -148,7 +148,7 @@ def _phase(name: str, row: Mapping[str, Any], path: Path, engine: Engine) -> Pha
     }
     try:
         lane = load_lane(beside(path, row["lane"])) if "lane" in row else None
-        pack = load_pack(beside(path, row["pack"]), engine.policy_schemas) if "pack" in row else None
+        pack = load_pack(beside(path, row["pack"]), engine.policy_schemas, engine.name) if "pack" in row else None
     except PolicyError as error:
         raise LaneError(f"{field}: {error}") from None
     if lane is not None and lane.engine.name != engine.name:
@@ -192,7 +192,7 @@ def _check_record(record: Mapping[str, Any], phases: Mapping[str, Phase], gates:
             raise LaneError(f"{where}: /record/rows/{row['phase']}: {unknown[0]!r} is not one of its columns")
 
 
-def _check_frozen(document: Mapping[str, Any], engine: Engine, where: str) -> None:
+def _check_frozen(document: Mapping[str, Any], engine: Resolved, where: str) -> None:
     """A state that no policy and no engine has would keep nothing frozen."""
     known = dict.fromkeys(
         [*(s for schema in engine.policy_schemas.values() for s in states_in(schema)), *engine.states]

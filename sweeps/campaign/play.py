@@ -154,7 +154,9 @@ class _Player:
 
     def _authority(self, phase: Phase, held: Held | None) -> dict[str, Any]:
         assert phase.pack is not None  # by the schema
-        graded = grade_pack(self._campaign, phase.pack, self._campaign.seeds, phase.document["until"])
+        graded = grade_pack(
+            self._campaign, phase.pack, self._campaign.seeds, phase.document.get("until", self._campaign.until)
+        )
         reason = f"what the campaign starts from; as it stands {graded.verdict}: {graded.reason}"
         found = _found("GO", reason, Held(phase.pack, None), self._measured(phase.pack))
         return found | {"verdict": str(graded.verdict)}

@@ -14,7 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lanelock.engine.protocol import Engine, Run
+from lanelock.engine.protocol import Run
+from lanelock.engine.resolved import Resolved
 from lanelock.policies import LaneError, Pack, PolicyError, diff, load_pack, pack_of
 from lanelock.policies.documents import digest, read_json, resolve, shipped_schema, validate
 from lanelock.policies.pack import split_address, value_at
@@ -73,7 +74,7 @@ class Lane:
     """From this authority, these knobs, these bounds, these vetoes, this budget."""
 
     document: Mapping[str, Any]
-    engine: Engine
+    engine: Resolved
     metrics: MetricSource
     authority: Pack
     references: Mapping[str, Pack]  # further packs that rails may compare with, by name
@@ -96,7 +97,7 @@ class Lane:
 
     @property
     def until(self) -> str:
-        return str(self.document["until"])
+        return str(self.document.get("until", self.engine.states[-1]))
 
     @cached_property
     def identity(self) -> str:
@@ -188,9 +189,9 @@ def load_lane(name_or_path: str) -> Lane:
     document = read_json(path)
     validate(document, shipped_schema("lane"), str(path))
     engine = engine_named(document["engine"])
-    authority = load_pack(beside(path, document["authority"]), engine.policy_schemas)
+    authority = load_pack(beside(path, document["authority"]), engine.policy_schemas, engine.name)
     references = {
-        name: load_pack(beside(path, pack), engine.policy_schemas)
+        name: load_pack(beside(path, pack), engine.policy_schemas, engine.name)
         for name, pack in document.get("references", {}).items()
     }
     gates = _gate_file(path, document, metrics_named(document["engine"]))

@@ -10,6 +10,7 @@ from pathlib import Path
 from lanelock.engine.protocol import Run
 from lanelock.policies import Pack
 from lanelock.scoring.feasibility import Bound, Box, GateReach, frozen, reach
+from lanelock.scoring.scorecard import Bounding
 from lanelock.sweeps.lanes.lane import Lane
 
 
@@ -49,7 +50,8 @@ def _bounds(lane: Lane, seed: int, world: Path | None) -> list[Bound]:
         frozenset(knob.at for knob in lane.knobs if knob.choices),
         partial(_run, lane, seed, world),
     )
-    return [*lane.metrics.bounds(box), *frozen(box, lane.engine.states, lane.gates, lane.measure)]
+    proved = lane.metrics.bounds(box) if isinstance(lane.metrics, Bounding) else ()
+    return [*proved, *frozen(box, lane.engine.states, lane.gates, lane.measure)]
 
 
 def _run(lane: Lane, seed: int, world: Path | None, pack: Pack, until: str) -> Run:

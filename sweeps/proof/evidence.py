@@ -26,7 +26,8 @@ from typing import Any
 
 from lanelock.engine.keep.receipts import bundle, digests, text_of
 from lanelock.engine.keep.staging import place, staging
-from lanelock.engine.protocol import Engine, Feeding, Run
+from lanelock.engine.protocol import Feeding, Run
+from lanelock.engine.resolved import Resolved
 from lanelock.policies import IntegrityError, Pack, PolicyError
 from lanelock.policies.documents import digest, read_json, shipped_schema, validate
 from lanelock.scoring.certification import Certification, Precondition, certify, conclude
@@ -95,7 +96,7 @@ class Certified(Finding):
     folder: Path
 
 
-def prove(engine: Engine, metrics: MetricSource, gates: GateSet, pack: Pack, seed: int, world: Path | None) -> Proof:
+def prove(engine: Resolved, metrics: MetricSource, gates: GateSet, pack: Pack, seed: int, world: Path | None) -> Proof:
     """One seed, run to its end, measured over every row, scored."""
     run = engine.evaluate(pack, seed, world=world)
     card = score(metrics.measure(run), gates, seed=seed, authority=None)
@@ -204,7 +205,7 @@ def verdict_in(folder: Path) -> Verdict:
 def certified_on(lock: Mapping[str, Any], folder: Path) -> Iterator[Input]:
     """The data sets that the runs behind an evidence pack stood on: of every seed its world, and what else fed it."""
     engine, kind = engine_named(lock["engine"]), lock["world_source"]
-    feeds = engine.feeds if isinstance(engine, Feeding) else {}
+    feeds = engine.own.feeds if isinstance(engine.own, Feeding) else {}
     stated = read_json(folder / CERTIFICATION)
     for seed in (*stated["seeds"], *stated["holdout_seeds"]):
         proof = read_json(folder / _seed_file(seed))

@@ -24,8 +24,9 @@ from typing import Any
 
 from lanelock.engine.keep.receipts import text_of
 from lanelock.engine.keep.staging import place, staging
+from lanelock.engine.protocol import Serving
 from lanelock.policies import IntegrityError, LaneError
-from lanelock.sweeps.engines import engine_named, serving
+from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.proof.evidence import evidence_of, gates_of, verify_evidence
 from lanelock.sweeps.proof.lock import FILE, Check, carry_world, read_lock, verify_lock
 from lanelock.sweeps.proof.moves import (
@@ -85,7 +86,7 @@ def promote(
     PolicyError where the world it stands on is not there, LaneError on a name that is none.
     """
     rule, lock, history = _rule(alias), read_lock(path), moves(workspace)
-    serving(engine_named(lock["engine"]))
+    engine_named(lock["engine"]).part(Serving)
     to, evidence = _standing(lock, workspace)
     refusals = [*_unmet(lock, rule, to, evidence), *_stale(lock, alias, history, force)]
     move = new_move(history, workspace, PROMOTE, alias, to, forced=force, why=why)

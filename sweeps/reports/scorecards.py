@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lanelock.engine.protocol import Run, Worlds
+from lanelock.engine.resolved import Resolved
 from lanelock.policies import IntegrityError, Pack, diff, load_pack
 from lanelock.scoring.figures.drawing import Figure
 from lanelock.scoring.figures.sides import Showing
 from lanelock.scoring.gates import load_gates
 from lanelock.scoring.scorecard import score
-from lanelock.sweeps.engines import engine_named, metrics_named
+from lanelock.sweeps.engines import engine_named, metrics_named, publisher_of
 from lanelock.sweeps.lanes.decision import Blocker
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.pages.scorecard import Report
@@ -20,23 +22,18 @@ from lanelock.sweeps.pages.text import short
 from lanelock.sweeps.proof.lock import lane_in, needs_its_world, pack_in, stated_cards
 from lanelock.sweeps.workspace import Workspace
 
-BASELINE = "baseline"  # the pack that a published run is set beside, on the run's own world
-
 
 def run_report(folder: Path, workspace: Workspace) -> Report:
-    """A published run, measured and scored again from its files, beside the baseline pack run on its world."""
-    from lanelock.engine.segment_2b.store import open_run
-
-    run = open_run(folder.parent, folder.name)
+    """A published run, measured and scored again from its files, beside its engine's baseline run on its world."""
+    run = publisher_of(folder).open_run(folder)
     engine, source = engine_named(run.engine), metrics_named(run.engine)
     gates = load_gates(str(source.gates_file))
-    baseline = engine.evaluate(load_pack(BASELINE, engine.policy_schemas), run.seed, world=folder / "upstream")
-    if baseline.world_digest != run.world_digest:
-        raise IntegrityError(f"{folder}/upstream: read again it gives another world than the run states")
+    baseline = _baseline(engine, run, folder)
+    beside = "itself: its engine names no baseline" if baseline is run else f"authority {baseline.pack.name}"
     facts = {
         "run": run.run_id,
         "pack": f"{_made_as(run.run_id, workspace)}{run.pack.digest}",
-        "authority": f"{BASELINE} {baseline.pack.digest}",
+        **({} if baseline is run else {"authority": f"{baseline.pack.name} {baseline.pack.digest}"}),
         "world": run.world_digest,
         "seed": str(run.seed),
         "engine": run.engine,
@@ -48,13 +45,25 @@ def run_report(folder: Path, workspace: Workspace) -> Report:
         cards=(score(source.measure(run), gates, seed=run.seed, authority=None),),
         gates=gates,
         authority={run.seed: {name: at for name, at in source.measure(baseline).items() if math.isfinite(at)}},
-        beside=f"authority {BASELINE}",
+        beside=beside,
         facts=facts,
         notes=(),
         changes=tuple(diff(baseline.pack, run.pack)),
         figures=tuple(source.figures(run, baseline, gates)) if isinstance(source, Showing) else (),
         proof=tuple(f"`lanelock {command} {run.run_id}`" for command in ("verify", "replay", "score")),
     )
+
+
+def _baseline(engine: Resolved, run: Run, folder: Path) -> Run:
+    """The engine's baseline on the world of a published run; the run itself where the engine names none."""
+    if engine.baseline is None:
+        return run
+    pack = load_pack(engine.baseline, engine.policy_schemas, engine.name)
+    world = engine.own.world_of(folder) if isinstance(engine.own, Worlds) else None
+    baseline = engine.evaluate(pack, run.seed, world=world)
+    if baseline.world_digest != run.world_digest:
+        raise IntegrityError(f"{world or folder}: read again it gives another world than the run states")
+    return baseline
 
 
 def lock_report(lock: Mapping[str, Any], world: Path | None, shown: tuple[Figure, ...] | None = None) -> Report:

@@ -13,12 +13,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lanelock.engine.protocol import Engine, Run
-from lanelock.engine.segment_2b.store import open_run, published
+from lanelock.engine.keep.published import published
+from lanelock.engine.protocol import Run
+from lanelock.engine.resolved import Resolved
 from lanelock.policies import IntegrityError, Pack, PolicyError, pack_of
 from lanelock.policies.documents import read_json, shipped
 from lanelock.scoring.gates import GateSet, load_gates, parse_gates
-from lanelock.sweeps.engines import engine_named, metrics_named, open_pack, world_folder
+from lanelock.sweeps.engines import engine_named, metrics_named, open_pack, publisher_of, world_folder
 from lanelock.sweeps.lanes.lane import lane_of
 from lanelock.sweeps.lanes.study import Studies
 from lanelock.sweeps.proof.evidence import GATES, check_files, find_evidence
@@ -35,7 +36,7 @@ class Subject:
 
     kind: str  # "run", "trial", "lock", "evidence" or "pack"
     name: str
-    engine: Engine
+    engine: Resolved
     pack: Pack
     until: str  # the last state its metrics come from
     gates: GateSet | None  # those of its lane; None: the engine's own
@@ -55,8 +56,8 @@ def find(name: str, workspace: Workspace, world: str | None) -> Subject:
     """The subject of that name. Raises PolicyError where nothing is called so."""
     if (evidence := find_evidence(name, workspace)) is not None:
         return _evidence(evidence)
-    if published(name, workspace.runs) is not None:
-        return _published(name, workspace)
+    if (folder := published(name, workspace.runs)) is not None:
+        return _published(folder)
     if workspace.recalls(name):
         return _remembered(workspace.remembered(name), world)
     if name in shipped("packs") or Path(name).is_dir():
@@ -90,7 +91,7 @@ def engine_gates(subject: Subject) -> GateSet:
     return gates.select([gate.id for gate in gates.gates if gates.metrics[gate.metric].state not in later])
 
 
-def _usual(engine: Engine) -> tuple[int, ...]:
+def _usual(engine: Resolved) -> tuple[int, ...]:
     """The first seed of the first campaign shipped for this engine."""
     campaigns = (read_json(path) for path in shipped("campaigns", ".json").values())
     seeds = [document["seeds"][0] for document in campaigns if document["engine"] == engine.name]
@@ -115,10 +116,8 @@ def _remembered(document: Mapping[str, Any], world: str | None) -> Subject:
     return _measured(replace(_runnable("run", name, engine, pack, world), kept=document["states"]), again)
 
 
-def _published(name: str, workspace: Workspace) -> Subject:
-    folder = published(name, workspace.runs)
-    assert folder is not None  # asked before
-    run = open_run(folder.parent, folder.name)
+def _published(folder: Path) -> Subject:
+    run = publisher_of(folder).open_run(folder)
     subject = _runnable("run", run.run_id, engine_named(run.engine), run.pack, None)
     return _measured(replace(subject, kept=_states(run)), run)
 
@@ -179,14 +178,14 @@ def _evidence(folder: Path) -> Subject:
     )  # fmt: skip
 
 
-def _runnable(kind: str, name: str, engine: Engine, pack: Pack, world: str | None) -> Subject:
+def _runnable(kind: str, name: str, engine: Resolved, pack: Pack, world: str | None) -> Subject:
     again = _runner(engine, pack, world_folder(world))
     return Subject(kind, name, engine, pack, engine.states[-1], None, {}, {}, None, None, again)
 
 
-def _runner(engine: Engine, pack: Pack, world: Path | None) -> Callable[[int, str], Run]:
+def _runner(engine: Resolved, pack: Pack, world: Path | None) -> Callable[[int, str], Run]:
     def run(seed: int, until: str) -> Run:
-        return engine.evaluate(pack, seed, world=world, until=None if until == engine.states[-1] else until)
+        return engine.evaluate(pack, seed, world=world, until=until)
 
     return run
 

@@ -71,4 +71,7 @@ JOBS = click.option(
     show_default=True,
     help="Trials computed at once; never changes a result.",
 )
+ENGINE = click.option(
+    "--engine", metavar="NAME", help="Entry-point name [default: the only installed engine that can answer]."
+)
 WORLD = click.option("--world", "world", metavar="DIR", help="A world brought in from outside.", shell_complete=FOLDER)

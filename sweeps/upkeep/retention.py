@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lanelock.engine.keep.published import RECEIPT
 from lanelock.engine.keep.receipts import read_receipt
 from lanelock.policies import IntegrityError, LanelockError
 from lanelock.policies.documents import read_json
@@ -229,7 +230,6 @@ def _kept_by_its_pack(folder: Path, packs: Mapping[str, str]) -> str | None:
 
     A run that is damaged is not known to be of no use. An export has no receipt and is kept by no pack.
     """
-    from lanelock.engine.segment_2b.store import RECEIPT
 
     if not (folder / RECEIPT).is_file():
         return None

@@ -12,10 +12,9 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 
-from lanelock.engine.protocol import Run, StateReport
+from lanelock.engine.resolved import run_of
 from lanelock.engine.surface import Surface
 from lanelock.policies import DataError
-from lanelock.policies.documents import digest
 from lanelock.scoring.feasibility import Bound
 
 _NUMBER = {"type": "number", "description": "customers per minute", "exclusiveMinimum": 0, "maximum": 100}
@@ -36,12 +35,11 @@ WAITS = pa.schema([pa.field("wait", pa.float64(), nullable=False), pa.field("bus
 
 class QueueEngine:
     name = "queue"
-    code_version = digest("queue/1")
     policy_schemas: ClassVar = {"queue_policy_v1": SCHEMA}
     states = ("Q1",)
     feeds: ClassVar = {"customers": "waits"}
 
-    def evaluate(self, pack, seed, *, world=None, until=None):
+    def evaluate(self, pack, seed):
         policy = pack["queue_policy_v1"]
         draw = np.random.Generator(np.random.Philox(key=seed))
         arrive = np.cumsum(draw.exponential(1 / policy["arrivals"], 2_000))
@@ -52,18 +50,7 @@ class QueueEngine:
             start = max(at, heapq.heappop(free))
             wait[i] = start - at
             heapq.heappush(free, start + length)
-        waits = Surface("waits", WAITS, {"wait": wait, "busy": service})
-        key = digest({"policy": pack.digest, "seed": seed})
-        return Run(
-            key[:32],
-            self.name,
-            seed,
-            pack,
-            digest("no world"),
-            self.code_version,
-            {"waits": waits},
-            (StateReport("Q1", key, len(wait), 0.0, False),),
-        )
+        return run_of(self, pack, seed, {"waits": Surface("waits", WAITS, {"wait": wait, "busy": service})})
 
     def serve(self, pack, seed, *, world=None):
         run = self.evaluate(pack, seed)

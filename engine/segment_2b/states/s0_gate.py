@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from lanelock.engine.segment_2b.world import World
 from lanelock.policies import Pack, PolicyError
+from lanelock.policies.documents import digest
+
+ENGINE = "segment_2b"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,11 @@ def seal(world: World, pack: Pack, seed: int, roster_sha256: str | None = None) 
         assets.append(Asset("arrival_roster", "roster", "imported", roster_sha256))
     assets.sort(key=lambda asset: asset.asset_id)
     return SealedInputs(world.digest, pack.digest, seed, str(pack["world_v1"]["verified_utc"]), tuple(assets))
+
+
+def run_id_of(pack: Pack, seed: int, sealed: SealedInputs) -> str:
+    """Hex32: the same inputs sealed under the same seed are the same run."""
+    return digest([ENGINE, pack.digest, seed, [asdict(asset) for asset in sealed.assets]])[:32]
 
 
 def _keep_streams_apart(pack: Pack) -> None:

@@ -27,7 +27,7 @@ from lanelock.sweeps.terminal.session import JOBS, common_options, session_of
 @JOBS
 @common_options
 def campaign(name: str, resume: bool, jobs: int, **options: Any) -> int:
-    """Play campaign NAME from baseline to freeze."""
+    """Play campaign NAME from its authority (baseline) to freeze."""
     session = session_of(options)
     held, workspace = load_campaign(name), session.workspace()
     with watching(live=not (session.as_json or session.quiet)) as watch:

@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
-from lanelock.sweeps.engines import world_folder
+from lanelock.engine.keep.published import RECEIPT, published
+from lanelock.engine.keep.receipts import read_receipt
+from lanelock.sweeps.engines import publisher_of, world_folder
 from lanelock.sweeps.pages.text import short
 from lanelock.sweeps.proof.evidence import find_evidence, verify_evidence
 from lanelock.sweeps.proof.lock import Check, find_lock, read_lock, verify_lock
@@ -53,8 +55,6 @@ def lock_verify(lock: str, world: str | None, **options: Any) -> int:
 @common_options
 def verify(what: str, world: str | None, **options: Any) -> int:
     """Recompute every digest of a published run, a lock or an evidence pack; exit 3 on any difference."""
-    from lanelock.engine.segment_2b.store import published
-
     session = session_of(options)
     place = session.as_it_stands()
     if (folder := published(what, place.runs)) is not None:
@@ -65,13 +65,8 @@ def verify(what: str, world: str | None, **options: Any) -> int:
 
 
 def _verify_run(folder: Path, session: Session) -> int:
-    from lanelock.engine.keep.receipts import read_receipt
-    from lanelock.engine.segment_2b.store import RECEIPT, faults, seals
-
-    receipt = read_receipt(folder / RECEIPT)
-    found = [*faults(folder, receipt)] or [*seals(folder, receipt)]
-    failed = [{"name": name, "reason": said} for name, said in found]
-    count = len(receipt["files"]) + 1
+    failed = [{"name": name, "reason": reason} for name, reason in publisher_of(folder).faults(folder)]
+    count = len(read_receipt(folder / RECEIPT)["files"]) + 1
     text = (
         f"{folder}: {count} files, {len(failed)} not as published"
         if failed

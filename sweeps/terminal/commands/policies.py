@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from lanelock.policies import diff, load_pack
-from lanelock.policies.documents import resolve
+from lanelock.policies.documents import shipped_schema, validate
 from lanelock.sweeps.engines import open_pack
 from lanelock.sweeps.pages.text import columns
 from lanelock.sweeps.terminal.completion import PACK
@@ -24,8 +24,10 @@ def policy() -> None:
 @click.argument("pack", shell_complete=PACK)
 @common_options
 def policy_validate(pack: str, **options: Any) -> int:
-    """Hold every policy of PACK to its schema."""
+    """Hold every policy of PACK to its schema, and each schema to what an engine may write in one."""
     session, (held, engine) = session_of(options), open_pack(pack)
+    for name, schema in held.schemas.items():
+        validate(schema, shipped_schema("policy"), f"engine {engine.name}: schema of {name}")
     document = {"pack": held.name, "engine": engine.name, "valid": True, "policies": list(held.policies)}
     session.show(document, f"{held.name}: {len(held.policies)} policies, valid for engine {engine.name}")
     return 0
@@ -49,8 +51,8 @@ def policy_digest(pack: str, **options: Any) -> int:
 @common_options
 def policy_diff(before: str, after: str, **options: Any) -> int:
     """Each field that differs between two packs, and the first state it touches."""
-    session, (old, _) = session_of(options), open_pack(before)
-    new = load_pack(resolve(after, "packs"), old.schemas)
+    session, (old, engine) = session_of(options), open_pack(before)
+    new = load_pack(after, old.schemas, engine.name)
     changes = diff(old, new)
     rows = [(change.policy, change.pointer, change.before, change.after, change.state) for change in changes]
     document = {"before": old.name, "after": new.name, "changes": [asdict(change) for change in changes]}

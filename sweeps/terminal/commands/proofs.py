@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
+from lanelock.engine.keep.published import RECEIPT, published, run_folder
 from lanelock.engine.keep.receipts import read_receipt
+from lanelock.sweeps.engines import publisher_of
 from lanelock.sweeps.pages.text import columns
 from lanelock.sweeps.reports.difference import moved_by
 from lanelock.sweeps.terminal.completion import RUN
@@ -50,14 +52,11 @@ def explain(run_id: str, against: str | None, **options: Any) -> int:
 @common_options
 def replay(run_id: str, **options: Any) -> int:
     """Execute RUN again from its sealed inputs, and compare the bytes of every file."""
-    from lanelock.engine.segment_2b.store import published, run_folder
-    from lanelock.engine.segment_2b.store import replay as again
-
     session = session_of(options)
     workspace = session.workspace()
-    folder = published(run_id, workspace.runs) or run_folder(workspace.runs, run_id)
+    folder = run_folder(run_id, workspace.runs)
     with writing(workspace.root):
-        found = again(folder, workspace.root / "scratch")
+        found = publisher_of(folder).replay(folder, workspace.root / "scratch")
     text = f"identical: {found.files} files" if found.identical else f"{len(found.differences)} files differ"
     session.show({"identical": found.identical, "files": found.files, "differences": list(found.differences)}, text)
     for name in found.differences:
@@ -67,8 +66,6 @@ def replay(run_id: str, **options: Any) -> int:
 
 def _recorded(name: str, workspace: Workspace) -> dict[str, Any]:
     """What a run's states read: as it was made here, else as it is published."""
-    from lanelock.engine.segment_2b.store import RECEIPT, published
-
     folder = published(name, workspace.runs)
     if folder is None or workspace.recalls(name):
         return workspace.remembered(name)

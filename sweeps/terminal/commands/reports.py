@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lanelock.engine.segment_2b.store import published
+from lanelock.engine.keep.published import published
 from lanelock.policies import PolicyError
 from lanelock.sweeps.engines import world_folder
 from lanelock.sweeps.lanes.tally import sweeps_in
@@ -51,7 +51,6 @@ def report(what: str, page: Path | None, world: str | None, **options: Any) -> i
 
 
 def _said(what: str, workspace: Workspace, world: str | None) -> Said:
-
     if what in sweeps_in(workspace):
         return _sweep(what, workspace)
     folder = published(what, workspace.runs)

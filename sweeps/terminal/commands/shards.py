@@ -1,4 +1,4 @@
-"""`run --shard-merchants`: a world too large to hold its surfaces, measured as it streams by."""
+"""`run --shard-size`: a run too large to hold its surfaces, measured as it streams by."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from lanelock.engine.protocol import Engine, Run, Sharding, StateReport
+from lanelock.engine.protocol import Run, Sharding, StateReport
+from lanelock.engine.resolved import Resolved
 from lanelock.policies import Pack, PolicyError
 from lanelock.scoring.gates import load_gates
 from lanelock.scoring.scorecard import ShardMetrics, score
 from lanelock.sweeps.engines import metrics_named
 
 
-def sharding(engine: Engine, merchants: int | None, jobs: int) -> Sharding:
-    """The engine over shards. Raises PolicyError where it knows none."""
-    if not isinstance(engine, Sharding):
-        raise PolicyError(f"--shard-merchants, --jobs: engine {engine.name} does not run in shards")
-    return engine.sharded(merchants, jobs)
+def sharded(engine: Resolved, size: int | None, jobs: int) -> Resolved:
+    """The engine over shards. Raises LaneError where it knows none."""
+    asked = "--jobs" if size is None else "--shard-size"
+    return Resolved(engine.part(Sharding, asked).sharded(size, jobs))
 
 
 def stream(
-    engine: Sharding, pack: Pack, seed: int, *, world: Path | None, scored: bool
+    engine: Resolved, pack: Pack, seed: int, *, world: Path | None, scored: bool
 ) -> tuple[dict[str, Any], list[StateReport], Any]:
     """Runs shard by shard, keeping of each its report and what the metrics need; the document and the scorecard.
 
     There are no digests in it: a surface's digest is over the whole surface, which is never here.
     """
-    source = _metrics(str(engine.name)) if scored else None
+    source = _metrics(engine.name) if scored else None
     samples, reports, count, document = [], list[Any](), 0, dict[str, Any]()
     for made in engine.evaluate_shards(pack, seed, world=world):
         if source is not None:

@@ -7,10 +7,12 @@ from typing import Any
 
 import click
 
-from lanelock.sweeps.engines import open_pack, world_folder
+from lanelock.engine.protocol import Worlds
+from lanelock.policies import PolicyError
+from lanelock.sweeps.engines import engine_with, open_pack, world_folder
 from lanelock.sweeps.pages.text import fields
 from lanelock.sweeps.terminal.completion import PACK
-from lanelock.sweeps.terminal.session import WORLD, common_options, session_of
+from lanelock.sweeps.terminal.session import ENGINE, WORLD, common_options, session_of
 from lanelock.sweeps.workspace import writing
 
 
@@ -19,24 +21,24 @@ def world() -> None:
     """Build, import or describe a world."""
 
 
-SEED = "Upstream is drawn anew for every seed."
+SEED = "The world is drawn anew for every seed."
 
 
 def _world_options(command: Any) -> Any:
     command = click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=42, show_default=True, help=SEED)(
         command
     )
-    return click.option(
-        "--pack", default="baseline", show_default=True, help="Whose world policy.", shell_complete=PACK
-    )(WORLD(common_options(command)))
+    whose = "Whose world policy [default: the engine's baseline]."
+    return click.option("--pack", help=whose, shell_complete=PACK)(ENGINE(WORLD(common_options(command))))
 
 
 @world.command("show")
 @_world_options
-def world_show(pack: str, seed: int, world: str | None, **options: Any) -> int:
+def world_show(pack: str | None, engine: str | None, seed: int, world: str | None, **options: Any) -> int:
     """Describe the world of a pack and seed, or one in a folder."""
     session = session_of(options)
-    document = _describe_world(pack, seed, world)[1]
+    owner, opened = _open(pack, engine, seed, world)
+    document = dict(owner.describe_world(opened))
     session.show(document, fields(document))
     return 0
 
@@ -46,25 +48,30 @@ def world_show(pack: str, seed: int, world: str | None, **options: Any) -> int:
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder to write it to [default: worlds/<digest> in the workspace]."
 )
-def world_build(pack: str, seed: int, world: str | None, out: Path | None, **options: Any) -> int:
+def world_build(
+    pack: str | None, engine: str | None, seed: int, world: str | None, out: Path | None, **options: Any
+) -> int:
     """Draw or import a world and write it, with its receipt, where other commands can read it."""
-    from lanelock.engine.segment_2b.store import keep_world
-
     session = session_of(options)
-    drawn, document = _describe_world(pack, seed, world)
+    owner, opened = _open(pack, engine, seed, world)
+    document = dict(owner.describe_world(opened))
     folder = out or session.workspace().root / "worlds" / str(document["digest"])[:16]
     with writing(folder):
-        keep_world(drawn, folder)
-    document = {**document, "folder": str(folder)}
+        owner.keep_world(opened, folder)
+    document["folder"] = str(folder)
     session.show(document, fields(document))
     return 0
 
 
-def _describe_world(pack: str, seed: int, folder: str | None) -> tuple[Any, dict[str, Any]]:
-    from lanelock.engine.segment_2b.draw_world import describe, draw_world
-    from lanelock.engine.segment_2b.world_import import open_world
-
-    held, _ = open_pack(pack)
-    outside = world_folder(folder)
-    drawn = draw_world(held["world_v1"], seed) if outside is None else open_world(outside, held["world_v1"])
-    return drawn, describe(drawn)
+def _open(pack: str | None, engine: str | None, seed: int, folder: str | None) -> tuple[Worlds, Any]:
+    """The engine that draws or reads the world, and the world."""
+    if pack is None:
+        able = engine_with(Worlds, engine)
+        if able.baseline is None:
+            raise PolicyError(f"--pack: needed, engine {able.name} names no baseline")
+        pack = able.baseline
+    held, found = open_pack(pack)
+    if engine not in (None, found.name):
+        raise PolicyError(f"--engine: {engine}: pack {held.name} is of engine {found.name}")
+    owner = found.part(Worlds)
+    return owner, owner.open_world(held, seed, world_folder(folder))

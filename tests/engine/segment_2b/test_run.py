@@ -7,7 +7,7 @@ import pytest
 from lanes import TESTS
 
 from lanelock.engine.segment_2b.run import SEGMENT_2B, Segment2B
-from lanelock.engine.segment_2b.store import check_run, open_run, publish
+from lanelock.engine.segment_2b.store import check_run, publish
 from lanelock.engine.segment_2b.tables import TABLES
 from lanelock.policies import IntegrityError, PolicyError
 
@@ -98,7 +98,7 @@ def test_published_and_opened_it_is_the_same_run(packs, tiny, tmp_path):
     folder = publish(run, tmp_path)
     assert publish(run, tmp_path) == folder, "publishing again is a no-op"
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [run.run_id], "no staging is left"
-    again = open_run(tmp_path, run.run_id)
+    again = SEGMENT_2B.open_run(folder)
     assert again.digests() == run.digests()
     table = pq.ParquetFile(next((folder / "data/layer1/2B/s4_group_weights").rglob("*.parquet"))).read()
     assert table.schema.names == TABLES["s4_group_weights"].schema.names

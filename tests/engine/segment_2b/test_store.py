@@ -15,12 +15,13 @@ from worlds import tiny_world
 
 from lanelock.engine.keep.receipts import bundle, digests, file_digest, read_receipt, write_json, write_receipt
 from lanelock.engine.segment_2b import store
-from lanelock.engine.segment_2b.run import Segment2B
+from lanelock.engine.segment_2b.run import SEGMENT_2B, Segment2B
 from lanelock.engine.segment_2b.states import s5_routing
 from lanelock.engine.segment_2b.tables import TABLES, contract
 from lanelock.engine.segment_2b.world_import import write_world
 from lanelock.engine.steps import Memory, Stands, Steps
 from lanelock.policies import DataError, IntegrityError, WorkspaceError
+from lanelock.policies.documents import ROOT as POLICIES
 
 ROUTING = "route_rng_policy_v1#/roster/arrivals_per_merchant_day"
 RUN = "run_receipt.json"
@@ -78,7 +79,7 @@ def test_the_layout_is_the_records(published):
 
 def test_opened_it_is_the_run_that_was_published(published):
     run, folder = published
-    opened = store.open_run(folder.parent, run.run_id)
+    opened = SEGMENT_2B.open_run(folder)
     assert opened.digests() == run.digests() and set(opened.surfaces) == set(TABLES)
 
 
@@ -111,7 +112,7 @@ def test_a_file_too_many_and_a_file_too_few_are_named(published, tmp_path):
     with pytest.raises(IntegrityError, match=r"utc_day=2026-02-03/part-00000\.parquet: missing"):
         store.check_run(copy)
     with pytest.raises(DataError, match=r"utc_day=2026-02-03/part-00000\.parquet: missing"):
-        store.open_run(tmp_path, run.run_id)
+        SEGMENT_2B.open_run(copy)
 
 
 def test_verify_names_every_file_that_differs(lanelock, published, tmp_path):
@@ -128,7 +129,7 @@ def test_verify_names_every_file_that_differs(lanelock, published, tmp_path):
 
 def test_executed_again_every_byte_is_the_same(published, tmp_path):
     _, folder = published
-    replayed = store.replay(folder, tmp_path)
+    replayed = SEGMENT_2B.replay(folder, tmp_path)
     assert replayed.identical and replayed.files == len(digests(folder))
     assert not any(path.is_dir() for path in tmp_path.iterdir()), "the scratch place is left clean"
 
@@ -176,8 +177,8 @@ def test_a_drawn_world_and_the_same_one_from_a_folder_are_two_runs(packs, tmp_pa
     for run, source in ((drawn, "drawn"), (read, "imported")):
         folder = store.publish(run, tmp_path / "runs")
         receipt = store.check_run(folder)
-        assert receipt["sources"]["world"] == source and not [*store.seals(folder, receipt)]
-        assert store.replay(folder, tmp_path / "scratch").identical
+        assert receipt["sources"]["world"] == source and not SEGMENT_2B.faults(folder)
+        assert SEGMENT_2B.replay(folder, tmp_path / "scratch").identical
 
 
 @pytest.mark.parametrize(("merchants", "jobs"), [(1, 1), (2, 2), (None, 3)])
@@ -413,6 +414,7 @@ def test_editing_a_policy_moves_its_states_and_explain_says_why(lanelock, packs,
     def run(moves):
         folder = tmp_path / f"pack{len(list(tmp_path.iterdir()))}"
         folder.mkdir()
+        shutil.copy(POLICIES / "segment_2b" / "packs" / "p3" / "pack.json", folder)
         for name, document in packs("p3").with_knobs(moves).documents().items():
             (folder / f"{name}.json").write_text(json.dumps(document))
         call = ("run", "--pack", folder, "--seed", 42, "--world", tiny, "--json")
@@ -466,7 +468,7 @@ def test_a_state_reads_what_it_declares_and_s0_sealed(packs):
     with pytest.raises(IntegrityError, match="T2: reads world_v1, which it does not declare"):
         step("T2", (), ("virtual_edge_policy_v1",), (), lambda policy: policy["world_v1"])
     step.seal({"world_v1": pack.policies["world_v1"].digest})
-    with pytest.raises(IntegrityError, match=r"T3: reads virtual_edge_policy_v1 .* S0 sealed nothing"):
+    with pytest.raises(IntegrityError, match=r"T3: reads virtual_edge_policy_v1 .* the run sealed nothing"):
         step("T3", (), ("virtual_edge_policy_v1",), (), lambda policy: policy["virtual_edge_policy_v1"])
     step.seal({"world_v1": "0" * 64})
     with pytest.raises(IntegrityError, match="T4: reads world_v1"):
@@ -512,7 +514,19 @@ def roster(tmp_path):
 
 
 def test_a_roster_from_outside_is_routed_published_and_replayed(lanelock, tiny, roster, tmp_path):
-    call = ("run", "--pack", "p3", "--seed", 42, "--world", tiny, "--roster", roster(GOOD), "--publish", "--json")
+    call = (
+        "run",
+        "--pack",
+        "p3",
+        "--seed",
+        42,
+        "--world",
+        tiny,
+        "--feed",
+        f"roster={roster(GOOD)}",
+        "--publish",
+        "--json",
+    )
     code, made, err = lanelock(*call, workspace=tmp_path / "w")
     assert code == 0, err
     rows = {state["name"]: state["rows"] for state in made["states"]}
@@ -544,14 +558,26 @@ def test_a_roster_from_outside_is_routed_published_and_replayed(lanelock, tiny, 
     ],
 )
 def test_a_bad_roster_is_refused_by_row(lanelock, tiny, roster, tmp_path, rows, said):
-    call = ("run", "--pack", "p3", "--seed", 42, "--world", tiny, "--roster", roster(rows), "--publish")
+    call = ("run", "--pack", "p3", "--seed", 42, "--world", tiny, "--feed", f"roster={roster(rows)}", "--publish")
     code, out, err = lanelock(*call, workspace=tmp_path / "w")
     assert code == 2 and out == "" and "roster.csv: " in err and said in err and err.count("\n") == 1
     assert not [path for path in (tmp_path / "w" / "runs").iterdir() if path.is_dir()]
 
 
 def test_logs_go_out_as_json_lines_on_request(lanelock, tiny, roster, tmp_path):
-    call = ("run", "--pack", "p3", "--seed", 42, "--world", tiny, "--roster", roster(GOOD), "--jsonl", "--json")
+    call = (
+        "run",
+        "--pack",
+        "p3",
+        "--seed",
+        42,
+        "--world",
+        tiny,
+        "--feed",
+        f"roster={roster(GOOD)}",
+        "--jsonl",
+        "--json",
+    )
     code, made, err = lanelock(*call, workspace=tmp_path / "w")
     assert code == 0, err
     paths = sorted((tmp_path / "w" / "exports" / made["run_id"]).rglob("s6_edge_log/**/*.jsonl"))

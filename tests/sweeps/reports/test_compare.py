@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -36,7 +37,7 @@ def compared(a, b, place, seeds=()):
 def pack_with(folder, **fields):
     """The queue's pack with fields replaced."""
     document = {**read_json(QUEUE / "pack" / "queue_policy_v1.json"), **fields}
-    folder.mkdir()
+    shutil.copytree(QUEUE / "pack", folder)
     (folder / "queue_policy_v1.json").write_text(json.dumps(document))
     return folder
 

@@ -1,4 +1,4 @@
-"""`run --shard-merchants --jobs`: the same numbers as the whole, whatever the cuts and threads."""
+"""`run --shard-size --jobs`: the same numbers as the whole, whatever the cuts and threads."""
 
 import pytest
 from lanes import TESTS
@@ -13,7 +13,7 @@ def whole(lanelock):
 
 @pytest.mark.parametrize(("merchants", "jobs"), [(100, 1), (333, 2), (5000, 2)])
 def test_a_run_in_shards_measures_what_the_whole_does(lanelock, whole, merchants, jobs):
-    call = ("run", "--pack", "p2", "--seed", 7, "--shard-merchants", merchants, "--jobs", jobs, "--score", "--json")
+    call = ("run", "--pack", "p2", "--seed", 7, "--shard-size", merchants, "--jobs", jobs, "--score", "--json")
     code, said, err = lanelock(*call)
     assert (code, err) == (1, ""), "what is not computed by merchant is missing, so there is no grade"
     assert said["shards"] == max(1, -(-1238 // merchants)) and said["verdict"] == "INVALID_FOR_GRADING"
@@ -31,10 +31,13 @@ def test_threads_change_no_digest(lanelock, whole):
 
 
 def test_what_cannot_be_done_in_shards_is_refused(lanelock):
-    publish = ("run", "--pack", "p2", "--seed", 7, "--shard-merchants", 100, "--publish")
-    queue = ("run", "--pack", QUEUE, "--seed", 7, "--shard-merchants", 100)
-    for call, said in ((publish, "--publish"), (queue, "engine queue does not run in shards")):
+    publish = ("run", "--pack", "p2", "--seed", 7, "--shard-size", 100, "--publish")
+    queue = ("run", "--pack", QUEUE, "--seed", 7, "--shard-size", 100)
+    for call, said in (
+        (publish, "--publish"),
+        (queue, "engine queue lacks Sharding (lanelock.engine.protocol): it does not run in shards"),
+    ):
         code, out, err = lanelock(*call)
         assert (code, out) == (2, "") and said in err and err.count("\n") == 1
-    code, out, err = lanelock("run", "--pack", "p2", "--seed", 7, "--shard-merchants", 0)
-    assert code == 2 and "--shard-merchants" in err
+    code, out, err = lanelock("run", "--pack", "p2", "--seed", 7, "--shard-size", 0)
+    assert code == 2 and "--shard-size" in err

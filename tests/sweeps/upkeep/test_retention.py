@@ -108,7 +108,7 @@ def test_a_run_whose_receipt_does_not_hold_stays_and_a_changed_lock_stops_everyt
     folder = published(workspace, "0" * 32)
     (folder / "run_receipt.json").write_text("{}")
     name = next(path.name for path in folder.iterdir() if path.suffix == ".json")
-    from lanelock.engine.segment_2b.store import RECEIPT
+    from lanelock.engine.keep.published import RECEIPT
 
     (folder / name).rename(folder / RECEIPT)
     (kept,) = survey(workspace).keep

@@ -1,0 +1,165 @@
+"""An engine with what it left out filled in, and the one line that refuses what it does not have."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+from typing import Any, TypeVar
+
+from lanelock.engine.protocol import (
+    Declaring,
+    Engine,
+    Exporting,
+    Feeding,
+    Keeping,
+    Publishing,
+    Run,
+    Serving,
+    Sharding,
+    StateReport,
+    Worlds,
+)
+from lanelock.engine.surface import Surface
+from lanelock.policies import LaneError, Pack, PolicyError
+from lanelock.policies.documents import digest
+
+Part = TypeVar("Part")
+
+NO_WORLD = digest("no world")  # the world of an engine that stands on none
+PARTS: Mapping[type, str] = {  # each protocol an engine may add, and what it means to lack it
+    Keeping: "its states are not kept on disk",
+    Publishing: "its runs cannot be written as files",
+    Exporting: "its runs cannot be exported",
+    Declaring: "it declares no surfaces",
+    Worlds: "it stands on no world",
+    Feeding: "nothing but its policies feeds it",
+    Sharding: "it does not run in shards",
+    Serving: "its candidates can be locked, not served",
+}
+_INSTALLED = {"site-packages", "dist-packages"}
+
+
+class Resolved:
+    """What commands, lanes and proofs work with: `own`, the engine as it was written, with its defaults."""
+
+    def __init__(self, own: Engine) -> None:
+        self.own, self.name = own, own.name
+
+    @property
+    def policy_schemas(self) -> Mapping[str, Mapping[str, Any]]:
+        return self.own.policy_schemas
+
+    @cached_property
+    def states(self) -> tuple[str, ...]:
+        """Names of its states in order; one, named after the engine, where it names none."""
+        return tuple(getattr(self.own, "states", ())) or (self.name,)
+
+    @cached_property
+    def code_version(self) -> str:
+        """Hex64 of what computes: what the engine says, else a digest of its source files."""
+        stated = getattr(self.own, "code_version", None)
+        return str(stated) if stated is not None else source_digest(sys.modules[type(self.own).__module__])
+
+    @property
+    def baseline(self) -> str | None:
+        """The pack that a published run is set beside, a shipped name or a path."""
+        return getattr(self.own, "baseline", None)
+
+    def part(self, protocol: type[Part], asked: str = "") -> Part:
+        """Returns the engine as one that has a part. Raises LaneError where it lacks it; `asked`: by which option."""
+        if not isinstance(self.own, protocol):
+            before = f"{asked}: " if asked else ""
+            name = protocol.__name__
+            raise LaneError(f"{before}engine {self.name} lacks {name} (lanelock.engine.protocol): {PARTS[protocol]}")
+        return self.own
+
+    def evaluate(
+        self, pack: Pack, seed: int, *, world: Path | None = None, until: str | None = None,
+        feeds: Mapping[str, Path] = MappingProxyType({}),
+    ) -> Run:  # fmt: skip
+        """Returns one run, to its last state where `until` is None. Raises LaneError on what the engine does not take.
+
+        `feeds`: files brought in from outside, by the name of their data set.
+        """
+        if until is not None and until not in self.states:
+            raise PolicyError(f"{until!r} is not a state of {self.name}: {', '.join(self.states)}")
+        last = None if until == self.states[-1] else until
+        run: Run = self._call(self.own.evaluate, pack, seed, {"world": world, "until": last, **feeds})
+        return run
+
+    def evaluate_shards(self, pack: Pack, seed: int, *, world: Path | None = None) -> Iterator[Run]:
+        """Returns the run in parts, in order."""
+        parts: Iterator[Run] = self._call(self.part(Sharding).evaluate_shards, pack, seed, {"world": world})
+        return parts
+
+    def _call(self, call: Callable[..., Any], pack: Pack, seed: int, asked: Mapping[str, Any]) -> Any:
+        """Calls the engine with the keywords that are asked for, and with no other."""
+        given = {name: value for name, value in asked.items() if value is not None}
+        known = inspect.signature(call).parameters.values()
+        open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known)
+        if unknown := set(given) - {parameter.name for parameter in known} if not open_ended else None:
+            name = sorted(unknown)[0]
+            why = f": {PARTS[Worlds]}" if name == "world" else ""
+            raise LaneError(f"engine {self.name}: {call.__name__}() takes no {name}{why}")
+        return call(pack, seed, **given)
+
+
+def run_of(engine: Engine, pack: Pack, seed: int, surfaces: Mapping[str, Surface], seconds: float = 0.0) -> Run:
+    """Returns the run of an engine with one state and no world: id, key and digests by the rules of `protocol`."""
+    own = Resolved(engine)
+    policies = {name: policy.digest for name, policy in pack.policies.items()}
+    address = {"state": own.states[0], "code": own.code_version, "policies": policies, "inputs": {}, "seed": seed}
+    rows = sum(surface.rows for surface in surfaces.values())
+    report = StateReport(own.states[0], digest(address), rows, seconds, False, address)
+    run_id = digest([own.name, NO_WORLD, pack.digest, seed])[:32]
+    return Run(run_id, own.name, seed, pack, NO_WORLD, own.code_version, surfaces, (report,))
+
+
+def source_digest(module: ModuleType) -> str:
+    """Returns a hex64 digest over the source of a module and of the local modules it imports, theirs included.
+
+    Local is what lies beside the module's own top-level package; of an installed one, only that package.
+    """
+    root = _root(module)
+    installed = bool(_INSTALLED & set(root.parts))
+    own = module.__name__.partition(".")[0] if installed else None
+    sources, left = dict[str, str](), [Path(str(module.__file__)).resolve()]
+    while left:
+        path = left.pop()
+        name = path.relative_to(root).as_posix()
+        if name not in sources:
+            sources[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+            left += [file for part in _imports(path, root) if own in (None, part[0]) for file in _files(root, part)]
+    return digest(sources)
+
+
+def _root(module: ModuleType) -> Path:
+    """The folder that the module's top-level package lies in."""
+    path = Path(str(module.__file__)).resolve()
+    depth = module.__name__.count(".") + (path.name == "__init__.py")
+    return path.parents[depth]
+
+
+def _imports(path: Path, root: Path) -> Iterator[tuple[str, ...]]:
+    """The dotted names that a source file imports, in parts: of a name from a module, both."""
+    package = path.relative_to(root).parent.parts
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (tuple(alias.name.split(".")) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            base = (*above, *(node.module.split(".") if node.module else ()))
+            yield from ((*base, alias.name) for alias in node.names)
+
+
+def _files(root: Path, parts: tuple[str, ...]) -> Iterator[Path]:
+    """The source files that importing a dotted name reads: of each package on the way, and of the module."""
+    for end in range(1, len(parts) + 1):
+        place = root.joinpath(*parts[:end])
+        yield from (file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file())

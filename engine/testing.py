@@ -1,0 +1,326 @@
+"""The contract of an engine, as a test class that every engine inherits. pytest is imported here and nowhere else.
+
+    class TestMyEngine(EngineContract):
+        def make_engine(self):
+            return MyEngine()
+
+        def make_pack(self):
+            return load_pack("path/to/a/pack", MyEngine.policy_schemas)
+
+What every engine owes is tested; of what it may add, what it has, and the rest is skipped by name.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from lanelock.engine.keep.published import RECEIPT, engine_of
+from lanelock.engine.keep.receipts import digests, read_receipt
+from lanelock.engine.protocol import (
+    Declaring,
+    Engine,
+    Exporting,
+    Feeding,
+    Keeping,
+    Publishing,
+    Run,
+    Serving,
+    Sharding,
+    Worlds,
+)
+from lanelock.engine.resolved import PARTS, Resolved
+from lanelock.policies import IntegrityError, LanelockError, Pack, PolicyError, pack_of
+from lanelock.policies.documents import shipped_schema, validate
+from lanelock.policies.pack import PACK
+
+_HEX64 = re.compile("[0-9a-f]{64}")
+
+
+class EngineContract:
+    """What holds for every engine. Override `make_engine` and `make_pack`; the others where the engine has such."""
+
+    seed = 1
+
+    def make_engine(self) -> Engine:
+        """Returns a new engine, which remembers nothing."""
+        raise NotImplementedError
+
+    def make_pack(self) -> Pack:
+        """Returns a pack of the engine that runs in a moment."""
+        raise NotImplementedError
+
+    def make_world(self, folder: Path) -> Path | None:
+        """Returns a world written below `folder`, to be brought in; None: the engine draws its own, or has none."""
+        return None
+
+    def question(self) -> pa.Table | None:
+        """Returns a few rows that the engine's service answers."""
+        return None
+
+    @pytest.fixture
+    def engine(self) -> Engine:
+        return self.make_engine()
+
+    @pytest.fixture
+    def pack(self) -> Pack:
+        return self.make_pack()
+
+    @pytest.fixture
+    def world(self, tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+        return self.make_world(tmp_path_factory.mktemp("world"))
+
+    @pytest.fixture
+    def run(self, engine: Engine, pack: Pack, world: Path | None) -> Run:
+        """A whole run."""
+        return Resolved(engine).evaluate(pack, self.seed, world=world)
+
+    # --- what every engine owes -------------------------------------------------------------------------------
+
+    def test_schemas_are_closed_and_say_nothing_unknown(self, engine: Engine, pack: Pack) -> None:
+        assert engine.policy_schemas and Path(PACK).stem not in engine.policy_schemas, f"{PACK} names the engine"
+        for name, schema in engine.policy_schemas.items():
+            validate(schema, shipped_schema("policy"), name)
+            documents: dict[str, Any] = pack.documents()
+            documents[name]["no such field"] = 1
+            with pytest.raises(PolicyError, match="no such field"):
+                pack_of("other", documents, engine.policy_schemas)
+
+    def test_a_run_says_what_it_is(self, engine: Engine, pack: Pack, run: Run) -> None:
+        own = Resolved(engine)
+        assert (run.engine, run.seed, run.pack.digest) == (own.name, self.seed, pack.digest)
+        assert re.fullmatch("[0-9a-f]{32}", run.run_id)
+        assert _HEX64.fullmatch(run.world_digest) and _HEX64.fullmatch(run.code_version)
+        assert run.code_version == own.code_version and run.surfaces
+        assert len(set(own.states)) == len(own.states) > 0
+        for name, surface in run.surfaces.items():
+            assert surface.table().num_rows == surface.rows, name
+
+    def test_the_same_inputs_give_the_same_bytes(
+        self, engine: Engine, pack: Pack, world: Path | None, run: Run
+    ) -> None:
+        _same(run, Resolved(engine).evaluate(pack, self.seed, world=world))
+
+    def test_a_pack_that_was_sent_elsewhere_gives_the_same_bytes(
+        self, engine: Engine, pack: Pack, world: Path | None, run: Run
+    ) -> None:
+        sent = pickle.loads(pickle.dumps(pack))
+        _same(run, Resolved(engine).evaluate(sent, self.seed, world=world))
+
+    def test_another_seed_is_another_run(self, engine: Engine, pack: Pack, world: Path | None, run: Run) -> None:
+        other = Resolved(engine).evaluate(pack, self.seed + 1, world=world)
+        assert other.run_id != run.run_id and set(other.surfaces) == set(run.surfaces)
+
+    def test_any_number_of_jobs_gives_the_same_bytes(
+        self, engine: Engine, pack: Pack, world: Path | None, run: Run
+    ) -> None:
+        seeds = [self.seed, self.seed + 1, self.seed, self.seed + 2]
+        with ThreadPoolExecutor(len(seeds)) as pool:
+            made = [*pool.map(lambda seed: Resolved(engine).evaluate(pack, seed, world=world), seeds)]
+        _same(run, made[0])
+        _same(run, made[2])
+
+    def test_a_run_ends_at_the_state_asked_for(self, engine: Engine, pack: Pack, world: Path | None, run: Run) -> None:
+        own, whole = Resolved(engine), run.digests()
+        for state in own.states:
+            part = own.evaluate(pack, self.seed, world=world, until=state)
+            assert part.run_id == run.run_id
+            assert {name: whole[name] for name in part.surfaces} == part.digests(), state
+        with pytest.raises(PolicyError, match="no such state"):
+            own.evaluate(pack, self.seed, world=world, until="no such state")
+
+    def test_what_the_engine_lacks_is_refused_in_one_line(self, engine: Engine, pack: Pack, tmp_path: Path) -> None:
+        own = Resolved(engine)
+        for part in PARTS:
+            if not isinstance(engine, part):
+                with pytest.raises(LanelockError, match=part.__name__) as refused:
+                    own.part(part)
+                assert "\n" not in str(refused.value)
+        if not isinstance(engine, Worlds):
+            with pytest.raises(LanelockError, match="takes no world"):
+                own.evaluate(pack, self.seed, world=tmp_path)
+
+    # --- what it may add --------------------------------------------------------------------------------------
+
+    def test_states_that_were_kept_are_not_computed_again(
+        self, engine: Engine, pack: Pack, world: Path | None, run: Run, tmp_path: Path
+    ) -> None:
+        _having(engine, Keeping)
+        for reused in (False, True):
+            kept = _having(self.make_engine(), Keeping).keeping(tmp_path, 1 << 30)
+            again = Resolved(kept).evaluate(pack, self.seed, world=world)
+            _same(run, again)
+            assert kept.unkept == "" and {state.reused for state in again.states} == {reused}
+
+    def test_published_and_opened_it_is_the_same_run(self, engine: Engine, run: Run, tmp_path: Path) -> None:
+        able = _having(engine, Publishing)
+        folder = able.publish(run, tmp_path).folder
+        assert folder == tmp_path / run.run_id and engine_of(folder) == run.engine
+        stated = read_receipt(folder / RECEIPT)
+        assert (stated["run_id"], stated["seed"]) == (run.run_id, run.seed)
+        assert stated["parameter_hash"] == run.pack.digest and stated["manifest_fingerprint"] == run.world_digest
+        assert [row["name"] for row in stated["states"]] == [state.name for state in run.states]
+        assert stated["files"] == digests(folder, (RECEIPT,)) and not [*able.faults(folder)]
+        opened = able.open_run(folder)
+        _same(run, opened)
+        assert opened.pack.digest == run.pack.digest and opened.engine == run.engine
+
+    def test_publishing_is_whole_or_not_at_all(self, engine: Engine, run: Run, tmp_path: Path) -> None:
+        able = _having(engine, Publishing)
+        broken: dict[str, Any] = dict(run.surfaces)
+        broken[[*broken][-1]] = _Broken()
+        with pytest.raises(_BrokenError):
+            able.publish(replace(run, surfaces=broken), tmp_path)
+        assert _folders(tmp_path) == []
+        folder = able.publish(run, tmp_path).folder
+        assert _folders(tmp_path) == [folder]
+
+    def test_publishing_again_is_a_no_op_and_other_bytes_are_refused(
+        self, engine: Engine, run: Run, tmp_path: Path
+    ) -> None:
+        able = _having(engine, Publishing)
+        folder = able.publish(run, tmp_path).folder
+        before = _written(folder)
+        assert able.publish(run, tmp_path).folder == folder and _written(folder) == before
+        _turn_a_byte(_largest(folder))
+        with pytest.raises(IntegrityError):
+            able.publish(run, tmp_path)
+
+    def test_a_changed_byte_a_file_too_few_and_one_too_many_are_found(
+        self, engine: Engine, run: Run, tmp_path: Path
+    ) -> None:
+        able = _having(engine, Publishing)
+        folder = able.publish(run, tmp_path).folder
+        victim = _largest(folder)
+        name, whole = victim.relative_to(folder).as_posix(), victim.read_bytes()
+        _turn_a_byte(victim)
+        assert name in {file for file, _ in able.faults(folder)}
+        victim.unlink()
+        assert name in {file for file, _ in able.faults(folder)}
+        with pytest.raises(LanelockError):
+            able.open_run(folder)
+        victim.write_bytes(whole)
+        (folder / "one too many").write_text("x")
+        assert [file for file, _ in able.faults(folder)] == ["one too many"]
+        (folder / "one too many").unlink()
+        _turn_a_byte(folder / RECEIPT)
+        with pytest.raises(IntegrityError):
+            [*able.faults(folder)]
+
+    def test_executed_again_every_file_is_the_same(self, engine: Engine, run: Run, tmp_path: Path) -> None:
+        able = _having(engine, Publishing)
+        folder = able.publish(run, tmp_path / "runs").folder
+        replayed = able.replay(folder, tmp_path / "scratch")
+        assert replayed.identical and replayed.files == len(digests(folder))
+        assert _folders(tmp_path / "scratch") == [], "the scratch place is left clean"
+
+    def test_a_run_is_exported(self, engine: Engine, run: Run, tmp_path: Path) -> None:
+        able = _having(engine, Exporting)
+        first, second = (able.export(run, tmp_path / name) for name in ("one", "two"))
+        assert first.is_relative_to(tmp_path / "one") and digests(first) == digests(second) != {}
+
+    def test_every_surface_is_declared(self, engine: Engine, run: Run) -> None:
+        declared = {row["surface"]: row for row in _having(engine, Declaring).contract()}
+        assert set(declared) == set(run.surfaces)
+        for name, row in declared.items():
+            schema = run.surfaces[name].table().schema
+            assert [(c["name"], c["type"]) for c in row["columns"]] == [(f.name, str(f.type)) for f in schema], name
+            assert all(column["unit"] for column in row["columns"])
+            assert row["state"] in Resolved(engine).states and row["path"] and set(row["key"]) <= set(schema.names)
+
+    def test_a_world_that_was_kept_is_the_same_world(
+        self, engine: Engine, pack: Pack, world: Path | None, run: Run, tmp_path: Path
+    ) -> None:
+        able = _having(engine, Worlds)
+        opened = able.open_world(pack, self.seed, world)
+        described = able.describe_world(opened)
+        assert described["digest"] == run.world_digest
+        able.keep_world(opened, tmp_path / "world")
+        able.keep_world(opened, tmp_path / "world")
+        assert able.describe_world(able.open_world(pack, self.seed, tmp_path / "world"))["digest"] == run.world_digest
+        assert Resolved(engine).evaluate(pack, self.seed, world=tmp_path / "world").digests() == run.digests()
+        if isinstance(engine, Publishing):
+            folder = engine.publish(run, tmp_path / "runs").folder
+            published = able.open_world(pack, self.seed, able.world_of(folder))
+            assert able.describe_world(published)["digest"] == run.world_digest
+
+    def test_what_feeds_a_run_is_a_surface_of_it(self, engine: Engine, run: Run) -> None:
+        assert set(_having(engine, Feeding).feeds.values()) <= set(run.surfaces)
+
+    @pytest.mark.parametrize(("size", "jobs"), [(1, 2), (None, 3), (10**6, 1)])
+    def test_any_cut_gives_the_same_bytes(
+        self, engine: Engine, pack: Pack, world: Path | None, run: Run, size: int | None, jobs: int
+    ) -> None:
+        cut = Resolved(_having(engine, Sharding).sharded(size, jobs))
+        _same(run, cut.evaluate(pack, self.seed, world=world))
+        rows = {state.name: state.rows for state in run.states}
+        parts = [*cut.evaluate_shards(pack, self.seed, world=world)]
+        assert {(part.run_id, part.world_digest) for part in parts} == {(run.run_id, run.world_digest)}
+        for name in {state.name for part in parts for state in part.states}:
+            assert sum(state.rows for part in parts for state in part.states if state.name == name) == rows[name], name
+
+    def test_a_service_answers_every_row_from_what_the_run_froze(
+        self, engine: Engine, pack: Pack, world: Path | None, run: Run
+    ) -> None:
+        able = _having(engine, Serving)
+        frozen, service = able.serve(pack, self.seed, world=world)
+        whole, question = run.digests(), self.question()
+        assert frozen.run_id == run.run_id and frozen.digests() == {name: whole[name] for name in frozen.surfaces}
+        assert question is not None, "a service is asked something: override `question`"
+        answer = service.answer(question)
+        assert answer.num_rows == question.num_rows
+        backwards = service.answer(question.take(pa.array(range(question.num_rows))[::-1]))
+        assert backwards.to_pylist() == answer.to_pylist()[::-1], "an answer depends on its row alone"
+
+
+class _BrokenError(Exception):
+    """What a surface raises that cannot be written."""
+
+
+class _Broken:
+    """A surface that fails whenever anything of it is asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise _BrokenError(name)
+
+    def __getitem__(self, name: str) -> Any:
+        raise _BrokenError(name)
+
+
+def _having(engine: Engine, part: type) -> Any:
+    """The engine as one that has a part; the test is skipped where it lacks it."""
+    if not isinstance(engine, part):
+        pytest.skip(f"engine {engine.name} lacks {part.__name__}: {PARTS[part]}")
+    return engine
+
+
+def _same(one: Run, other: Run) -> None:
+    assert one.digests() == other.digests()
+    assert (one.run_id, one.world_digest, one.code_version) == (other.run_id, other.world_digest, other.code_version)
+
+
+def _folders(place: Path) -> list[Path]:
+    return sorted(path for path in place.glob("*") if path.is_dir())
+
+
+def _written(folder: Path) -> Mapping[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def _largest(folder: Path) -> Path:
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != RECEIPT]
+    return max(files, key=lambda path: path.stat().st_size)
+
+
+def _turn_a_byte(path: Path) -> None:
+    held = bytearray(path.read_bytes())
+    held[len(held) // 2] ^= 1
+    path.write_bytes(held)
