@@ -217,6 +217,6 @@ class Service(Protocol):
 class Serving(Protocol):
     """An engine whose candidates can be put to use: what a run froze, answering for single rows."""
 
-    def serve(self, pack: Pack, seed: int, *, world: Path | None = None) -> tuple[Run, Service]:
-        """Returns a run as far as the service stands on, and the service."""
+    def serve(self, pack: Pack, seed: int) -> tuple[Run, Service]:
+        """Returns a run as far as the service stands on, and the service. Takes `world` as `evaluate` does."""
         ...

@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from lanelock.engine.protocol import (
     Keeping,
     Publishing,
     Run,
+    Service,
     Serving,
     Sharding,
     StateReport,
@@ -49,6 +50,9 @@ class Resolved:
     """What commands, lanes and proofs work with: `own`, the engine as it was written, with its defaults."""
 
     def __init__(self, own: Engine) -> None:
+        for part in ("name", "policy_schemas", "evaluate"):
+            if not hasattr(own, part):
+                raise LaneError(f"{own!r} is no engine: it has no {part} (lanelock.engine.protocol)")
         self.own, self.name = own, own.name
 
     @property
@@ -98,15 +102,19 @@ class Resolved:
         parts: Iterator[Run] = self._call(self.part(Sharding).evaluate_shards, pack, seed, {"world": world})
         return parts
 
+    def serve(self, pack: Pack, seed: int, *, world: Path | None = None) -> tuple[Run, Service]:
+        """Returns a run as far as the engine's service stands on, and the service."""
+        served: tuple[Run, Service] = self._call(self.part(Serving).serve, pack, seed, {"world": world})
+        return served
+
     def _call(self, call: Callable[..., Any], pack: Pack, seed: int, asked: Mapping[str, Any]) -> Any:
-        """Calls the engine with the keywords that are asked for, and with no other."""
+        """Calls the engine with what is asked for and nothing else, so that it need not take what it does not have."""
         given = {name: value for name, value in asked.items() if value is not None}
-        known = inspect.signature(call).parameters.values()
-        open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known)
-        if unknown := set(given) - {parameter.name for parameter in known} if not open_ended else None:
-            name = sorted(unknown)[0]
-            why = f": {PARTS[Worlds]}" if name == "world" else ""
-            raise LaneError(f"engine {self.name}: {call.__name__}() takes no {name}{why}")
+        known = inspect.signature(call).parameters
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+            for name in given.keys() - known.keys():
+                why = f": {PARTS[Worlds]}" if name == "world" else ""
+                raise LaneError(f"engine {self.name}: {call.__name__}() takes no {name}{why}")
         return call(pack, seed, **given)
 
 
@@ -121,10 +129,12 @@ def run_of(engine: Engine, pack: Pack, seed: int, surfaces: Mapping[str, Surface
     return Run(run_id, own.name, seed, pack, NO_WORLD, own.code_version, surfaces, (report,))
 
 
+@cache
 def source_digest(module: ModuleType) -> str:
     """Returns a hex64 digest over the source of a module and of the local modules it imports, theirs included.
 
-    Local is what lies beside the module's own top-level package; of an installed one, only that package.
+    Local is what lies beside the module's own top-level package; of an installed one, only that package. Read once per
+    process: what runs is what was imported.
     """
     root = _root(module)
     installed = bool(_INSTALLED & set(root.parts))

@@ -270,8 +270,8 @@ class EngineContract:
     def test_a_service_answers_every_row_from_what_the_run_froze(
         self, engine: Engine, pack: Pack, world: Path | None, run: Run
     ) -> None:
-        able = _having(engine, Serving)
-        frozen, service = able.serve(pack, self.seed, world=world)
+        _having(engine, Serving)
+        frozen, service = Resolved(engine).serve(pack, self.seed, world=world)
         whole, question = run.digests(), self.question()
         assert frozen.run_id == run.run_id and frozen.digests() == {name: whole[name] for name in frozen.surfaces}
         assert question is not None, "a service is asked something: override `question`"

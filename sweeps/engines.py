@@ -26,7 +26,10 @@ Part = TypeVar("Part")
 @cache
 def engine_named(name: str) -> Resolved:
     """The engine behind a name. Raises LaneError naming what is installed."""
-    return Resolved(_load(_ENGINES, name))
+    engine = Resolved(_load(_ENGINES, name))
+    if engine.name != name:
+        raise LaneError(f"/engine: the entry point {name!r} gives an engine named {engine.name!r}; call both the same")
+    return engine
 
 
 @cache

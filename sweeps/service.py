@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from lanelock.engine.protocol import Service, Serving
+from lanelock.engine.protocol import Service
 from lanelock.policies import DataError, IntegrityError, LaneError
 from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.proof.lock import FILE, pack_in, read_lock, world_beside
@@ -53,7 +53,7 @@ def serve_lock(lock: Mapping[str, Any], seed: int, world: Path | None) -> Locked
     where, proof = f"lock {lock['lock_id'][:12]}", lock["proof"].get(str(seed))
     if proof is None:
         raise LaneError(f"{where}: seed {seed} is not one of its seeds: {', '.join(lock['proof'])}")
-    run, service = engine_named(lock["engine"]).part(Serving).serve(pack_in(lock, where), seed, world=world)
+    run, service = engine_named(lock["engine"]).serve(pack_in(lock, where), seed, world=world)
     found = {"world": run.world_digest, **run.digests()}
     for name, sha256 in {"world": proof["world"], **proof["surfaces"]}.items():
         if name in found and found[name] != sha256:

@@ -26,7 +26,6 @@ from lanelock.engine.segment_2b import (
     geography,
     mass,
     roster_import,
-    store,
     streams,
     tables,
     user_tables,
@@ -35,7 +34,6 @@ from lanelock.engine.segment_2b import (
 )
 from lanelock.engine.segment_2b import world as world_types
 from lanelock.engine.segment_2b.draw_world import describe
-from lanelock.engine.segment_2b.export import write_json_lines
 from lanelock.engine.segment_2b.service import RoutingService
 from lanelock.engine.segment_2b.shards import Across, Cuts, Span
 from lanelock.engine.segment_2b.states import (
@@ -54,6 +52,7 @@ from lanelock.engine.segment_2b.states import (
     s7_weights,
 )
 from lanelock.engine.segment_2b.world import World
+from lanelock.engine.segment_2b.world_receipt import UPSTREAM
 from lanelock.engine.steps import Memory, Reads, Stands, Steps, code_of, folded
 from lanelock.engine.surface import Surface, table_digest
 from lanelock.engine.workers import at_most, mapped
@@ -177,22 +176,32 @@ class Segment2B:
 
     def publish(self, run: Run, runs: Path) -> Published:
         """The run's folder, and S8's report; its seconds are those of writing."""
+        from lanelock.engine.segment_2b import store  # here and below: only who reads or writes files needs Parquet
+
         began = time.perf_counter()
         folder = store.publish(run, runs)
         return Published(folder, (store.bundled(run, folder, time.perf_counter() - began),))
 
     def open_run(self, folder: Path) -> Run:
+        from lanelock.engine.segment_2b import store
+
         return store.open_run(folder, self.policy_schemas)
 
     def faults(self, folder: Path) -> list[tuple[str, str]]:
         """Files that are not as published; where all are, what does not follow from the inputs beside it."""
+        from lanelock.engine.segment_2b import store
+
         receipt = receipts.read_receipt(folder / RECEIPT)
         return [*store.faults(folder, receipt)] or [*store.seals(folder, receipt, self.policy_schemas)]
 
     def replay(self, folder: Path, scratch: Path) -> Replayed:
+        from lanelock.engine.segment_2b import store
+
         return store.replay(folder, scratch, self.policy_schemas, type(self)().evaluate)
 
     def export(self, run: Run, exports: Path) -> Path:
+        from lanelock.engine.segment_2b.export import write_json_lines
+
         return write_json_lines(run, exports)
 
     def contract(self) -> Sequence[Mapping[str, Any]]:
@@ -207,10 +216,12 @@ class Segment2B:
         return describe(world)
 
     def keep_world(self, world: World, folder: Path) -> None:
+        from lanelock.engine.segment_2b import store
+
         store.keep_world(world, folder)
 
     def world_of(self, run: Path) -> Path:
-        return run / store.UPSTREAM
+        return run / UPSTREAM
 
     def _wanted(self, states: tuple[str, ...], until: str | None) -> Collection[str]:
         """The states to compute. No metric reads the alias tables: a trial, which has a last state, builds none."""

@@ -22,13 +22,12 @@ from lanelock.engine.segment_2b.states.s0_gate import SealedInputs, run_id_of, s
 from lanelock.engine.segment_2b.tables import TABLES
 from lanelock.engine.segment_2b.world import World
 from lanelock.engine.segment_2b.world_import import open_world, write_world
+from lanelock.engine.segment_2b.world_receipt import UPSTREAM
 from lanelock.engine.surface import Surface, table_digest
 from lanelock.engine.workers import spread
 from lanelock.policies import DataError, IntegrityError, Pack, Schemas, pack_of
 from lanelock.policies.documents import digest, read_json
 from lanelock.policies.pack import policies_in
-
-UPSTREAM = "upstream"  # where a run's world lies
 
 
 def publish(run: Run, runs: Path) -> Path:

@@ -15,6 +15,7 @@ from lanelock.engine.keep.receipts import digests, file_digest, flag_text, read_
 from lanelock.policies import DataError, IntegrityError
 
 RECEIPT, FLAG = "world_receipt.json", "_passed.flag"
+UPSTREAM = "upstream"  # where a published run holds its world
 TABLES = ("site_locations", "site_timezones", "merchants")
 
 

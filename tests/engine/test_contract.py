@@ -14,6 +14,7 @@ from lanelock.engine.segment_2b.run import SEGMENT_2B, Segment2B
 from lanelock.engine.segment_2b.world_import import write_world
 from lanelock.engine.testing import EngineContract
 from lanelock.policies import LaneError, load_pack
+from lanelock.sweeps import engines
 
 TIDES = TESTS / "tides_engine"
 
@@ -92,11 +93,23 @@ def test_a_code_version_covers_the_local_modules_that_an_engine_imports(tmp_path
     for name, text in sources.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    module = type(sys)("mine.engine")
-    module.__file__ = str(tmp_path / "mine" / "engine.py")
-    before = source_digest(module)
+
+    def version():
+        module = type(sys)("mine.engine")
+        module.__file__ = str(tmp_path / "mine" / "engine.py")
+        return source_digest(module)
+
+    before = version()
     (tmp_path / file).write_text(sources[file] + "# changed\n")
-    assert (source_digest(module) != before) is moved
+    assert (version() != before) is moved
+
+
+def test_what_is_no_engine_is_refused_by_what_it_lacks(monkeypatch):
+    with pytest.raises(LaneError, match="is no engine: it has no policy_schemas"):
+        Resolved(type("Half", (), {"name": "half"})())
+    monkeypatch.setattr(engines, "_load", lambda group, name: QueueEngine())
+    with pytest.raises(LaneError, match="the entry point 'other' gives an engine named 'queue'"):
+        engines.engine_named.__wrapped__("other")
 
 
 def test_what_an_engine_does_not_take_is_refused_by_name(tmp_path):

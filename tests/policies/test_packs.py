@@ -42,6 +42,22 @@ def test_every_field_of_a_policy_is_closed_bounded_and_described(name):
             assert node.get("description"), f"{name}{pointer} is not described"
 
 
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        ({"x-frist-state": "S1"}, "x-frist-state"),
+        ({"properties": {"deep": {"items": {"x-note": "mine"}}}}, "/properties/deep/items/'x-note'"),
+        ({"properties": {"deep": {"x-first-state": 4}}}, "4 is not of type string"),
+        ({"properties": {"deep": {"type": "nmber"}}}, "/properties/deep/type: 'nmber'"),
+    ],
+)
+def test_a_policys_schema_has_one_key_of_ours_at_any_depth(node, said):
+    schema = {"type": "object", "x-first-state": "S1", "additionalProperties": False}
+    validate(schema, shipped_schema("policy"), "mine")
+    with pytest.raises(PolicyError, match=said):
+        validate({**schema, **node}, shipped_schema("policy"), "mine")
+
+
 @pytest.mark.parametrize("kind", ["packs/*/*", "gates", "lanes/*", "campaigns/*"])
 def test_shipped_files_name_their_schema_so_that_an_editor_completes_them(kind):
     paths = sorted(ROOT.glob(f"*/{kind}.json"))

@@ -52,7 +52,7 @@ class QueueEngine:
             heapq.heappush(free, start + length)
         return run_of(self, pack, seed, {"waits": Surface("waits", WAITS, {"wait": wait, "busy": service})})
 
-    def serve(self, pack, seed, *, world=None):
+    def serve(self, pack, seed):
         run = self.evaluate(pack, seed)
         return run, QueueService(run.surfaces["waits"].table())
 
