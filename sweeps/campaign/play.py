@@ -279,4 +279,4 @@ def _carried(held: Held) -> dict[str, Any]:
 
 
 def _knobs(lane: Lane) -> dict[str, Any]:
-    return {knob.name: {"at": knob.at, "values": list(knob.choices) or [knob.low, knob.high]} for knob in lane.knobs}
+    return {knob.name: {"at": knob.at, "values": list(knob.extent)} for knob in lane.knobs}

@@ -8,13 +8,15 @@ state count: one of a later state can follow it by the search's habit alone. Not
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lanelock.policies.pack import first_state, split_address
 from lanelock.scoring.gates import Severity
 from lanelock.sweeps.lanes.decision import Ledger
-from lanelock.sweeps.lanes.lane import Knob, Lane, Value
+from lanelock.sweeps.lanes.knob import Knob, Value
+from lanelock.sweeps.lanes.lane import Lane
 
 if TYPE_CHECKING:
     from lanelock.scoring.gates import Gate, Metric
@@ -67,30 +69,13 @@ def _metric(
 
 def _curve(knob: Knob, points: Sequence[tuple[Value, float]]) -> Iterator[dict[str, Any]]:
     """Bins along a knob that hold a trial: where, how many, mean and envelope."""
-    bins: dict[Any, list[float]] = {}
+    bins = defaultdict[int, list[float]](list)
     for place, value in points:
-        bins.setdefault(place if knob.choices else _bin(knob, float(place)), []).append(value)
-    for at in knob.choices or range(BINS):
-        if found := bins.get(at):
-            where = {"choice": at} if knob.choices else dict(zip(("low", "high"), _edges(knob, int(at)), strict=True))
-            mean = math.fsum(found) / len(found)
-            yield {**where, "trials": len(found), "mean": mean, "min": min(found), "max": max(found)}
-
-
-def _bin(knob: Knob, place: float) -> int:
-    low, high, at = _scaled(knob, float(knob.low)), _scaled(knob, float(knob.high)), _scaled(knob, place)
-    return min(BINS - 1, int(BINS * (at - low) / (high - low)))
-
-
-def _edges(knob: Knob, index: int) -> tuple[float, float]:
-    low, high = _scaled(knob, float(knob.low)), _scaled(knob, float(knob.high))
-    ends = (low + (high - low) * part / BINS for part in (index, index + 1))
-    first, last = (math.exp(end) if knob.log else end for end in ends)
-    return first, last
-
-
-def _scaled(knob: Knob, value: float) -> float:
-    return math.log(value) if knob.log else value
+        bins[knob.bin(place, BINS)].append(value)
+    for index, where in enumerate(knob.bins(BINS)):
+        if values := bins.get(index):
+            mean = math.fsum(values) / len(values)
+            yield {**where, "trials": len(values), "mean": mean, "min": min(values), "max": max(values)}
 
 
 def by_seed(lane: Lane) -> frozenset[str]:

@@ -9,6 +9,7 @@ number) from the history told before its batch, the resumed sweep makes the very
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,8 @@ from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from lanelock.policies import IntegrityError, LaneError, WorkspaceError
-from lanelock.sweeps.lanes.lane import Knob, Lane, Value
+from lanelock.sweeps.lanes.knob import Knob, Value
+from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.trial import Told
 from lanelock.sweeps.workspace import shown
 
@@ -83,10 +85,7 @@ class Study:
         """How many different trials the sampler can propose; None: as many as one likes."""
         if self._lane.document["sampler"]["name"] != "grid":
             return None
-        size = 1
-        for values in _grid(self._lane.knobs).values():
-            size *= len(values)
-        return size
+        return math.prod(map(len, _grid(self._lane.knobs).values()))
 
     def ask(self, count: int) -> tuple[Proposal, ...]:
         """The next `count` proposals, in order."""
@@ -358,21 +357,8 @@ def _distribution(knob: Knob) -> BaseDistribution:
     return FloatDistribution(float(knob.low), float(knob.high), log=knob.log, step=knob.step)
 
 
-def _grid(knobs: Sequence[Knob]) -> dict[str, list[Value]]:
-    return {knob.name: _points(knob) for knob in knobs}
-
-
-def _points(knob: Knob) -> list[Value]:
-    if knob.choices:
-        return list(knob.choices)
-    if knob.step is not None or (knob.integral and knob.high - knob.low < GRID_POINTS):
-        step = knob.step or 1
-        return [knob.low + step * i for i in range(round((knob.high - knob.low) / step) + 1)]
-    span = [i / (GRID_POINTS - 1) for i in range(GRID_POINTS)]
-    if knob.log:
-        return [float(knob.low * (knob.high / knob.low) ** part) for part in span]
-    points = [knob.low + part * (knob.high - knob.low) for part in span]
-    return [round(point) for point in points] if knob.integral else [float(point) for point in points]
+def _grid(knobs: Sequence[Knob]) -> dict[str, Sequence[Value]]:
+    return {knob.name: knob.points(GRID_POINTS) for knob in knobs}
 
 
 def _told(trial: FrozenTrial) -> Told:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lanelock.sweeps.lanes.lane import Value
+from lanelock.sweeps.lanes.knob import Value
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from lanelock.scoring.feasibility import GateReach
 from lanelock.scoring.gates import Gate, Severity
 from lanelock.sweeps.lanes.decision import Ledger, front
-from lanelock.sweeps.lanes.lane import Knob, Objective
+from lanelock.sweeps.lanes.knob import Knob
+from lanelock.sweeps.lanes.lane import Objective
 from lanelock.sweeps.lanes.sensitivity import by_seed
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def trials_of(sweep: str, history: Sequence[Told], ledger: Ledger, best: Told | 
         if gate.severity is Severity.GATE and gate.metric in moved
     )
     rows = {told.number: row for row, told in enumerate(history)}
+    places = np.array([[knob.unit(told.values[knob.name]) for knob in lane.knobs] for told in history])
     first = lane.objectives[0]
     out = () if first.band is None else ground.unreachable[first.band]
     return Trials(
@@ -107,7 +109,7 @@ def trials_of(sweep: str, history: Sequence[Told], ledger: Ledger, best: Told | 
         objectives=lane.objectives,
         scores=scores,
         knobs=lane.knobs,
-        places=np.array([[_place(knob, told) for knob in lane.knobs] for told in history]).reshape(-1, len(lane.knobs)),
+        places=places.reshape(-1, len(lane.knobs)),
         outcome=tuple(_outcome(told, ledger) for told in history),
         front=np.array([rows[told.number] for told in front(history, ledger)], dtype=np.int64),
         chosen=None if best is None else rows.get(best.number),
@@ -135,16 +137,6 @@ def _outcome(told: Told, ledger: Ledger) -> str:
         return UNGRADED
     band = ledger.band(told)
     return BELOW if band is None else f"band {band}"
-
-
-def _place(knob: Knob, told: Told) -> float:
-    value = told.values[knob.name]
-    if knob.choices:
-        return knob.choices.index(value) / max(1, len(knob.choices) - 1)
-    low, high, at = float(knob.low), float(knob.high), float(value)
-    if knob.log:
-        low, high, at = np.log(low), np.log(high), np.log(at)
-    return float((at - low) / (high - low))
 
 
 def _ceiling(first: Objective, ledger: Ledger, reach: Mapping[str, GateReach]) -> Ceiling | None:

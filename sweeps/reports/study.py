@@ -206,7 +206,7 @@ def _knobs(lane: Lane) -> Block:
     return table(
         ("knob", "field", "from", "to", "step"),
         (
-            (knob.name, knob.at, *((", ".join(map(str, knob.choices)), "", "") if knob.choices else
+            (knob.name, knob.at, *((knob.range_text(), "", "") if knob.choices else
              (short(knob.low), short(knob.high), "log" if knob.log else short(knob.step))))
             for knob in lane.knobs
         ),
