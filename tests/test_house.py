@@ -7,6 +7,7 @@ import house
 import pytest
 
 from lanelock.policies.documents import read_json
+from lanelock.sweeps.workspace import Place, Workspace
 
 DOORS = {"mlflow": "sweeps/record/tracking.py", "optuna": "sweeps/lanes/study.py"}
 
@@ -32,3 +33,15 @@ def test_sweeps_name_no_state_and_no_gate_of_segment_2b():
         for text in filter(lambda value: isinstance(value, str), strings):
             named = words & set(re.split(r"[^A-Za-z0-9_/]+", text))
             assert not named, f"{path}: {text!r} names {named}"
+
+
+def test_no_module_but_the_workspace_names_what_lies_in_one():
+    names = {place.name for place in vars(Workspace).values() if isinstance(place, Place)}
+    assert {"mlflow.db", "campaigns", "outbox"} <= names
+    for path in house.modules("sweeps"):
+        for node in ast.walk(ast.parse(path.read_text())) if path.name != "workspace.py" else ():
+            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and isinstance(node.right, ast.Constant):
+                inside = isinstance(node.left, ast.Attribute) and node.left.attr == "root"
+                assert not inside and node.right.value not in names, f"{path}:{node.lineno}: ask the workspace for it"
+            if isinstance(node, ast.Attribute) and node.attr == "glob" and isinstance(node.value, ast.Attribute):
+                assert node.value.attr != "root", f"{path}:{node.lineno}: ask the workspace for it"

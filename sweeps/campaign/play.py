@@ -70,7 +70,7 @@ def play_campaign(
 
 def _opened(campaign: Campaign, workspace: Workspace, resume: bool) -> Path:
     """The folder of the run: the newest one's to resume, or a new one's."""
-    root = workspace.root / "campaigns"
+    root = workspace.campaigns
     numbers = [
         int(path.name.rpartition("-")[2])
         for path in root.glob(f"{campaign.id}-*")

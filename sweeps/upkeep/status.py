@@ -79,7 +79,7 @@ def status(workspace: Workspace) -> Status:
     root = workspace.root
     if root.exists() and not root.is_dir():
         raise WorkspaceError(f"{root}: --workspace: is a file; name a folder")
-    sweeps, campaigns = sweeps_in(workspace.study_storage), tuple(_campaigns(root / "campaigns"))
+    sweeps, campaigns = sweeps_in(workspace.study_storage), tuple(_campaigns(workspace.campaigns))
     return Status(
         root,
         root.is_dir(),
@@ -87,11 +87,11 @@ def status(workspace: Workspace) -> Status:
         tuple(sweeps.values()),
         tuple(_locks(workspace.locks)),
         sum(1 for path in workspace.runs.glob("[0-9a-f]*") if path.is_dir()),
-        sum(1 for _ in (root / "run_records").glob("*.json")),
+        sum(1 for _ in workspace.run_records.glob("*.json")),
         campaigns,
         sum(1 for path in workspace.evidence.glob("*") if path.is_dir()),
         _holders(workspace),
-        tuple(_running(root, sweeps, campaigns)),
+        tuple(_running(workspace, sweeps, campaigns)),
         _waiting(workspace),
     )
 
@@ -123,18 +123,16 @@ def _campaigns(folder: Path) -> Iterator[Played]:
         yield Played(began.parent.name, phases, len(records), ended)
 
 
-def _running(root: Path, sweeps: Mapping[str, Sweep], campaigns: tuple[Played, ...]) -> Iterator[Running]:
-    for path in sorted(root.glob(".campaign-*.lock")):
+def _running(workspace: Workspace, sweeps: Mapping[str, Sweep], campaigns: tuple[Played, ...]) -> Iterator[Running]:
+    for name, path in workspace.begun("campaign").items():
         if (process := holder(path)) is not None:
-            name = path.stem.removeprefix(".campaign-")
-            run = next((one for one in reversed(campaigns) if one.run.rpartition("-")[0] == name), None)
-            seen = Played(name, 0, 0, None) if run is None else run
-            yield Running("campaign", seen.run, process, seen.done, seen.phases or None)
-    for path in sorted(root.glob(".sweep-*.lock")):
+            runs = (played for played in reversed(campaigns) if played.run.rpartition("-")[0] == name)
+            run = next(runs, Played(name, 0, 0, None))
+            yield Running("campaign", run.run, process, run.done, run.phases or None)
+    for lane, path in workspace.begun("sweep").items():
         if (process := holder(path)) is not None:
-            lane = path.stem.removeprefix(".sweep-")
-            one = next((sweep for sweep in reversed([*sweeps.values()]) if sweep.lane == lane), Sweep(lane, 0))
-            yield Running("sweep", one.name, process, one.trials, one.budget)
+            sweep = next((sweep for sweep in reversed([*sweeps.values()]) if sweep.lane == lane), Sweep(lane, 0))
+            yield Running("sweep", sweep.name, process, sweep.trials, sweep.budget)
 
 
 def _holders(workspace: Workspace) -> dict[str, str]:

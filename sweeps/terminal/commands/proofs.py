@@ -58,7 +58,7 @@ def replay(run_id: str, **options: Any) -> int:
     workspace = session.workspace()
     folder = published(run_id, workspace.runs) or run_folder(workspace.runs, run_id)
     with writing(workspace.root):
-        found = again(folder, workspace.root / "scratch")
+        found = again(folder, workspace.scratch)
     text = f"identical: {found.files} files" if found.identical else f"{len(found.differences)} files differ"
     session.show({"identical": found.identical, "files": found.files, "differences": list(found.differences)}, text)
     for name in found.differences:

@@ -51,7 +51,7 @@ def world_build(pack: str, seed: int, world: str | None, out: Path | None, **opt
 
     session = session_of(options)
     drawn, document = _describe_world(pack, seed, world)
-    folder = out or session.workspace().root / "worlds" / str(document["digest"])[:16]
+    folder = out or session.workspace().worlds / str(document["digest"])[:16]
     with writing(folder):
         keep_world(drawn, folder)
     document = {**document, "folder": str(folder)}
