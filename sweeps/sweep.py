@@ -26,7 +26,7 @@ from lanelock.sweeps.lanes.runtime import Runtime, hold_to_runtime, time_candida
 from lanelock.sweeps.lanes.sensitivity import sensitivity
 from lanelock.sweeps.lanes.study import Proposal, Studies, Study
 from lanelock.sweeps.lanes.survey import Ground, survey
-from lanelock.sweeps.lanes.trial import Told
+from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.proof.lock import carried, make_lock, read_lock, store_lock
 from lanelock.sweeps.record.recorder import Recorder
 from lanelock.sweeps.trial import Outcome, evaluate
@@ -39,7 +39,7 @@ class Progress:
 
     done: int
     budget: int
-    best: Told | None
+    best: Trial | None
     vetoed: Mapping[str, int]  # veto id -> trials it ended
     seconds: float
     budget_seconds: float
@@ -53,7 +53,7 @@ class Closed:
     decision: Decision
     lock: Path
     parent_run: str | None
-    trials: tuple[Told, ...]
+    trials: tuple[Trial, ...]
     ground: Ground = field(repr=False)
     runtime: Runtime | None  # of an accepted candidate, where the lane asks
     seconds: Mapping[str, float]  # "wall"; "search", its record written; "engine" and "scoring", over all trials
@@ -108,7 +108,7 @@ def play(
             recorder.close(decision, read_lock(path), documents)  # as everyone will read it
     seconds = {"wall": time.perf_counter() - began, "search": searched}
     for part in ("engine", "scoring"):
-        seconds[part] = sum(told.record["seconds"][part] for told in study.history)
+        seconds[part] = sum(trial.record.seconds[part] for trial in study.history)
     return Closed(study.name, decision, path, recorder.parent, tuple(study.history), ground, runtime, seconds)
 
 
@@ -124,8 +124,7 @@ def _search(
             proposals = study.ask(min(batch, trials - len(study.history)))
             outcomes = workers.map(partial(_outcome, study, ground, seeds), proposals)
             for proposal, outcome in zip(proposals, outcomes, strict=True):
-                told = study.tell(proposal, outcome.objectives, outcome.constraints, outcome.record)
-                recorder.trial(told)
+                recorder.trial(study.tell(proposal, outcome.objectives, outcome.constraints, outcome.record))
                 stop()
             seconds = time.perf_counter() - began
             best = decide(study.history, ledger).best

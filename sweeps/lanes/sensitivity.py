@@ -20,16 +20,16 @@ from lanelock.sweeps.lanes.lane import Lane
 
 if TYPE_CHECKING:
     from lanelock.scoring.gates import Gate, Metric
-    from lanelock.sweeps.lanes.trial import Told
+    from lanelock.sweeps.lanes.trial import Trial
 
 BINS = 8  # of a knob's range; a knob with choices has one each
 LEAST = 8  # trials from which anything is said
 
 
-def sensitivity(sweep: str, history: Sequence[Told], ledger: Ledger) -> dict[str, Any]:
+def sensitivity(sweep: str, history: Sequence[Trial], ledger: Ledger) -> dict[str, Any]:
     """Per gate of the lane: importance by knob (None where the gate never moved), and a curve a knob."""
     lane = ledger.ground.lane
-    worst = {told.number: ledger.overall(told).metrics for told in history}
+    worst = {trial.number: ledger.overall(trial).metrics for trial in history}
     rows, seen = [], dict[str, dict[str, Any]]()
     for gate in lane.gates.gates:
         if gate.metric not in seen:
@@ -51,18 +51,18 @@ def able(lane: Lane, metric: Metric) -> tuple[Knob, ...]:
 
 
 def _metric(
-    gate: Gate, history: Sequence[Told], worst: Mapping[int, Mapping[str, float]], knobs: Sequence[Knob]
+    gate: Gate, history: Sequence[Trial], worst: Mapping[int, Mapping[str, float]], knobs: Sequence[Knob]
 ) -> dict[str, Any]:
-    measured = [(told, worst[told.number][gate.metric]) for told in history if gate.metric in worst[told.number]]
+    measured = [(trial, worst[trial.number][gate.metric]) for trial in history if gate.metric in worst[trial.number]]
     values = [value for _, value in measured]
     if len(values) < LEAST or max(values) == min(values) or not knobs:
         return {"trials": len(values), "importance": None, "curves": {}}
     from lanelock.sweeps.lanes.study import importance  # a lane that is refused never pays for the search
 
     names = [knob.name for knob in knobs]
-    shares = importance(knobs, [({name: told.values[name] for name in names}, value) for told, value in measured])
+    shares = importance(knobs, [({name: trial.values[name] for name in names}, value) for trial, value in measured])
     curves = {
-        knob.name: list(_curve(knob, [(told.values[knob.name], value) for told, value in measured])) for knob in knobs
+        knob.name: list(_curve(knob, [(trial.values[knob.name], value) for trial, value in measured])) for knob in knobs
     }
     return {"trials": len(values), "importance": shares, "curves": curves}
 

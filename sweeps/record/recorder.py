@@ -17,7 +17,7 @@ from lanelock.policies import LanelockError
 from lanelock.scoring.figures.drawing import drawn
 from lanelock.sweeps.lanes.decision import Decision, Ledger
 from lanelock.sweeps.lanes.study import Study
-from lanelock.sweeps.lanes.trial import Told
+from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.record.courier import Courier, Standing
 from lanelock.sweeps.record.letters import Heading, Letter
 from lanelock.sweeps.record.outbox import Box, Outbox, meant_for, record_uri
@@ -75,13 +75,13 @@ class Recorder:
             if self._courier is not None:
                 self._courier.leave()
 
-    def trial(self, told: Told) -> None:
+    def trial(self, told: Trial) -> None:
         """Queues a trial for writing."""
         if self._track:
             self._submit(self._put_trials, (told,))
             self._raise_failures(everything=len(self._pending) > _BACKLOG)
 
-    def runs_of(self, best: Told | None) -> dict[str, str | None]:
+    def runs_of(self, best: Trial | None) -> dict[str, str | None]:
         """The tracking runs a lock refers to, once they are written; null where the record is away."""
         self._raise_failures(everything=True)
         if self._courier is None:
@@ -89,7 +89,7 @@ class Recorder:
         found = self._courier.settle(None if best is None else best.number)
         return {"sweep": found.parent, "trial": found.run}
 
-    def keep(self, best: Told | None) -> None:
+    def keep(self, best: Trial | None) -> None:
         """Puts the scorecards of the trials that one may want to open, the front and the best; has figures drawn.
 
         Waits until all is under way: what the sweep goes on to compute holds Python, and a thread beside it starves.
@@ -141,12 +141,12 @@ class Recorder:
         for first in range(0, len(missing), _BACKLOG):
             self._put_trials(missing[first : first + _BACKLOG])
 
-    def _put_trials(self, trials: Sequence[Told]) -> None:
+    def _put_trials(self, trials: Sequence[Trial]) -> None:
         assert self._box is not None and self._courier is not None  # opened first, on the same thread
         self._box.put([Letter("trial", self._entries.trial(told), told.number) for told in trials])
         self._courier.wake()
 
-    def _keep(self, best: Told | None) -> None:
+    def _keep(self, best: Trial | None) -> None:
         assert self._box is not None and self._courier is not None  # opened first, on the same thread
         self._trials = trials = self._entries.trials(best)
         candidate = () if best is None else self._entries.figures(best)

@@ -40,7 +40,7 @@ def test_it_counts_what_optuna_counts(workspace):
     studies = Studies(workspace.journal)
     assert list(found) == list(studies.names()) == ["queue-1", "queue-2"]
     assert {name: sweep.trials for name, sweep in found.items()} == {
-        name: len(studies.told(name)) for name in studies.names()
+        name: len(studies.trials(name)) for name in studies.names()
     }
     assert [(sweep.lane, sweep.budget) for sweep in found.values()] == [("queue", 24), ("queue", 8)]
 
