@@ -27,7 +27,7 @@ from lanelock.sweeps.lanes.sensitivity import sensitivity
 from lanelock.sweeps.lanes.study import Proposal, Studies, Study
 from lanelock.sweeps.lanes.survey import Ground, survey
 from lanelock.sweeps.lanes.tally import tallied
-from lanelock.sweeps.lanes.trial import Told
+from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.proof.lock import carried, make_lock, read_lock, store_lock
 from lanelock.sweeps.record.recorder import Recording, recording
 from lanelock.sweeps.trial import Outcome, evaluate
@@ -40,7 +40,7 @@ class Progress:
 
     done: int
     budget: int
-    best: Told | None
+    best: Trial | None
     vetoed: Mapping[str, int]  # veto id -> trials it ended
     seconds: float
     budget_seconds: float
@@ -54,7 +54,7 @@ class Closed:
     decision: Decision
     lock: Path
     parent_run: str | None
-    trials: tuple[Told, ...]
+    trials: tuple[Trial, ...]
     ledger: Ledger = field(repr=False)  # the scorecards of its trials
     runtime: Runtime | None  # of an accepted candidate, where the lane asks
     seconds: Mapping[str, float]  # "wall"; "search", its record written; "engine" and "scoring", over all trials
@@ -115,7 +115,7 @@ def play(
             parent = record.settle().parent
     seconds = {"wall": time.perf_counter() - began, "search": searched}
     for part in ("engine", "scoring"):
-        seconds[part] = sum(told.record["seconds"][part] for told in study.history)
+        seconds[part] = sum(told.record.seconds[part] for told in study.history)
     return Closed(study.name, decision, path, parent, tuple(study.history), ledger, runtime, seconds)
 
 

@@ -6,11 +6,11 @@ import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from lanelock.policies import Pack
 from lanelock.scoring.scorecard import Scorecard, score
 from lanelock.sweeps.lanes.survey import Ground
+from lanelock.sweeps.lanes.trial import TrialRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +19,13 @@ class Outcome:
 
     objectives: tuple[float, ...] | None
     constraints: Mapping[str, float]
-    record: Mapping[str, Any]
+    record: TrialRecord
 
 
 def evaluate(ground: Ground, pack: Pack, seeds: Iterable[int]) -> Outcome:
     """One trial: cheapest proof of failure first. A veto ends it before the seeds that are left."""
-    lane, measures, worlds, cards = ground.lane, {}, {}, []
+    lane, cards = ground.lane, list[Scorecard]()
+    measures, worlds = dict[int, Mapping[str, float]](), dict[int, str]()
     spent = {"engine": 0.0, "scoring": 0.0}
     for seed in seeds:
         began = time.perf_counter()
@@ -34,18 +35,12 @@ def evaluate(ground: Ground, pack: Pack, seeds: Iterable[int]) -> Outcome:
         card = score(measures[seed], lane.gates, seed=seed, authority=ground.authority[seed])
         spent["engine"] += ran - began
         spent["scoring"] += time.perf_counter() - ran
-        worlds[str(seed)] = run.world_digest
+        worlds[seed] = run.world_digest
         cards.append(card)
         if card.vetoed:
             break
-    record = {
-        "measures": {str(seed): dict(found) for seed, found in measures.items()},
-        "pack": pack.digest,
-        "policies": {name: policy.digest for name, policy in pack.policies.items()},
-        "worlds": worlds,
-        "seconds": spent,
-        "at_ms": int(time.time() * 1000),
-    }
+    policies = {name: policy.digest for name, policy in pack.policies.items()}
+    record = TrialRecord(measures, pack.digest, policies, worlds, spent, int(time.time() * 1000))
     return Outcome(_objectives(ground, cards), _constraints(cards), record)
 
 

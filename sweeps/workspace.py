@@ -28,12 +28,42 @@ _GLANCE = 0.2  # seconds: far longer than somebody takes to see whether a lock i
 FOLDER = ".lanelock"  # the default workspace outside a checkout of Lanelock
 
 
+class Place:
+    """A file or folder inside a workspace, as an attribute of it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, workspace: Workspace, owner: type[Workspace]) -> Path:
+        return workspace.root / self.name
+
+
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """A folder with the MLflow database and artifacts, the Optuna journal, locks and published runs."""
+    """A folder with everything that runs, sweeps and campaigns leave. No other module names what lies in it."""
 
     root: Path
     tracking_uri: str | None = TRACKING_URI  # of the record; None: the workspace's own database
+
+    tracking_database = Place("mlflow.db")
+    artifacts = Place("artifacts")  # of MLflow's runs
+    journal = Place("optuna.journal")  # the studies, unless a database holds them
+    tallies = Place("sweeps")  # how many trials each sweep has
+    locks = Place("locks")
+    runs = Place("runs")  # published, each a folder by its run id
+    run_records = Place("run_records")  # what each run did, published or not
+    evidence = Place("evidence")  # of certifications, each a folder
+    promotions = Place("promotions")  # the moves, numbered
+    promoted = Place("promoted")  # what moves stand on: each lock by its id, with its world
+    campaigns = Place("campaigns")  # runs of campaigns, each a folder with its phases' records
+    exports = Place("exports")
+    worlds = Place("worlds")
+    outbox = Place("outbox")  # letters to the tracking server
+    prunes = Place("prunes")  # what each prune removed
+    cache = Place("cache")  # states
+    scratch = Place("scratch")  # a replay's files, while it compares them
+    server_log = Place("ui.log")
+    registry_lock = Place(".registry.lock")  # held while the model registry is brought up to date
 
     @classmethod
     def at(cls, root: Path, tracking_uri: str | None = TRACKING_URI) -> Workspace:
@@ -53,60 +83,16 @@ class Workspace:
         return workspace
 
     @property
-    def tracking_database(self) -> Path:
-        return self.root / "mlflow.db"
-
-    @property
-    def artifacts(self) -> Path:
-        return self.root / "artifacts"
-
-    @property
-    def journal(self) -> Path:
-        return self.root / "optuna.journal"
-
-    @property
     def study_storage(self) -> Path | str:
         """The journal, or the database that LANELOCK_STUDY_STORAGE names."""
         return os.environ.get("LANELOCK_STUDY_STORAGE") or self.journal
 
-    @property
-    def locks(self) -> Path:
-        return self.root / "locks"
-
-    @property
-    def runs(self) -> Path:
-        return self.root / "runs"
-
-    @property
-    def evidence(self) -> Path:
-        return self.root / "evidence"
-
-    @property
-    def promotions(self) -> Path:
-        return self.root / "promotions"
-
-    @property
-    def promoted(self) -> Path:
-        return self.root / "promoted"
-
-    @property
-    def exports(self) -> Path:
-        return self.root / "exports"
-
-    @property
-    def cache(self) -> Path:
-        return self.root / "cache"
-
-    @property
-    def _records(self) -> Path:
-        return self.root / "run_records"
-
     def _record(self, run_id: str) -> Path:
-        return self._records / f"{run_id}.json"
+        return self.run_records / f"{run_id}.json"
 
     def remember(self, run_id: str, document: Mapping[str, Any]) -> None:
         """Keeps what a run did, published or not: which states it computed, from what, and after which other run."""
-        others = [path for path in self._records.glob("*.json") if path.stem != run_id]
+        others = [path for path in self.run_records.glob("*.json") if path.stem != run_id]
         newest = max(others, key=lambda path: path.stat().st_mtime_ns, default=None)
         write_document(self._record(run_id), {**document, "before": None if newest is None else newest.stem})
 
@@ -117,7 +103,7 @@ class Workspace:
     def remembered(self, run_id: str) -> dict[str, Any]:
         """What was kept of a run. Raises PolicyError naming those that are known."""
         if not self.recalls(run_id):
-            known = ", ".join(sorted(other.stem for other in self._records.glob("*.json"))) or "none"
+            known = ", ".join(sorted(other.stem for other in self.run_records.glob("*.json"))) or "none"
             raise PolicyError(f"{run_id}: no run of this name was made in {self.root} (known: {known})")
         found: dict[str, Any] = read_json(self._record(run_id))
         return found

@@ -164,8 +164,8 @@ def by_hand(ground: Ground, folder: Path) -> tuple[float, list[dict]]:
                       for knob in lane.knobs}  # fmt: skip
             pack = lane.candidate(values)
             outcome = evaluate(ground, pack, lane.seeds)
-            cards = [score(found, lane.gates, seed=int(seed), authority=ground.authority[int(seed)])
-                     for seed, found in outcome.record["measures"].items()]  # fmt: skip
+            cards = [score(found, lane.gates, seed=seed, authority=ground.authority[seed])
+                     for seed, found in outcome.record.measures.items()]  # fmt: skip
             overall = combine(cards, lane.gates)
             metrics = dict(overall.metrics)
             for card in cards:
@@ -173,7 +173,7 @@ def by_hand(ground: Ground, folder: Path) -> tuple[float, list[dict]]:
             with mlflow.start_run(run_name=str(number)):
                 mlflow.log_params(values)
                 mlflow.log_metrics(metrics)
-                mlflow.set_tags({"verdict": str(overall.verdict), "pack": pack.digest, **outcome.record["policies"]})
+                mlflow.set_tags({"verdict": str(overall.verdict), "pack": pack.digest, **outcome.record.policies})
                 mlflow.log_text(json.dumps(overall.as_document()), "scorecard.json")
                 mlflow.log_text(json.dumps(pack.documents()), "pack.json")
             for name, violation in outcome.constraints.items():

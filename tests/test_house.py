@@ -7,6 +7,7 @@ import house
 import pytest
 
 from lanelock.policies.documents import read_json
+from lanelock.sweeps.workspace import Place, Workspace
 
 DOORS = {
     "mlflow": {"sweeps/record/mlflow_store.py", "sweeps/record/registry.py"},
@@ -89,3 +90,15 @@ def test_the_words_that_are_looked_for_are_those_of_segment_2b():
 @pytest.mark.parametrize("path", sorted((house.ROOT / "policies" / "schemas").glob("*.json")), ids=lambda p: p.name)
 def test_no_schema_of_our_own_speaks_of_segment_2b(path):
     assert not WORDS.search(path.read_text())
+
+
+def test_no_module_but_the_workspace_names_what_lies_in_one():
+    names = {place.name for place in vars(Workspace).values() if isinstance(place, Place)}
+    assert {"mlflow.db", "campaigns", "outbox"} <= names
+    for path in house.modules("sweeps"):
+        for node in ast.walk(ast.parse(path.read_text())) if path.name != "workspace.py" else ():
+            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and isinstance(node.right, ast.Constant):
+                inside = isinstance(node.left, ast.Attribute) and node.left.attr == "root"
+                assert not inside and node.right.value not in names, f"{path}:{node.lineno}: ask the workspace for it"
+            if isinstance(node, ast.Attribute) and node.attr == "glob" and isinstance(node.value, ast.Attribute):
+                assert node.value.attr != "root", f"{path}:{node.lineno}: ask the workspace for it"

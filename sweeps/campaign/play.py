@@ -71,7 +71,7 @@ def play_campaign(
 
 def _opened(campaign: Campaign, workspace: Workspace, resume: bool) -> Path:
     """The folder of the run: the newest one's to resume, or a new one's."""
-    root = workspace.root / "campaigns"
+    root = workspace.campaigns
     numbers = [
         int(path.name.rpartition("-")[2])
         for path in root.glob(f"{campaign.id}-*")
@@ -276,4 +276,4 @@ def _carried(held: Held) -> dict[str, Any]:
 
 
 def _knobs(lane: Lane) -> dict[str, Any]:
-    return {knob.name: {"at": knob.at, "values": list(knob.choices) or [knob.low, knob.high]} for knob in lane.knobs}
+    return {knob.name: {"at": knob.at, "values": list(knob.extent)} for knob in lane.knobs}

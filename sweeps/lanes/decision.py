@@ -18,7 +18,7 @@ from lanelock.scoring.gates import Severity, Threshold, highest, threshold_text
 from lanelock.scoring.scorecard import GateResult, Scorecard, combine, plain, score
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.survey import Ground
-from lanelock.sweeps.lanes.trial import Told
+from lanelock.sweeps.lanes.trial import Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Decision:
     outcome: str  # "GO" or "NO_GO"
     verdict: str
     reason: str
-    best: Told | None
+    best: Trial | None
     blockers: tuple[Blocker, ...]
 
     def as_document(self) -> dict[str, Any]:
@@ -71,31 +71,31 @@ class Ledger:
         self._cards: dict[int, dict[int, Scorecard]] = {}
         self._overall: dict[int, Scorecard] = {}
 
-    def cards(self, told: Told) -> Mapping[int, Scorecard]:
+    def cards(self, told: Trial) -> Mapping[int, Scorecard]:
         """Seed -> card, in the order in which the seeds were run."""
         if told.number not in self._cards:
             lane = self.ground.lane
             self._cards[told.number] = {
-                int(seed): score(found, lane.gates, seed=int(seed), authority=self.ground.authority[int(seed)])
-                for seed, found in told.record["measures"].items()
+                seed: score(metrics, lane.gates, seed=seed, authority=self.ground.authority[seed])
+                for seed, metrics in told.record.measures.items()
             }
         return self._cards[told.number]
 
-    def overall(self, told: Told) -> Scorecard:
+    def overall(self, told: Trial) -> Scorecard:
         """The worst over the seeds that were run."""
         if told.number not in self._overall:
             self._overall[told.number] = combine(tuple(self.cards(told).values()), self.ground.lane.gates)
         return self._overall[told.number]
 
-    def vetoed(self, told: Told) -> tuple[str, ...]:
+    def vetoed(self, told: Trial) -> tuple[str, ...]:
         """Ids of the vetoes and rails that ended this trial."""
         return tuple(dict.fromkeys(name for card in self.cards(told).values() for name in card.vetoed))
 
-    def vetoes(self, history: Sequence[Told]) -> Mapping[str, int]:
+    def vetoes(self, history: Sequence[Trial]) -> Mapping[str, int]:
         """Veto id -> trials it ended."""
         return Counter(name for told in history for name in self.vetoed(told))
 
-    def band(self, told: Told, *, reachable_only: bool = False) -> str | None:
+    def band(self, told: Trial, *, reachable_only: bool = False) -> str | None:
         """The highest band that a trial meets on every seed of the lane; None below the lowest.
 
         `reachable_only`: by the graded gates alone, those left out that no trial of the lane can pass.
@@ -110,7 +110,7 @@ class Ledger:
         )
 
 
-def decide(history: Sequence[Told], ledger: Ledger) -> Decision:
+def decide(history: Sequence[Trial], ledger: Ledger) -> Decision:
     """GO if the best candidate meets the lane's accept band on every seed without a veto."""
     lane = ledger.ground.lane
     gates = lane.gates
@@ -131,7 +131,7 @@ def decide(history: Sequence[Told], ledger: Ledger) -> Decision:
     return Decision("NO_GO", str(gates.invalid if ungraded else gates.of_band(None)), reason, best, blockers)
 
 
-def front(history: Sequence[Told], ledger: Ledger) -> tuple[Told, ...]:
+def front(history: Sequence[Trial], ledger: Ledger) -> tuple[Trial, ...]:
     """The trials without a veto that no other is as good as in every objective and better than in one.
 
     Trials that score the same are all on it: no objective says which of them is better.
@@ -150,12 +150,12 @@ def front(history: Sequence[Told], ledger: Ledger) -> tuple[Told, ...]:
     return tuple(told for told in history if told.number in kept)
 
 
-def ranking(history: Sequence[Told], ledger: Ledger) -> tuple[Told, ...]:
+def ranking(history: Sequence[Trial], ledger: Ledger) -> tuple[Trial, ...]:
     """The trials, best first, in the order by which the decision takes one; of equals the first told."""
     return tuple(sorted(history, key=lambda told: _rank(told, ledger), reverse=True))
 
 
-def in_reserve(told: Told, ledger: Ledger) -> bool:
+def in_reserve(told: Trial, ledger: Ledger) -> bool:
     """Whether a trial held with as much of its first objective as the decision asks before it weighs the others."""
     if told.objectives is None or ledger.vetoed(told):
         return False
@@ -164,7 +164,7 @@ def in_reserve(told: Told, ledger: Ledger) -> bool:
     return _signed(told.objectives, lane)[0] >= reserve
 
 
-def seed_order(history: Sequence[Told], ledger: Ledger) -> tuple[int, ...]:
+def seed_order(history: Sequence[Trial], ledger: Ledger) -> tuple[int, ...]:
     """The lane's seeds, the one that fails most and has the least margin first, so that vetoes come cheap."""
     lane = ledger.ground.lane
     objective = next((objective.band for objective in lane.objectives if objective.band), lane.gates.bands[-1])
@@ -185,7 +185,7 @@ def seed_order(history: Sequence[Told], ledger: Ledger) -> tuple[int, ...]:
     return tuple(sorted(lane.seeds, key=hardness))  # stable: ties keep the lane's order
 
 
-def _rank(told: Told, ledger: Ledger) -> tuple[float, ...]:
+def _rank(told: Trial, ledger: Ledger) -> tuple[float, ...]:
     """Greater is better: fewer violations, then the band over reachable gates, margin up to the reserve, the rest."""
     lane = ledger.ground.lane
     if told.objectives is None:
@@ -205,7 +205,7 @@ def _signed(objectives: Sequence[float], lane: Lane) -> tuple[float, ...]:
     return tuple(value if objective.maximize else -value for objective, value in named)
 
 
-def _blockers(best: Told, ledger: Ledger, accept: str) -> tuple[Blocker, ...]:
+def _blockers(best: Trial, ledger: Ledger, accept: str) -> tuple[Blocker, ...]:
     """Per gate that fails the accept band, its worst seed; gates out of reach first."""
     worst: dict[str, tuple[int, GateResult]] = {}
     for seed, card in ledger.cards(best).items():
@@ -264,7 +264,7 @@ def refusal(lane: Lane, found: tuple[GateReach, ...]) -> Decision | None:
     return Decision("NO_GO", str(lane.gates.of_band(None)), reason, None, blockers)
 
 
-def best_found(locked: Scorecard, history: Iterable[Told], ledger: Ledger) -> dict[str, float]:
+def best_found(locked: Scorecard, history: Iterable[Trial], ledger: Ledger) -> dict[str, float]:
     """By gate, the best worst-of-seeds value of the locked candidate and of the trials that ran on every seed."""
     lane, found = ledger.ground.lane, dict[str, tuple[float, float]]()
     whole = (told for told in history if len(ledger.cards(told)) == len(lane.seeds))

@@ -22,41 +22,7 @@ from lanelock.policies.pack import split_address, value_at
 from lanelock.scoring.gates import GateSet, load_gates, parse_gates
 from lanelock.scoring.scorecard import MetricSource
 from lanelock.sweeps.engines import engine_named, metrics_named
-
-Value = float | int | str | bool
-
-
-@dataclass(frozen=True, slots=True)
-class Knob:
-    """One field a trial may move. Either `choices`, or a range [low, high] with an optional step."""
-
-    name: str
-    at: str  # policy#/pointer
-    low: float | int = 0
-    high: float | int = 0
-    step: float | int | None = None
-    log: bool = False
-    choices: tuple[Value, ...] = ()
-    options: Mapping[str, Any] | None = None  # choice -> what stands in the pack for it, where that has a structure
-
-    @property
-    def integral(self) -> bool:
-        return isinstance(self.low, int) and isinstance(self.high, int)
-
-    def ends(self) -> tuple[Any, ...]:
-        """What stands in the pack at each choice, or at both ends: valid there, it is valid between."""
-        return tuple(map(self.placed, self.choices)) or (self.low, self.high)
-
-    def placed(self, value: Value) -> Any:
-        """What stands in the pack for a value of the knob."""
-        return value if self.options is None else self.options[str(value)]
-
-    def value_of(self, placed: Any) -> Value | None:
-        """The knob's value for what stands in a pack; None where the knob cannot put it there."""
-        if self.choices:
-            return next((value for value in self.choices if self.placed(value) == placed), None)
-        number = isinstance(placed, int | float) and not isinstance(placed, bool)
-        return placed if number and self.low <= placed <= self.high else None
+from lanelock.sweeps.lanes.knob import Knob, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +98,9 @@ class Lane:
             placed = value_at(pack[policy], pointer, f"pack {pack.name}")
             value = knob.value_of(placed)
             if value is None:
-                bounds = list(knob.choices) or f"{knob.low} … {knob.high}"
-                raise LaneError(f"lane {self.id}: {knob.at} is {placed!r}, outside the knob {knob.name}: {bounds}")
+                raise LaneError(
+                    f"lane {self.id}: {knob.at} is {placed!r}, outside the knob {knob.name}: {knob.range_text()}"
+                )
             values[knob.name] = value
         if others := diff(self.candidate(values), pack):
             change = others[0]
@@ -223,7 +190,7 @@ def _build(
         gates = gate_file.select(document["gates"]["grade"]).with_rails(document["gates"]["rails"])
     except PolicyError as error:
         raise LaneError(f"{where}: {error}") from None
-    knobs = tuple(_knob(name, row, where) for name, row in document["knobs"].items())
+    knobs = tuple(Knob.of(name, row, f"{where}: /knobs/{name}") for name, row in document["knobs"].items())
     objectives = tuple(
         Objective(row["name"], row["direction"] == "maximize", row.get("worst_margin"), row.get("metric"))
         for row in document["objectives"]
@@ -266,22 +233,6 @@ def _check(lane: Lane, where: str) -> None:
                 lane.start.with_knobs({knob.at: end})
             except PolicyError as error:
                 raise LaneError(f"{field}: {end!r} is outside the policy's bounds: {error}") from None
-
-
-def _knob(name: str, row: Mapping[str, Any], where: str) -> Knob:
-    if "choices" in row:
-        return Knob(name, row["at"], choices=tuple(row["choices"]))
-    if "options" in row:
-        return Knob(name, row["at"], choices=tuple(row["options"]), options=row["options"])
-    low, high, step, log = row["low"], row["high"], row.get("step"), row.get("scale") == "log"
-    field = f"{where}: /knobs/{name}"
-    if not low < high:
-        raise LaneError(f"{field}: low {low} is not below high {high}")
-    if log and (low <= 0 or step is not None):
-        raise LaneError(f"{field}: a log scale needs low above 0 and no step")
-    if step is not None and abs((high - low) / step - round((high - low) / step)) > 1e-9:
-        raise LaneError(f"{field}: step {step} does not divide the range {low} … {high}")
-    return Knob(name, row["at"], low, high, step, log)
 
 
 def _gate_file(path: Path, document: Mapping[str, Any], metrics: MetricSource) -> GateSet:

@@ -8,23 +8,25 @@ state count: one of a later state can follow it by the search's habit alone. Not
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lanelock.policies.pack import first_state, split_address
 from lanelock.scoring.gates import Gate, Metric, Severity
 from lanelock.sweeps.lanes.decision import Ledger
-from lanelock.sweeps.lanes.lane import Knob, Lane, Value
-from lanelock.sweeps.lanes.trial import Told
+from lanelock.sweeps.lanes.knob import Knob, Value
+from lanelock.sweeps.lanes.lane import Lane
+from lanelock.sweeps.lanes.trial import Trial
 
 BINS = 8  # of a knob's range; a knob with choices has one each
 LEAST = 8  # trials from which anything is said
 
 
-def sensitivity(sweep: str, history: Sequence[Told], ledger: Ledger) -> dict[str, Any]:
+def sensitivity(sweep: str, history: Sequence[Trial], ledger: Ledger) -> dict[str, Any]:
     """Per gate of the lane: importance by knob (None where the gate never moved), and a curve a knob."""
     lane = ledger.ground.lane
-    worst = {told.number: ledger.overall(told).metrics for told in history}
+    worst = {trial.number: ledger.overall(trial).metrics for trial in history}
     rows, seen = [], dict[str, dict[str, Any]]()
     for gate in lane.gates.gates:
         if gate.metric not in seen:
@@ -46,48 +48,31 @@ def able(lane: Lane, metric: Metric) -> tuple[Knob, ...]:
 
 
 def _metric(
-    gate: Gate, history: Sequence[Told], worst: Mapping[int, Mapping[str, float]], knobs: Sequence[Knob]
+    gate: Gate, history: Sequence[Trial], worst: Mapping[int, Mapping[str, float]], knobs: Sequence[Knob]
 ) -> dict[str, Any]:
-    measured = [(told, worst[told.number][gate.metric]) for told in history if gate.metric in worst[told.number]]
+    measured = [(trial, worst[trial.number][gate.metric]) for trial in history if gate.metric in worst[trial.number]]
     values = [value for _, value in measured]
     if len(values) < LEAST or max(values) == min(values) or not knobs:
         return {"trials": len(values), "importance": None, "curves": {}}
     from lanelock.sweeps.lanes.study import importance  # a lane that is refused never pays for the search
 
     names = [knob.name for knob in knobs]
-    shares = importance(knobs, [({name: told.values[name] for name in names}, value) for told, value in measured])
+    shares = importance(knobs, [({name: trial.values[name] for name in names}, value) for trial, value in measured])
     curves = {
-        knob.name: list(_curve(knob, [(told.values[knob.name], value) for told, value in measured])) for knob in knobs
+        knob.name: list(_curve(knob, [(trial.values[knob.name], value) for trial, value in measured])) for knob in knobs
     }
     return {"trials": len(values), "importance": shares, "curves": curves}
 
 
 def _curve(knob: Knob, points: Sequence[tuple[Value, float]]) -> Iterator[dict[str, Any]]:
     """Bins along a knob that hold a trial: where, how many, mean and envelope."""
-    bins: dict[Any, list[float]] = {}
+    bins = defaultdict[int, list[float]](list)
     for place, value in points:
-        bins.setdefault(place if knob.choices else _bin(knob, float(place)), []).append(value)
-    for at in knob.choices or range(BINS):
-        if found := bins.get(at):
-            where = {"choice": at} if knob.choices else dict(zip(("low", "high"), _edges(knob, int(at)), strict=True))
-            mean = math.fsum(found) / len(found)
-            yield {**where, "trials": len(found), "mean": mean, "min": min(found), "max": max(found)}
-
-
-def _bin(knob: Knob, place: float) -> int:
-    low, high, at = _scaled(knob, float(knob.low)), _scaled(knob, float(knob.high)), _scaled(knob, place)
-    return min(BINS - 1, int(BINS * (at - low) / (high - low)))
-
-
-def _edges(knob: Knob, index: int) -> tuple[float, float]:
-    low, high = _scaled(knob, float(knob.low)), _scaled(knob, float(knob.high))
-    ends = (low + (high - low) * part / BINS for part in (index, index + 1))
-    first, last = (math.exp(end) if knob.log else end for end in ends)
-    return first, last
-
-
-def _scaled(knob: Knob, value: float) -> float:
-    return math.log(value) if knob.log else value
+        bins[knob.bin(place, BINS)].append(value)
+    for index, where in enumerate(knob.bins(BINS)):
+        if values := bins.get(index):
+            mean = math.fsum(values) / len(values)
+            yield {**where, "trials": len(values), "mean": mean, "min": min(values), "max": max(values)}
 
 
 def by_seed(lane: Lane) -> frozenset[str]:

@@ -9,6 +9,7 @@ number) from the history told before its batch, the resumed sweep makes the very
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -28,8 +29,9 @@ from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from lanelock.policies import IntegrityError, LaneError, WorkspaceError
-from lanelock.sweeps.lanes.lane import Knob, Lane, Value
-from lanelock.sweeps.lanes.trial import Told
+from lanelock.sweeps.lanes.knob import Knob, Value
+from lanelock.sweeps.lanes.lane import Lane
+from lanelock.sweeps.lanes.trial import Trial, TrialRecord
 from lanelock.sweeps.workspace import shown
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -65,12 +67,12 @@ class Study:
         # mirror starts at the batch's beginning and the trials told of it wait to be recognised.
         whole = len(stored) // lane.document["batch"] * lane.document["batch"]
         self._mirror.add_trials(stored[:whole])
-        self.history: list[Told] = [_told(trial) for trial in stored[:whole]]
-        self._ahead = {trial.number: _told(trial) for trial in stored[whole:]}
+        self.history: list[Trial] = [_trial(self.name, frozen) for frozen in stored[:whole]]
+        self._ahead = {frozen.number: _trial(self.name, frozen) for frozen in stored[whole:]}
 
     @property
-    def told(self) -> tuple[Told, ...]:
-        """All that is stored, a batch half told with it: for who reads a study and does not go on with it."""
+    def trials(self) -> tuple[Trial, ...]:
+        """All stored trials, with an unfinished batch. For readers only; do not resume from it."""
         return (*self.history, *self._ahead.values())
 
     def note(self, key: str, value: Any) -> None:
@@ -83,10 +85,7 @@ class Study:
         """How many different trials the sampler can propose; None: as many as one likes."""
         if self._lane.document["sampler"]["name"] != "grid":
             return None
-        size = 1
-        for values in _grid(self._lane.knobs).values():
-            size *= len(values)
-        return size
+        return math.prod(map(len, _grid(self._lane.knobs).values()))
 
     def ask(self, count: int) -> tuple[Proposal, ...]:
         """The next `count` proposals, in order."""
@@ -106,7 +105,7 @@ class Study:
             )
         return Proposal(number, dict(trial.params), trial)
 
-    def stored(self, proposal: Proposal) -> Told | None:
+    def stored(self, proposal: Proposal) -> Trial | None:
         """What is already stored of a proposal, where a kill came between two tellings of one batch."""
         return self._ahead.get(proposal.number)
 
@@ -115,13 +114,13 @@ class Study:
         proposal: Proposal,
         objectives: Sequence[float] | None,
         constraints: Mapping[str, float],
-        record: Mapping[str, Any],
-    ) -> Told:
+        record: TrialRecord,
+    ) -> Trial:
         """Closes a proposal, in memory and, in one append, on disk."""
         trial = proposal.handle
         for name, violation in constraints.items():
             trial.set_constraint(name, violation)
-        trial.set_user_attr(_RECORD, record)
+        trial.set_user_attr(_RECORD, record.document)
         # Telling draws nothing; a grid sampler would stop an optimize() loop that does not exist here.
         self._mirror.sampler = RandomSampler(seed=0)
         if objectives is None:
@@ -130,9 +129,9 @@ class Study:
             frozen = self._mirror.tell(trial, list(objectives))
         if self._ahead.pop(proposal.number, None) is None:
             _store(self._durable, frozen)
-        told = _told(frozen)
-        self.history.append(told)
-        return told
+        finished = _trial(self.name, frozen)
+        self.history.append(finished)
+        return finished
 
 
 class Studies:
@@ -164,9 +163,10 @@ class Studies:
         """What was noted of a study."""
         return optuna.load_study(study_name=name, storage=self._storage).user_attrs
 
-    def told(self, name: str) -> tuple[Told, ...]:
+    def trials(self, name: str) -> tuple[Trial, ...]:
         """Every trial of a study, in order."""
-        return tuple(map(_told, optuna.load_study(study_name=name, storage=self._storage).get_trials(deepcopy=False)))
+        stored = optuna.load_study(study_name=name, storage=self._storage).get_trials(deepcopy=False)
+        return tuple(_trial(name, frozen) for frozen in stored)
 
     def open(self, name: str, lane: Lane) -> Study:
         """The study with its history."""
@@ -370,23 +370,17 @@ def _distribution(knob: Knob) -> BaseDistribution:
     return FloatDistribution(float(knob.low), float(knob.high), log=knob.log, step=knob.step)
 
 
-def _grid(knobs: Sequence[Knob]) -> dict[str, list[Value]]:
-    return {knob.name: _points(knob) for knob in knobs}
+def _grid(knobs: Sequence[Knob]) -> dict[str, Sequence[Value]]:
+    return {knob.name: knob.points(GRID_POINTS) for knob in knobs}
 
 
-def _points(knob: Knob) -> list[Value]:
-    if knob.choices:
-        return list(knob.choices)
-    if knob.step is not None or (knob.integral and knob.high - knob.low < GRID_POINTS):
-        step = knob.step or 1
-        return [knob.low + step * i for i in range(round((knob.high - knob.low) / step) + 1)]
-    span = [i / (GRID_POINTS - 1) for i in range(GRID_POINTS)]
-    if knob.log:
-        return [float(knob.low * (knob.high / knob.low) ** part) for part in span]
-    points = [knob.low + part * (knob.high - knob.low) for part in span]
-    return [round(point) for point in points] if knob.integral else [float(point) for point in points]
-
-
-def _told(trial: FrozenTrial) -> Told:
-    objectives = tuple(trial.values) if trial.state == TrialState.COMPLETE and trial.values else None
-    return Told(trial.number, dict(trial.params), objectives, trial.constraints, trial.user_attrs.get(_RECORD, {}))
+def _trial(study: str, frozen: FrozenTrial) -> Trial:
+    objectives = tuple(frozen.values) if frozen.state == TrialState.COMPLETE and frozen.values else None
+    try:
+        record = TrialRecord.of(frozen.user_attrs[_RECORD])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise IntegrityError(
+            f"study {study}: trial {frozen.number}: /user_attrs/{_RECORD}: not a trial's record ({error!r}); it was "
+            "stored by another program or version, or changed"
+        ) from None
+    return Trial(frozen.number, dict(frozen.params), objectives, frozen.constraints, record)

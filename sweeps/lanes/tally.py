@@ -61,7 +61,7 @@ def tallied(workspace: Workspace, studies: Studies, study: Study, lane: Lane) ->
     budget, at_ms = int(lane.document["budget"]["trials"]), int(study.attributes["at_ms"])
 
     def write(left: bool = False) -> None:
-        _write(workspace, _Tally(Sweep(study.name, len(study.told), lane.id, budget), at_ms, left))
+        _write(workspace, _Tally(Sweep(study.name, len(study.trials), lane.id, budget), at_ms, left))
 
     write()
     try:
@@ -117,4 +117,4 @@ def _write(workspace: Workspace, tally: _Tally) -> None:
 
 
 def _file(workspace: Workspace, sweep: str) -> Path:
-    return workspace.root / "sweeps" / f"{sweep}.json"
+    return workspace.tallies / f"{sweep}.json"

@@ -4,21 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from lanelock.sweeps.lanes.lane import Value  # a letter is read without what a lane needs
+from lanelock.sweeps.lanes.knob import Value
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A trial as the durable storage holds it."""
+class TrialRecord:
+    """What a trial measured and what it stood on: all else that is said of it is derived from this."""
+
+    measures: Mapping[int, Mapping[str, float]]  # seed -> metrics, in the order in which the seeds were run
+    pack: str  # digest
+    policies: Mapping[str, str]  # name -> digest
+    worlds: Mapping[int, str]  # seed -> digest
+    seconds: Mapping[str, float]  # "engine" and "scoring"
+    at_ms: int
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> TrialRecord:
+        """Returns the record in a stored trial. `TrialRecord.of(record.document) == record`."""
+        measures = {int(seed): metrics for seed, metrics in document["measures"].items()}
+        worlds = {int(seed): world for seed, world in document["worlds"].items()}
+        policies, seconds = document["policies"], document["seconds"]
+        return cls(measures, document["pack"], policies, worlds, seconds, document["at_ms"])
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """Plain JSON, as the study stores it."""
+        return {
+            "measures": {str(seed): dict(metrics) for seed, metrics in self.measures.items()},
+            "pack": self.pack,
+            "policies": dict(self.policies),
+            "worlds": {str(seed): world for seed, world in self.worlds.items()},
+            "seconds": dict(self.seconds),
+            "at_ms": self.at_ms,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A finished trial, as the durable study holds it."""
 
     number: int
-    values: Mapping[str, Value]
+    values: Mapping[str, Value]  # by knob name
     objectives: tuple[float, ...] | None  # None: the trial could not be graded
     constraints: Mapping[str, float]  # veto or rail id -> signed violation, feasible where <= 0
-    record: Mapping[str, Any]  # what sweeps.sweep wrote about it
+    record: TrialRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from lanelock.scoring.feasibility import GateReach
 from lanelock.scoring.gates import Gate, Severity
 from lanelock.sweeps.lanes.decision import Ledger, front
-from lanelock.sweeps.lanes.lane import Knob, Objective
+from lanelock.sweeps.lanes.knob import Knob
+from lanelock.sweeps.lanes.lane import Objective
 from lanelock.sweeps.lanes.sensitivity import by_seed
-from lanelock.sweeps.lanes.trial import Told
+from lanelock.sweeps.lanes.trial import Trial
 
 VETOED = "vetoed by "
 UNGRADED, BELOW = "not graded", "no veto, no band"
@@ -39,7 +40,7 @@ class Strip:
 
 @dataclass(frozen=True, slots=True)
 class Trials:
-    """[t] trials in the order in which they were told; rows of every array."""
+    """[t] trials in the order in which they finished; rows of every array."""
 
     sweep: str
     number: NDArray[np.int64]
@@ -82,30 +83,31 @@ class Trials:
         return np.where(np.isfinite(best), sign * best, np.nan)
 
 
-def trials_of(sweep: str, history: Sequence[Told], ledger: Ledger, best: Told | None) -> Trials:
+def trials_of(sweep: str, history: Sequence[Trial], ledger: Ledger, best: Trial | None) -> Trials:
     """The arrays of a sweep's history; `best`: the trial that was locked."""
     lane, ground = ledger.ground.lane, ledger.ground
-    worst = [ledger.overall(told).metrics for told in history]
+    worst = [ledger.overall(trial).metrics for trial in history]
     scores = np.full((len(history), len(lane.objectives)), np.nan)
-    for row, told in enumerate(history):
-        if told.objectives is not None:
-            scores[row] = told.objectives
+    for row, trial in enumerate(history):
+        if trial.objectives is not None:
+            scores[row] = trial.objectives
     moved, reach = by_seed(lane), {row.gate: row for row in ground.reach}
     strips = tuple(
         Strip(gate, np.array([found.get(gate.metric, np.nan) for found in worst]), reach.get(gate.id))
         for gate in lane.gates.gates
         if gate.severity is Severity.GATE and gate.metric in moved
     )
-    rows = {told.number: row for row, told in enumerate(history)}
+    rows = {trial.number: row for row, trial in enumerate(history)}
+    places = np.array([[knob.unit(trial.values[knob.name]) for knob in lane.knobs] for trial in history])
     first = lane.objectives[0]
     out = () if first.band is None else ground.unreachable[first.band]
     return Trials(
         sweep=sweep,
-        number=np.array([told.number for told in history], dtype=np.int64),
+        number=np.array([trial.number for trial in history], dtype=np.int64),
         objectives=lane.objectives,
         scores=scores,
         knobs=lane.knobs,
-        places=np.array([[_place(knob, told) for knob in lane.knobs] for told in history]).reshape(-1, len(lane.knobs)),
+        places=places.reshape(-1, len(lane.knobs)),
         bands=tuple(map(_in_band, lane.gates.bands)),
         outcome=tuple(_outcome(told, ledger) for told in history),
         front=np.array([rows[told.number] for told in front(history, ledger)], dtype=np.int64),
@@ -126,28 +128,18 @@ def chosen_words(trials: Trials) -> str:
     return f"Trial {trials.number[trials.chosen]} was locked ({scores})."
 
 
-def _outcome(told: Told, ledger: Ledger) -> str:
-    vetoed = ledger.vetoed(told)
+def _outcome(trial: Trial, ledger: Ledger) -> str:
+    vetoed = ledger.vetoed(trial)
     if vetoed:
         return VETOED + ", ".join(vetoed)
-    if told.objectives is None:
+    if trial.objectives is None:
         return UNGRADED
-    band = ledger.band(told)
+    band = ledger.band(trial)
     return BELOW if band is None else _in_band(band)
 
 
 def _in_band(band: str) -> str:
     return f"band {band}"
-
-
-def _place(knob: Knob, told: Told) -> float:
-    value = told.values[knob.name]
-    if knob.choices:
-        return knob.choices.index(value) / max(1, len(knob.choices) - 1)
-    low, high, at = float(knob.low), float(knob.high), float(value)
-    if knob.log:
-        low, high, at = np.log(low), np.log(high), np.log(at)
-    return float((at - low) / (high - low))
 
 
 def _ceiling(first: Objective, ledger: Ledger, reach: Mapping[str, GateReach]) -> Ceiling | None:

@@ -48,8 +48,8 @@ def make_lock(ground: Ground, decision: Decision, sweep: str, runs: Mapping[str,
     lane, best = ground.lane, decision.best
     pack = lane.start if best is None else lane.candidate(best.values)
     proof = {str(seed): _prove(lane, pack, seed, ground.world) for seed in lane.seeds}
-    for seed, recorded in (best.record["measures"] if best is not None else {}).items():
-        if proof[seed]["metrics"] != recorded:
+    for seed, recorded in (best.record.measures if best is not None else {}).items():
+        if proof[str(seed)]["metrics"] != recorded:
             raise IntegrityError(f"{sweep}: the candidate on seed {seed} does not measure again what was recorded")
     body = {
         "format": FORMAT,

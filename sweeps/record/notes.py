@@ -14,7 +14,8 @@ from lanelock.scoring.figures.sides import asked
 from lanelock.scoring.gates import Severity
 from lanelock.scoring.scorecard import GateResult, Scorecard
 from lanelock.sweeps.lanes.decision import Decision
-from lanelock.sweeps.lanes.lane import Lane, Value
+from lanelock.sweeps.lanes.knob import Value
+from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.pages.text import short
 from lanelock.sweeps.record.views import FIRST_VIEW, address
 
@@ -40,7 +41,7 @@ def of_lane(lane: Lane) -> str:
         f"**{lane.title}** · {links}\n",
         f"{document['why']}\n",
         f"From pack `{document['authority']}` a trial of this lane may touch, and nothing else:\n",
-        *(f"- **{name}**: `{row['at']}` in {_range(row)}" for name, row in document["knobs"].items()),
+        *(f"- **{knob.name}**: `{knob.at}` in {knob.range_text()}" for knob in lane.knobs),
         *(f"- fixed: `{at}` = `{value}`" for at, value in document["fixed"].items()),
         f"\nSeeds {', '.join(map(str, lane.seeds))}. Budget {budget['trials']} trials or {budget['seconds']} s. "
         f"It closes GO if a trial meets band {document['decision']['accept_band']} on every seed without a veto.\n",
@@ -134,11 +135,6 @@ def in_short(value: Value) -> str:
 
 def _artifact(run: str, name: str) -> str:
     return f"#/experiments/$EXPERIMENT/runs/{run}/artifacts/{name}"
-
-
-def _range(knob: Mapping[str, Any]) -> str:
-    choices = knob.get("choices", knob.get("options"))
-    return f"{knob['low']} … {knob['high']}" if choices is None else ", ".join(map(str, choices))
 
 
 def _gate(row: GateResult) -> str:

@@ -142,7 +142,7 @@ class Outbox:
     """All boxes of a workspace."""
 
     def __init__(self, workspace: Workspace) -> None:
-        self._folder = workspace.root / "outbox"
+        self._folder = workspace.outbox
 
     def box(self, heading: Heading) -> Box:
         """The box of a sweep's letters to a record, whether or not there is anything in it."""

@@ -16,7 +16,7 @@ from lanelock.scoring.figures.beside import Pen
 from lanelock.scoring.figures.drawing import drawn
 from lanelock.sweeps.lanes.decision import Decision, Ledger
 from lanelock.sweeps.lanes.study import Study
-from lanelock.sweeps.lanes.trial import Told
+from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.lanes.trial_arrays import Trials
 from lanelock.sweeps.record.courier import Courier, Standing
 from lanelock.sweeps.record.letters import Heading, Letter
@@ -54,14 +54,14 @@ class Kept:
 class Recording:
     """The record of one sweep. This one is of a sweep that is not tracked, and writes nothing."""
 
-    def trial(self, told: Told) -> None:
+    def trial(self, told: Trial) -> None:
         """Writes a trial."""
 
     def settle(self, trial: int | None = None) -> Standing:
         """Waits until all that was put is written or the record is found away. Raises WorkspaceError if it refuses."""
         return Standing(None, None, 0, "")
 
-    def keep(self, best: Told | None) -> Kept | None:
+    def keep(self, best: Trial | None) -> Kept | None:
         """Writes the scorecards of the trials that one may want to open, the front and the best; has figures drawn."""
         return None
 
@@ -115,13 +115,13 @@ class Tracked(Recording):
     courier: Courier
     pen: Pen
 
-    def trial(self, told: Told) -> None:
+    def trial(self, told: Trial) -> None:
         self.put(self.letters([told]))
 
     def settle(self, trial: int | None = None) -> Standing:
         return self.courier.settle(trial)
 
-    def keep(self, best: Told | None) -> Kept:
+    def keep(self, best: Trial | None) -> Kept:
         trials = self.entries.trials(best)
         candidate = () if best is None else self.entries.figures(best)
         # Handed over before anything else: what the sweep goes on to compute holds Python.
@@ -144,7 +144,7 @@ class Tracked(Recording):
         heading = replace(self.heading, shown=self.entries.shown())
         self.put([Letter("close", closing, None if best is None else best.number, heading)], synced=True)
 
-    def letters(self, trials: Sequence[Told]) -> list[Letter]:
+    def letters(self, trials: Sequence[Trial]) -> list[Letter]:
         """Returns what is written of trials."""
         return [Letter("trial", self.entries.trial(told), told.number) for told in trials]
 

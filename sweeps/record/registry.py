@@ -37,7 +37,7 @@ def follow(workspace: Workspace) -> dict[str, str]:
     """
 
     found = {}
-    with FileLock(workspace.root / ".registry.lock"):
+    with FileLock(workspace.registry_lock):
         registry = Registry(workspace)
         for alias, move in sorted(holders(workspace).items()):
             folder = workspace.promoted / move.to.lock_id

@@ -15,7 +15,7 @@ from lanelock.sweeps.lanes.decision import Decision, Ledger, in_reserve
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.sensitivity import by_seed, of_upstream
 from lanelock.sweeps.lanes.study import Study
-from lanelock.sweeps.lanes.trial import Input, Told
+from lanelock.sweeps.lanes.trial import Input, Trial
 from lanelock.sweeps.lanes.trial_arrays import Trials, trials_of
 from lanelock.sweeps.pages import scorecard as scorecard_page
 from lanelock.sweeps.record import notes
@@ -38,7 +38,7 @@ class Entries:
         return self._ledger.ground.lane
 
     @property
-    def history(self) -> Sequence[Told]:
+    def history(self) -> Sequence[Trial]:
         return self._study.history
 
     def shown(self) -> dict[str, str]:
@@ -66,44 +66,44 @@ class Entries:
         }
         return Entry(self._study.name, {}, params, tags, {"lane.json": as_text(lane.document)}, at_ms)
 
-    def trial(self, told: Told) -> Entry:
+    def trial(self, told: Trial) -> Entry:
         """A trial: its verdict, metrics and knobs, and the worlds it stood on."""
         lane, overall, vetoed = self.lane, self._ledger.overall(told), self._ledger.vetoed(told)
         tags = {
             "lanelock.verdict": str(overall.verdict),
             "lanelock.band": self._ledger.band(told) or "below",
             "lanelock.vetoed": ",".join(vetoed) or "none",
-            "lanelock.pack": told.record["pack"],
+            "lanelock.pack": told.record.pack,
             "lanelock.code": lane.engine.code_version,
             "lanelock.sweep": self._study.name,
-            **{f"lanelock.policy.{name}": found for name, found in told.record["policies"].items()},
-            **{f"lanelock.world.{seed}": found for seed, found in told.record["worlds"].items()},
+            **{f"lanelock.policy.{name}": found for name, found in told.record.policies.items()},
+            **{f"lanelock.world.{seed}": found for seed, found in told.record.worlds.items()},
             "mlflow.runColor": comparison.colour(overall.verdict, bool(vetoed), lane, told.number),
             NOTE: notes.of_trial(overall, lane, told.values),
             **self._source,
         }
         params = {name: notes.in_short(value) for name, value in told.values.items()}
-        name, metrics, at_ms = f"{self._study.name}/{told.number}", self._metrics(told, overall), told.record["at_ms"]
-        spent = sum(told.record["seconds"].values())
+        name, metrics, at_ms = f"{self._study.name}/{told.number}", self._metrics(told, overall), told.record.at_ms
+        spent = sum(told.record.seconds.values())
         return Entry(name, metrics, params, tags, {}, at_ms, self._inputs(told), spent)
 
-    def kept(self, told: Told) -> Entry:
+    def kept(self, told: Trial) -> Entry:
         """What is added to a trial that one may want to open: its files."""
         card = self._ledger.overall(told)
         files = {
             "scorecard.json": as_text(card.as_document()),
             "scorecard.md": scorecard_page.scorecard_markdown(card) + "\n",
-            "measures.json": as_text(told.record["measures"]),
+            "measures.json": as_text(told.record.measures),
             "pack.json": as_text(self.lane.candidate(told.values).documents()),
         }
         note = {NOTE: notes.of_trial(card, self.lane, told.values) + notes.files(files)}
-        return Entry(f"{self._study.name}/{told.number}", {}, {}, note, files, told.record["at_ms"])
+        return Entry(f"{self._study.name}/{told.number}", {}, {}, note, files, told.record.at_ms)
 
-    def trials(self, best: Told | None) -> Trials:
+    def trials(self, best: Trial | None) -> Trials:
         """All trials as arrays, for the figures of `closing`."""
         return trials_of(self._study.name, self._study.history, self._ledger, best)
 
-    def figures(self, told: Told) -> tuple[Figure, ...]:
+    def figures(self, told: Trial) -> tuple[Figure, ...]:
         """A trial's candidate beside its authority, for `locked` to carry."""
         lane = self.lane
         return showing.figures(lane, lane.candidate(told.values), lane.seeds[0], self._ledger.ground.world)
@@ -137,7 +137,7 @@ class Entries:
             return Entry(self._study.name, {}, {}, tags, files, int(self._study.attributes["at_ms"]))
         return Entry(self._study.name, told.metrics, {}, tags, files, told.at_ms, told.inputs)
 
-    def locked(self, told: Told, lock: Mapping[str, Any], figures: tuple[Figure, ...]) -> Entry:
+    def locked(self, told: Trial, lock: Mapping[str, Any], figures: tuple[Figure, ...]) -> Entry:
         """What is added to the trial that a lock holds: its scorecard as a page, and the page's figures."""
         entry = self.kept(told)
         page = {"scorecard.html": scorecard_page.html(lock_report(lock, self._ledger.ground.world, figures))}
@@ -150,7 +150,7 @@ class Entries:
     def _source(self) -> dict[str, str]:
         return {"mlflow.source.name": f"lanelock sweep {self.lane.id}", "mlflow.source.type": "LOCAL"}
 
-    def _metrics(self, told: Told, overall: Scorecard) -> dict[str, float]:
+    def _metrics(self, told: Trial, overall: Scorecard) -> dict[str, float]:
         """What matters by its plain name, the worst over seeds by state, what differs between trials by seed."""
         lane = self.lane
         found: dict[str, float] = {}
@@ -162,17 +162,17 @@ class Entries:
         moved = by_seed(lane)
         for seed, card in self._ledger.cards(told).items():
             found |= {f"seed_{seed}/{name}": value for name, value in card.metrics.items() if name in moved}
-        found |= {f"seconds/{part}": value for part, value in told.record["seconds"].items()}
+        found |= {f"seconds/{part}": value for part, value in told.record.seconds.items()}
         return {name: value for name, value in found.items() if math.isfinite(value)}
 
-    def _inputs(self, told: Told) -> tuple[Input, ...]:
+    def _inputs(self, told: Trial) -> tuple[Input, ...]:
         """The world of every seed that was run, with what is measured of it before the engine's first state."""
         lane, folder, found = self.lane, self._ledger.ground.world, list[Input]()
         upstream = {name for name, metric in lane.gates.metrics.items() if metric.state not in lane.engine.states}
-        for seed, world in told.record["worlds"].items():
-            measured = {name: value for name, value in told.record["measures"][seed].items() if name in upstream}
+        for seed, world in told.record.worlds.items():
+            measured = {name: value for name, value in told.record.measures[seed].items() if name in upstream}
             if folder is None:
-                drawn = {"seed": int(seed), "engine": lane.engine.name}
+                drawn = {"seed": seed, "engine": lane.engine.name}
                 found.append(Input(f"seed_{seed}/world", world, "drawn", f"seed {seed}", drawn, measured))
             else:
                 found.append(Input("world", world, "imported", "world", {"uri": str(folder)}, measured))

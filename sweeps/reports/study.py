@@ -19,7 +19,7 @@ from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.sensitivity import sensitivity
 from lanelock.sweeps.lanes.study import Studies
 from lanelock.sweeps.lanes.survey import Ground
-from lanelock.sweeps.lanes.trial import Told
+from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.lanes.trial_arrays import Trials, trials_of
 from lanelock.sweeps.pages.page import CARD_STYLE as STYLE
 from lanelock.sweeps.pages.page import (
@@ -49,7 +49,7 @@ class Closed:
     """A closed sweep as its records hold it."""
 
     lock: Mapping[str, Any]
-    history: Sequence[Told]
+    history: Sequence[Trial]
     ledger: Ledger
     trials: Trials
     sensitivity: Mapping[str, Any]
@@ -70,8 +70,8 @@ def closed(sweep: str, workspace: Workspace) -> Closed:
         raise PolicyError(f"{sweep}: the lock is of sweep {lock['sweep']}, whose study is not in {workspace.root}")
     study = studies.open(lock["sweep"], lane)
     reach = tuple(GateReach(**row) for row in study.attributes.get("reach", ()))
-    history, ledger = study.told, Ledger(Ground(lane, None, authority, reach))
-    best = next((told for told in history if told.number == lock["trial"]), None)
+    history, ledger = study.trials, Ledger(Ground(lane, None, authority, reach))
+    best = next((trial for trial in history if trial.number == lock["trial"]), None)
     trials = trials_of(lock["sweep"], history, ledger, best)
     found = sensitivity(lock["sweep"], history, ledger)
     figures = (*trial_figures(trials), *sensitivity_figures(trials, found))
@@ -135,8 +135,8 @@ def _facts(of: Closed) -> Markup:
 def _best(of: Closed) -> Iterator[Block]:
     """The trials without a veto, by the first objective, and what each was made of."""
     trials, lane = of.trials, of.lane
-    places = {told.number: row for row, told in enumerate(of.history)}
-    rows = [places[told.number] for told in ranking(of.history, of.ledger) if trials.held[places[told.number]]]
+    places = {trial.number: row for row, trial in enumerate(of.history)}
+    rows = [places[trial.number] for trial in ranking(of.history, of.ledger) if trials.held[places[trial.number]]]
     if not rows:
         yield Paragraph("None: every trial was vetoed or could not be graded.")
         return
@@ -160,12 +160,12 @@ def _order(trials: Trials) -> str:
 
 
 def _candidate(of: Closed, row: int) -> Iterator[str]:
-    trials, told = of.trials, of.history[row]
-    yield f"{told.number}{' (locked)' if row == trials.chosen else ''}"
+    trials, trial = of.trials, of.history[row]
+    yield f"{trial.number}{' (locked)' if row == trials.chosen else ''}"
     yield trials.outcome[row]
     yield from (f"{value:.4g}" for value in trials.scores[row])
     yield from (f"{strip.values[row]:.4g}" for strip in trials.strips)
-    yield from (short(told.values[knob.name]) for knob in of.lane.knobs)
+    yield from (short(trial.values[knob.name]) for knob in of.lane.knobs)
 
 
 def _vetoes(of: Closed) -> Iterator[Block]:
@@ -205,7 +205,7 @@ def _knobs(lane: Lane) -> Block:
     return table(
         ("knob", "field", "from", "to", "step"),
         (
-            (knob.name, knob.at, *((", ".join(map(str, knob.choices)), "", "") if knob.choices else
+            (knob.name, knob.at, *((knob.range_text(), "", "") if knob.choices else
              (short(knob.low), short(knob.high), "log" if knob.log else short(knob.step))))
             for knob in lane.knobs
         ),

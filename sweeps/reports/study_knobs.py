@@ -71,26 +71,25 @@ def curves_figure(moved: Sequence[Mapping[str, Any]], trials: Trials) -> Iterato
 
 def _draw_curves(rows: Sequence[Mapping[str, Any]], trials: Trials, canvas: Any) -> None:
     panels = canvas.subplots((len(rows) + 1) // 2, 2, squeeze=False).ravel()
-    scales = {knob.name: "log" if knob.log else "linear" for knob in trials.knobs}
+    knobs = {knob.name: knob for knob in trials.knobs}
     asked = {strip.gate.id: strip.gate.thresholds for strip in trials.strips}
     for axis in panels[len(rows) :]:
         axis.set_visible(False)
     for axis, row in zip(panels, rows, strict=False):
-        knob, bins = next(iter(row["importance"])), _curve(row)
-        at = [(one["low"] * one["high"]) ** 0.5 if scales[knob] == "log" else (one["low"] + one["high"]) / 2
-              for one in bins]  # fmt: skip
-        low, mean, high = ([one[part] for one in bins] for part in ("min", "mean", "max"))
+        knob, bins = knobs[next(iter(row["importance"]))], _curve(row)
+        at = [knob.middle(part["low"], part["high"]) for part in bins]
+        low, mean, high = ([part[name] for part in bins] for name in ("min", "mean", "max"))
         axis.fill_between(at, low, high, color=LIGHT["candidate"], alpha=0.18, linewidth=0)
         axis.plot(at, mean, color=LIGHT["candidate"], linewidth=1.8, marker="o", markersize=3.5)
-        axis.set_xscale(scales[knob])
+        axis.set_xscale(knob.scale)
         axis.minorticks_off()
-        if scales[knob] == "log":
+        if knob.log:
             axis.set_xticks([at[0], at[-1]], [f"{at[0]:.2g}", f"{at[-1]:.2g}"])
         for at_threshold in (place for limit in asked.get(row["gate"], {}).values() for place in ends(limit)):
             if min(low) <= at_threshold <= max(high):
                 axis.axhline(at_threshold, color=LIGHT["ink"], linewidth=1.2, linestyle=(0, (1, 1.4)))
         axis.set_title(row["gate"], fontsize=11)
-        axis.set_xlabel(knob)
+        axis.set_xlabel(knob.name)
         axis.margins(x=0.04)
 
 
@@ -134,10 +133,7 @@ def _draw_parallel(trials: Trials, canvas: Any) -> None:
 def _rulers(axis: Any, trials: Trials) -> None:
     """An upright line a column, with its ends' values."""
     scores = trials.scores[np.isfinite(trials.scores[:, 0]), 0]
-    ends = [
-        (str(knob.choices[0]), str(knob.choices[-1])) if knob.choices else (f"{knob.low:g}", f"{knob.high:g}")
-        for knob in trials.knobs
-    ]
+    ends = [knob.ends_text() for knob in trials.knobs]
     ends.append((f"{scores.min():.3g}", f"{scores.max():.3g}") if len(scores) else ("", ""))
     for column, (low, high) in enumerate(ends):
         axis.plot([column, column], [0, 1], color=LIGHT["muted"], linewidth=1, zorder=3)

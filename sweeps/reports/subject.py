@@ -134,16 +134,15 @@ def _trial(sweep: str, number: int, workspace: Workspace) -> Subject:
     if "authority" not in said:
         raise PolicyError(f"{sweep}/{number}: the sweep was begun by an older version, which kept no packs with it")
     lane = lane_of(said["lane"], said["authority"], said["references"], said["gates"], sweep)
-    trials = {told.number: told for told in studies.told(sweep)}
+    trials = {trial.number: trial for trial in studies.trials(sweep)}
     if number not in trials:
         raise PolicyError(f"{sweep}/{number}: /number: {number} is not among the {len(trials)} trials told, from 0")
-    told, world = trials[number], world_folder(said["world"])
-    pack = lane.candidate(told.values)
-    if pack.digest != told.record["pack"]:
+    trial, world = trials[number], world_folder(said["world"])
+    pack, measures = lane.candidate(trial.values), trial.record.measures
+    if pack.digest != trial.record.pack:
         raise IntegrityError(
-            f"{sweep}/{number}: the study states pack {told.record['pack']}, its knobs give {pack.digest}"
+            f"{sweep}/{number}: the study states pack {trial.record.pack}, its knobs give {pack.digest}"
         )
-    measures = {int(seed): dict(found) for seed, found in told.record["measures"].items()}
     return Subject(
         "trial", f"{sweep}/{number}", lane.engine, pack, lane.until, lane.gates, measures,
         {seed: lane.yardstick(seed, world) for seed in measures}, None, None,

@@ -60,7 +60,7 @@ def _trials(workspace: Workspace, begun: str) -> Iterable[str]:
 
 def _runs(workspace: Workspace) -> Iterator[str]:
     yield from (path.name for path in sorted(workspace.runs.glob("[0-9a-f]*")))
-    yield from (path.stem for path in sorted((workspace.root / "run_records").glob("*.json")))
+    yield from (path.stem for path in sorted(workspace.run_records.glob("*.json")))
 
 
 def _locks(workspace: Workspace) -> Iterator[str]:

@@ -98,6 +98,6 @@ def say_what_waits(workspace: Workspace) -> None:
     waits = sum(box.waits() for box in Outbox(workspace).boxes())
     if waits:
         click.echo(
-            f"{waits} entries wait for the record in {workspace.root / 'outbox'}; deliver them with: lanelock sync",
+            f"{waits} entries wait for the record in {workspace.outbox}; deliver them with: lanelock sync",
             err=True,
         )

@@ -51,7 +51,7 @@ def serve(workspace: Workspace, port: int, say: Callable[[str, Sequence[Page]], 
     if tracking.uri.startswith(("http://", "https://")):
         say(tracking.uri, _pages(tracking, tracking.uri))
         return 0
-    url, log = f"http://{_HOST}:{port}", workspace.root / "ui.log"
+    url, log = f"http://{_HOST}:{port}", workspace.server_log
     _must_be_free(port)
     with _stopped_by_signals(), _server(tracking.uri, workspace, port, log) as server:
         try:

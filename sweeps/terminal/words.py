@@ -22,7 +22,7 @@ def best_document(closed: Closed) -> dict[str, Any] | None:
         return None
     names = [objective.name for objective in closed.ground.lane.objectives]
     objectives = None if best.objectives is None else dict(zip(names, best.objectives, strict=True))
-    measures = {seed: dict(found) for seed, found in best.record["measures"].items()}
+    measures = best.record.document["measures"]
     return {"trial": best.number, "knobs": dict(best.values), "objectives": objectives, "metrics": measures}
 
 

@@ -140,7 +140,7 @@ def apply(found: Survey, workspace: Workspace, supersede: Callable[[str, str, fr
                 gone = (roots[item.kind] / item.name).rename(roots[item.kind] / f"{_GONE}{item.name}")
                 shutil.rmtree(gone)
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    path = workspace.root / "prunes" / f"{at.replace(':', '')}.json"
+    path = workspace.prunes / f"{at.replace(':', '')}.json"
     write_document(path, {"at": at, **found.as_document()})
     return path
 
@@ -183,10 +183,10 @@ def _roots(workspace: Workspace) -> dict[str, str]:
         for standing in below:
             found.setdefault(standing.lock_id, f"a rollback of {alias} would lead to it")
         found[held.lock_id] = f"{alias} stands on it"
-    campaigns = [path.name for path in _folders(workspace.root / "campaigns")]
+    campaigns = [path.name for path in _folders(workspace.campaigns)]
     newest = set(_newest(campaigns).values())
     for run in sorted(newest):
-        for record in records_in(workspace.root / "campaigns" / run):
+        for record in records_in(workspace.campaigns / run):
             holder = record["holder"]
             if holder is not None and holder["lock"] is not None:
                 lock = read_lock(workspace.locks / holder["lock"])

@@ -78,7 +78,7 @@ def status(workspace: Workspace) -> Status:
     root = workspace.root
     if root.exists() and not root.is_dir():
         raise WorkspaceError(f"{root}: --workspace: is a file; name a folder")
-    sweeps, campaigns = sweeps_in(workspace), tuple(_campaigns(root / "campaigns"))
+    sweeps, campaigns = sweeps_in(workspace), tuple(_campaigns(workspace.campaigns))
     return Status(
         root,
         root.is_dir(),
@@ -86,7 +86,7 @@ def status(workspace: Workspace) -> Status:
         tuple(sweeps.values()),
         tuple(_locks(workspace.locks)),
         sum(1 for path in workspace.runs.glob("[0-9a-f]*") if path.is_dir()),
-        sum(1 for _ in (root / "run_records").glob("*.json")),
+        sum(1 for _ in workspace.run_records.glob("*.json")),
         campaigns,
         sum(1 for path in workspace.evidence.glob("*") if path.is_dir()),
         _holders(workspace),

@@ -62,12 +62,12 @@ def test_it_is_swept_scored_tracked_and_locked_by_the_same_code(workspace, tmp_p
     for run, told in zip(children, closed.trials, strict=True):
         assert run.info.status == "FINISHED" and run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert run.data.params == {name: f"{value:.12g}" for name, value in told.values.items()}
-        for seed, measured in told.record["measures"].items():
+        for seed, measured in told.record.measures.items():
             for name, value in measured.items():
                 assert run.data.metrics[f"seed_{seed}/{name}"] == value
-        waits = [measured["q1/wait_p90"] for measured in told.record["measures"].values()]
+        waits = [measured["q1/wait_p90"] for measured in told.record.measures.values()]
         assert run.data.metrics["q1/wait_p90"] == max(waits), "the plain name is the worst over seeds"
-        assert run.data.tags["lanelock.pack"] == told.record["pack"]
+        assert run.data.tags["lanelock.pack"] == told.record.pack
         assert run.data.tags["lanelock.policy.queue_policy_v1"]
         assert ("crowd" in run.data.tags["lanelock.vetoed"]) == (told.constraints["crowd"] > 0)
         assert run.data.tags["lanelock.verdict"] in ("PASS_BPLUS", "PASS_B", "FAIL")
@@ -132,10 +132,8 @@ def test_constraints_reach_the_sampler_as_constraints(tmp_path, workspace):
 def test_a_veto_ends_a_trial_before_the_seeds_that_are_left(tmp_path, workspace):
     closed = play(lane_with(tmp_path), workspace, track=False)
     for told in closed.trials:
-        assert (
-            len(told.record["measures"]) == (1 if told.constraints["crowd"] > 0 else 3) or told.constraints["crowd"] > 0
-        )
-    assert any(len(told.record["measures"]) == 1 for told in closed.trials)
+        assert len(told.record.measures) == (1 if told.constraints["crowd"] > 0 else 3) or told.constraints["crowd"] > 0
+    assert any(len(told.record.measures) == 1 for told in closed.trials)
 
 
 def test_a_lane_that_cannot_pass_closes_no_go_and_locks_its_best_as_terminal(tmp_path, workspace):
@@ -216,7 +214,7 @@ def test_closing_scores_no_trial_again(tmp_path, workspace, monkeypatch):
     for module in (trial, decision):
         monkeypatch.setattr(module, "score", counting)
     closed = play(lane_with(tmp_path), workspace, track=False)
-    runs = sum(len(told.record["measures"]) for told in closed.trials)
+    runs = sum(len(told.record.measures) for told in closed.trials)
     assert len(scored) == 2 * runs
     assert "best trial" in closing(closed)
     assert len(scored) == 2 * runs

@@ -41,7 +41,7 @@ def campaign(name: str, resume: bool, jobs: int, **options: Any) -> int:
             say_what_waits(workspace)
             return 130
     say_what_waits(workspace)
-    page, web = write_report(standing, workspace.root / "campaigns" / standing.run)
+    page, web = write_report(standing, workspace.campaigns / standing.run)
     status = standing.records[-1]["status"]
     document = {
         "campaign": held.id,

@@ -56,7 +56,7 @@ def replay(run_id: str, **options: Any) -> int:
     workspace = session.workspace()
     folder = run_folder(run_id, workspace.runs)
     with writing(workspace.root):
-        found = publisher_of(folder).replay(folder, workspace.root / "scratch")
+        found = publisher_of(folder).replay(folder, workspace.scratch)
     text = f"identical: {found.files} files" if found.identical else f"{len(found.differences)} files differ"
     session.show({"identical": found.identical, "files": found.files, "differences": list(found.differences)}, text)
     for name in found.differences:

@@ -55,7 +55,7 @@ def world_build(
     session = session_of(options)
     owner, opened = _open(pack, engine, seed, world)
     document = dict(owner.describe_world(opened))
-    folder = out or session.workspace().root / "worlds" / str(document["digest"])[:16]
+    folder = out or session.workspace().worlds / str(document["digest"])[:16]
     with writing(folder):
         owner.keep_world(opened, folder)
     document["folder"] = str(folder)

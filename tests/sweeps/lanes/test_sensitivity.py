@@ -39,7 +39,7 @@ def test_a_curve_is_the_mean_and_envelope_of_the_trials_in_each_bin(swept):
         assert 1 < len(curve) <= BINS and sum(part["trials"] for part in curve) == 40
         for part in curve:
             inside = [
-                max(found[row["metric"]] for found in told.record["measures"].values())
+                max(found[row["metric"]] for found in told.record.measures.values())
                 for told in closed.trials
                 if part["low"] <= told.values[knob.name] < part["high"]
                 or (told.values[knob.name] == knob.high and part is curve[-1])

@@ -134,7 +134,7 @@ def test_the_best_run_is_two_clicks_from_its_sweep(page, closed, recorded):
     page.until("return document.body.innerText.includes('Locked as')")
     text = page.text()
     assert closed.decision.verdict in text and json.loads(closed.lock.read_text())["lock_id"][:12] in text
-    assert any(world[:16] in text for world in best.record["worlds"].values()), "the world it stood on"
+    assert any(world[:16] in text for world in best.record.worlds.values()), "the world it stood on"
     page.unfold()
     page.keep("mlflow_trial")
 
@@ -186,7 +186,7 @@ def test_every_trial_says_what_ended_it_what_it_changed_and_where_its_lock_is(pa
         assert f"{at}: {short(before)} → {short(after)}" in text
     veto = run.data.tags["lanelock.vetoed"].split(",")[0]
     gate = next(gate for gate in closed.ground.lane.gates.gates if gate.id == veto)
-    worst = {seed: found[gate.metric] for seed, found in told.record["measures"].items()}
+    worst = {seed: found[gate.metric] for seed, found in told.record.measures.items()}
     assert any(f"fails {veto} ({gate.severity}): {value:.6g} on seed {seed}" in text for seed, value in worst.items())
     page.follow("its lock")
     page.until(f"return document.body.innerText.includes('{json.loads(closed.lock.read_text())['lock_id']}')")

@@ -80,11 +80,11 @@ def hold_to_study(server, closed, workspace):
     assert [int(run.data.tags["lanelock.trial"]) for run in children] == list(range(len(held)))
     assert {run.info.status for run in [parent, *children]} == {"FINISHED"}
     for told, run in zip(held, children, strict=True):
-        assert run.data.tags["lanelock.pack"] == told.record["pack"] and set(run.data.params) == set(told.values)
+        assert run.data.tags["lanelock.pack"] == told.record.pack and set(run.data.params) == set(told.values)
         by_seed = {name: value for name, value in run.data.metrics.items() if name.startswith("seed_")}
         stated = {
             f"seed_{seed}/{name}": value
-            for seed, measures in told.record["measures"].items()
+            for seed, measures in told.record.measures.items()
             for name, value in measures.items()
         }
         assert by_seed and by_seed.items() <= stated.items()

@@ -67,8 +67,8 @@ def test_two_packs_by_the_engines_own_keys_and_the_gates_own_comparisons(tmp_pat
 def test_two_trials_are_what_the_study_holds(workspace):
     from lanelock.sweeps.lanes.study import Studies
 
-    trials = Studies(workspace.journal).told("queue-1")
-    whole = [told for told in trials if len(told.record["measures"]) == 3][:2]
+    trials = Studies(workspace.journal).trials("queue-1")
+    whole = [told for told in trials if len(told.record.measures) == 3][:2]
     found = compared(*(f"queue-1/{told.number}" for told in whole), workspace)
     changed = {row.pointer: (row.before, row.after) for row in found.policies}
     for knob in ("servers", "service"):
@@ -76,7 +76,7 @@ def test_two_trials_are_what_the_study_holds(workspace):
         assert changed.get(f"/{knob}", (old, old)) == (old, new)
     for row in found.metrics:
         worst = min if row.name == "q1/served_at_once" else max
-        seen = [worst(measured[row.name] for measured in told.record["measures"].values()) for told in whole]
+        seen = [worst(measured[row.name] for measured in told.record.measures.values()) for told in whole]
         assert [row.before, row.after] == seen
     assert {row.name: row.direction for row in found.metrics}.get("q1/servers", "neutral") == "neutral"
 
@@ -84,11 +84,11 @@ def test_two_trials_are_what_the_study_holds(workspace):
 def test_a_vetoed_trial_is_compared_on_the_seeds_it_was_run_on(workspace):
     from lanelock.sweeps.lanes.study import Studies
 
-    trials = Studies(workspace.journal).told("queue-1")
+    trials = Studies(workspace.journal).trials("queue-1")
     vetoed = next(told for told in trials if told.constraints["crowd"] > 0)
-    other = next(told for told in trials if len(told.record["measures"]) == 3)
+    other = next(told for told in trials if len(told.record.measures) == 3)
     found = compared(f"queue-1/{other.number}", f"queue-1/{vetoed.number}", workspace)
-    assert found.seeds[0] == found.seeds[1] == tuple(int(seed) for seed in vetoed.record["measures"])
+    assert found.seeds[0] == found.seeds[1] == tuple(vetoed.record.measures)
     assert found.vetoes == ((), ("crowd",)) and any("left out below" in note for note in found.notes)
 
 

@@ -91,7 +91,7 @@ def test_no_trial_passes_a_bound_that_is_drawn(swept):
     assert set(strips) == {gate.id for gate in found.lane.gates.gates if gate.severity is Severity.GATE}
     for strip in strips.values():
         for told, value in zip(closed.trials, strip.values, strict=True):
-            measured = [found_[strip.gate.metric] for found_ in told.record["measures"].values()]
+            measured = [found_[strip.gate.metric] for found_ in told.record.measures.values()]
             assert value == (min(measured) if strip.gate.comparison == ">=" else max(measured))
     assert [row.bound for row in found.ledger.ground.reach] == [row.bound for row in closed.ground.reach]
     ceiling = found.trials.ceiling
@@ -144,9 +144,9 @@ def test_beside_each_bound_stand_the_best_that_was_found_and_the_gap(swept):
     row = GateReach("wait", gate.metric, gate.comparison, gate.thresholds, 0.2, 1, {"B": True}, "by law", "none")
     of = replace(found, ledger=Ledger(replace(found.ledger.ground, reach=(row,))))
     worst = [
-        max(measured[gate.metric] for measured in told.record["measures"].values())
+        max(measured[gate.metric] for measured in told.record.measures.values())
         for told in closed.trials
-        if len(told.record["measures"]) == len(lane.seeds)
+        if len(told.record.measures) == len(lane.seeds)
     ]
     assert f"| 0.2 | {min(worst):.6g} | {abs(min(worst) - 0.2):.6g} |" in markdown(of)
 

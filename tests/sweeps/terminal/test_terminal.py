@@ -14,7 +14,7 @@ from conftest import ROOT, child_environment
 from lanes import QUEUE
 
 from lanelock.sweeps.lanes.lane import load_lane
-from lanelock.sweeps.lanes.trial import Told
+from lanelock.sweeps.lanes.trial import Trial, TrialRecord
 from lanelock.sweeps.sweep import Progress, play
 from lanelock.sweeps.terminal.cli import cli
 from lanelock.sweeps.terminal.commands.completion import PROGRAM
@@ -120,13 +120,16 @@ def test_exit_codes_are_in_the_help(here, tmp_path):
         assert any(line.split()[:1] == [code] for line in text.splitlines()), code
 
 
+NOTHING = TrialRecord({}, "", {}, {}, {}, 0)
+
+
 def progress(done, seconds, best=None, vetoed=(), budget=40, budget_seconds=600.0):
     return Progress(done, budget, best, dict(vetoed), seconds, budget_seconds)
 
 
 def test_rate_and_time_left_are_those_of_now():
     lane = load_lane(str(LANE))
-    best = Told(7, {}, (0.25, 11.0), {}, {})
+    best = Trial(7, {}, (0.25, 11.0), {}, {})
     pace, told, vetoes = in_words(lane, progress(20, 10.0, best, [("crowd", 3), ("atom", 9)]))
     assert pace == "20/40 trials in 10.0 s, 2.0/s, 10 s left"
     assert told == "best trial 7: margin 0.2500, servers 11.0000" and vetoes == "vetoed: atom 9, crowd 3"
@@ -137,7 +140,7 @@ def test_rate_and_time_left_are_those_of_now():
         "the budget in seconds ends it"
     )
     assert in_words(lane, progress(1, 4.0))[0].endswith("2 min 36 s left")
-    assert in_words(lane, replace(progress(4, 8.0), best=Told(1, {}, None, {}, {})))[1] == "no trial is graded yet"
+    assert in_words(lane, replace(progress(4, 8.0), best=Trial(1, {}, None, {}, {})))[1] == "no trial is graded yet"
 
 
 def test_a_sweep_is_watched_in_lines_and_on_a_screen(tmp_path):
