@@ -98,6 +98,24 @@ def test_a_lane_without_a_last_state_or_bounds_is_swept_and_its_lock_proved(thir
     assert [row["bound"] for row in gates] == [None, None], "nothing is frozen, and nothing is proved"
 
 
+def test_a_campaign_without_a_last_state_goes_to_the_engines_last(third, tmp_path):
+    phases = {
+        "start": {"kind": "authority", "title": "Start", "pack": str(TIDES / "pack"),
+                  "then": {"GO": {"next": "grade"}}},
+        "grade": {"kind": "certify", "title": "Grade", "seeds": [1, 2], "accept_band": "B",
+                  "then": {"GO": {"next": "end"}, "NO_GO": {"next": "end"}}},
+        "end": {"kind": "freeze", "title": "End"},
+    }  # fmt: skip
+    document = {"id": "coast", "title": "A coast", "why": "No last state is named.", "engine": "tides", "seeds": [1],
+                "frozen": [], "first": "start", "phases": phases}  # fmt: skip
+    path = tmp_path / "coast.json"
+    path.write_text(json.dumps(document))
+    code, said, err = third("campaign", path, "--json")
+    assert code in (0, 1) and [row["phase"] for row in said["phases"]] == ["start", "grade", "end"], err
+    start = said["phases"][0]
+    assert start["outcome"] == "GO" and set(start["metrics"]["1"]) == {"tides/spread", "tides/high"}
+
+
 @pytest.mark.parametrize(
     ("call", "part"),
     [
