@@ -86,10 +86,10 @@ def _mend(workspace: Workspace, studies: Studies, lane: str, playing: str) -> No
 
 def _counted(place: Path | str) -> dict[str, Sweep]:
     """The sweeps of a study storage, counted by Optuna."""
-    from lanelock.sweeps.lanes.study import summaries
+    from lanelock.sweeps.lanes.study import Studies  # a second of imports that a whole tally saves
 
     sweeps = {}
-    for name, trials, attributes in summaries(place):
+    for name, trials, attributes in Studies(place, reading=True).summaries():
         lane = attributes.get("lane", {})
         sweeps[name] = Sweep(name, trials, lane.get("id", ""), lane.get("budget", {}).get("trials"))
     return sweeps

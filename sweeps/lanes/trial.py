@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lanelock.sweeps.lanes.lane import Value  # a letter is read without what a lane needs
+    from lanelock.sweeps.lanes.lane import Value  # `status` counts letters, which hold inputs, and needs no engine
 
 
 @dataclass(frozen=True, slots=True)

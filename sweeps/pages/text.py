@@ -5,14 +5,15 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from lanelock.scoring.feasibility import GateReach
-from lanelock.scoring.scorecard import Scorecard
+if TYPE_CHECKING:  # `status` prints a table and needs neither NumPy nor Arrow
+    from lanelock.scoring.feasibility import GateReach
+    from lanelock.scoring.scorecard import Scorecard
 
 
 def columns(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -174,6 +174,8 @@ def _dataset(data: Input) -> DatasetInput:
 
 def _create_database(path: Path) -> None:
     """Makes a workspace's database where there is none, whole or not at all: beside it, then renamed."""
+    if path.exists():
+        return  # whole since it was renamed, and it may be on a read-only disk
     with FileLock(f"{path}.lock"):
         staged = path.with_name(f".{path.name}.new")
         staged.unlink(missing_ok=True)  # what a killed or full process left of one
