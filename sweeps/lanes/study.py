@@ -73,11 +73,6 @@ class Study:
         """All that is stored, a batch half told with it: for who reads a study and does not go on with it."""
         return (*self.history, *self._ahead.values())
 
-    def note(self, key: str, value: Any) -> None:
-        """Keeps a JSON value with the study."""
-        self._durable.set_user_attr(key, value)
-        self.attributes[key] = value
-
     @property
     def capacity(self) -> int | None:
         """How many different trials the sampler can propose; None: as many as one likes."""

@@ -165,12 +165,11 @@ class _Post:
         except Away as error:
             self._wait(error)
 
-    def standing(self, trial: int | None) -> dict[str, Any]:
-        """What the sweep asks when it has nothing more to send."""
-        found = {"parent": None, "run": None} if self._delivery is None else {
-            "parent": self._delivery.parent, "run": self._delivery.run_of(trial)
-        }  # fmt: skip
-        return {**found, "away": self.away, "waits": 0 if self._box is None else self._box.waits()}
+    def runs(self, trial: int | None) -> dict[str, str | None]:
+        """Returns the runs that are known, of the sweep and of one of its trials."""
+        if self._delivery is None:
+            return {"sweep": None, "trial": None}
+        return {"sweep": self._delivery.parent, "trial": self._delivery.run_of(trial)}
 
     def leave(self) -> None:
         """What waits now is for whoever comes next."""
@@ -216,7 +215,7 @@ def _obey(post: _Post, order: dict[str, Any]) -> None:
         case "open":
             post.connect()
             if order["answer"]:
-                _say(post.standing(None))
+                _say(post.runs(None))
         case "take":
             post.take(order["box"])
             post.deliver()
@@ -224,10 +223,10 @@ def _obey(post: _Post, order: dict[str, Any]) -> None:
             post.deliver()
         case "settle":
             post.deliver(at_once=True)
-            _say(post.standing(order["trial"]))
+            _say(post.runs(order["trial"]))
         case "leave":
             post.leave()
-            _say(post.standing(None))
+            _say(post.runs(None))
 
 
 def _read(orders: queue.SimpleQueue[dict[str, Any]]) -> None:
