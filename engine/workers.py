@@ -13,7 +13,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
@@ -67,15 +67,23 @@ def ranges(rows: int, size: int) -> list[slice]:
     return [slice(begin, min(begin + size, rows)) for begin in range(0, rows, size)]
 
 
-def beside(start: str) -> subprocess.Popen[bytes]:
-    """Starts a process that runs `start` and imports what this one can; its stdin and stdout are piped.
+class Beside:
+    """A process that runs `start` and imports what this one can; what is written to it is its stdin.
 
     Not by multiprocessing, which would run the user's own script in it again.
     """
-    paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
-    return subprocess.Popen(
-        [sys.executable, "-c", start],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": paths},
-    )
+
+    def __init__(self, start: str) -> None:
+        paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+        command, environment = [sys.executable, "-c", start], {**os.environ, "PYTHONPATH": paths}
+        self.child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        assert self.child.stdin is not None and self.child.stdout is not None  # they are piped
+        self.stdin, self.stdout = self.child.stdin, self.child.stdout
+
+    def end(self) -> None:
+        """Ends its stdin and waits until it has ended itself. What it still answers is lost."""
+        with suppress(OSError):
+            self.stdin.close()
+        with suppress(OSError):
+            self.stdout.close()
+        self.child.wait()

@@ -46,6 +46,9 @@ class Progress:
     budget_seconds: float
 
 
+Watch = Callable[[Progress], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Closed:
     """How a sweep ended."""
@@ -74,7 +77,7 @@ def play(
     track: bool = True,
     name: str | None = None,
     found: tuple[GateReach, ...] | None = None,
-    watch: Callable[[Progress], None] = lambda progress: None,
+    watch: Watch = lambda progress: None,
 ) -> Closed:
     """Spends the lane's budget and closes it with a decision and a lock.
 
@@ -105,14 +108,14 @@ def play(
             if decision.outcome == "GO" and decision.best is not None:
                 runtime = time_candidate(lane, lane.candidate(decision.best.values), world)
                 decision = hold_to_runtime(decision, runtime, lane)
-            runs = record.settle(None if decision.best is None else decision.best.number).runs
+            runs = record.settle(None if decision.best is None else decision.best.number)
             kept = record.keep(decision.best)
             documents = {"sensitivity.json": sensitivity(study.name, study.history, ledger)}
             path = store_lock(make_lock(ground, decision, study.name, runs), workspace.locks)
             if runtime is not None:
                 documents["runtime.json"] = runtime.as_document()
             record.close(kept, decision, read_lock(path), documents)  # as everyone will read it
-            parent = record.settle().parent
+            parent = record.settle()["sweep"]
     seconds = {"wall": time.perf_counter() - began, "search": searched}
     for part in ("engine", "scoring"):
         seconds[part] = sum(told.record.seconds[part] for told in study.history)
@@ -120,13 +123,7 @@ def play(
 
 
 def _search(
-    study: Study,
-    ledger: Ledger,
-    record: Recording,
-    jobs: int,
-    began: float,
-    tally: Callable[[], None],
-    watch: Callable[[Progress], None],
+    study: Study, ledger: Ledger, record: Recording, jobs: int, began: float, tally: Callable[[], None], watch: Watch
 ) -> None:
     ground, lane = ledger.ground, ledger.ground.lane
     budget, batch = lane.document["budget"], lane.document["batch"]

@@ -131,12 +131,15 @@ class Workspace:
         """Returns the process that holds `what`; None where none on this machine does."""
         try:
             process = int(self._lock(what).read_text())
-            os.kill(process, 0)  # asks, and sends nothing
-        except PermissionError:
-            return process  # another user's
+            with suppress(PermissionError):  # another user's is alive as well
+                os.kill(process, 0)  # asks, and sends nothing
+            with self._lock(what).open("rb") as file:  # a killed one's id may have gone to another process since
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for an instant, which `alone` waits
+        except BlockingIOError:
+            return process
         except (OSError, ValueError, OverflowError):
-            return None
-        return process if _is_held(self._lock(what)) else None
+            pass
+        return None
 
     def held(self, kind: str) -> Iterator[tuple[str, int]]:
         """Yields what is held of a kind, by name, and by which process: of "sweep" each lane that is played."""
@@ -146,17 +149,6 @@ class Workspace:
 
     def _lock(self, what: str) -> Path:
         return self.root / f".{what}.lock"
-
-
-def _is_held(lock: Path) -> bool:
-    """Tells whether a lock is held. It is asked only where a living process is said to hold it: of one that was killed
-    the id stays in the file, and may have gone to another process since."""
-    with lock.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared, for an instant: `alone` waits that long
-        except OSError:
-            return True
-    return False
 
 
 def default_folder(start: Path | None = None) -> Path:

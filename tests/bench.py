@@ -1,8 +1,10 @@
 """`make bench`: what the engine, the search and the record cost, each beside something to measure it by.
 
-All from one run of one process, since machines differ and the same machine differs by the hour: quote the
-ratios. The hand-written loop is what a user would write without Lanelock: Optuna on journal storage, the
-engine and the scoring as they are, and one MLflow run a trial with the same numbers.
+All from one run, since machines differ and the same machine differs by the hour: quote the ratios. Each part has a
+process of its own, since what it leaves behind (MLflow's tracking address, warm caches) would be the next one's. The
+hand-written loop is what a user would write without Lanelock: Optuna on journal storage, the engine and the scoring as
+they are, and one MLflow run per trial with the same numbers. `--short` runs every part at a size that measures nothing
+and shows that it runs: `tests/test_bench.py`.
 """
 
 from __future__ import annotations
@@ -11,9 +13,12 @@ import json
 import logging
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +27,7 @@ from lanelock.engine.segment_2b.run import SEGMENT_2B, Segment2B
 from lanelock.engine.segment_2b.store import bundled, publish
 from lanelock.policies import load_pack
 from lanelock.scoring.scorecard import combine, score
-from lanelock.sweeps.lanes.lane import load_lane
+from lanelock.sweeps.lanes.lane import Knob, load_lane
 from lanelock.sweeps.lanes.survey import Ground, survey
 from lanelock.sweeps.pages.text import columns
 from lanelock.sweeps.sweep import play
@@ -30,7 +35,29 @@ from lanelock.sweeps.trial import evaluate
 from lanelock.sweeps.workspace import Workspace
 from tests.oracle import laws
 
-SEED, TRIALS, TRACKED, ROUNDS = 42, 100, 200, 3
+ROOT = Path(__file__).resolve().parent.parent
+SEED = 42
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is done."""
+
+    lane: str
+    merchants: int | None  # of the engine's world; None: the reference's
+    trials: int
+    tracked: int  # trials of the sweeps with and without their record
+    rounds: int
+    runs: int  # of the engine
+
+    def pack(self):
+        """The pack that the engine is measured with."""
+        pack = load_pack("p3", SEGMENT_2B.policy_schemas)
+        return pack if self.merchants is None else pack.with_knobs({"world_v1#/merchants/count": self.merchants})
+
+
+FULL = Size("p3", None, trials=100, tracked=200, rounds=3, runs=5)
+SHORT = Size(str(ROOT / "tests" / "queue_engine" / "lane.json"), 20, trials=4, tracked=4, rounds=1, runs=1)
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -39,12 +66,12 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def bench_engine() -> None:
+def bench_engine(size: Size) -> None:
     """Seconds of each state, reference world, whole validation, realism roster; nothing remembered from before."""
-    pack = load_pack("p3", SEGMENT_2B.policy_schemas)
+    pack = size.pack()
     SEGMENT_2B.evaluate(pack, SEED)  # compiles, and reads the cities
     rounds = []
-    for _ in range(5):
+    for _ in range(size.runs):
         run = Segment2B().evaluate(pack, SEED)
         with tempfile.TemporaryDirectory() as folder:
             began = time.perf_counter()
@@ -55,13 +82,13 @@ def bench_engine() -> None:
         for i, s in enumerate(rounds[0])
     ]
     total = statistics.median(sum(state.seconds for state in states) for states in rounds)
-    print("engine: seconds a state, reference world, one seed, S8 with publishing (median of 5)")
+    print(f"engine: seconds a state, reference world, one seed, S8 with publishing (median of {size.runs})")
     print(columns(("state", "rows", "seconds"), [*rows, ("all", "", total)]), "\n")
 
 
-def bench_oracle() -> None:
+def bench_oracle(size: Size) -> None:
     """The row-by-row oracle of each law against the engine, over every row of the reference world."""
-    pack = load_pack("p3", SEGMENT_2B.policy_schemas)
+    pack = size.pack()
     run = Segment2B().evaluate(pack, SEED, until="S4")
     fast = {state.name: state.seconds for state in run.states}
     world, (layout, effects, mix) = run.upstream, (pack[name] for name in (
@@ -95,42 +122,43 @@ def bench_oracle() -> None:
     print(columns(("law", "oracle s", "engine s", "ratio"), rows), "\n")
 
 
-def bench_sweep() -> None:
-    """p3 trials a second on four seeds, and what a trial costs beside the engine and the scoring."""
-    lane = load_lane("p3").with_search(trials=TRIALS)
+def bench_sweep(size: Size) -> None:
+    """The lane's trials a second, and what a trial costs beside the engine and the scoring."""
+    lane = load_lane(size.lane).with_search(trials=size.trials)
     ground = survey(lane, None)
     ours, hands, rates = [], [], []
     with tempfile.TemporaryDirectory() as folder:
-        for index in range(ROUNDS):
+        for index in range(size.rounds):
             place = Path(folder, str(index))
             closed = play(lane, Workspace.at(place / "ours"), jobs=1)
-            ours.append((closed.seconds["search"] - bare(ground, [told.values for told in closed.trials])) / TRIALS)
-            took, values = by_hand(ground, place / "hand")
-            hands.append((took - bare(ground, values)) / TRIALS)
+            alone = bare(ground, [told.values for told in closed.trials])
+            ours.append((closed.seconds["search"] - alone) / size.trials)
+            took, values = by_hand(ground, place / "hand", size.trials)
+            hands.append((took - bare(ground, values)) / size.trials)
             closed = play(lane, Workspace.at(place / "both"), jobs=os.cpu_count() or 1)
-            rates.append(TRIALS / closed.seconds["search"])
+            rates.append(size.trials / closed.seconds["search"])
     mine, hand = statistics.median(ours), statistics.median(hands)
-    print(f"sweep: p3, {len(lane.seeds)} seeds, {TRIALS} trials (medians of {ROUNDS})")
+    print(f"sweep: {lane.id}, {len(lane.seeds)} seeds, {size.trials} trials (medians of {size.rounds})")
     print(f"  {statistics.median(rates):.1f} trials/s with --jobs {os.cpu_count()}, tracked")
     print("  beside engine and scoring, one job, seconds a trial:")
-    print(columns(("harness", "hand-written loop", "ratio"), [(mine, hand, f"{mine / hand:.2f}")]))
+    print(columns(("harness", "hand-written loop", "ratio"), [(mine, hand, f"{mine / hand:.2f}")]), "\n")
 
 
-def bench_record() -> None:
+def bench_record(size: Size) -> None:
     """Seconds of one sweep with its record and without, turn by turn; each tracked one makes its own database."""
-    lane = load_lane("p3").with_search(trials=TRACKED)
+    lane = load_lane(size.lane).with_search(trials=size.tracked)
     survey(lane, None)
     rows = []
     for jobs in (1, 2):
         taken: dict[bool, list[float]] = {False: [], True: []}
-        for index in range(2 * ROUNDS):
+        for index in range(2 * size.rounds):
             track = (index % 4) in (1, 2)  # off, on, on, off: a machine that slows down slows both
             with tempfile.TemporaryDirectory() as folder:
                 taken[track].append(play(lane, Workspace.at(Path(folder)), jobs=jobs, track=track).seconds["wall"])
         off, on = (statistics.median(taken[track]) for track in (False, True))
         pairs = sorted(b / a for a, b in zip(taken[False], taken[True], strict=True))
         rows.append((str(jobs), off, on, f"{on / off:.3f}", f"{pairs[0]:.2f} … {pairs[-1]:.2f}"))
-    print(f"record: p3, {TRACKED} trials, wall seconds of the sweep (medians of {ROUNDS})")
+    print(f"record: {lane.id}, {size.tracked} trials, wall seconds of the sweep (medians of {size.rounds})")
     print(columns(("jobs", "not tracked", "tracked", "ratio", "of pairs"), rows), "\n")
 
 
@@ -140,28 +168,34 @@ def bare(ground: Ground, values: list[dict]) -> float:
     return seconds(lambda: [evaluate(ground, pack, ground.lane.seeds) for pack in packs])
 
 
-def by_hand(ground: Ground, folder: Path) -> tuple[float, list[dict]]:
+def by_hand(ground: Ground, folder: Path, trials: int) -> tuple[float, list[dict]]:
     """The loop a user writes: ask, evaluate on every seed until a veto, one MLflow run, tell."""
     import mlflow
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    logging.getLogger("alembic").setLevel(logging.ERROR)
+    for noisy in ("alembic", "mlflow"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
     lane = ground.lane
     folder.mkdir()
     mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
     mlflow.set_experiment(experiment_id=mlflow.create_experiment("hand", (folder / "artifacts").as_uri()))
     storage = JournalStorage(JournalFileBackend(str(folder / "journal")))
     sampler = optuna.samplers.TPESampler(seed=1, multivariate=True)
-    study = optuna.create_study(storage=storage, directions=["maximize", "minimize"], sampler=sampler)
+    directions = ["maximize" if objective.maximize else "minimize" for objective in lane.objectives]
+    study = optuna.create_study(storage=storage, directions=directions, sampler=sampler)
     tried = []
 
+    def suggested(trial: optuna.Trial, knob: Knob) -> float:
+        if knob.integral:
+            return trial.suggest_int(knob.name, knob.low, knob.high, step=knob.step or 1, log=knob.log)
+        return trial.suggest_float(knob.name, knob.low, knob.high, step=knob.step, log=knob.log)
+
     def loop() -> None:
-        for number in range(TRIALS):
+        for number in range(trials):
             trial = study.ask()
-            values = {knob.name: trial.suggest_float(knob.name, knob.low, knob.high, step=knob.step, log=knob.log)
-                      for knob in lane.knobs}  # fmt: skip
+            values = {knob.name: suggested(trial, knob) for knob in lane.knobs}
             pack = lane.candidate(values)
             outcome = evaluate(ground, pack, lane.seeds)
             cards = [score(found, lane.gates, seed=seed, authority=ground.authority[seed])
@@ -184,8 +218,19 @@ def by_hand(ground: Ground, folder: Path) -> tuple[float, list[dict]]:
     return seconds(loop), tried
 
 
+PARTS = {"engine": bench_engine, "oracle": bench_oracle, "sweep": bench_sweep, "record": bench_record}
+
+
+def main(*arguments: str) -> None:
+    short = [argument for argument in arguments if argument == "--short"]
+    parts = [argument for argument in arguments if argument not in short]
+    if parts:
+        for part in parts:
+            PARTS[part](SHORT if short else FULL)
+        return
+    for part in PARTS:
+        subprocess.run([sys.executable, "-m", "tests.bench", *short, part], cwd=ROOT, check=True)
+
+
 if __name__ == "__main__":
-    bench_engine()
-    bench_oracle()
-    bench_sweep()
-    bench_record()
+    main(*sys.argv[1:])

@@ -1,7 +1,8 @@
 """`make bench-scale`: the reference world, ten and a hundred times as large, S0 to S4 measured and scored in shards.
 
 Each size runs in a process of its own, so that its peak of memory is its own. Compiling and reading the
-cities come first and are not counted: they are the same for any size and would flatter the exponent.
+cities come first and are not counted: they are the same for any size and would flatter the exponent. `--short` shows
+that it runs, on worlds that measure nothing.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ from lanelock.sweeps.pages.text import columns
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE, SHARD, SEED = 1238, 600, 42  # merchants, merchants a shard
-SIZES = (1, 10, 100)
+SIZES, SHORT = (1, 10, 100), (0.02, 0.04)  # times the reference world
 
 
-def measured(times: int, jobs: int) -> dict[str, object]:
+def measured(times: float, jobs: int) -> dict[str, object]:
     """Rows, seconds and peak memory of a world `times` the reference's, and what it scored."""
     pack = load_pack("p3", SEGMENT_2B.policy_schemas)
     play(Segment2B(), pack.with_knobs({"world_v1#/merchants/count": 20}))
     engine = Segment2B().sharded(SHARD, jobs)
-    large = pack.with_knobs({"world_v1#/merchants/count": times * REFERENCE})
+    large = pack.with_knobs({"world_v1#/merchants/count": round(times * REFERENCE)})
     began = time.perf_counter()
     world = engine.evaluate(large, SEED, until="S0").upstream
     drawn = time.perf_counter()
@@ -70,7 +71,7 @@ def play(engine: Segment2B, pack: object) -> tuple[int, dict[str, float]]:
     return rows, dict(card.metrics)
 
 
-def apart(times: int, jobs: int) -> dict[str, object]:
+def apart(times: float, jobs: int) -> dict[str, object]:
     """`measured` in a process of its own."""
     command = [sys.executable, "-m", "tests.bench_scale", str(times), str(jobs)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -79,15 +80,14 @@ def apart(times: int, jobs: int) -> dict[str, object]:
     return json.loads(done.stdout)
 
 
-def main() -> None:
-
+def main(sizes: tuple[float, ...]) -> None:
     jobs = os.cpu_count() or 1
-    found = [apart(times, jobs) for times in SIZES]
+    found = [apart(times, jobs) for times in sizes]
     exponent = np.polyfit(np.log([one["rows"] for one in found]), np.log([one["seconds"] for one in found]), 1)[0]
     print(f"scale: pack p3, S0 to S4, metrics and scorecard, shards of {SHARD} merchants, {jobs} threads")
     head = ("world", "merchants", "sites", "rows of S4", "world s", "all s", "µs a row", "peak GB")
     print(columns(head, [
-        (f"{one['times']}x", f"{one['merchants']:,}", f"{one['sites']:,}", f"{one['rows']:,}",
+        (f"{one['times']:g}x", f"{one['merchants']:,}", f"{one['sites']:,}", f"{one['rows']:,}",
          f"{one['draw_seconds']:.2f}", f"{one['seconds']:.2f}", f"{1e6 * one['seconds'] / one['rows']:.3f}",
          f"{one['peak_gb']:.2f}") for one in found
     ]))  # fmt: skip
@@ -95,7 +95,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:]:
-        print(json.dumps(measured(int(sys.argv[1]), int(sys.argv[2]))))
-    else:
-        main()
+    match sys.argv[1:]:
+        case [times, jobs]:
+            print(json.dumps(measured(float(times), int(jobs))))
+        case rest:
+            main(SHORT if rest == ["--short"] else SIZES)

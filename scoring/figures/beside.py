@@ -1,8 +1,8 @@
 """Figures drawn by a process beside this one.
 
-A process and not a thread: matplotlib is Python from end to end, and so is what a sweep computes while it closes. It
-is spoken to from the calling thread alone, since another would wait for Python. Once its figures are drawn it waits
-for the next ones, and it ends with the program. Figures that it cannot draw are drawn here.
+A process and not a thread: matplotlib is Python from end to end, and so is what a sweep computes while it closes. It is
+spoken to from the calling thread alone, since another would wait for Python. Once its figures are drawn it waits for
+the next ones, and it ends with the program. Figures that it cannot draw are drawn here.
 """
 
 from __future__ import annotations
@@ -10,39 +10,44 @@ from __future__ import annotations
 import atexit
 import pickle
 import signal
-import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib import import_module
-from types import TracebackType
-from typing import Any, Self
 
-from lanelock.engine.workers import beside
+from lanelock.engine.workers import Beside
 from lanelock.scoring.figures.drawing import Figure, drawn, ready
 
 _START = "from lanelock.scoring.figures.beside import main; main()"
-_idle: list[subprocess.Popen[bytes]] = []
+_idle: list[Beside] = []
+
+
+@atexit.register
+def _end_idle() -> None:
+    for process in _idle:
+        process.end()
+
+
+@contextmanager
+def pen() -> Iterator[Pen]:
+    """Holds a process that draws."""
+    held = Pen(_idle.pop() if _idle else Beside(_START))
+    try:
+        yield held
+    finally:
+        if held.asked or held.process.child.poll() is not None:
+            held.process.end()
+        else:
+            _idle.append(held.process)
 
 
 class Pen:
-    """A context that draws one set of figures at a time."""
+    """Draws one set of figures at a time."""
 
-    def __init__(self) -> None:
-        self._child = _idle.pop() if _idle else beside(_START)
-        self._asked = False  # whether there is an answer that was not taken
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._asked or self._child.poll() is not None:
-            _end(self._child)
-        else:
-            _idle.append(self._child)
+    def __init__(self, process: Beside) -> None:
+        self.process = process
+        self.asked = False  # whether there is an answer that was not taken
 
     def prepare(self, module: str) -> None:
         """Has everything imported that drawing will need, `module` with it; does not wait."""
@@ -51,20 +56,20 @@ class Pen:
     def draw(self, figures: Sequence[Figure]) -> Callable[[], tuple[Figure, ...]]:
         """Has figures drawn. Returns what waits for them, to be called once."""
         self._send(tuple(figures))
-        self._asked = True
+        self.asked = True
         return lambda: self._drawn(figures)
 
-    def _send(self, order: Any) -> None:
+    def _send(self, order: str | tuple[Figure, ...]) -> None:
         with suppress(OSError):  # it has ended, which its answer will show
-            pickle.dump(order, _pipe(self._child.stdin))
-            _pipe(self._child.stdin).flush()
+            pickle.dump(order, self.process.stdin)
+            self.process.stdin.flush()
 
     def _drawn(self, figures: Sequence[Figure]) -> tuple[Figure, ...]:
         try:
-            both = pickle.load(_pipe(self._child.stdout))
+            both = pickle.load(self.process.stdout)
         except (EOFError, pickle.UnpicklingError):
             return drawn(figures)
-        self._asked = False
+        self.asked = False
         return tuple(replace(figure, drawn=forms) for figure, forms in zip(figures, both, strict=True))
 
 
@@ -72,7 +77,7 @@ def main() -> None:
     """Draws what comes on stdin until it ends. What goes wrong ends it: the figures are then drawn where it shows."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep decides when to stop
     answers, sys.stdout = sys.stdout.buffer, sys.stderr  # whatever a library may print
-    try:
+    with suppress(Exception):
         while True:
             order = pickle.load(sys.stdin.buffer)
             if isinstance(order, str):
@@ -81,23 +86,3 @@ def main() -> None:
             else:
                 pickle.dump(tuple(figure.drawn for figure in drawn(order)), answers)
                 answers.flush()
-    except Exception:
-        return
-
-
-def _pipe(end: Any) -> Any:
-    assert end is not None  # both ends are piped
-    return end
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    _pipe(child.stdout).close()  # it may be waiting to be read
-    with suppress(OSError):
-        _pipe(child.stdin).close()
-    child.wait()
-
-
-@atexit.register
-def _end_idle() -> None:
-    for child in _idle:
-        _end(child)

@@ -75,11 +75,6 @@ class Study:
         """All stored trials, with an unfinished batch. For readers only; do not resume from it."""
         return (*self.history, *self._ahead.values())
 
-    def note(self, key: str, value: Any) -> None:
-        """Keeps a JSON value with the study."""
-        self._durable.set_user_attr(key, value)
-        self.attributes[key] = value
-
     @property
     def capacity(self) -> int | None:
         """How many different trials the sampler can propose; None: as many as one likes."""
@@ -139,11 +134,16 @@ class Studies:
 
     def __init__(self, place: Path | str, *, reading: bool = False) -> None:
         """Opens the storage. `reading` a journal locks, mends and creates nothing: it may be on a read-only disk."""
-        self._storage = _open(place, reading=reading)
+        self._storage = _open(place, reading)
 
     def names(self) -> tuple[str, ...]:
         """All studies, oldest first."""
         return tuple(study.study_name for study in self._storage.get_all_studies())
+
+    def summaries(self) -> tuple[tuple[str, int, Mapping[str, Any]], ...]:
+        """Returns name, number of trials and attributes of every study, oldest first."""
+        studies = optuna.get_all_study_summaries(self._storage)
+        return tuple((study.study_name, study.n_trials, study.user_attrs) for study in studies)
 
     def create(self, name: str, lane: Lane, attributes: Mapping[str, Any]) -> Study:
         """A new study under a name not yet taken."""
@@ -173,15 +173,6 @@ class Studies:
         return Study(optuna.load_study(study_name=name, storage=self._storage), lane)
 
 
-def summaries(place: Path | str) -> tuple[tuple[str, int, Mapping[str, Any]], ...]:
-    """Returns name, number of trials and attributes of every study, oldest first.
-
-    A journal is only read: it is not locked, and what a killed writer left at its end stays there.
-    """
-    studies = optuna.get_all_study_summaries(_open(place, reading=True))
-    return tuple((study.study_name, study.n_trials, study.user_attrs) for study in studies)
-
-
 def importance(knobs: Sequence[Knob], points: Sequence[tuple[Mapping[str, Value], float]]) -> dict[str, float]:
     """Share of the points' variance by knob, the greatest first, by fANOVA over a seeded forest. They sum to 1."""
     # Its forest is scikit-learn's, seconds of imports that only a sweep's close pays.
@@ -207,12 +198,6 @@ class _KernelLock:
 
     def release(self) -> None:
         self._lock.release()
-
-    def __enter__(self) -> None:
-        self.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
 
 
 class _Told(Exception):
@@ -276,16 +261,19 @@ def _first_line(error: Exception) -> str:
     return str(getattr(cause, "orig", cause)).strip().splitlines()[0][:200]
 
 
-def _open(place: Path | str, *, reading: bool = False) -> BaseStorage:
+def _open(place: Path | str, reading: bool) -> BaseStorage:
     if isinstance(place, str):
         return _open_database(place)
     if reading and not place.exists():
         return optuna.storages.InMemoryStorage()  # no study
     lock = _KernelLock(str(place))
     try:
-        if not reading:
-            with lock:
+        if not reading:  # Optuna itself passes over a last line without its end
+            lock.acquire()
+            try:
                 _mend_torn_tail(place)
+            finally:
+                lock.release()
         return JournalStorage(JournalFileBackend(str(place), lock_obj=lock))  # type: ignore[arg-type]
     except OSError as error:
         raise WorkspaceError(f"{place}: the study journal cannot be opened: {error.strerror}") from None

@@ -30,22 +30,16 @@ class Sweep:
     trials: int
     lane: str = ""
     budget: int | None = None  # trials
-
-
-@dataclass(frozen=True, slots=True)
-class _Tally:
-    sweep: Sweep
-    at_ms: int  # when it began
-    left: bool  # False: its process is playing it, or was killed
+    at_ms: int = 0  # when it began
+    left: bool = True  # False: its process is playing it, or was killed
 
 
 def sweeps_in(workspace: Workspace) -> Mapping[str, Sweep]:
     """Returns a workspace's sweeps by name, oldest first. Nothing is written."""
     if isinstance(workspace.study_storage, str):
         return _counted(workspace.study_storage)
-    tallies = _tallies(workspace)
-    sweeps = {name: tally.sweep for name, tally in tallies.items()}
-    if workspace.journal.is_file() and (not tallies or any(_killed(tally, workspace) for tally in tallies.values())):
+    sweeps = _tallies(workspace)
+    if workspace.journal.is_file() and (not sweeps or any(_killed(sweep, workspace) for sweep in sweeps.values())):
         with suppress(WorkspaceError):  # of a journal that cannot be read, what was tallied is still known
             return _counted(workspace.journal)
     return sweeps
@@ -61,7 +55,7 @@ def tallied(workspace: Workspace, studies: Studies, study: Study, lane: Lane) ->
     budget, at_ms = int(lane.document["budget"]["trials"]), int(study.attributes["at_ms"])
 
     def write(left: bool = False) -> None:
-        _write(workspace, _Tally(Sweep(study.name, len(study.trials), lane.id, budget), at_ms, left))
+        _write(workspace, Sweep(study.name, len(study.trials), lane.id, budget, at_ms, left))
 
     write()
     try:
@@ -73,47 +67,45 @@ def tallied(workspace: Workspace, studies: Studies, study: Study, lane: Lane) ->
 def _mend(workspace: Workspace, studies: Studies, lane: str, playing: str) -> None:
     """Writes the tallies that are missing and those of this lane's sweeps that were killed, and drops what has gone."""
     tallies = _tallies(workspace)  # first: a study is there before its tally
-    names = studies.names()
-    whole = {name for name, tally in tallies.items() if tally.left or tally.sweep.lane != lane}
-    if set(names) - whole - {playing}:
-        for number, (name, sweep) in enumerate(_counted(workspace.journal).items()):
-            if name not in whole and name != playing:
-                at_ms = tallies[name].at_ms if name in tallies else number  # those without one are the oldest
-                _write(workspace, _Tally(sweep, at_ms, left=True))
-    for name in tallies.keys() - set(names):
+    names = {*studies.names()}
+    stale = {name for name in names if name not in tallies or not (tallies[name].left or tallies[name].lane != lane)}
+    if stale - {playing}:
+        for sweep in _counted(workspace.journal).values():
+            if sweep.name in stale:
+                _write(workspace, sweep)
+    for name in tallies.keys() - names:
         _file(workspace, name).unlink(missing_ok=True)
 
 
 def _counted(place: Path | str) -> dict[str, Sweep]:
     """The sweeps of a study storage, counted by Optuna."""
-    from lanelock.sweeps.lanes.study import summaries
+    from lanelock.sweeps.lanes.study import Studies  # a second of imports that a whole tally saves
 
     sweeps = {}
-    for name, trials, attributes in summaries(place):
-        lane = attributes.get("lane", {})
-        sweeps[name] = Sweep(name, trials, lane.get("id", ""), lane.get("budget", {}).get("trials"))
+    for name, trials, attributes in Studies(place, reading=True).summaries():
+        lane, at_ms = attributes.get("lane", {}), int(attributes.get("at_ms", 0))
+        sweeps[name] = Sweep(name, trials, lane.get("id", ""), lane.get("budget", {}).get("trials"), at_ms)
     return sweeps
 
 
-def _killed(tally: _Tally, workspace: Workspace) -> bool:
-    return not tally.left and workspace.holder(f"sweep-{tally.sweep.lane}") is None
+def _killed(sweep: Sweep, workspace: Workspace) -> bool:
+    return not sweep.left and workspace.holder(f"sweep-{sweep.lane}") is None
 
 
-def _tallies(workspace: Workspace) -> dict[str, _Tally]:
+def _tallies(workspace: Workspace) -> dict[str, Sweep]:
     """By name, oldest first. A file that a machine going down left in part is none."""
-    tallies = []
+    sweeps = []
     for path in _file(workspace, "").parent.glob("[!.]*.json"):
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            document = json.loads(path.read_text(encoding="utf-8"))
-            tallies.append(_Tally(Sweep(**document["sweep"]), int(document["at_ms"]), bool(document["left"])))
-    return {tally.sweep.name: tally for tally in sorted(tallies, key=lambda tally: (tally.at_ms, tally.sweep.name))}
+        with suppress(OSError, ValueError, TypeError):
+            sweeps.append(Sweep(**json.loads(path.read_text(encoding="utf-8"))))
+    return {sweep.name: sweep for sweep in sorted(sweeps, key=lambda sweep: (sweep.at_ms, sweep.name))}
 
 
-def _write(workspace: Workspace, tally: _Tally) -> None:
-    path = _file(workspace, tally.sweep.name)
+def _write(workspace: Workspace, sweep: Sweep) -> None:
+    path = _file(workspace, sweep.name)
     with suppress(WorkspaceError), writing(path.parent):  # no sweep ends for the want of its tally
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(asdict(tally), sort_keys=True), synced=False)
+        write_whole(path, json.dumps(asdict(sweep), sort_keys=True), synced=False)
 
 
 def _file(workspace: Workspace, sweep: str) -> Path:

@@ -13,12 +13,11 @@ import queue
 import shutil
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from lanelock import policies
-from lanelock.engine.workers import beside
+from lanelock.engine.workers import Beside
 from lanelock.policies import LanelockError, WorkspaceError
 from lanelock.sweeps.record.outbox import Box, own_record
 from lanelock.sweeps.workspace import Workspace
@@ -32,21 +31,6 @@ _idle: list[_Process] = []
 def _end_idle() -> None:
     for process in _idle:
         process.end()
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What was delivered: the run ids where they are known, and what still waits because the record is away."""
-
-    parent: str | None
-    run: str | None
-    waits: int
-    away: str
-
-    @property
-    def runs(self) -> dict[str, str | None]:
-        """The tracking runs that a lock refers to."""
-        return {"sweep": self.parent, "trial": self.run}
 
 
 class Courier:
@@ -91,8 +75,8 @@ class Courier:
         """Says that there are new letters; does not wait."""
         self._process.order(do="deliver")
 
-    def settle(self, trial: int | None = None) -> Standing:
-        """Waits until all is delivered, or the record is found away."""
+    def settle(self, trial: int | None = None) -> dict[str, str | None]:
+        """Waits until all is delivered, or the record is found away. Returns the runs of the sweep and of a trial."""
         self.connected()  # answers come in order
         self._process.order(do="settle", trial=trial)
         return self._process.answer()
@@ -111,7 +95,7 @@ class Courier:
 
 class _Process:
     def __init__(self) -> None:
-        self._child = beside(_START)
+        self._beside = Beside(_START)
         self._answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._refused: dict[str, Any] | None = None
         self._listener = threading.Thread(target=self._listen, daemon=True)
@@ -119,29 +103,25 @@ class _Process:
 
     def order(self, **order: Any) -> None:
         self._raise_refusal()
-        assert self._child.stdin is not None  # it is piped
         try:
-            self._child.stdin.write(json.dumps(order).encode() + b"\n")
-            self._child.stdin.flush()
+            self._beside.stdin.write(json.dumps(order).encode() + b"\n")
+            self._beside.stdin.flush()
         except OSError:
             raise self._ended() from None
 
-    def answer(self) -> Standing:
+    def answer(self) -> dict[str, Any]:
         answer = self._answers.get()
         self._raise_refusal()
-        return Standing(**answer)
+        return answer
 
     def end(self) -> None:
-        assert self._child.stdin is not None and self._child.stdout is not None  # they are piped
         with suppress(OSError):
-            self._child.stdin.close()
-        self._child.wait()
+            self._beside.stdin.close()  # it delivers no more, and ends, and so does who listens to it
         self._listener.join()
-        self._child.stdout.close()
+        self._beside.end()
 
     def _listen(self) -> None:
-        assert self._child.stdout is not None  # it is piped
-        for line in self._child.stdout:
+        for line in self._beside.stdout:
             answer = json.loads(line)
             if "refused" in answer:
                 self._refused = answer
@@ -158,6 +138,6 @@ class _Process:
 
     def _ended(self) -> WorkspaceError:
         return WorkspaceError(
-            f"the process that writes the record ended with {self._child.wait()}; what it has not written waits in the "
-            "outbox: lanelock sync"
+            f"the process that writes the record ended with {self._beside.child.wait()}; what it has not written waits "
+            "in the outbox: lanelock sync"
         )

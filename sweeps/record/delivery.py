@@ -137,14 +137,6 @@ class _Post:
         self._again = 0.0  # when to look whether the record is back
         self.away = ""
 
-    def connect(self) -> None:
-        """Opens the record. Raises WorkspaceError where it refuses."""
-        try:
-            self._tracking = Tracking(self._workspace, self._uri)
-            self.away = ""
-        except Away as error:
-            self._wait(error)
-
     def take(self, box: str) -> None:
         """What is delivered from now on, after what older sweeps left."""
         self._box = Box(Path(box))
@@ -154,30 +146,27 @@ class _Post:
             sync(self._workspace, self._uri)
 
     def deliver(self, *, at_once: bool = False) -> None:
-        """Delivers what waits, unless the record was away just now."""
-        if self._box is None or (self.away and not at_once and time.monotonic() < self._again):
+        """Opens the record and delivers what waits, unless it was away just now; WorkspaceError where it refuses."""
+        if self.away and not at_once and time.monotonic() < self._again:
             return
         try:
             self._tracking = self._tracking or Tracking(self._workspace, self._uri)
-            self._delivery = self._delivery or Delivery(self._tracking, self._box)
-            self._delivery.deliver(_alone.is_set)
+            if self._box is not None:
+                self._delivery = self._delivery or Delivery(self._tracking, self._box)
+                self._delivery.deliver(_alone.is_set)
             self.away = ""
         except Away as error:
-            self._wait(error)
+            self.away, self._again = str(error), time.monotonic() + _PAUSE
 
-    def standing(self, trial: int | None) -> dict[str, Any]:
-        """What the sweep asks when it has nothing more to send."""
-        found = {"parent": None, "run": None} if self._delivery is None else {
-            "parent": self._delivery.parent, "run": self._delivery.run_of(trial)
-        }  # fmt: skip
-        return {**found, "away": self.away, "waits": 0 if self._box is None else self._box.waits()}
+    def runs(self, trial: int | None) -> dict[str, str | None]:
+        """Returns the runs that are known, of the sweep and of one of its trials."""
+        if self._delivery is None:
+            return {"sweep": None, "trial": None}
+        return {"sweep": self._delivery.parent, "trial": self._delivery.run_of(trial)}
 
     def leave(self) -> None:
         """What waits now is for whoever comes next."""
         self._held.close()
-
-    def _wait(self, error: Away) -> None:
-        self.away, self._again = str(error), time.monotonic() + _PAUSE
 
 
 _alone = threading.Event()  # set when the sweep is gone
@@ -214,9 +203,9 @@ def main() -> None:
 def _obey(post: _Post, order: dict[str, Any]) -> None:
     match order["do"]:
         case "open":
-            post.connect()
+            post.deliver()
             if order["answer"]:
-                _say(post.standing(None))
+                _say(post.runs(None))
         case "take":
             post.take(order["box"])
             post.deliver()
@@ -224,10 +213,10 @@ def _obey(post: _Post, order: dict[str, Any]) -> None:
             post.deliver()
         case "settle":
             post.deliver(at_once=True)
-            _say(post.standing(order["trial"]))
+            _say(post.runs(order["trial"]))
         case "leave":
             post.leave()
-            _say(post.standing(None))
+            _say(post.runs(None))
 
 
 def _read(orders: queue.SimpleQueue[dict[str, Any]]) -> None:

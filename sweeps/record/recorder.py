@@ -10,23 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lanelock.scoring.figures.beside import Pen
-from lanelock.scoring.figures.drawing import drawn
+from lanelock.scoring.figures.beside import Pen, pen
+from lanelock.scoring.figures.drawing import Figure, drawn
 from lanelock.sweeps.lanes.decision import Decision, Ledger
 from lanelock.sweeps.lanes.study import Study
 from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.lanes.trial_arrays import Trials
-from lanelock.sweeps.record.courier import Courier, Standing
+from lanelock.sweeps.record.courier import Courier
 from lanelock.sweeps.record.letters import Heading, Letter
 from lanelock.sweeps.record.outbox import Box, Outbox, meant_for, record_uri
 from lanelock.sweeps.record.sweep_letters import Entries
 from lanelock.sweeps.reports.study_figures import sensitivity_figures, trial_figures
 from lanelock.sweeps.workspace import Workspace
-
-if TYPE_CHECKING:
-    from lanelock.scoring.figures.drawing import Figure
 
 _AT_ONCE = 256  # trials that a resumed sweep puts together
 
@@ -38,8 +35,8 @@ def recording(workspace: Workspace, track: bool) -> Iterator[Recorder]:
     if not track:
         yield Recorder(workspace, uri, None, None)
         return
-    with Courier(workspace, uri) as courier, Pen() as pen:
-        yield Recorder(workspace, uri, courier, pen)
+    with Courier(workspace, uri) as courier, pen() as drawing:
+        yield Recorder(workspace, uri, courier, drawing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +54,12 @@ class Recording:
     def trial(self, told: Trial) -> None:
         """Writes a trial."""
 
-    def settle(self, trial: int | None = None) -> Standing:
-        """Waits until all that was put is written or the record is found away. Raises WorkspaceError if it refuses."""
-        return Standing(None, None, 0, "")
+    def settle(self, trial: int | None = None) -> dict[str, str | None]:
+        """Waits until all is written, or the record is found away. Returns the runs of the sweep and of a trial.
+
+        Raises WorkspaceError if the record refuses.
+        """
+        return {"sweep": None, "trial": None}
 
     def keep(self, best: Trial | None) -> Kept | None:
         """Writes the scorecards of the trials that one may want to open, the front and the best; has figures drawn."""
@@ -118,7 +118,7 @@ class Tracked(Recording):
     def trial(self, told: Trial) -> None:
         self.put(self.letters([told]))
 
-    def settle(self, trial: int | None = None) -> Standing:
+    def settle(self, trial: int | None = None) -> dict[str, str | None]:
         return self.courier.settle(trial)
 
     def keep(self, best: Trial | None) -> Kept:

@@ -1,0 +1,19 @@
+"""The benches run, each part in a process of its own and at a size that measures nothing: so none of them rots."""
+
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, child_environment
+
+PARTS = ("engine: seconds a state", "oracle: the same law", "hand-written loop", "not tracked")
+
+
+@pytest.mark.parametrize(("bench", "says"), [("bench", PARTS), ("bench_scale", ("time grows as rows",))])
+def test_it_runs_to_its_end(bench, says):
+    done = subprocess.run(
+        [sys.executable, "-m", f"tests.{bench}", "--short"],
+        capture_output=True, text=True, env=child_environment(), cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert all(text in done.stdout for text in says), done.stdout
