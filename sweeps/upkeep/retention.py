@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lanelock.engine.keep.published import RECEIPT
 from lanelock.engine.keep.receipts import read_receipt
@@ -32,8 +32,10 @@ from lanelock.sweeps.campaign.plan import records_in
 from lanelock.sweeps.proof.evidence import evidence_in
 from lanelock.sweeps.proof.lock import FILE, read_lock
 from lanelock.sweeps.proof.moves import moves, stack
-from lanelock.sweeps.record.shelf import SweepRecord
 from lanelock.sweeps.workspace import Workspace, size_of, write_document, writing
+
+if TYPE_CHECKING:
+    from lanelock.sweeps.record.shelf import SweepRecord  # the record's door: who surveys without it spares MLflow
 
 _GONE = ".pruned-"  # what a folder is called while it is being removed: no reader takes it for a whole one
 _SWEEP = re.compile(r"(?P<series>.+)-(?P<number>\d+)(?P<phase>\..+)?")

@@ -10,7 +10,6 @@ import click
 
 from lanelock.sweeps.pages.text import columns
 from lanelock.sweeps.record.outbox import own_record, record_uri
-from lanelock.sweeps.record.shelf import Shelf
 from lanelock.sweeps.terminal.commands.status import size
 from lanelock.sweeps.terminal.session import common_options, session_of
 from lanelock.sweeps.upkeep.retention import Item, Survey, apply, survey
@@ -36,12 +35,16 @@ def prune(applied: bool, **options: Any) -> int:
 
 def _surveyed(workspace: Workspace) -> Survey:
     """Returns what may go. Where nothing was recorded yet the record is not asked: that would make its database."""
+    from lanelock.sweeps.record.shelf import Shelf  # MLflow, a second of imports that help and completion spare
+
     bare = record_uri(workspace) == own_record(workspace) and not workspace.tracking_database.exists()
     return survey(workspace, () if bare else Shelf(workspace).sweeps())
 
 
 def _removed(workspace: Workspace) -> tuple[Survey, Path]:
     """Removes what may go; returns it and the path of the summary."""
+    from lanelock.sweeps.record.shelf import Shelf  # as above
+
     with workspace.alone("prune"):
         shelf = Shelf(workspace)
         recorded = {sweep.name: sweep for sweep in shelf.sweeps()}

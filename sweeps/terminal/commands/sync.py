@@ -7,10 +7,7 @@ from typing import Any
 import click
 
 from lanelock.sweeps.proof.moves import moves
-from lanelock.sweeps.record.delivery import sync as deliver
-from lanelock.sweeps.record.mlflow_store import Away
 from lanelock.sweeps.record.outbox import record_uri
-from lanelock.sweeps.record.registry import follow
 from lanelock.sweeps.terminal.session import common_options, session_of
 from lanelock.sweeps.workspace import Workspace, shown
 
@@ -20,6 +17,8 @@ from lanelock.sweeps.workspace import Workspace, shown
 @common_options
 def sync(redirect: bool, **options: Any) -> int:
     """Deliver to the record what could not be written while its server was away, and what the names stand on."""
+    from lanelock.sweeps.record.delivery import sync as deliver  # MLflow, a second that help and completion spare
+
     session = session_of(options)
     workspace = session.workspace()
     uri = record_uri(workspace)
@@ -48,6 +47,9 @@ def sync(redirect: bool, **options: Any) -> int:
 
 def _names(workspace: Workspace) -> tuple[dict[str, str], str]:
     """Brings the registry to what the moves say: the version of each name; or why it cannot be reached."""
+    from lanelock.sweeps.record.mlflow_store import Away
+    from lanelock.sweeps.record.registry import follow  # as above
+
     if not moves(workspace):
         return {}, ""
     try:

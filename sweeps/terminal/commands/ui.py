@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lanelock.sweeps.pages.text import columns
-from lanelock.sweeps.record.delivery import sync
 from lanelock.sweeps.record.outbox import record_uri
 from lanelock.sweeps.terminal.session import common_options, session_of
-from lanelock.sweeps.terminal.ui_server import Page, serve
+
+if TYPE_CHECKING:
+    from lanelock.sweeps.terminal.ui_server import Page
 
 
 @click.command()
@@ -23,6 +24,9 @@ def ui(port: int, **options: Any) -> int:
 
     Prints the address of each lane's trials with the columns that matter; more views are under "Views" there.
     """
+    from lanelock.sweeps.record.delivery import sync  # MLflow, a second that help and completion spare
+    from lanelock.sweeps.terminal.ui_server import serve
+
     session = session_of(options)
     workspace = session.workspace()
 

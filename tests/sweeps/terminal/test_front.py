@@ -40,6 +40,14 @@ def test_help_and_completion_name_every_command_and_import_none(answer):
     assert not HEAVY & set(modules) and not [name for name in modules if ".terminal.commands" in name]
 
 
+def test_no_command_pays_for_the_record_before_it_is_called():
+    answer = "[cli.resolve_command(context, [name])[1].name for name in cli.commands]"
+    command = [sys.executable, "-c", ASKED.format(answer=answer)]
+    child = subprocess.run(command, capture_output=True, text=True, env=child_environment())
+    names, modules = json.loads(child.stdout)
+    assert set(names) == set(COMMANDS) and not {"mlflow", "matplotlib", "sklearn"} & set(modules)
+
+
 def test_help_shows_a_whole_sentence_for_every_command():
     lines = {line.strip() for line in cli.get_help(click.Context(cli, terminal_width=80)).splitlines()}
     for name, (_, sentence) in COMMANDS.items():
