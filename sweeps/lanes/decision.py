@@ -216,23 +216,23 @@ def _blockers(best: Trial, ledger: Ledger, accept: str) -> tuple[Blocker, ...]:
                 if held is None or _margin(result, accept) < _margin(held[1], accept):
                     worst[result.id] = seed, result
     reach = {row.gate: row for row in ledger.ground.reach if not row.reachable.get(accept, True)}
-    found = []
-    for name, (seed, result) in worst.items():
-        row = reach.get(name)
-        found.append(
-            Blocker(
-                name,
-                result.metric,
-                accept,
-                result.value,
-                result.thresholds.get(accept),
-                seed,
-                None if row is None else row.bound,
-                "" if row is None else row.proof,
-                "" if row is None else row.movable_by,
-            )
-        )
-    return tuple(sorted(found, key=lambda blocker: blocker.bound is None))
+    blockers = [_blocker(result, accept, seed, reach.get(name)) for name, (seed, result) in worst.items()]
+    return tuple(sorted(blockers, key=lambda blocker: blocker.bound is None))
+
+
+def _blocker(result: GateResult, band: str, seed: int, reach: GateReach | None) -> Blocker:
+    """`reach`: of a gate that no trial of the lane can pass in this band."""
+    return Blocker(
+        gate=result.id,
+        metric=result.metric,
+        band=band,
+        value=result.value,
+        threshold=result.thresholds.get(band),
+        seed=seed,
+        bound=None if reach is None else reach.bound,
+        proof="" if reach is None else reach.proof,
+        movable_by="" if reach is None else reach.movable_by,
+    )
 
 
 def _margin(result: GateResult, band: str) -> float:

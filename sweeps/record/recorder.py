@@ -18,6 +18,7 @@ from lanelock.scoring.figures.drawing import drawn
 from lanelock.sweeps.lanes.decision import Decision, Ledger
 from lanelock.sweeps.lanes.study import Study
 from lanelock.sweeps.lanes.trial import Trial
+from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.record.courier import Courier, Standing
 from lanelock.sweeps.record.letters import Heading, Letter
 from lanelock.sweeps.record.outbox import Box, Outbox, meant_for, record_uri
@@ -98,7 +99,7 @@ class Recorder:
             self._submit(self._keep, best)
             self._raise_failures(everything=True)
 
-    def close(self, decision: Decision, lock: Mapping[str, Any], documents: Mapping[str, Any]) -> None:
+    def close(self, decision: Decision, lock: Lock, documents: Mapping[str, Any]) -> None:
         """Puts the decision, the lock and further documents, by file name, for the sweep's own run, and its end."""
         if self._track:
             self._submit(self._close, decision, lock, documents)
@@ -155,7 +156,7 @@ class Recorder:
         self._box.put([Letter("more", self._entries.kept(told), told.number) for told in kept])
         self._courier.wake()
 
-    def _close(self, decision: Decision, lock: Mapping[str, Any], documents: Mapping[str, Any]) -> None:
+    def _close(self, decision: Decision, lock: Lock, documents: Mapping[str, Any]) -> None:
         assert self._box is not None and self._courier is not None  # opened first, on the same thread
         best, trials = decision.best, self._trials
         moved = drawn(sensitivity_figures(trials, documents["sensitivity.json"]))  # while the courier draws the others

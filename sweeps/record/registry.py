@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from filelock import FileLock
 
 from lanelock.sweeps.proof.evidence import certified_on
-from lanelock.sweeps.proof.lock import FILE, read_lock
+from lanelock.sweeps.proof.lock import Lock
+from lanelock.sweeps.proof.lock_files import FILE
 from lanelock.sweeps.proof.moves import Standing, holders
 from lanelock.sweeps.record import notes
 from lanelock.sweeps.record.letters import Version
@@ -30,7 +28,7 @@ def follow(workspace: Workspace) -> dict[str, str]:
             evidence = None if move.to.evidence is None else workspace.evidence / move.to.evidence
             if evidence is not None and not evidence.is_dir():
                 evidence = None
-            lock = read_lock(folder / FILE)
+            lock = Lock.read(folder / FILE)
             model, tags = model_name(move.to.engine), _tags(lock, move.to)
             inputs = () if evidence is None else tuple(certified_on(lock, evidence))
             told = Version(model, lock, folder, tags, notes.of_version(lock, tags), evidence, inputs)
@@ -44,16 +42,16 @@ def model_name(engine: str) -> str:
     return engine.replace("_", "-")
 
 
-def _tags(lock: Mapping[str, Any], to: Standing) -> dict[str, str]:
+def _tags(lock: Lock, to: Standing) -> dict[str, str]:
     """What a registered version says of its lock."""
     return {
-        "lanelock.lock": lock["lock_id"],
-        "lanelock.sweep": lock["sweep"],
-        "lanelock.decision": lock["decision"],
+        "lanelock.lock": lock.lock_id,
+        "lanelock.sweep": lock.sweep,
+        "lanelock.decision": lock.decision,
         "lanelock.verdict": to.verdict,
         "lanelock.evidence": to.evidence or "none",
-        "lanelock.pack": lock["pack"]["digest"],
-        "lanelock.parent": lock["authority"]["digest"],
-        "lanelock.code": lock["code_version"],
-        **{f"lanelock.world.{seed}": proof["world"] for seed, proof in lock["proof"].items()},
+        "lanelock.pack": lock.candidate_pack.digest,
+        "lanelock.parent": lock.authority.digest,
+        "lanelock.code": lock.code_version,
+        **{f"lanelock.world.{seed}": proof.world for seed, proof in lock.proof.items()},
     }

@@ -34,7 +34,7 @@ def certify(lock: str, seeds: str | None, holdout: int, world: str | None, jobs:
     asked = None if seeds is None else _seeds(seeds)
     from lanelock.sweeps.engines import world_folder
     from lanelock.sweeps.proof.evidence import certify_lock  # a list that is none is refused before the engine is read
-    from lanelock.sweeps.proof.lock import find_lock
+    from lanelock.sweeps.proof.lock_files import find_lock
 
     session = session_of(options)
     workspace = session.workspace()

@@ -14,7 +14,7 @@ from lanelock.sweeps.terminal.completion import LOCK, PROVABLE
 from lanelock.sweeps.terminal.session import WORLD, common_options, session_of
 
 if TYPE_CHECKING:
-    from lanelock.sweeps.proof.lock import Check
+    from lanelock.sweeps.proof.checks import Check
     from lanelock.sweeps.terminal.session import Session
 
 
@@ -28,17 +28,19 @@ def lock_group() -> None:
 @common_options
 def lock_show(lock: str, **options: Any) -> int:
     """What LOCK says."""
-    from lanelock.sweeps.proof.lock import find_lock, read_lock
+    from lanelock.sweeps.proof.lock import Lock
+    from lanelock.sweeps.proof.lock_files import find_lock
 
     session = session_of(options)
-    document = read_lock(find_lock(lock, session.workspace()))
-    session.show(document, terminal.lock_text(document))
+    shown = Lock.read(find_lock(lock, session.workspace()))
+    session.show(shown.document, terminal.lock_text(shown))
     return 0
 
 
 def _verify(lock: str, world: str | None, session: Session) -> int:
     from lanelock.sweeps.engines import world_folder
-    from lanelock.sweeps.proof.lock import find_lock, verify_lock
+    from lanelock.sweeps.proof.lock import verify_lock
+    from lanelock.sweeps.proof.lock_files import find_lock
 
     path = find_lock(lock, session.workspace())
     return _show_checks("lock", path, verify_lock(path, world_folder(world)), session)

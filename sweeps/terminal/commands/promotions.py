@@ -37,7 +37,7 @@ DRY = click.option("--dry-run", is_flag=True, help="Check everything, move nothi
 def promote(lock: str, alias: str, force: bool, why: str, dry_run: bool, world: str | None, **options: Any) -> int:
     """Move the name ALIAS onto LOCK, where its verdict, its proof and its parent allow."""
     from lanelock.sweeps.engines import world_folder
-    from lanelock.sweeps.proof.lock import find_lock
+    from lanelock.sweeps.proof.lock_files import find_lock
     from lanelock.sweeps.proof.promotion import promote as move
 
     if force and not why.strip():

@@ -50,7 +50,7 @@ def report(what: str, page: Path | None, world: str | None, **options: Any) -> i
 def _said(what: str, workspace: Workspace, world: str | None) -> Said:
     from lanelock.engine.segment_2b.store import published
     from lanelock.sweeps.engines import world_folder
-    from lanelock.sweeps.proof.lock import find_lock
+    from lanelock.sweeps.proof.lock_files import find_lock
     from lanelock.sweeps.upkeep.journal import sweeps_in
 
     if what in sweeps_in(workspace.study_storage):
@@ -72,10 +72,10 @@ def _run(folder: Path, workspace: Workspace) -> Said:
 
 
 def _lock(path: Path, world: Path | None) -> Said:
-    from lanelock.sweeps.proof.lock import read_lock
+    from lanelock.sweeps.proof.lock import Lock
     from lanelock.sweeps.reports.scorecards import lock_report
 
-    return _scorecard(lock_report(read_lock(path), world))
+    return _scorecard(lock_report(Lock.read(path), world))
 
 
 def _scorecard(found: Report) -> Said:
