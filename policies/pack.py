@@ -87,11 +87,8 @@ class CarriedPack:
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> CarriedPack:
+        """Returns the pack in a document that may say more of it. `asdict` writes it again."""
         return cls(document["name"], document["digest"], document["policies"])
-
-    @property
-    def document(self) -> dict[str, Any]:
-        return {"name": self.name, "digest": self.digest, "policies": dict(self.policies)}
 
     def opened(self, schemas: Schemas, where: str) -> Pack:
         """Returns the pack. Raises PolicyError where it is not valid under an engine's schemas."""

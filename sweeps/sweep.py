@@ -172,8 +172,8 @@ def _said(ground: Ground) -> dict[str, Any]:
     return {
         "lane": dict(lane.document),
         "lane_identity": lane.identity,
-        "authority": lane.authority.carried().document,
-        "references": {name: pack.carried().document for name, pack in lane.references.items()},
+        "authority": asdict(lane.authority.carried()),
+        "references": {name: asdict(pack.carried()) for name, pack in lane.references.items()},
         "gates": dict(lane.gates_file),
         "id": uuid4().hex,  # tells it from the sweep of the same name in another workspace
         "at_ms": int(time.time() * 1000),

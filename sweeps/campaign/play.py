@@ -127,8 +127,7 @@ class _Player:
         kinds = {"authority": self._authority, "lane": self._lane, "certify": self._certify, "freeze": self._freeze}
         result, candidate = kinds[phase.kind](phase, held)
         branch = phase.then.get(result.outcome)
-        accepted = branch is not None and branch.carry == CANDIDATE and candidate is not None
-        holder = candidate if accepted else held
+        holder = candidate if branch is not None and branch.carry == CANDIDATE and candidate is not None else held
         changes = () if held is None or candidate is None else tuple(diff(held.pack, candidate.pack))
         record = PhaseRecord(
             phase=phase.id,
@@ -144,7 +143,7 @@ class _Player:
             graded=result.graded,
             end=result.end,
             changes=changes,
-            carried=None if holder is None else CANDIDATE if accepted else AUTHORITY,
+            carried=None if holder is None else CANDIDATE if holder is candidate else AUTHORITY,
             holder=None if holder is None else Holder(holder.pack.carried(), holder.lock),
             next=None if branch is None else branch.next,
             seconds=time.perf_counter() - began,

@@ -17,6 +17,7 @@ from lanelock.sweeps.lanes.runtime import Runtime
 from lanelock.sweeps.workspace import write_document
 
 _BEGUN, _PHASES = "campaign.json", "[0-9][0-9].*.json"  # in the run's folder
+_NEEDED = ("phase", "kind", "title", "outcome", "reason", "next", "seconds")  # of a phase's record, as they stand
 _Read = TypeVar("_Read")
 
 
@@ -33,7 +34,7 @@ class Holder:
 
     @property
     def document(self) -> dict[str, Any]:
-        return {**self.pack.document, "lock": self.lock}
+        return {**asdict(self.pack), "lock": self.lock}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,12 @@ class Swept:
     best: Mapping[str, float]  # gate -> the best that a trial reached, worst over seeds
     runtime: Runtime | None
 
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Swept:
+        runtime = None if row.get("runtime") is None else Runtime(**row["runtime"])
+        vetoes, values, best = (row.get(name, {}) for name in ("vetoes", "values", "best"))
+        return cls(row["sweep"], row["trials"], vetoes, values, best, runtime)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
@@ -68,25 +75,19 @@ class Tried:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Tried:
-        runtime = row.get("runtime")
-        swept = None if "sweep" not in row else Swept(
-            row["sweep"], row["trials"], row["vetoes"], row["values"], row["best"],
-            None if runtime is None else Runtime(**runtime),
-        )  # fmt: skip
         return cls(
             lane=row["lane"],
             knobs={name: KnobRange(knob["at"], tuple(knob["values"])) for name, knob in row["knobs"].items()},
             reach=None if "reach" not in row else tuple(GateReach(**gate) for gate in row["reach"]),
             blockers=None if "blockers" not in row else tuple(Blocker(**blocker) for blocker in row["blockers"]),
-            swept=swept,
+            swept=None if "sweep" not in row else Swept.of(row),
         )
 
     @property
     def document(self) -> dict[str, Any]:
-        knobs = {name: {"at": knob.at, "values": list(knob.values)} for name, knob in self.knobs.items()}
         return {
             "lane": self.lane,
-            "knobs": knobs,
+            "knobs": {name: {"at": knob.at, "values": list(knob.values)} for name, knob in self.knobs.items()},
             **({} if self.reach is None else {"reach": [asdict(gate) for gate in self.reach]}),
             **({} if self.blockers is None else {"blockers": [asdict(blocker) for blocker in self.blockers]}),
             **({} if self.swept is None else asdict(self.swept)),
@@ -153,23 +154,17 @@ class PhaseRecord(Result):
         """Returns the record in a document. Records of older versions may lack what only a report shows."""
         metrics, holder, graded = row.get("metrics"), row["holder"], row.get("certification")
         return cls(
-            phase=row["phase"],
-            kind=row["kind"],
-            title=row["title"],
-            why=row.get("why", ""),
+            **{name: row[name] for name in _NEEDED},
             authority=row.get("authority"),
-            outcome=row["outcome"],
-            reason=row["reason"],
+            carried=row.get("carried"),
             verdict=row.get("verdict"),
+            why=row.get("why", ""),
             metrics=None if metrics is None else {int(seed): found for seed, found in metrics.items()},
             tried=None if "lane" not in row else Tried.of(row),
             graded=None if graded is None else Graded(row["band"], graded, row["evidence"]),
             end=None if "status" not in row else End(row["status"], row["certified"]),
             changes=tuple(FieldChange(**change) for change in row.get("changes", ())),
-            carried=row.get("carried"),
             holder=None if holder is None else Holder.of(holder),
-            next=row["next"],
-            seconds=row["seconds"],
         )
 
     @property
@@ -177,23 +172,14 @@ class PhaseRecord(Result):
         """Plain JSON. What a kind of phase does not have is left out."""
         metrics = None if self.metrics is None else {str(seed): dict(found) for seed, found in self.metrics.items()}
         return {
-            "phase": self.phase,
-            "kind": self.kind,
-            "title": self.title,
-            "why": self.why,
-            "authority": self.authority,
-            "outcome": self.outcome,
-            "reason": self.reason,
+            **{name: getattr(self, name) for name in (*_NEEDED, "why", "authority", "carried")},
             "metrics": metrics,
+            "changes": [asdict(change) for change in self.changes],
+            "holder": None if self.holder is None else self.holder.document,
             **({} if self.verdict is None else {"verdict": self.verdict}),
             **({} if self.tried is None else self.tried.document),
             **({} if self.graded is None else asdict(self.graded)),
             **({} if self.end is None else asdict(self.end)),
-            "changes": [asdict(change) for change in self.changes],
-            "carried": self.carried,
-            "holder": None if self.holder is None else self.holder.document,
-            "next": self.next,
-            "seconds": self.seconds,
         }
 
 

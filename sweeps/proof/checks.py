@@ -23,10 +23,6 @@ class Check:
 Watch = Callable[[Check], None]
 
 
-def unwatched(check: Check) -> None:
-    """Watches checks as they are made, and does nothing."""
-
-
 def same(name: str, stated: Any, found: Any) -> Check:
     """Returns the check that two values are equal."""
     return Check(name, stated == found, stated, found)

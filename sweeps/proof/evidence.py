@@ -36,7 +36,7 @@ from lanelock.sweeps.engines import engine_named, metrics_named
 from lanelock.sweeps.lanes.trial import Input
 from lanelock.sweeps.pages.page import as_html, as_markdown
 from lanelock.sweeps.proof.certificate import certificate
-from lanelock.sweeps.proof.checks import Check, collected, hold, same, unwatched
+from lanelock.sweeps.proof.checks import Check, collected, hold, same
 from lanelock.sweeps.proof.checks import Watch as Checking
 from lanelock.sweeps.proof.lock import Lock, SeedProof
 from lanelock.sweeps.proof.lock_files import FILE, carry_world, world_beside
@@ -220,7 +220,7 @@ def find_evidence(name: str, workspace: Workspace) -> Path | None:
     return None
 
 
-def verify_evidence(folder: Path, watch: Checking = unwatched) -> list[Check]:
+def verify_evidence(folder: Path, watch: Checking = lambda check: None) -> list[Check]:
     """Every digest and every number of an evidence pack, from the pack and the package alone.
 
     Files against the index and the flag; the lock against its own id; then each seed is run, measured and scored again,

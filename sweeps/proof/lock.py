@@ -24,7 +24,7 @@ from lanelock.sweeps.lanes.decision import Blocker, Decision
 from lanelock.sweeps.lanes.knob import Value
 from lanelock.sweeps.lanes.lane import Lane, lane_of
 from lanelock.sweeps.lanes.survey import Ground
-from lanelock.sweeps.proof.checks import Check, Watch, collected, same, unwatched
+from lanelock.sweeps.proof.checks import Check, Watch, collected, same
 
 FORMAT = "lanelock.lock/1"
 
@@ -38,16 +38,6 @@ class SeedProof:
     surfaces: Mapping[str, str]  # name -> digest
     metrics: Mapping[str, float]
     card: Mapping[str, Any]  # the scorecard's document
-
-    @property
-    def document(self) -> dict[str, Any]:
-        return {
-            "run_id": self.run_id,
-            "world": self.world,
-            "surfaces": dict(self.surfaces),
-            "metrics": dict(self.metrics),
-            "card": dict(self.card),
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,10 +121,10 @@ class Lock:
             "blockers": [asdict(blocker) for blocker in self.blockers],
             "lane": self.lane_document,
             "seeds": list(self.seeds),
-            "pack": self.candidate_pack.document,
-            "authority": {**self.authority.document, "metrics": metrics},
-            "references": {name: pack.document for name, pack in self.references.items()},
-            "proof": {str(seed): proof.document for seed, proof in self.proof.items()},
+            "pack": asdict(self.candidate_pack),
+            "authority": {**asdict(self.authority), "metrics": metrics},
+            "references": {name: asdict(pack) for name, pack in self.references.items()},
+            "proof": {str(seed): asdict(proof) for seed, proof in self.proof.items()},
         }
 
     @property
@@ -217,7 +207,7 @@ def make_lock(ground: Ground, decision: Decision, sweep: str, runs: Mapping[str,
     return lock
 
 
-def verify_lock(path: Path, world: Path | None = None, watch: Watch = unwatched) -> list[Check]:
+def verify_lock(path: Path, world: Path | None = None, watch: Watch = lambda check: None) -> list[Check]:
     """Every check, in order; the lock holds if all are ok. Never stops at the first difference."""
     return collected(_checks(Lock.read(path), str(path), world), watch)
 

@@ -27,7 +27,7 @@ from lanelock.policies import LaneError
 from lanelock.scoring.gates import parse_gates
 from lanelock.scoring.scorecard import Verdict
 from lanelock.sweeps.engines import engine_named, serving
-from lanelock.sweeps.proof.checks import Watch, hold, unwatched
+from lanelock.sweeps.proof.checks import Watch, hold
 from lanelock.sweeps.proof.evidence import evidence_of, verify_evidence
 from lanelock.sweeps.proof.lock import Lock, verify_lock
 from lanelock.sweeps.proof.lock_files import FILE, carry_world
@@ -80,7 +80,7 @@ def promote(
     why: str = "",
     dry_run: bool = False,
     world: Path | None = None,
-    watch: Watch = unwatched,
+    watch: Watch = lambda check: None,
 ) -> Promotion:
     """Moves `alias` onto the lock at `path`, where the rules allow.
 

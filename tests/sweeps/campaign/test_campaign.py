@@ -79,6 +79,13 @@ def test_each_lane_starts_from_what_the_one_before_it_left(played):
     assert held["steady"].policies["queue_policy_v1"]["servers"] == kept, "its knobs alone were moved"
     assert rows["steady"].trials == 12 and rows["few"].trials is None
     assert rows["end"].ending in ("FROZEN_CERTIFIED_B", "FROZEN_CERTIFIED_BPLUS")
+    assert [row.carried for row in standing.records] == [
+        *["candidate"] * 2,
+        "authority",
+        "candidate",
+        "authority",
+        "candidate",
+    ]
     for name in ("short", "steady"):
         assert all(check.ok for check in verify_lock(find_lock(rows[name].tried.swept.sweep, workspace)))
 

@@ -12,7 +12,7 @@ from lanelock.policies import IntegrityError, PolicyError
 from lanelock.policies.documents import digest, read_json, shipped, shipped_schema, validate
 from lanelock.sweeps.lanes.decision import Blocker
 from lanelock.sweeps.lanes.lane import load_lane
-from lanelock.sweeps.proof.checks import collected, hold, same, unwatched
+from lanelock.sweeps.proof.checks import collected, hold, same
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.sweep import play
 from lanelock.sweeps.workspace import Workspace
@@ -91,6 +91,6 @@ def test_what_holds_is_silent_and_what_does_not_names_its_first_difference(tmp_p
     seen = []
     checks = collected((same(str(at), at, at % 2) for at in range(4)), seen.append)
     assert seen == checks and [check.ok for check in checks] == [True, True, False, False]
-    hold(tmp_path, "lock", collected(checks[:2], unwatched))
+    hold(tmp_path, "lock", checks[:2])
     with pytest.raises(IntegrityError, match=r"lock does not verify: 2: stated 2, found 0 \(2 of 4 checks differ"):
         hold(tmp_path, "lock", checks)
