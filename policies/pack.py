@@ -53,8 +53,12 @@ class Pack:
         return self.policies[policy].document
 
     def documents(self) -> dict[str, Any]:
-        """The policies as plain JSON, by name: what a lock carries and `pack_of` reads back."""
+        """The policies as plain JSON, by name: what `pack_of` reads back."""
         return {name: copy.deepcopy(dict(policy.document)) for name, policy in self.policies.items()}
+
+    def carried(self) -> CarriedPack:
+        """Returns the pack as a lock, a study or a campaign carries it."""
+        return CarriedPack(self.name, self.digest, self.documents())
 
     def with_knobs(self, moves: Mapping[str, Any]) -> Pack:
         """This pack with fields replaced. Keys are `policy#/pointer`; raises PolicyError past a bound."""
@@ -73,6 +77,24 @@ class Pack:
             validate(documents[name], self.schemas[name], f"{self.name}/{name}.json")
             policies[name] = Policy(name, documents[name], digest(documents[name]))
         return Pack(self.name, policies, _pack_digest(policies), self.schemas)
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedPack:
+    """A pack as another document carries it: whole, with the digest it states, not yet held to an engine's schemas."""
+
+    name: str
+    digest: str
+    policies: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> CarriedPack:
+        """Returns the pack in a document that may say more of it. `asdict` writes it again."""
+        return cls(document["name"], document["digest"], document["policies"])
+
+    def opened(self, schemas: Schemas, where: str) -> Pack:
+        """Returns the pack. Raises PolicyError where it is not valid under an engine's schemas."""
+        return pack_of(self.name, self.policies, schemas, where)
 
 
 def load_pack(name_or_path: str | Path, schemas: Schemas, engine: str | None = None) -> Pack:

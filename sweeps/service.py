@@ -22,7 +22,8 @@ import pyarrow as pa
 from lanelock.engine.protocol import Service
 from lanelock.policies import DataError, IntegrityError, LaneError
 from lanelock.sweeps.engines import engine_named
-from lanelock.sweeps.proof.lock import FILE, pack_in, read_lock, world_beside
+from lanelock.sweeps.proof.lock import Lock
+from lanelock.sweeps.proof.lock_files import FILE, world_beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,22 +49,22 @@ class LockedModel:
 _TYPES = {pa.uint64(): pd.UInt64Dtype()}  # an answer may be null, which NumPy's integers cannot be
 
 
-def serve_lock(lock: Mapping[str, Any], seed: int, world: Path | None) -> LockedModel:
+def serve_lock(lock: Lock, seed: int, world: Path | None) -> LockedModel:
     """A lock's candidate as a service. Raises IntegrityError where what it stands on is not what the lock states."""
-    where, proof = f"lock {lock['lock_id'][:12]}", lock["proof"].get(str(seed))
+    where, proof = f"lock {lock.short_id}", lock.proof.get(seed)
     if proof is None:
-        raise LaneError(f"{where}: seed {seed} is not one of its seeds: {', '.join(lock['proof'])}")
-    run, service = engine_named(lock["engine"]).serve(pack_in(lock, where), seed, world=world)
+        raise LaneError(f"{where}: seed {seed} is not one of its seeds: {', '.join(map(str, lock.proof))}")
+    run, service = engine_named(lock.engine).serve(lock.pack(where), seed, world=world)
     found = {"world": run.world_digest, **run.digests()}
-    for name, sha256 in {"world": proof["world"], **proof["surfaces"]}.items():
+    for name, sha256 in {"world": proof.world, **proof.surfaces}.items():
         if name in found and found[name] != sha256:
             raise IntegrityError(f"{where}: seed {seed}: {name} digests to {found[name]}, the lock states {sha256}")
-    return LockedModel(service, str(lock["lock_id"]), seed)
+    return LockedModel(service, lock.lock_id, seed)
 
 
 def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> LockedModel:
     """What MLflow calls to load the model whose data lie in `path`."""
     folder = Path(path)
-    lock = read_lock(folder / FILE)
-    seed = int((model_config or {}).get("seed", lock["seeds"][0]))
+    lock = Lock.read(folder / FILE)
+    seed = int((model_config or {}).get("seed", lock.seeds[0]))
     return serve_lock(lock, seed, world_beside(folder))

@@ -28,7 +28,8 @@ from lanelock.sweeps.lanes.study import Proposal, Studies, Study
 from lanelock.sweeps.lanes.survey import Ground, survey
 from lanelock.sweeps.lanes.tally import tallied
 from lanelock.sweeps.lanes.trial import Trial
-from lanelock.sweeps.proof.lock import carried, make_lock, read_lock, store_lock
+from lanelock.sweeps.proof.lock import Lock, make_lock
+from lanelock.sweeps.proof.lock_files import store_lock
 from lanelock.sweeps.record.recorder import Recording, recording
 from lanelock.sweeps.trial import Outcome, evaluate
 from lanelock.sweeps.workspace import Workspace
@@ -114,7 +115,7 @@ def play(
             path = store_lock(make_lock(ground, decision, study.name, runs), workspace.locks)
             if runtime is not None:
                 documents["runtime.json"] = runtime.as_document()
-            record.close(kept, decision, read_lock(path), documents)  # as everyone will read it
+            record.close(kept, decision, Lock.read(path), documents)  # as everyone will read it
             parent = record.settle()["sweep"]
     seconds = {"wall": time.perf_counter() - began, "search": searched}
     for part in ("engine", "scoring"):
@@ -183,8 +184,8 @@ def _said(ground: Ground) -> dict[str, Any]:
     return {
         "lane": dict(lane.document),
         "lane_identity": lane.identity,
-        "authority": carried(lane.authority),
-        "references": {name: carried(pack) for name, pack in lane.references.items()},
+        "authority": asdict(lane.authority.carried()),
+        "references": {name: asdict(pack.carried()) for name, pack in lane.references.items()},
         "gates": dict(lane.gates_file),
         "id": uuid4().hex,  # tells it from the sweep of the same name in another workspace
         "at_ms": int(time.time() * 1000),

@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors
     from lanelock.engine.protocol import Engine, Run
     from lanelock.scoring.scorecard import MetricSource, score
     from lanelock.sweeps.lanes.lane import Lane, load_lane
-    from lanelock.sweeps.proof.lock import read_lock as Lock
+    from lanelock.sweeps.proof.lock import Lock
     from lanelock.sweeps.proof.lock import verify_lock as verify
     from lanelock.sweeps.sweep import play
     from lanelock.sweeps.trial import evaluate
@@ -23,7 +23,7 @@ __all__ = ["Engine", "Lane", "Lock", "MetricSource", "Run", "evaluate", "load_la
 _HOMES = {  # name -> module:attribute
     "Engine": "engine.protocol:Engine",
     "Lane": "sweeps.lanes.lane:Lane",
-    "Lock": "sweeps.proof.lock:read_lock",
+    "Lock": "sweeps.proof.lock:Lock",
     "MetricSource": "scoring.scorecard:MetricSource",
     "Run": "engine.protocol:Run",
     "evaluate": "sweeps.trial:evaluate",

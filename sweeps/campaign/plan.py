@@ -7,13 +7,13 @@ no path comes back to a phase it has passed, and every path ends in a freeze. Ho
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lanelock.engine.resolved import Resolved
-from lanelock.policies import IntegrityError, LaneError, Pack, PolicyError, load_pack
+from lanelock.policies import LaneError, Pack, PolicyError, load_pack
 from lanelock.policies.documents import digest, read_json, resolve, shipped_schema, validate
 from lanelock.policies.pack import first_state, split_address, states_in
 from lanelock.scoring.gates import GateSet, load_gates
@@ -92,24 +92,6 @@ class Campaign:
             if state in self.document["frozen"]:
                 return f"it moves {address}, which {state} reads, and this campaign keeps {state} frozen"
         return None
-
-
-def records_in(folder: Path) -> Iterator[Mapping[str, Any]]:
-    """The records of a run's phases, in the order they were played. Raises IntegrityError where one is none."""
-    for path in sorted(folder.glob("[0-9][0-9].*.json")):
-        yield read_record(path, ("phase", "kind", "title", "outcome", "reason", "holder", "next", "seconds"))
-
-
-def read_record(path: Path, fields: Sequence[str]) -> Mapping[str, Any]:
-    """What a campaign wrote down in `path`."""
-    try:
-        document = read_json(path)
-    except PolicyError as error:
-        raise IntegrityError(f"not a whole record: {error}") from None
-    found = document if isinstance(document, dict) else {}
-    if missing := [name for name in fields if name not in found]:
-        raise IntegrityError(f"not a whole record: {path}: missing field {', '.join(missing)}")
-    return found
 
 
 def load_campaign(name_or_path: str) -> Campaign:

@@ -8,25 +8,36 @@ going on under its own name where the durable study stands.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from lanelock.policies import IntegrityError, LaneError, Pack, diff, pack_of
 from lanelock.scoring.certification import Certification, certify
 from lanelock.scoring.gates import spelled
 from lanelock.scoring.scorecard import score
-from lanelock.sweeps.campaign.plan import CANDIDATE, Campaign, Phase, read_record, records_in
+from lanelock.sweeps.campaign.plan import AUTHORITY, CANDIDATE, Campaign, Phase
+from lanelock.sweeps.campaign.records import (
+    End,
+    Graded,
+    Holder,
+    KnobRange,
+    PhaseRecord,
+    Result,
+    Swept,
+    Tried,
+    begun_with,
+    records_in,
+    write_begun,
+    write_phase,
+)
 from lanelock.sweeps.lanes.decision import Decision, best_found, refusal
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.survey import prospect
 from lanelock.sweeps.proof.evidence import certify_lock
-from lanelock.sweeps.proof.lock import carried, locked_card, read_lock
+from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.sweep import Closed, Progress, play
-from lanelock.sweeps.workspace import Workspace, write_document
-
-Record = Mapping[str, Any]
+from lanelock.sweeps.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +46,7 @@ class Standing:
 
     campaign: Campaign
     run: str  # `<campaign>-<n>`
-    records: tuple[Record, ...]
+    records: tuple[PhaseRecord, ...]
     playing: Phase | None
     progress: Progress | None  # of the sweep that is played
 
@@ -81,13 +92,13 @@ def _opened(campaign: Campaign, workspace: Workspace, resume: bool) -> Path:
         if not numbers:
             raise LaneError(f"campaign {campaign.id}: --resume: no run of it is in this workspace")
         folder = root / f"{campaign.id}-{max(numbers)}"
-        if read_record(folder / "campaign.json", ("identity",))["identity"] != campaign.identity:
+        if begun_with(folder) != campaign.identity:
             raise LaneError(
                 f"campaign {campaign.id}: --resume: the campaign, a lane or the code changed since {folder.name} began"
             )
         return folder
     folder = root / f"{campaign.id}-{max(numbers, default=0) + 1}"
-    write_document(folder / "campaign.json", {"identity": campaign.identity, "campaign": dict(campaign.document)})
+    write_begun(folder, campaign.identity, campaign.document)
     return folder
 
 
@@ -99,11 +110,11 @@ class _Player:
     ) -> None:
         self._campaign, self._workspace, self._folder = campaign, workspace, folder
         self._jobs, self._track, self._watch = jobs, track, watch
-        self._done: list[Record] = list(records_in(folder))
+        self._done: list[PhaseRecord] = list(records_in(folder))
 
     def next_phase(self) -> Phase | None:
         """The phase that follows from what is done; None after the freeze."""
-        name = self._done[-1]["next"] if self._done else self._campaign.document["first"]
+        name = self._done[-1].next if self._done else self._campaign.document["first"]
         return None if name is None else self._campaign.phases[name]
 
     def standing(self, phase: Phase | None, progress: Progress | None = None) -> Standing:
@@ -115,26 +126,30 @@ class _Player:
         began = time.perf_counter()
         held = self._held()
         kinds = {"authority": self._authority, "lane": self._lane, "certify": self._certify, "freeze": self._freeze}
-        found = kinds[phase.kind](phase, held)
-        branch = phase.then.get(found["outcome"])
-        candidate = found.pop("candidate")
+        result, candidate = kinds[phase.kind](phase, held)
+        branch = phase.then.get(result.outcome)
         holder = candidate if branch is not None and branch.carry == CANDIDATE and candidate is not None else held
-        record = {
-            "phase": phase.id,
-            "kind": phase.kind,
-            "title": phase.title,
-            "why": phase.why,
-            "authority": None if held is None else {"name": held.pack.name, "digest": held.pack.digest},
-            **found,
-            "changes": []
-            if held is None or candidate is None
-            else [asdict(row) for row in diff(held.pack, candidate.pack)],
-            "carried": None if holder is None else ("candidate" if holder is candidate else "authority"),
-            "holder": None if holder is None else _carried(holder),
-            "next": None if branch is None else branch.next,
-            "seconds": time.perf_counter() - began,
-        }
-        write_document(self._folder / f"{len(self._done):02d}.{phase.id}.json", record)
+        changes = () if held is None or candidate is None else tuple(diff(held.pack, candidate.pack))
+        record = PhaseRecord(
+            phase=phase.id,
+            kind=phase.kind,
+            title=phase.title,
+            why=phase.why,
+            authority=None if held is None else {"name": held.pack.name, "digest": held.pack.digest},
+            outcome=result.outcome,
+            reason=result.reason,
+            verdict=result.verdict,
+            metrics=result.metrics,
+            tried=result.tried,
+            graded=result.graded,
+            end=result.end,
+            changes=changes,
+            carried=None if holder is None else CANDIDATE if holder is candidate else AUTHORITY,
+            holder=None if holder is None else Holder(holder.pack.carried(), holder.lock),
+            next=None if branch is None else branch.next,
+            seconds=time.perf_counter() - began,
+        )
+        write_phase(self._folder, len(self._done), record)
         self._done.append(record)
         self._watch(self.standing(None))
 
@@ -142,39 +157,41 @@ class _Player:
         """What the record before this left."""
         if not self._done:
             return None
-        row = self._done[-1]["holder"]
-        pack = pack_of(row["name"], row["policies"], self._campaign.engine.policy_schemas, self._folder.name)
-        if pack.digest != row["digest"]:
+        last, schemas = self._done[-1], self._campaign.engine.policy_schemas
+        if last.holder is None:
             raise IntegrityError(
-                f"{self._folder}: {self._done[-1]['phase']}: /holder: its policies digest to {pack.digest}"
+                f"{self._folder}: {last.phase}: /holder: nothing was passed on, yet {last.next} follows"
             )
-        return Held(pack, row["lock"])
+        pack = last.holder.pack.opened(schemas, self._folder.name)
+        if pack.digest != last.holder.pack.digest:
+            raise IntegrityError(f"{self._folder}: {last.phase}: /holder: its policies digest to {pack.digest}")
+        return Held(pack, last.holder.lock)
 
     # --- the four kinds -------------------------------------------------------------------------------
 
-    def _authority(self, phase: Phase, held: Held | None) -> dict[str, Any]:
+    def _authority(self, phase: Phase, held: Held | None) -> tuple[Result, Held | None]:
         assert phase.pack is not None  # by the schema
-        graded = grade_pack(
-            self._campaign, phase.pack, self._campaign.seeds, phase.document.get("until", self._campaign.until)
-        )
-        reason = f"what the campaign starts from; as it stands {graded.verdict}: {graded.reason}"
-        found = _found("GO", reason, Held(phase.pack, None), self._measured(phase.pack))
-        return found | {"verdict": str(graded.verdict)}
+        until = phase.document.get("until", self._campaign.until)
+        graded = grade_pack(self._campaign, phase.pack, self._campaign.seeds, until)
+        verdict = str(graded.verdict)
+        reason = f"what the campaign starts from; as it stands {verdict}: {graded.reason}"
+        metrics = self._measured(phase.pack)
+        return Result(outcome="GO", reason=reason, verdict=verdict, metrics=metrics), Held(phase.pack, None)
 
-    def _lane(self, phase: Phase, held: Held | None) -> dict[str, Any]:
+    def _lane(self, phase: Phase, held: Held | None) -> tuple[Result, Held | None]:
         assert phase.lane is not None and held is not None  # by the schema, and because an authority comes first
         lane = phase.lane.with_authority(held.pack)
-        of_lane: dict[str, Any] = {
-            "lane": {key: lane.document[key] for key in ("id", "title", "why", "seeds", "budget")},
-            "knobs": _knobs(lane),
-        }
+        tried = Tried(
+            lane={key: lane.document[key] for key in ("id", "title", "why", "seeds", "budget")},
+            knobs={knob.name: KnobRange(knob.at, knob.extent) for knob in lane.knobs},
+        )
         if why := self._campaign.frozen_move(lane):
-            return _found("REFUSED", f"not played: {why}", None, None) | of_lane
+            return Result(outcome="REFUSED", reason=f"not played: {why}", tried=tried), None
         reach = prospect(lane, None)
         refused = refusal(lane, reach)
-        of_lane["reach"] = [asdict(row) for row in reach]
         if refused is not None and not phase.document.get("anyway", False):
-            return _found("REFUSED", refused.reason, None, None) | of_lane | _decided(refused)
+            tried = replace(tried, reach=reach, blockers=refused.blockers)
+            return Result(outcome="REFUSED", reason=refused.reason, verdict=refused.verdict, tried=tried), None
         closed = play(
             lane,
             self._workspace,
@@ -184,28 +201,31 @@ class _Player:
             track=self._track,
             watch=lambda progress: self._watch(self.standing(phase, progress)),
         )
-        return of_lane | self._closed(phase, lane, closed) | _decided(closed.decision)
+        decision, lock = closed.decision, Lock.read(closed.lock)
+        candidate = Held(self._candidate(phase, lane, decision, lock), closed.lock.name)
+        tried = replace(tried, reach=reach, blockers=decision.blockers, swept=_swept(lane, closed, lock))
+        return Result(
+            outcome=decision.outcome,
+            reason=decision.reason,
+            verdict=decision.verdict,
+            metrics=self._measured(candidate.pack),
+            tried=tried,
+        ), candidate
 
-    def _closed(self, phase: Phase, lane: Lane, closed: Closed) -> dict[str, Any]:
-        lock = read_lock(closed.lock)
-        pack = pack_of(f"{self._folder.name}.{phase.id}", lock["pack"]["policies"], lane.engine.policy_schemas)
-        if closed.decision.best is not None:
+    def _candidate(self, phase: Phase, lane: Lane, decision: Decision, lock: Lock) -> Pack:
+        """What a closed sweep locked, under the phase's name."""
+        name, schemas = f"{self._folder.name}.{phase.id}", lane.engine.policy_schemas
+        pack = pack_of(name, lock.candidate_pack.policies, schemas)
+        if decision.best is not None:
             lane.admit(pack)  # a lane may touch only its knobs: refused here, not passed on
-        return _found(
-            closed.decision.outcome, closed.decision.reason, Held(pack, closed.lock.name), self._measured(pack)
-        ) | {
-            "sweep": closed.sweep,
-            "trials": len(closed.trials),
-            "vetoes": dict(closed.ledger.vetoes(closed.trials)),
-            "values": {} if closed.decision.best is None else dict(closed.decision.best.values),
-            "best": best_found(locked_card(lock, lane), closed.trials, closed.ledger),
-            "runtime": None if closed.runtime is None else closed.runtime.as_document(),
-        }
+        return pack
 
-    def _certify(self, phase: Phase, held: Held | None) -> dict[str, Any]:
+    def _certify(self, phase: Phase, held: Held | None) -> tuple[Result, Held | None]:
         assert held is not None
         if held.lock is None:
-            return _found("NO_GO", "no lane left a lock: what the campaign started from still stands", None, None)
+            return Result(
+                outcome="NO_GO", reason="no lane left a lock: what the campaign started from still stands"
+            ), None
         found = certify_lock(
             self._workspace.locks / held.lock,
             self._workspace,
@@ -214,21 +234,21 @@ class _Player:
             jobs=self._jobs,
         )
         accepted = found.verdict.rank >= self._campaign.gates.of_band(phase.document["accept_band"]).rank
-        return _found("GO" if accepted else "NO_GO", found.reason, None, None) | {
-            "verdict": str(found.verdict),
-            "band": found.verdict.band,
-            "certification": found.document,
-            "evidence": found.folder.name,
-        }
+        return Result(
+            outcome="GO" if accepted else "NO_GO",
+            reason=found.reason,
+            verdict=str(found.verdict),
+            graded=Graded(found.verdict.band, found.document, found.folder.name),
+        ), None
 
-    def _freeze(self, phase: Phase, held: Held | None) -> dict[str, Any]:
+    def _freeze(self, phase: Phase, held: Held | None) -> tuple[Result, Held | None]:
         assert held is not None
-        status, certified, reason = freeze(self._done, self._campaign.gates.bands)
-        return _found("FROZEN", reason, held, self._measured(held.pack)) | {"status": status, "certified": certified}
+        end, reason = freeze(self._done, self._campaign.gates.bands)
+        return Result(outcome="FROZEN", reason=reason, metrics=self._measured(held.pack), end=end), held
 
-    def _measured(self, pack: Pack) -> dict[str, dict[str, float]]:
+    def _measured(self, pack: Pack) -> dict[int, dict[str, float]]:
         """A candidate on the campaign's seeds: metrics by seed, whatever its lane went to."""
-        return {str(seed): measured(self._campaign, pack, seed) for seed in self._campaign.seeds}
+        return {seed: measured(self._campaign, pack, seed) for seed in self._campaign.seeds}
 
 
 def measured(campaign: Campaign, pack: Pack, seed: int) -> dict[str, float]:
@@ -248,32 +268,28 @@ def grade_pack(campaign: Campaign, pack: Pack, seeds: Sequence[int], until: str)
     return certify([score(campaign.metrics.measure(run), gates, seed=run.seed, authority=None) for run in runs], gates)
 
 
-def freeze(records: Sequence[Record], bands: Sequence[str]) -> tuple[str, bool, str]:
-    """(status, whether it is certified, why): from the last certification, and the floors in its way."""
-    graded = next((row for row in reversed(records) if row.get("certification")), None)
-    if graded is not None and graded["band"] is not None:
-        seeds = ", ".join(map(str, graded["certification"]["seeds"]))
-        return f"FROZEN_CERTIFIED_{spelled(graded['band'])}", True, f"certified on seeds {seeds}: {graded['reason']}"
+def freeze(records: Sequence[PhaseRecord], bands: Sequence[str]) -> tuple[End, str]:
+    """Returns the end and why: from the last certification, and the floors in its way."""
+    last = next((record for record in reversed(records) if record.graded is not None), None)
+    graded = None if last is None else last.graded
+    if last is not None and graded is not None and graded.band is not None:
+        seeds = ", ".join(map(str, graded.certification["seeds"]))
+        return End(f"FROZEN_CERTIFIED_{spelled(graded.band)}", True), f"certified on seeds {seeds}: {last.reason}"
     floors = dict[str, None]()  # each once, in the order in which lanes met them
-    for blocker in (blocker for row in records for blocker in row.get("blockers", ())):
-        if blocker["bound"] is not None:
-            proof, movable_by = blocker["proof"], blocker["movable_by"]
-            floors[f"{blocker['gate']} is out of reach, {proof}; movable by {movable_by}"] = None
-    why = "; ".join([graded["reason"] if graded else "nothing was certified", *floors])
-    return f"FROZEN_BEST_EFFORT_BELOW_{spelled(bands[0])}", False, why
+    for tried in (record.tried for record in records if record.tried is not None):
+        for blocker in (blocker for blocker in tried.blockers or () if blocker.bound is not None):
+            floors[f"{blocker.gate} is out of reach, {blocker.proof}; movable by {blocker.movable_by}"] = None
+    why = "; ".join(["nothing was certified" if last is None else last.reason, *floors])
+    return End(f"FROZEN_BEST_EFFORT_BELOW_{spelled(bands[0])}", False), why
 
 
-def _found(outcome: str, reason: str, candidate: Held | None, metrics: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {"outcome": outcome, "reason": reason, "candidate": candidate, "metrics": metrics}
-
-
-def _decided(decision: Decision) -> dict[str, Any]:
-    return {"verdict": decision.verdict, "blockers": [blocker.as_document() for blocker in decision.blockers]}
-
-
-def _carried(held: Held) -> dict[str, Any]:
-    return {**carried(held.pack), "lock": held.lock}
-
-
-def _knobs(lane: Lane) -> dict[str, Any]:
-    return {knob.name: {"at": knob.at, "values": list(knob.extent)} for knob in lane.knobs}
+def _swept(lane: Lane, closed: Closed, lock: Lock) -> Swept:
+    ledger, best = closed.ledger, closed.decision.best
+    return Swept(
+        sweep=closed.sweep,
+        trials=len(closed.trials),
+        vetoes=dict(ledger.vetoes(closed.trials)),
+        values={} if best is None else dict(best.values),
+        best=best_found(lock.card(lane), closed.trials, ledger),
+        runtime=closed.runtime,
+    )

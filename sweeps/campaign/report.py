@@ -10,16 +10,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lanelock.policies import Pack, diff, pack_of
+from lanelock.policies import Pack, diff
 from lanelock.scoring.gates import Severity, threshold_text
 from lanelock.scoring.scorecard import score
-from lanelock.sweeps.campaign.plan import Campaign
-from lanelock.sweeps.campaign.play import Record, Standing, measured
+from lanelock.sweeps.campaign.plan import CANDIDATE, Campaign
+from lanelock.sweeps.campaign.play import Standing, measured
+from lanelock.sweeps.campaign.records import Graded, PhaseRecord, Tried
 from lanelock.sweeps.pages.page import Block, Heading, Paragraph, Points, as_html, as_markdown, table
 from lanelock.sweeps.pages.text import short
 from lanelock.sweeps.proof.certificate import beside, grade
 from lanelock.sweeps.workspace import writing
 
+HEAD = ("phase", "outcome", "trials", "seconds", "why")
 SHOWN = 12  # fields of a pack difference that are named
 _WIDE = "body{max-width:100rem}"  # the table beside the record, with its outcomes
 
@@ -39,40 +41,40 @@ def report(standing: Standing) -> Iterator[Block]:
     campaign, records = standing.campaign, standing.records
     end = records[-1]
     yield Heading(1, campaign.title)
-    yield Paragraph(f"{end['status']}: {end['reason']}.")
+    yield Paragraph(f"{end.ending}: {end.reason}.")
     yield Paragraph(
         f"{campaign.document['why']} Run {standing.run}: {len(records)} phases in {_minutes(records)} minutes."
     )
     yield Heading(2, "What was decided")
-    rows = (
-        (row["title"], row["outcome"], str(row.get("trials", "–")), f"{row['seconds']:.1f}", row["reason"])
-        for row in records
-    )
-    yield table(("phase", "outcome", "trials", "seconds", "why"), rows)
+    yield table(HEAD, map(line, records))
     if "record" in campaign.document:
         yield from _beside_the_record(campaign, records)
     for row in records:
         yield from _phase(campaign, row)
     yield Heading(2, "Proof")
-    locks = [row["holder"]["lock"] for row in records if row["carried"] == "candidate" and row["holder"]["lock"]]
-    proofs = dict.fromkeys([*(lock.removesuffix(".json") for lock in locks), *_evidence(records)])
+    holders = [record.holder for record in records if record.carried == CANDIDATE and record.holder is not None]
+    locks = [holder.lock.removesuffix(".json") for holder in holders if holder.lock is not None]
+    evidence = [record.graded.evidence for record in records if record.graded is not None]
+    proofs = dict.fromkeys([*locks, *evidence])
     yield Points(tuple(f"lanelock verify {name}" for name in proofs) or ("no lock was carried on",))
 
 
-def _evidence(records: tuple[Record, ...]) -> list[str]:
-    return [row["evidence"] for row in records if row.get("evidence")]
+def line(record: PhaseRecord) -> tuple[str, ...]:
+    """A phase as a line under HEAD."""
+    trials = "–" if record.trials is None else str(record.trials)
+    return record.title, record.outcome, trials, f"{record.seconds:.1f}", record.reason
 
 
-def _minutes(records: tuple[Record, ...]) -> str:
-    return f"{sum(row['seconds'] for row in records) / 60:.1f}"
+def _minutes(records: tuple[PhaseRecord, ...]) -> str:
+    return f"{sum(record.seconds for record in records) / 60:.1f}"
 
 
 # --- beside the record ----------------------------------------------------------------------------------
 
 
-def _beside_the_record(campaign: Campaign, records: tuple[Record, ...]) -> Iterator[Block]:
+def _beside_the_record(campaign: Campaign, records: tuple[PhaseRecord, ...]) -> Iterator[Block]:
     record, seed = campaign.document["record"], campaign.seeds[0]
-    done = {row["phase"]: row for row in records}
+    done = {played.phase: played for played in records}
     columns = record["columns"]
     here = {phase: measured(campaign, pack, seed) for phase, pack in campaign.recorded.items()}
     yield Heading(2, "Beside the record")
@@ -85,7 +87,7 @@ def _beside_the_record(campaign: Campaign, records: tuple[Record, ...]) -> Itera
     for row in (row for row in record["rows"] if row not in ends):
         lines += _lines(row, done.get(row["phase"]), here, columns, seed)
     known = {row["phase"] for row in record["rows"]}  # and before the end, what the record did not have
-    lines += [_line(found["title"], found, columns, seed) for found in records if found["phase"] not in known]
+    lines += [_line(played.title, played, columns, seed) for played in records if played.phase not in known]
     for row in ends:
         lines += _lines(row, done.get(row["phase"]), here, columns, seed)
     yield table(("phase", "", *columns.values(), "outcome"), lines)
@@ -93,35 +95,33 @@ def _beside_the_record(campaign: Campaign, records: tuple[Record, ...]) -> Itera
     yield Points((record["world"], *_differences(campaign, done, here)))
 
 
-def _outcome(row: Record) -> str:
+def _outcome(played: PhaseRecord) -> str:
     """A phase's outcome, and its verdict where it has one."""
-    verdict = f" ({row['verdict']})" if row.get("verdict") else ""
-    return str(row.get("status") or f"{row['outcome']}{verdict}")
+    return f"{played.ending} ({played.verdict})" if played.verdict and played.end is None else played.ending
 
 
 def _lines(
-    row: Mapping[str, Any], found: Record | None, here: Mapping[str, Mapping[str, float]], columns: Mapping[str, str],
-    seed: int,
+    row: Mapping[str, Any], played: PhaseRecord | None, here: Mapping[str, Mapping[str, float]],
+    columns: Mapping[str, str], seed: int,
 ) -> Iterator[tuple[str, ...]]:  # fmt: skip
     """What the record states of a phase, what its own candidate measures here, and this campaign's."""
     yield (row["label"], "recorded", *_cells(columns, row["values"]), row["outcome"])
     if row["phase"] in here:
         yield ("", "its pack, here", *_cells(columns, here[row["phase"]]), "")
-    yield _line("", found, columns, seed)
+    yield _line("", played, columns, seed)
 
 
-def _line(label: str, row: Record | None, columns: Mapping[str, str], seed: int) -> tuple[str, ...]:
-    values, outcome = ({}, "not played") if row is None else (_values(row, seed), _outcome(row))
+def _line(label: str, played: PhaseRecord | None, columns: Mapping[str, str], seed: int) -> tuple[str, ...]:
+    values, outcome = ({}, "not played") if played is None else (_values(played, seed), _outcome(played))
     return (label, "this campaign", *_cells(columns, values), outcome)
 
 
-def _values(row: Record, seed: int) -> Mapping[str, float | str]:
+def _values(played: PhaseRecord, seed: int) -> Mapping[str, float | str]:
     """What a phase's candidate measures on a seed; of a refused lane, the bounds that forbid it."""
-    if row.get("metrics"):
-        measured_here: Mapping[str, float] = row["metrics"].get(str(seed), {})
-        return measured_here
-    out = (gate for gate in row.get("reach") or () if not all(gate["reachable"].values()))
-    return {gate["metric"]: f"at best {gate['bound']:.6f}" for gate in out}
+    if played.metrics:
+        return played.metrics.get(seed, {})
+    reach = () if played.tried is None else played.tried.reach or ()
+    return {gate.metric: f"at best {gate.bound:.6f}" for gate in reach if not all(gate.reachable.values())}
 
 
 def _cells(columns: Mapping[str, str], values: Mapping[str, float | str]) -> list[str]:
@@ -130,31 +130,31 @@ def _cells(columns: Mapping[str, str], values: Mapping[str, float | str]) -> lis
 
 
 def _differences(
-    campaign: Campaign, done: Mapping[str, Record], here: Mapping[str, Mapping[str, float]]
+    campaign: Campaign, done: Mapping[str, PhaseRecord], here: Mapping[str, Mapping[str, float]]
 ) -> Iterator[str]:
     for row in campaign.document["record"]["rows"]:
-        phase, label, found = row["phase"], row["label"], done.get(row["phase"])
+        phase, label, played = row["phase"], row["label"], done.get(row["phase"])
         if phase in here and (farthest := _farthest(campaign, row["values"], here[phase])):
             yield f"{label}: its recorded policies, run here, come to {farthest} at most: what the worlds differ in."
         if phase in here:
             yield from _artifacts(campaign, label, here[phase])
-        if found is None:
+        if played is None:
             yield f"{label}: not played, since no branch led there."
-        elif found["kind"] == "freeze":
-            told = "as the record" if found["status"] == row["outcome"] else f"the record {row['outcome']}"
-            yield f"{label}: {found['status']}, {told}: {found['reason']}."
-        elif found["outcome"] == "REFUSED":
-            yield f"{label}: the record closed it {row['outcome']}; here it is {found['reason']}."
-        elif phase in campaign.recorded and found.get("lane") is not None and found["holder"] is not None:
-            yield from _fields(campaign, label, campaign.recorded[phase], found)
-        elif phase not in here and found.get("metrics"):
-            yield _unknown(campaign, row, found)
+        elif played.end is not None:
+            beside = "as the record" if played.ending == row["outcome"] else f"the record {row['outcome']}"
+            yield f"{label}: {played.ending}, {beside}: {played.reason}."
+        elif played.outcome == "REFUSED":
+            yield f"{label}: the record closed it {row['outcome']}; here it is {played.reason}."
+        elif phase in campaign.recorded and played.tried is not None and played.holder is not None:
+            yield from _fields(campaign, label, campaign.recorded[phase], played)
+        elif phase not in here and played.metrics:
+            yield _unknown(campaign, row, played, played.metrics[campaign.seeds[0]])
 
 
-def _unknown(campaign: Campaign, row: Mapping[str, Any], found: Record) -> str:
+def _unknown(campaign: Campaign, row: Mapping[str, Any], played: PhaseRecord, metrics: Mapping[str, float]) -> str:
     """Of a recorded candidate whose policies are not known, only this campaign's own can stand beside its numbers."""
-    farthest = _farthest(campaign, row["values"], found["metrics"][str(campaign.seeds[0])])
-    closed = f"{found['outcome']}: {found['reason']}"
+    farthest = _farthest(campaign, row["values"], metrics)
+    closed = f"{played.outcome}: {played.reason}"
     if farthest is None:
         return f"{row['label']}: the record has no number of it ({row['outcome']}); here it was played, {closed}."
     return f"{row['label']}: its policies are not on record; this campaign's candidate comes to {farthest} at most."
@@ -183,15 +183,15 @@ def _artifacts(campaign: Campaign, label: str, metrics: Mapping[str, float]) -> 
             yield f"{label}: its candidate fails {row.id} here, {seen}. {why[row.id]}"
 
 
-def _fields(campaign: Campaign, label: str, recorded: Pack, found: Record) -> Iterator[str]:
+def _fields(campaign: Campaign, label: str, recorded: Pack, played: PhaseRecord) -> Iterator[str]:
     """Where this campaign's candidate has other policies than the record's."""
-    if found["carried"] != "candidate":
+    if played.carried != CANDIDATE or played.holder is None:
         return
-    ours = pack_of(found["holder"]["name"], found["holder"]["policies"], campaign.engine.policy_schemas)
+    ours = played.holder.pack.opened(campaign.engine.policy_schemas, played.phase)
     changes = diff(recorded, ours)
-    told = ", ".join(f"{_field(row.pointer)} {short(row.before)} → {short(row.after)}" for row in changes[:SHOWN])
+    fields = ", ".join(f"{_field(row.pointer)} {short(row.before)} → {short(row.after)}" for row in changes[:SHOWN])
     more = f" and {len(changes) - SHOWN} more" if len(changes) > SHOWN else ""
-    yield f"{label}: this campaign's candidate differs from the recorded one in {len(changes)} fields: {told}{more}."
+    yield f"{label}: this campaign's candidate differs from the recorded one in {len(changes)} fields: {fields}{more}."
 
 
 def _field(pointer: str) -> str:
@@ -202,81 +202,80 @@ def _field(pointer: str) -> str:
 # --- phase by phase -------------------------------------------------------------------------------------
 
 
-def _phase(campaign: Campaign, row: Record) -> Iterator[Block]:
-    yield Heading(2, f"{row['title']}: {row.get('status') or row['outcome']}")
-    if row["why"]:
-        yield Paragraph(row["why"])
-    if row.get("lane"):
-        yield from _tried(row)
-    if row.get("reach"):
-        yield from _reach(campaign, row)
-    if row.get("metrics"):
-        yield from _measured(campaign, row)
-    if row.get("certification"):
-        yield from _certified(row, campaign.gates.bands)
+def _phase(campaign: Campaign, played: PhaseRecord) -> Iterator[Block]:
+    yield Heading(2, f"{played.title}: {played.ending}")
+    if played.why:
+        yield Paragraph(played.why)
+    if played.tried is not None:
+        yield from _tried(played.tried)
+        yield from _reach(played.tried)
+    if played.metrics:
+        yield from _measured(campaign, played, played.metrics)
+    if played.graded is not None:
+        yield from _certified(played.graded, campaign.gates.bands)
     yield Heading(3, "Decided")
-    yield Paragraph(f"{row['outcome']}: {row['reason']}.")
-    if row["holder"] is not None and row["next"] is not None:
-        what = "its candidate" if row["carried"] == "candidate" else "what it started from"
-        yield Paragraph(
-            f"Carried on to {campaign.phases[row['next']].title}: {what}, pack {row['holder']['digest'][:16]}."
-        )
+    yield Paragraph(f"{played.outcome}: {played.reason}.")
+    if played.holder is not None and played.next is not None:
+        what = "its candidate" if played.carried == CANDIDATE else "what it started from"
+        pack = played.holder.pack.digest[:16]
+        yield Paragraph(f"Carried on to {campaign.phases[played.next].title}: {what}, pack {pack}.")
 
 
-def _tried(row: Record) -> Iterator[Block]:
-    lane, budget = row["lane"], row["lane"]["budget"]
+def _tried(tried: Tried) -> Iterator[Block]:
+    lane, swept = tried.lane, tried.swept
     yield Heading(3, "Tried")
-    trials = f"{row['trials']} of {budget['trials']} trials" if "trials" in row else "no trial"
-    vetoes = ", ".join(f"{name} ended {count}" for name, count in row.get("vetoes", {}).items()) or "none ended a trial"
+    trials = "no trial" if swept is None else f"{swept.trials} of {lane['budget']['trials']} trials"
+    ended = {} if swept is None else swept.vetoes
+    vetoes = ", ".join(f"{name} ended {count}" for name, count in ended.items()) or "none ended a trial"
     seeds = ", ".join(map(str, lane["seeds"]))
     yield Paragraph(f"Lane {lane['id']}, {lane['title']}: {trials} on seeds {seeds}; vetoes and rails: {vetoes}.")
-    values = row.get("values", {})
+    values = {} if swept is None else swept.values
     knobs = (
-        (name, knob["at"], " … ".join(map(short, knob["values"])), short(values.get(name)))
-        for name, knob in row["knobs"].items()
+        (name, knob.at, " … ".join(map(short, knob.values)), short(values.get(name)))
+        for name, knob in tried.knobs.items()
     )
     yield table(("knob", "field", "may be", "chosen"), knobs)
 
 
-def _reach(campaign: Campaign, row: Record) -> Iterator[Block]:
+def _reach(tried: Tried) -> Iterator[Block]:
     """Per gate of the lane: the bound, the best found, and the gap between them."""
+    if not tried.reach:
+        return
     yield Heading(3, "What could be reached")
-    best, lines = row.get("best", {}), []
-    for gate in row["reach"]:
-        found, bound = best.get(gate["gate"]), gate["bound"]
+    best, lines = {} if tried.swept is None else tried.swept.best, []
+    for gate in tried.reach:
+        found, bound = best.get(gate.gate), gate.bound
         gap = "–" if found is None or bound is None else f"{abs(found - bound):.6f}"
-        out = [band for band, within in gate["reachable"].items() if not within]
+        out = [band for band, within in gate.reachable.items() if not within]
         lines.append(
-            (gate["gate"], short(bound), short(found), gap, ", ".join(out) or "none", gate["proof"], gate["movable_by"])
+            (gate.gate, short(bound), short(found), gap, ", ".join(out) or "none", gate.proof, gate.movable_by)
         )
     yield table(("gate", "bound", "best found", "gap", "bands out of reach", "proof", "movable by"), lines)
 
 
-def _measured(campaign: Campaign, row: Record) -> Iterator[Block]:
+def _measured(campaign: Campaign, played: PhaseRecord, metrics: Mapping[int, Mapping[str, float]]) -> Iterator[Block]:
     yield Heading(3, "Measured")
     graded = dict.fromkeys(gate.metric for gate in campaign.gates.gates)
-    seeds = [str(seed) for seed in campaign.seeds]
     rows = [
-        (name, *(short(row["metrics"][seed].get(name)) for seed in seeds))
+        (name, *(short(metrics[seed].get(name)) for seed in campaign.seeds))
         for name in graded
-        if any(name in row["metrics"][seed] for seed in seeds)
+        if any(name in metrics[seed] for seed in campaign.seeds)
     ]
-    yield table(("metric", *(f"seed {seed}" for seed in seeds)), rows)
-    if row["changes"]:
-        yield Paragraph(f"The candidate differs from what the phase started from in {len(row['changes'])} fields.")
-    if row.get("runtime"):
-        timed = row["runtime"]
+    yield table(("metric", *(f"seed {seed}" for seed in campaign.seeds)), rows)
+    if played.changes:
+        yield Paragraph(f"The candidate differs from what the phase started from in {len(played.changes)} fields.")
+    if played.tried is not None and played.tried.swept is not None and (timed := played.tried.swept.runtime):
         yield Paragraph(
-            f"Runtime beside the authority's, when the lane closed: {timed['candidate_seconds']:.3f} s against "
-            f"{timed['authority_seconds']:.3f} s, {timed['ratio']:.2f} times of at most {timed['at_most']:g}."
+            f"Runtime beside the authority's, when the lane closed: {timed.candidate_seconds:.3f} s against "
+            f"{timed.authority_seconds:.3f} s, {timed.ratio:.2f} times of at most {timed.at_most:g}."
         )
 
 
-def _certified(row: Record, bands: tuple[str, ...]) -> Iterator[Block]:
-    found = row["certification"]
-    yield Heading(3, f"Certified: {row['verdict']}")
+def _certified(graded: Graded, bands: tuple[str, ...]) -> Iterator[Block]:
+    found = graded.certification
+    yield Heading(3, f"Certified: {found['verdict']}")
     yield from grade("On the seeds asked for", found["graded"], bands)
     if found["holdout"] is not None:
         yield from beside(found["graded"], found["holdout"], bands)
         yield from grade("On seeds held out of every sweep", found["holdout"], bands)
-    yield Paragraph(f"Evidence: lanelock verify {row['evidence']}")
+    yield Paragraph(f"Evidence: lanelock verify {graded.evidence}")

@@ -40,7 +40,14 @@ class Blocker:
         line = f"{self.gate}: {seen} against {threshold_text(self.threshold)} on seed {self.seed}"
         return f"{line}; out of reach: {self.proof}; movable by {self.movable_by}" if self.proof else line
 
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Blocker:
+        """Returns the blocker in a document: the inverse of `as_document`."""
+        threshold = document["threshold"]
+        return cls(**{**document, "threshold": tuple(threshold) if isinstance(threshold, list) else threshold})
+
     def as_document(self) -> dict[str, Any]:
+        """Plain JSON."""
         return asdict(self) | {"threshold": plain(self.threshold)}
 
 
@@ -215,23 +222,23 @@ def _blockers(best: Trial, ledger: Ledger, accept: str) -> tuple[Blocker, ...]:
                 if held is None or _margin(result, accept) < _margin(held[1], accept):
                     worst[result.id] = seed, result
     reach = {row.gate: row for row in ledger.ground.reach if not row.reachable.get(accept, True)}
-    found = []
-    for name, (seed, result) in worst.items():
-        row = reach.get(name)
-        found.append(
-            Blocker(
-                name,
-                result.metric,
-                accept,
-                result.value,
-                result.thresholds.get(accept),
-                seed,
-                None if row is None else row.bound,
-                "" if row is None else row.proof,
-                "" if row is None else row.movable_by,
-            )
-        )
-    return tuple(sorted(found, key=lambda blocker: blocker.bound is None))
+    blockers = [_blocker(result, accept, seed, reach.get(name)) for name, (seed, result) in worst.items()]
+    return tuple(sorted(blockers, key=lambda blocker: blocker.bound is None))
+
+
+def _blocker(result: GateResult, band: str, seed: int, reach: GateReach | None) -> Blocker:
+    """`reach`: of a gate that no trial of the lane can pass in this band."""
+    return Blocker(
+        gate=result.id,
+        metric=result.metric,
+        band=band,
+        value=result.value,
+        threshold=result.thresholds.get(band),
+        seed=seed,
+        bound=None if reach is None else reach.bound,
+        proof="" if reach is None else reach.proof,
+        movable_by="" if reach is None else reach.movable_by,
+    )
 
 
 def _margin(result: GateResult, band: str) -> float:

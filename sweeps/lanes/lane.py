@@ -16,9 +16,9 @@ from typing import Any
 
 from lanelock.engine.protocol import Run
 from lanelock.engine.resolved import Resolved
-from lanelock.policies import LaneError, Pack, PolicyError, diff, load_pack, pack_of
+from lanelock.policies import LaneError, Pack, PolicyError, diff, load_pack
 from lanelock.policies.documents import digest, read_json, resolve, shipped_schema, validate
-from lanelock.policies.pack import split_address, value_at
+from lanelock.policies.pack import CarriedPack, split_address, value_at
 from lanelock.scoring.gates import GateSet, load_gates, parse_gates
 from lanelock.scoring.scorecard import MetricSource
 from lanelock.sweeps.engines import engine_named, metrics_named
@@ -167,19 +167,16 @@ def load_lane(name_or_path: str) -> Lane:
 
 def lane_of(
     document: Mapping[str, Any],
-    authority: Mapping[str, Any],
-    references: Mapping[str, Any],
+    authority: CarriedPack,
+    references: Mapping[str, CarriedPack],
     gate_file: Mapping[str, Any],
     where: str,
 ) -> Lane:
-    """A lane rebuilt from what a lock carries: its document, its packs' policies and its gate file."""
+    """A lane rebuilt from what a lock or a study carries: its document, its packs and its gate file."""
     validate(document, shipped_schema("lane"), where)
-    engine = engine_named(document["engine"])
-    pack, *others = (
-        pack_of(str(carried["name"]), carried["policies"], engine.policy_schemas, where)
-        for carried in (authority, *references.values())
-    )
-    return _build(document, pack, dict(zip(references, others, strict=True)), where, parse_gates(gate_file, where))
+    schemas = engine_named(document["engine"]).policy_schemas
+    packs = {name: pack.opened(schemas, where) for name, pack in references.items()}
+    return _build(document, authority.opened(schemas, where), packs, where, parse_gates(gate_file, where))
 
 
 def _build(

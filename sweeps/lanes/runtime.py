@@ -67,5 +67,15 @@ def hold_to_runtime(decision: Decision, found: Runtime | None, lane: Lane) -> De
         f"({found.candidate_seconds:.3f} s against {found.authority_seconds:.3f} s)"
     )
     band, verdict = lane.document["decision"]["accept_band"], str(lane.gates.of_band(None))
-    blocker = Blocker("runtime", "seconds/ratio", band, found.ratio, found.at_most, 0, None, proof, "")
+    blocker = Blocker(  # of no gate: a lock's document has this one place for what stood in the way
+        gate="runtime",
+        metric="seconds/ratio",
+        band=band,
+        value=found.ratio,
+        threshold=found.at_most,
+        seed=0,
+        bound=None,
+        proof=proof,
+        movable_by="",
+    )
     return replace(decision, outcome="NO_GO", verdict=verdict, reason=f"runtime: {proof}", blockers=(blocker,))

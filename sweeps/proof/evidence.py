@@ -37,7 +37,10 @@ from lanelock.sweeps.engines import engine_named, metrics_named
 from lanelock.sweeps.lanes.trial import Input
 from lanelock.sweeps.pages.page import as_html, as_markdown
 from lanelock.sweeps.proof.certificate import certificate
-from lanelock.sweeps.proof.lock import FILE, Check, carry_world, needs_its_world, pack_in, read_lock, world_beside
+from lanelock.sweeps.proof.checks import Check, collected, hold, same
+from lanelock.sweeps.proof.checks import Watch as Checking
+from lanelock.sweeps.proof.lock import Lock, SeedProof
+from lanelock.sweeps.proof.lock_files import FILE, carry_world, world_beside
 from lanelock.sweeps.workspace import Workspace, writing
 
 FORMAT = "lanelock.evidence/1"
@@ -67,15 +70,15 @@ class Finding:
     holdout: Certification | None
     preconditions: tuple[Precondition, ...]
 
-    def as_document(self, lock: Mapping[str, Any], code_version: str) -> dict[str, Any]:
+    def as_document(self, lock: Lock, code_version: str) -> dict[str, Any]:
         """JSON under `evidence.schema.json`."""
         document = {
             "format": FORMAT,
-            "lock_id": lock["lock_id"],
-            "sweep": lock["sweep"],
-            "engine": lock["engine"],
+            "lock_id": lock.lock_id,
+            "sweep": lock.sweep,
+            "engine": lock.engine,
             "code_version": code_version,
-            "pack": lock["pack"]["digest"],
+            "pack": lock.candidate_pack.digest,
             "verdict": str(self.verdict),
             "reason": self.reason,
             "seeds": [card.seed for card in self.graded.cards],
@@ -138,13 +141,13 @@ def certify_lock(
     `seeds` default to the lock's. Raises PolicyError on a lock that cannot be run here and on fewer seeds than a grade
     takes, IntegrityError on a lock that was changed or where other evidence stands under the same name.
     """
-    lock = read_lock(path)
-    needs_its_world(lock, world, str(path))
-    engine, metrics = engine_named(lock["engine"]), metrics_named(lock["engine"])
+    lock = Lock.read(path)
+    lock.needs_its_world(world, str(path))
+    engine, metrics = engine_named(lock.engine), metrics_named(lock.engine)
     gates = load_gates(str(metrics.gates_file))
-    pack = pack_in(lock, str(path))
-    asked = tuple(lock["seeds"] if seeds is None else seeds)
-    fresh = held_out(pack.digest, holdout, (*asked, *lock["seeds"]))
+    pack = lock.pack(str(path))
+    asked = tuple(lock.seeds if seeds is None else seeds)
+    fresh = held_out(pack.digest, holdout, (*asked, *lock.seeds))
     _enough(gates, "--seeds", len(asked), str(path))
     if holdout:
         _enough(gates, "--holdout-seeds", holdout, str(path))
@@ -202,9 +205,9 @@ def verdict_in(folder: Path) -> Verdict:
         raise IntegrityError(f"not a whole certification: {folder / CERTIFICATION}: /verdict: {error}") from None
 
 
-def certified_on(lock: Mapping[str, Any], folder: Path) -> Iterator[Input]:
+def certified_on(lock: Lock, folder: Path) -> Iterator[Input]:
     """The data sets that the runs behind an evidence pack stood on: of every seed its world, and what else fed it."""
-    engine, kind = engine_named(lock["engine"]), lock["world_source"]
+    engine, kind = engine_named(lock.engine), lock.world_source
     feeds = engine.own.feeds if isinstance(engine.own, Feeding) else {}
     stated = read_json(folder / CERTIFICATION)
     for seed in (*stated["seeds"], *stated["holdout_seeds"]):
@@ -224,27 +227,19 @@ def find_evidence(name: str, workspace: Workspace) -> Path | None:
     return None
 
 
-def verify_evidence(folder: Path, watch: Callable[[Check], None] = lambda check: None) -> list[Check]:
+def verify_evidence(folder: Path, watch: Checking = lambda check: None) -> list[Check]:
     """Every digest and every number of an evidence pack, from the pack and the package alone.
 
     Files against the index and the flag; the lock against its own id; then each seed is run, measured and scored again,
     and the verdict derived again. Where a file is not what the index states, nothing that stands on it is run.
     """
-    checks = list(_filed(folder))
-    for check in checks:
-        watch(check)
-    if all(check.ok for check in checks):
-        for check in _proved(folder):
-            watch(check)
-            checks.append(check)
-    return checks
+    checks = collected(_filed(folder), watch)
+    return checks + (collected(_proved(folder), watch) if all(check.ok for check in checks) else [])
 
 
 def check_files(folder: Path) -> dict[str, Any]:
-    """The certification of a pack whose files are as indexed. Raises IntegrityError at the first that is not."""
-    for check in _filed(folder):
-        if not check.ok:
-            raise IntegrityError(f"{folder}: {check.name}: stated {check.stated}, found {check.found}")
+    """The certification of a pack whose files are as indexed. Raises IntegrityError where one is not."""
+    hold(folder, "evidence", list(_filed(folder)))
     document: dict[str, Any] = read_json(folder / CERTIFICATION)
     return document
 
@@ -274,28 +269,28 @@ def _filed(folder: Path) -> Iterator[Check]:
 
 def _proved(folder: Path) -> Iterator[Check]:
     """The numbers of a pack whose files are as indexed."""
-    document, lock = read_json(folder / CERTIFICATION), read_lock(folder / FILE)
+    document, lock = read_json(folder / CERTIFICATION), Lock.read(folder / FILE)
     validate(document, shipped_schema("evidence"), str(folder / CERTIFICATION))
-    yield Check("lock", document["lock_id"] == lock["lock_id"], document["lock_id"], lock["lock_id"])
-    engine, metrics = engine_named(lock["engine"]), metrics_named(lock["engine"])
+    yield same("lock", document["lock_id"], lock.lock_id)
+    engine, metrics = engine_named(lock.engine), metrics_named(lock.engine)
     gates = gates_of(folder)
-    yield _same("gates", digest(gates.document), digest(load_gates(str(metrics.gates_file)).document))
-    pack, world = pack_in(lock, str(folder / FILE)), world_beside(folder)
+    yield same("gates", digest(gates.document), digest(load_gates(str(metrics.gates_file)).document))
+    pack, world = lock.pack(str(folder / FILE)), world_beside(folder)
     proofs = {}
     for seed in (*document["seeds"], *document["holdout_seeds"]):
         proofs[seed] = prove(engine, metrics, gates, pack, seed, world)
         stated = read_json(folder / _seed_file(seed))
         for part, found in proofs[seed].document.items():
-            yield _same(f"seed {seed}: {part}", stated.get(part), found)
-    expected = held_out(pack.digest, len(document["holdout_seeds"]), (*document["seeds"], *lock["seeds"]))
-    yield _same("holdout seeds", document["holdout_seeds"], list(expected))
+            yield same(f"seed {seed}: {part}", stated.get(part), found)
+    expected = held_out(pack.digest, len(document["holdout_seeds"]), (*document["seeds"], *lock.seeds))
+    yield same("holdout seeds", document["holdout_seeds"], list(expected))
     again = _find(lock, pack, gates, proofs, document["seeds"], document["holdout_seeds"])
     # Which code found it is on record, not held: other code that finds the same to the last digest proves it as well.
-    yield _same("certification", digest(document), digest(again.as_document(lock, document["code_version"])))
+    yield same("certification", digest(document), digest(again.as_document(lock, document["code_version"])))
 
 
 def _find(
-    lock: Mapping[str, Any], pack: Pack, gates: GateSet, proofs: Mapping[int, Proof], asked: Sequence[int],
+    lock: Lock, pack: Pack, gates: GateSet, proofs: Mapping[int, Proof], asked: Sequence[int],
     fresh: Sequence[int],
 ) -> Finding:  # fmt: skip
     """Grades the proofs of the seeds asked for and of those held out, where there are any."""
@@ -305,13 +300,15 @@ def _find(
     return Finding(*conclude(graded, holdout, preconditions, gates), graded, holdout, preconditions)
 
 
-def _preconditions(lock: Mapping[str, Any], pack: Pack, proofs: Mapping[int, Proof]) -> Iterator[Precondition]:
+def _preconditions(lock: Lock, pack: Pack, proofs: Mapping[int, Proof]) -> Iterator[Precondition]:
     """What must be so before there is a grade; a failed one leaves none."""
-    same = pack.digest == lock["pack"]["digest"]
-    yield Precondition("policies", same, f"the pack digests to {pack.digest}, the lock states {lock['pack']['digest']}")
+    stated = lock.candidate_pack.digest
+    yield Precondition(
+        "policies", pack.digest == stated, f"the pack digests to {pack.digest}, the lock states {stated}"
+    )
     for seed, proof in proofs.items():
-        if str(seed) in lock["proof"]:
-            moved = [*_moved(lock["proof"][str(seed)], proof.document)]
+        if seed in lock.proof:
+            moved = [*_moved(lock.proof[seed], proof.document)]
             yield Precondition(
                 f"lock on seed {seed}", not moved, f"{', '.join(moved) or 'nothing'} is other than the lock states"
             )
@@ -319,28 +316,28 @@ def _preconditions(lock: Mapping[str, Any], pack: Pack, proofs: Mapping[int, Pro
     yield Precondition("audit", not failed, f"the engine's own audit fails on seeds {', '.join(failed) or 'none'}")
 
 
-def _moved(stated: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
+def _moved(stated: SeedProof, found: Mapping[str, Any]) -> Iterator[str]:
     """What a lock states of a seed and is not found again; a lock's lane may have gone less far."""
-    if stated["world"] != found["world"]:
+    if stated.world != found["world"]:
         yield "the world"
-    yield from (name for name, sha256 in stated["surfaces"].items() if found["surfaces"].get(name) != sha256)
-    yield from (name for name, value in stated["metrics"].items() if found["metrics"].get(name) != value)
+    yield from (name for name, sha256 in stated.surfaces.items() if found["surfaces"].get(name) != sha256)
+    yield from (name for name, value in stated.metrics.items() if found["metrics"].get(name) != value)
 
 
 def _write(
-    workspace: Workspace, lock: Mapping[str, Any], gates: GateSet, document: Mapping[str, Any],
+    workspace: Workspace, lock: Lock, gates: GateSet, document: Mapping[str, Any],
     proofs: Mapping[int, Proof], world: Path | None,
 ) -> Path:  # fmt: skip
     """The pack, whole or not at all; the same evidence again is left as it stands."""
-    name = f"{lock['sweep']}.{lock['lock_id'][:12]}.{digest(document)[:12]}"
+    name = f"{lock.name}.{digest(document)[:12]}"
     target, blocks = workspace.evidence / name, tuple(certificate(document, gates.bands))
     texts = {
-        FILE: text_of(lock),
+        FILE: text_of(lock.document),
         GATES: text_of(gates.document),
         CERTIFICATION: text_of(document),
         **{_seed_file(seed): text_of(proof.document) for seed, proof in proofs.items()},
         "report.md": as_markdown(blocks),
-        "report.html": as_html(f"{lock['sweep']}: {document['verdict']}", blocks),
+        "report.html": as_html(f"{lock.sweep}: {document['verdict']}", blocks),
     }
     with writing(workspace.root), staging(workspace.evidence, name) as folder:
         for path, text in texts.items():
@@ -364,7 +361,3 @@ def _seed_file(seed: int) -> str:
 def _audited(run: Run) -> bool:
     """An engine that audits itself must have passed; one that does not has nothing to fail."""
     return run.audit is None or bool(run.audit.passed)
-
-
-def _same(name: str, stated: Any, found: Any) -> Check:
-    return Check(name, stated == found, stated, found)

@@ -4,42 +4,172 @@ It carries the candidate's pack, the authority's pack, the lane, the gates, and 
 world and surfaces and the whole scorecard. Its id is the SHA-256 of everything else in it. Proving a
 lock needs the lock and the installed package, nothing more (and the world folder, where one was brought
 in from outside): every digest is computed again, every seed run and scored again.
+
+Where locks lie, and how one is found by name, is in `sweeps.proof.lock_files`.
 """
 
 from __future__ import annotations
 
-import re
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lanelock.policies import IntegrityError, LanelockError, Pack, PolicyError, pack_of
-from lanelock.policies.documents import digest, read_json, shipped, shipped_schema, validate
+from lanelock.policies import IntegrityError, LanelockError, Pack, PolicyError
+from lanelock.policies.documents import digest, read_json, shipped_schema, validate
+from lanelock.policies.pack import CarriedPack
 from lanelock.scoring.scorecard import Scorecard, combine, score
 from lanelock.sweeps.engines import engine_named
-from lanelock.sweeps.lanes.decision import Decision
+from lanelock.sweeps.lanes.decision import Blocker, Decision
+from lanelock.sweeps.lanes.knob import Value
 from lanelock.sweeps.lanes.lane import Lane, lane_of
 from lanelock.sweeps.lanes.survey import Ground
-from lanelock.sweeps.proof.moves import holders
-from lanelock.sweeps.workspace import Workspace, write_document
+from lanelock.sweeps.proof.checks import Check, Watch, collected, same
 
 FORMAT = "lanelock.lock/1"
-FILE, WORLD = "lock.json", "world"  # a lock that is carried in a folder, and the tables of its world beside it
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """One thing a lock states, and whether it was found again."""
+class SeedProof:
+    """What the candidate gave on one seed."""
 
-    name: str
-    ok: bool
-    stated: Any
-    found: Any
+    run_id: str
+    world: str  # digest
+    surfaces: Mapping[str, str]  # name -> digest
+    metrics: Mapping[str, float]
+    card: Mapping[str, Any]  # the scorecard's document
 
 
-def make_lock(ground: Ground, decision: Decision, sweep: str, runs: Mapping[str, str | None]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lock:
+    """A lock, as its document states it. Law: `Lock.of(lock.document) == lock`, and the id follows from the rest."""
+
+    decision: str  # "GO" or "NO_GO"
+    verdict: str
+    reason: str
+    blockers: tuple[Blocker, ...]
+    candidate: str  # "accepted" or "terminal"
+    sweep: str
+    trial: int | None
+    runs: Mapping[str, str | None]  # "sweep" and "trial" -> tracking run; None where the tracking server was away
+    engine: str
+    code_version: str
+    lane_document: Mapping[str, Any]
+    knobs: Mapping[str, Value]
+    seeds: tuple[int, ...]
+    candidate_pack: CarriedPack
+    authority: CarriedPack
+    authority_metrics: Mapping[int, Mapping[str, float]]  # seed -> what rails compare with
+    references: Mapping[str, CarriedPack]
+    gates: Mapping[str, Any]  # the gate file
+    world_source: str  # "drawn" or "imported"
+    proof: Mapping[int, SeedProof]  # by seed
+    lock_id: str = field(init=False)  # SHA-256 of everything else
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lock_id", digest(self._body))
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any], where: str) -> Lock:
+        """Returns the lock in a document. Raises PolicyError off its schema, IntegrityError off its own id."""
+        validate(document, shipped_schema("lock"), where)
+        authority, references = document["authority"], document["references"]
+        try:
+            metrics = {int(seed): found for seed, found in authority["metrics"].items()}
+            proof = {int(seed): SeedProof(**found) for seed, found in document["proof"].items()}
+        except ValueError as error:
+            raise PolicyError(f"{where}: /proof, /authority/metrics: seeds are whole numbers: {error}") from None
+        lock = cls(
+            **{name: document[name] for name in _PLAIN},
+            blockers=tuple(Blocker.of(row) for row in document["blockers"]),
+            lane_document=document["lane"],
+            seeds=tuple(document["seeds"]),
+            candidate_pack=CarriedPack.of(document["pack"]),
+            authority=CarriedPack.of(authority),
+            authority_metrics=metrics,
+            references={name: CarriedPack.of(pack) for name, pack in references.items()},
+            proof=proof,
+        )
+        if lock.lock_id != document["lock_id"]:
+            raise IntegrityError(
+                f"{where}: /lock_id: the lock states {document['lock_id']}, its content digests to {lock.lock_id}"
+            )
+        return lock
+
+    @classmethod
+    def read(cls, path: Path) -> Lock:
+        """Returns the lock in a file. Raises IntegrityError where a byte was changed, PolicyError where no file is."""
+        try:
+            return cls.of(read_json(path), str(path))
+        except PolicyError as error:
+            if not path.is_file():
+                raise
+            raise IntegrityError(f"not a whole lock: {error}") from None
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """Plain JSON under `lock.schema.json`."""
+        return {**self._body, "lock_id": self.lock_id}
+
+    @property
+    def _body(self) -> dict[str, Any]:
+        """What the id is the digest of."""
+        metrics = {str(seed): dict(found) for seed, found in self.authority_metrics.items()}
+        return {
+            "format": FORMAT,
+            **{name: getattr(self, name) for name in _PLAIN},
+            "blockers": [blocker.as_document() for blocker in self.blockers],
+            "lane": self.lane_document,
+            "seeds": list(self.seeds),
+            "pack": asdict(self.candidate_pack),
+            "authority": {**asdict(self.authority), "metrics": metrics},
+            "references": {name: asdict(pack) for name, pack in self.references.items()},
+            "proof": {str(seed): asdict(proof) for seed, proof in self.proof.items()},
+        }
+
+    @property
+    def short_id(self) -> str:
+        return self.lock_id[:12]
+
+    @property
+    def name(self) -> str:
+        """What its file is called."""
+        return f"{self.sweep}.{self.short_id}"
+
+    def lane(self, where: str = "") -> Lane:
+        """Returns the lane it was played in, rebuilt from what it carries. `where` is named by errors."""
+        return lane_of(self.lane_document, self.authority, self.references, self.gates, where or self.name)
+
+    def pack(self, where: str = "") -> Pack:
+        """Returns its candidate. Raises PolicyError where it is not valid under the engine that is installed."""
+        return self.candidate_pack.opened(engine_named(self.engine).policy_schemas, where or self.name)
+
+    def cards(self, lane: Lane) -> tuple[Scorecard, ...]:
+        """Returns one scorecard per lane seed, in lane order, computed from the metrics stored in the lock."""
+        return tuple(
+            score(self.proof[seed].metrics, lane.gates, seed=seed, authority=self.authority_metrics[seed])
+            for seed in lane.seeds
+        )
+
+    def card(self, lane: Lane) -> Scorecard:
+        """Returns the worst of its scorecards over seeds."""
+        return combine(self.cards(lane), lane.gates)
+
+    def needs_its_world(self, world: Path | None, where: str = "") -> None:
+        """Raises PolicyError where it stands on a world brought in from outside and none is named."""
+        if self.world_source == "imported" and world is None:
+            place = where or self.name
+            raise PolicyError(f"{place}: the lock stands on a world brought in from outside: name it with --world DIR")
+
+
+# Fields that stand in the document as they are.
+_PLAIN = (
+    "decision", "verdict", "reason", "candidate", "sweep", "trial", "runs", "engine", "code_version", "knobs", "gates",
+    "world_source",
+)  # fmt: skip
+
+
+def make_lock(ground: Ground, decision: Decision, sweep: str, runs: Mapping[str, str | None]) -> Lock:
     """The lock of a closed sweep.
 
     The candidate is run again on every seed, with digests; its metrics must be what the sweep recorded.
@@ -47,190 +177,70 @@ def make_lock(ground: Ground, decision: Decision, sweep: str, runs: Mapping[str,
     """
     lane, best = ground.lane, decision.best
     pack = lane.start if best is None else lane.candidate(best.values)
-    proof = {str(seed): _prove(lane, pack, seed, ground.world) for seed in lane.seeds}
+    proof = {seed: _prove(lane, pack, seed, ground.world) for seed in lane.seeds}
     for seed, recorded in (best.record.measures if best is not None else {}).items():
-        if proof[str(seed)]["metrics"] != recorded:
+        if proof[seed].metrics != recorded:
             raise IntegrityError(f"{sweep}: the candidate on seed {seed} does not measure again what was recorded")
-    body = {
-        "format": FORMAT,
-        **decision.as_document(),
-        "candidate": "accepted" if decision.outcome == "GO" else "terminal",
-        "sweep": sweep,
-        "trial": None if best is None else best.number,
-        "runs": dict(runs),
-        "engine": lane.engine.name,
-        "code_version": lane.engine.code_version,
-        "lane": dict(lane.document),
-        "knobs": {} if best is None else dict(best.values),
-        "seeds": list(lane.seeds),
-        "pack": carried(pack),
-        "authority": {
-            **carried(lane.authority),
-            "metrics": {str(seed): ground.authority[seed] for seed in lane.seeds},
-        },
-        "references": {name: carried(pack) for name, pack in lane.references.items()},
-        "gates": lane.gates_file,
-        "world_source": "drawn" if ground.world is None else "imported",
-        "proof": proof,
-    }
-    lock = {**body, "lock_id": digest(body)}
-    validate(lock, shipped_schema("lock"), sweep)
-    return lock
-
-
-def store_lock(lock: Mapping[str, Any], folder: Path) -> Path:
-    """Writes a lock under its id, whole or not at all."""
-    path = folder / f"{lock['sweep']}.{lock['lock_id'][:12]}.json"
-    write_document(path, lock)
-    return path
-
-
-def find_lock(name: str, workspace: Workspace) -> Path:
-    """A lock by path, by id (or its beginning), by sweep, by the name of a shipped one, or by a name moved onto one.
-
-    A sweep that was resumed with a larger budget leaves a lock each time; its name stands for the newest.
-    """
-    if (move := holders(workspace).get(name)) is not None:
-        return workspace.promoted / move.to.lock_id / FILE
-    path = Path(name)
-    if path.is_file():
-        return path
-    if not re.fullmatch(r"[\w.-]+", name):
-        raise PolicyError(f"{name!r}: no lock is named so, and no file is there")
-    known = shipped("locks", ".json")
-    if name in known:
-        return known[name]
-    stored = sorted(workspace.locks.glob("*.json"))
-    promoted = workspace.promoted.glob(f"*/{FILE}")  # a name is compared, never a pattern of paths
-    found = [path for path in stored if _named(path, name)] or [path for path in promoted if path.parent.name == name]
-    if len(found) == 1 or (found and all(path.stem.rpartition(".")[0] == name for path in found)):
-        return max(found, key=lambda path: path.stat().st_mtime_ns)
-    what = "more than one lock is" if found else "no lock is"
-    raise PolicyError(f"{name}: {what} named so; known here: {', '.join(path.stem for path in stored) or 'none'}")
-
-
-def read_lock(path: Path) -> dict[str, Any]:
-    """A lock as it stands, held to its schema and its own id. Raises IntegrityError where a byte was changed."""
-    try:
-        lock: dict[str, Any] = read_json(path)
-        validate(lock, shipped_schema("lock"), str(path))
-    except PolicyError as error:
-        if not path.is_file():
-            raise
-        raise IntegrityError(f"not a whole lock: {error}") from None
-    body = {key: value for key, value in lock.items() if key != "lock_id"}
-    if digest(body) != lock["lock_id"]:
-        raise IntegrityError(
-            f"{path}: /lock_id: the lock states {lock['lock_id']}, its content digests to {digest(body)}"
-        )
-    return lock
-
-
-def lane_in(lock: Mapping[str, Any], where: str) -> Lane:
-    """The lane a lock was played in, rebuilt from what it carries."""
-    return lane_of(lock["lane"], lock["authority"], lock["references"], lock["gates"], where)
-
-
-def pack_in(lock: Mapping[str, Any], where: str) -> Pack:
-    """A lock's candidate. Raises PolicyError where it is not valid under the engine that is installed."""
-    return pack_of(lock["pack"]["name"], lock["pack"]["policies"], engine_named(lock["engine"]).policy_schemas, where)
-
-
-def stated_cards(lock: Mapping[str, Any], lane: Lane) -> tuple[Scorecard, ...]:
-    """One a seed of the lane, in its order: what the lane's gates say of the metrics that the lock states."""
-    authority = lock["authority"]["metrics"]
-    return tuple(
-        score(lock["proof"][str(seed)]["metrics"], lane.gates, seed=seed, authority=authority[str(seed)])
-        for seed in lane.seeds
+    lock = Lock(
+        decision=decision.outcome,
+        verdict=decision.verdict,
+        reason=decision.reason,
+        blockers=decision.blockers,
+        candidate="accepted" if decision.outcome == "GO" else "terminal",
+        sweep=sweep,
+        trial=None if best is None else best.number,
+        runs=dict(runs),
+        engine=lane.engine.name,
+        code_version=lane.engine.code_version,
+        lane_document=dict(lane.document),
+        knobs={} if best is None else dict(best.values),
+        seeds=lane.seeds,
+        candidate_pack=pack.carried(),
+        authority=lane.authority.carried(),
+        authority_metrics={seed: ground.authority[seed] for seed in lane.seeds},
+        references={name: pack.carried() for name, pack in lane.references.items()},
+        gates=lane.gates_file,
+        world_source="drawn" if ground.world is None else "imported",
+        proof=proof,
     )
+    validate(lock.document, shipped_schema("lock"), sweep)
+    return lock
 
 
-def needs_its_world(lock: Mapping[str, Any], world: Path | None, where: str) -> None:
-    """Raises PolicyError where a lock stands on a world brought in from outside and none is named."""
-    if lock["world_source"] == "imported" and world is None:
-        raise PolicyError(f"{where}: the lock stands on a world brought in from outside: name it with --world DIR")
-
-
-def carry_world(world: Path, folder: Path) -> None:
-    """Copies the tables of a world beside a lock in `folder`, so that whoever holds the copy needs nothing else."""
-    (folder / WORLD).mkdir()
-    for path in sorted(world.iterdir()):
-        if path.is_file():
-            shutil.copyfile(path, folder / WORLD / path.name)
-
-
-def world_beside(folder: Path) -> Path | None:
-    """The world that is carried with a lock in `folder`; None where it is drawn."""
-    return folder / WORLD if (folder / WORLD).is_dir() else None
-
-
-def verify_lock(
-    path: Path, world: Path | None = None, watch: Callable[[Check], None] = lambda check: None
-) -> list[Check]:
+def verify_lock(path: Path, world: Path | None = None, watch: Watch = lambda check: None) -> list[Check]:
     """Every check, in order; the lock holds if all are ok. Never stops at the first difference."""
-    lock = read_lock(path)
-    checks = []
-    for check in _checks(lock, str(path), world):
-        watch(check)
-        checks.append(check)
-    return checks
+    return collected(_checks(Lock.read(path), str(path), world), watch)
 
 
-def _checks(lock: Mapping[str, Any], where: str, world: Path | None) -> Iterator[Check]:
-    yield Check("lock_id", True, lock["lock_id"], lock["lock_id"])
-    needs_its_world(lock, world, where)
+def _checks(lock: Lock, where: str, world: Path | None) -> Iterator[Check]:
+    yield same("lock_id", lock.lock_id, lock.lock_id)  # it was read
+    lock.needs_its_world(world, where)
     try:
-        lane, pack = lane_in(lock, where), pack_in(lock, where)
-        admitted = lane.admit(pack) if lock["knobs"] else {}
+        lane, pack = lock.lane(where), lock.pack(where)
+        admitted = lane.admit(pack) if lock.knobs else {}
     except LanelockError as error:
         yield Check("content", False, "a lane and packs valid under this package", str(error))
         return
-    yield _same("pack digest", lock["pack"]["digest"], pack.digest)
-    yield _same("authority digest", lock["authority"]["digest"], lane.authority.digest)
-    yield _same("pack = authority + fixed fields + knobs", lock["knobs"], admitted)
+    yield same("pack digest", lock.candidate_pack.digest, pack.digest)
+    yield same("authority digest", lock.authority.digest, lane.authority.digest)
+    yield same("pack = authority + fixed fields + knobs", lock.knobs, admitted)
     if not admitted:
-        yield _same("pack = authority + fixed fields", pack.digest, lane.start.digest)
-    for seed, stated_card in zip(lane.seeds, stated_cards(lock, lane), strict=True):
+        yield same("pack = authority + fixed fields", pack.digest, lane.start.digest)
+    for seed, stated_card in zip(lane.seeds, lock.cards(lane), strict=True):
         measured = lane.yardstick(seed, world)
-        yield _same(f"seed {seed}: authority metrics", lock["authority"]["metrics"][str(seed)], measured)
-        stated, found = lock["proof"][str(seed)], _prove(lane, pack, seed, world)
-        yield _same(f"seed {seed}: world", stated["world"], found["world"])
-        for surface in stated["surfaces"] | found["surfaces"]:
-            was, now = stated["surfaces"].get(surface), found["surfaces"].get(surface)
-            yield _same(f"seed {seed}: {surface}", was, now)
-        yield _same(f"seed {seed}: metrics", stated["metrics"], found["metrics"])
-        card = score(found["metrics"], lane.gates, seed=seed, authority=measured).as_document()
-        yield _same(f"seed {seed}: scorecard", stated["card"], card)
-        yield _same(f"seed {seed}: scorecard of the stated metrics", stated["card"], stated_card.as_document())
+        yield same(f"seed {seed}: authority metrics", lock.authority_metrics[seed], measured)
+        stated, found = lock.proof[seed], _prove(lane, pack, seed, world)
+        yield same(f"seed {seed}: world", stated.world, found.world)
+        for surface in {**stated.surfaces, **found.surfaces}:
+            yield same(f"seed {seed}: {surface}", stated.surfaces.get(surface), found.surfaces.get(surface))
+        yield same(f"seed {seed}: metrics", stated.metrics, found.metrics)
+        card = score(found.metrics, lane.gates, seed=seed, authority=measured).as_document()
+        yield same(f"seed {seed}: scorecard", stated.card, card)
+        yield same(f"seed {seed}: scorecard of the stated metrics", stated.card, stated_card.as_document())
 
 
-def _prove(lane: Lane, pack: Pack, seed: int, world: Path | None) -> dict[str, Any]:
+def _prove(lane: Lane, pack: Pack, seed: int, world: Path | None) -> SeedProof:
     run = lane.engine.evaluate(pack, seed, world=world, until=lane.until)
     metrics = lane.measure(run)
     card = score(metrics, lane.gates, seed=seed, authority=lane.yardstick(seed, world))
-    return {
-        "run_id": run.run_id,
-        "world": run.world_digest,
-        "surfaces": run.digests(),
-        "metrics": metrics,
-        "card": card.as_document(),
-    }
-
-
-def carried(pack: Pack) -> dict[str, Any]:
-    """A pack as a lock or a study carries it, to be read back by `lane_of`."""
-    return {"name": pack.name, "digest": pack.digest, "policies": pack.documents()}
-
-
-def _same(name: str, stated: Any, found: Any) -> Check:
-    return Check(name, stated == found, stated, found)
-
-
-def _named(path: Path, name: str) -> bool:
-    sweep, _, short = path.stem.rpartition(".")
-    return name in (path.stem, sweep) or (len(name) >= 6 and (name.startswith(short) or short.startswith(name)))
-
-
-def locked_card(lock: Mapping[str, Any], lane: Lane) -> Scorecard:
-    """The worst over the lock's seeds of what it states."""
-    return combine(stated_cards(lock, lane), lane.gates)
+    return SeedProof(run.run_id, run.world_digest, run.digests(), metrics, card.as_document())

@@ -17,18 +17,19 @@ of them: where a process was killed in between, or the registry was away, the ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lanelock.engine.keep.receipts import text_of
 from lanelock.engine.keep.staging import place, staging
 from lanelock.engine.protocol import Serving
-from lanelock.policies import IntegrityError, LaneError
+from lanelock.policies import LaneError
 from lanelock.sweeps.engines import engine_named
+from lanelock.sweeps.proof.checks import Watch, hold
 from lanelock.sweeps.proof.evidence import evidence_of, gates_of, verify_evidence
-from lanelock.sweeps.proof.lock import FILE, Check, carry_world, read_lock, verify_lock
+from lanelock.sweeps.proof.lock import Lock, verify_lock
+from lanelock.sweeps.proof.lock_files import FILE, carry_world
 from lanelock.sweeps.proof.moves import (
     PROMOTE,
     ROLLBACK,
@@ -78,23 +79,23 @@ def promote(
     why: str = "",
     dry_run: bool = False,
     world: Path | None = None,
-    watch: Callable[[Check], None] = lambda check: None,
+    watch: Watch = lambda check: None,
 ) -> Promotion:
     """Moves `alias` onto the lock at `path`, where the rules allow.
 
     `force` sets aside the rule on the parent, and that alone. Raises IntegrityError where lock or evidence was changed,
     PolicyError where the world it stands on is not there, LaneError on a name that is none.
     """
-    rule, lock, history = _rule(alias), read_lock(path), moves(workspace)
-    engine_named(lock["engine"]).part(Serving)
+    rule, lock, history = _rule(alias), Lock.read(path), moves(workspace)
+    engine_named(lock.engine).part(Serving)
     to, evidence = _standing(lock, workspace)
     refusals = [*_unmet(lock, rule, to, evidence), *_stale(lock, alias, history, force)]
     move = new_move(history, workspace, PROMOTE, alias, to, forced=force, why=why)
     if refusals:
         return Promotion(move, tuple(refusals), False)
-    _hold(path, "lock", verify_lock(path, world, watch))
+    hold(path, "lock", verify_lock(path, world, watch))
     if rule.certified and evidence is not None:
-        _hold(evidence, "evidence", verify_evidence(evidence, watch))
+        hold(evidence, "evidence", verify_evidence(evidence, watch))
     if dry_run:
         return Promotion(move, (), False)
     _carry(lock, workspace, world)
@@ -116,7 +117,7 @@ def rollback(alias: str, workspace: Workspace, *, why: str = "", dry_run: bool =
         return Promotion(
             move, (f"{alias} has stood on nothing before {held[-1].sweep}: there is nothing to go back to",), False
         )
-    read_lock(workspace.promoted / to.lock_id / FILE)
+    Lock.read(workspace.promoted / to.lock_id / FILE)
     move = new_move(history, workspace, ROLLBACK, alias, to, forced=False, why=why)
     return Promotion(move, (), False) if dry_run else _move(workspace, move, history)
 
@@ -127,64 +128,54 @@ def _rule(alias: str) -> Rule:
     return ALIASES[alias]
 
 
-def _standing(lock: Mapping[str, Any], workspace: Workspace) -> tuple[Standing, Path | None]:
+def _standing(lock: Lock, workspace: Workspace) -> tuple[Standing, Path | None]:
     """What is known of a lock here, and its best evidence."""
-    known = evidence_of(lock["lock_id"], workspace)
+    known = evidence_of(lock.lock_id, workspace)
     folder, document = known[0] if known else (None, None)
-    verdict = lock["verdict"] if document is None else document["verdict"]
+    verdict = lock.verdict if document is None else document["verdict"]
     name = None if folder is None else folder.name
-    return Standing(lock["lock_id"], lock["sweep"], lock["engine"], lock["pack"]["digest"], verdict, name), folder
+    return Standing(lock.lock_id, lock.sweep, lock.engine, lock.candidate_pack.digest, verdict, name), folder
 
 
-def _unmet(lock: Mapping[str, Any], rule: Rule, to: Standing, evidence: Path | None) -> list[str]:
+def _unmet(lock: Lock, rule: Rule, to: Standing, evidence: Path | None) -> list[str]:
     """The rules on the lock itself that are not met."""
     found = []
-    if rule.accepted and lock["decision"] != "GO":
-        found.append(f"its lane closed {lock['decision']}: {lock['reason']}")
+    if rule.accepted and lock.decision != "GO":
+        found.append(f"its lane closed {lock.decision}: {lock.reason}")
     verdicts = () if evidence is None else gates_of(evidence).verdicts
     passes = [str(verdict) for verdict in verdicts if verdict.passed]
     if rule.certified and to.verdict not in passes:
         graded = "it was never certified here" if evidence is None else f"its certification says {to.verdict}"
-        found.append(f"{graded}; see: lanelock certify {lock['sweep']}")
+        found.append(f"{graded}; see: lanelock certify {lock.sweep}")
     elif rule.highest and to.verdict != passes[-1]:
         found.append(f"its certification says {to.verdict}, {passes[-1]} is needed")
     return found
 
 
-def _stale(lock: Mapping[str, Any], alias: str, history: tuple[Move, ...], force: bool) -> list[str]:
+def _stale(lock: Lock, alias: str, history: tuple[Move, ...], force: bool) -> list[str]:
     """Whether the lock was tuned from something else than what the name stands on."""
     stands = stack(history, alias)
     if not stands:
         return []
     held = stands[-1]
-    if held.lock_id == lock["lock_id"]:
+    if held.lock_id == lock.lock_id:
         return [f"{alias} stands on it already"]
-    if force or held.pack == lock["authority"]["digest"]:
+    if force or held.pack == lock.authority.digest:
         return []
-    parent, there = lock["authority"]["digest"][:12], held.pack[:12]
+    parent, there = lock.authority.digest[:12], held.pack[:12]
     return [
         f"its parent is pack {parent}, but {alias} stands on {held.sweep}, pack {there}; "
         "tune from that, or give --force with --why"
     ]
 
 
-def _hold(path: Path, what: str, checks: list[Check]) -> None:
-    failed = [check for check in checks if not check.ok]
-    if failed:
-        first = failed[0]
-        raise IntegrityError(
-            f"{path}: the {what} does not verify: {first.name}: stated {first.stated}, found {first.found}"
-            f" ({len(failed)} of {len(checks)} checks differ)"
-        )
-
-
-def _carry(lock: Mapping[str, Any], workspace: Workspace, world: Path | None) -> None:
+def _carry(lock: Lock, workspace: Workspace, world: Path | None) -> None:
     """Keeps what a promoted lock needs to be served, whatever becomes of the file it was promoted from."""
-    with writing(workspace.root), staging(workspace.promoted, lock["lock_id"]) as folder:
-        (folder / FILE).write_text(text_of(lock), encoding="utf-8")
-        if lock["world_source"] == "imported" and world is not None:
+    with writing(workspace.root), staging(workspace.promoted, lock.lock_id) as folder:
+        (folder / FILE).write_text(text_of(lock.document), encoding="utf-8")
+        if lock.world_source == "imported" and world is not None:
             carry_world(world, folder)
-        place(folder, workspace.promoted / lock["lock_id"])
+        place(folder, workspace.promoted / lock.lock_id)
 
 
 def _move(workspace: Workspace, move: Move, seen: tuple[Move, ...]) -> Promotion:

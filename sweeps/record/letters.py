@@ -10,9 +10,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lanelock.sweeps.lanes.trial import Input
+
+if TYPE_CHECKING:
+    from lanelock.sweeps.proof.lock import Lock  # what delivers letters imports no engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class Version:
     """What the registry is told of a lock."""
 
     model: str
-    lock: Mapping[str, Any]
+    lock: Lock
     folder: Path  # the lock, and the world it carries
     tags: Mapping[str, str]
     note: str

@@ -17,6 +17,7 @@ from lanelock.sweeps.lanes.decision import Decision
 from lanelock.sweeps.lanes.knob import Value
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.pages.text import short
+from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.record.views import FIRST_VIEW, address
 
 NOTE = "mlflow.note.content"  # the tag that the page shows as a description
@@ -77,15 +78,15 @@ def files(names: Iterable[str]) -> str:
     return "\n" + "\n".join(f"- [{name}]({_artifact('$RUN', name)})" for name in names)
 
 
-def of_sweep(decision: Decision, lock: Mapping[str, Any], kept: Iterable[str], pictures: Iterable[str]) -> str:
+def of_sweep(decision: Decision, lock: Lock, kept: Iterable[str], pictures: Iterable[str]) -> str:
     """How a sweep closed, its best trial, its lock, and the files and pictures it left."""
     best = decision.best
     lines = [f"**{decision.outcome}** · {decision.verdict} · {decision.reason}\n"]
     if best is not None:
-        knobs = ", ".join(f"{name} = {in_short(value)}" for name, value in lock["knobs"].items())
+        knobs = ", ".join(f"{name} = {in_short(value)}" for name, value in lock.knobs.items())
         lines.append(f"- best: [trial {best.number}](#/experiments/$EXPERIMENT/runs/$BEST) with {knobs}")
-    lines.append(f"- lock: [`{lock['lock_id'][:12]}`]({_artifact('$RUN', 'lock.json')}), {lock['candidate']}; "
-                 f"prove it again: `lanelock verify {lock['lock_id'][:12]}`")  # fmt: skip
+    lines.append(f"- lock: [`{lock.short_id}`]({_artifact('$RUN', 'lock.json')}), {lock.candidate}; "
+                 f"prove it again: `lanelock verify {lock.short_id}`")  # fmt: skip
     lines.append(f"- [its lane's candidates, as it is decided]({address(FIRST_VIEW, '$EXPERIMENT')})")
     return "\n".join(lines) + files(kept) + shown(pictures)
 
@@ -104,28 +105,28 @@ def shown(pictures: Iterable[str]) -> str:
     return "".join(f"\n\n![{path}](get-artifact?path={path}&run_uuid=$RUN)" for path in pictures)
 
 
-def of_locked(lock: Mapping[str, Any]) -> str:
+def of_locked(lock: Lock) -> str:
     """What a trial's note starts with where the sweep locked it."""
     return (
-        f"Locked as **{lock['candidate']}** ({lock['decision']}) in "
-        f"[`{lock['lock_id'][:12]}`]({_artifact('$PARENT', 'lock.json')})\n\n"
+        f"Locked as **{lock.candidate}** ({lock.decision}) in "
+        f"[`{lock.short_id}`]({_artifact('$PARENT', 'lock.json')})\n\n"
     )
 
 
-def of_version(lock: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+def of_version(lock: Lock, tags: Mapping[str, str]) -> str:
     """What a registered version is: its verdict, its lock, the run it comes from, its evidence, what was tuned."""
-    held = _artifact("$RUN", f"model/data/{lock['lock_id']}/lock.json")
-    knobs = ", ".join(f"`{name}` = {in_short(value)}" for name, value in lock["knobs"].items())
+    held = _artifact("$RUN", f"model/data/{lock.lock_id}/lock.json")
+    knobs = ", ".join(f"`{name}` = {in_short(value)}" for name, value in lock.knobs.items())
     lines = [
-        f"**{tags['lanelock.verdict']}** · lock [`{lock['lock_id'][:12]}`]({held})"
-        f" · run [{lock['sweep']}](#/experiments/$EXPERIMENT/runs/$RUN)\n",
-        f"- {lock['decision']} in lane `{lock['lane']['id']}` ({lock['lane']['title']}): {lock['reason']}",
+        f"**{tags['lanelock.verdict']}** · lock [`{lock.short_id}`]({held})"
+        f" · run [{lock.sweep}](#/experiments/$EXPERIMENT/runs/$RUN)\n",
+        f"- {lock.decision} in lane `{lock.lane_document['id']}` ({lock.lane_document['title']}): {lock.reason}",
         f"- knobs: {knobs or 'none moved'}",
     ]
     evidence = tags["lanelock.evidence"]
     if evidence != "none":
         lines.append(f"- certified: [`{evidence}`]({_artifact('$RUN', f'evidence/{evidence}/report.html')})")
-    return "\n".join([*lines, f"- prove it again: `lanelock verify {lock['lock_id'][:12]}`"])
+    return "\n".join([*lines, f"- prove it again: `lanelock verify {lock.short_id}`"])
 
 
 def in_short(value: Value) -> str:

@@ -18,6 +18,7 @@ from lanelock.sweeps.lanes.decision import Decision, Ledger
 from lanelock.sweeps.lanes.study import Study
 from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.lanes.trial_arrays import Trials
+from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.record.courier import Courier
 from lanelock.sweeps.record.letters import Heading, Letter
 from lanelock.sweeps.record.outbox import Box, Outbox, meant_for, record_uri
@@ -65,9 +66,7 @@ class Recording:
         """Writes the scorecards of the trials that one may want to open, the front and the best; has figures drawn."""
         return None
 
-    def close(
-        self, kept: Kept | None, decision: Decision, lock: Mapping[str, Any], documents: Mapping[str, Any]
-    ) -> None:
+    def close(self, kept: Kept | None, decision: Decision, lock: Lock, documents: Mapping[str, Any]) -> None:
         """Writes the decision, the lock and further documents, by file name, on the sweep's own run, and ends it."""
 
 
@@ -130,9 +129,7 @@ class Tracked(Recording):
         self.put([Letter("more", self.entries.kept(told), told.number) for told in rows])
         return kept
 
-    def close(
-        self, kept: Kept | None, decision: Decision, lock: Mapping[str, Any], documents: Mapping[str, Any]
-    ) -> None:
+    def close(self, kept: Kept | None, decision: Decision, lock: Lock, documents: Mapping[str, Any]) -> None:
         assert kept is not None  # it is what `keep` returned
         best = decision.best
         moved = drawn(sensitivity_figures(kept.trials, documents["sensitivity.json"]))  # while the pen draws the others

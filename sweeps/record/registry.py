@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from importlib.metadata import version as distribution_version
 from pathlib import Path
@@ -15,7 +15,8 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from lanelock.sweeps.proof.evidence import certified_on
-from lanelock.sweeps.proof.lock import FILE, read_lock
+from lanelock.sweeps.proof.lock import Lock
+from lanelock.sweeps.proof.lock_files import FILE
 from lanelock.sweeps.proof.moves import Standing, holders
 from lanelock.sweeps.record import notes
 from lanelock.sweeps.record.letters import Version
@@ -44,7 +45,7 @@ def follow(workspace: Workspace) -> dict[str, str]:
             evidence = None if move.to.evidence is None else workspace.evidence / move.to.evidence
             if evidence is not None and not evidence.is_dir():
                 evidence = None
-            lock = read_lock(folder / FILE)
+            lock = Lock.read(folder / FILE)
             model, tags = model_name(move.to.engine), _tags(lock, move.to)
             inputs = () if evidence is None else tuple(certified_on(lock, evidence))
             told = Version(model, lock, folder, tags, notes.of_version(lock, tags), evidence, inputs)
@@ -58,18 +59,18 @@ def model_name(engine: str) -> str:
     return engine.replace("_", "-")
 
 
-def _tags(lock: Mapping[str, Any], to: Standing) -> dict[str, str]:
+def _tags(lock: Lock, to: Standing) -> dict[str, str]:
     """What a registered version says of its lock."""
     return {
-        "lanelock.lock": lock["lock_id"],
-        "lanelock.sweep": lock["sweep"],
-        "lanelock.decision": lock["decision"],
+        "lanelock.lock": lock.lock_id,
+        "lanelock.sweep": lock.sweep,
+        "lanelock.decision": lock.decision,
         "lanelock.verdict": to.verdict,
         "lanelock.evidence": to.evidence or "none",
-        "lanelock.pack": lock["pack"]["digest"],
-        "lanelock.parent": lock["authority"]["digest"],
-        "lanelock.code": lock["code_version"],
-        **{f"lanelock.world.{seed}": proof["world"] for seed, proof in lock["proof"].items()},
+        "lanelock.pack": lock.candidate_pack.digest,
+        "lanelock.parent": lock.authority.digest,
+        "lanelock.code": lock.code_version,
+        **{f"lanelock.world.{seed}": proof.world for seed, proof in lock.proof.items()},
     }
 
 
@@ -88,7 +89,7 @@ class Registry:
         """
         with self._store.explained():
             known = {found.tags.get(LOCK): found for found in self._versions(told.model)}
-            found = known.get(told.lock["lock_id"]) or self._made(told.model, told.lock, told.folder)
+            found = known.get(told.lock.lock_id) or self._made(told.model, told.lock, told.folder)
             news = {name: value for name, value in told.tags.items() if found.tags.get(name) != value}
             if told.evidence is not None and news:
                 self._client.log_artifacts(found.run_id, str(told.evidence), f"evidence/{told.evidence.name}")
@@ -107,10 +108,10 @@ class Registry:
         if run.data.tags.get(KIND) == "lock":
             self._client.set_tag(run.info.run_id, NOTE, said)
 
-    def _made(self, model: str, lock: Mapping[str, Any], folder: Path) -> Any:
+    def _made(self, model: str, lock: Lock, folder: Path) -> Any:
         run_id, *others = self._runs_of(model, lock)
         self._log_model(run_id, folder, lock)
-        tags = {LOCK: lock["lock_id"]}
+        tags = {LOCK: lock.lock_id}
         made = self._client.create_model_version(model, f"runs:/{run_id}/{_MODEL}", run_id=run_id, tags=tags)
         for run in (run_id, *others):
             self._client.set_tag(run, "lanelock.model_version", f"{model}/{made.version}")
@@ -126,7 +127,7 @@ class Registry:
             self._client.create_registered_model(model, description=_REGISTERED)
         return list(self._client.search_model_versions(f"name = '{model}'"))
 
-    def _runs_of(self, model: str, lock: Mapping[str, Any]) -> list[str]:
+    def _runs_of(self, model: str, lock: Lock) -> list[str]:
         """The run that a lock's version belongs to, then the others of the lock that this store has.
 
         A lock made while the record was away names no runs; what was delivered since says itself which lock it is of.
@@ -136,29 +137,29 @@ class Registry:
             return [self._run_of_its_own(model, lock), *mine]
         return sorted(mine, key=lambda run_id: mine[run_id].data.tags.get(KIND) != "trial")
 
-    def _named(self, lock: Mapping[str, Any]) -> Iterator[Run]:
-        for run_id in filter(None, lock["runs"].values()):
+    def _named(self, lock: Lock) -> Iterator[Run]:
+        for run_id in filter(None, lock.runs.values()):
             with suppress(MlflowException):
                 yield self._client.get_run(run_id)
 
-    def _delivered(self, lock: Mapping[str, Any]) -> list[Run]:
-        experiment = self._client.get_experiment_by_name(lock["lane"]["id"])
+    def _delivered(self, lock: Lock) -> list[Run]:
+        experiment = self._client.get_experiment_by_name(lock.lane_document["id"])
         if experiment is None:
             return []
-        return self._store.search(str(experiment.experiment_id), f"tags.`{LOCK}` = '{lock['lock_id']}'")
+        return self._store.search(str(experiment.experiment_id), f"tags.`{LOCK}` = '{lock.lock_id}'")
 
-    def _run_of_its_own(self, model: str, lock: Mapping[str, Any]) -> str:
+    def _run_of_its_own(self, model: str, lock: Lock) -> str:
         experiment = self._store.experiment(model, {NOTE: _ELSEWHERE})
-        where = f"tags.`{LOCK}` = '{lock['lock_id']}' and tags.`{KIND}` = 'lock'"
+        where = f"tags.`{LOCK}` = '{lock.lock_id}' and tags.`{KIND}` = 'lock'"
         found = self._client.search_runs([experiment], where, max_results=1)
         if found:
             return str(found[0].info.run_id)
-        tags = {LOCK: lock["lock_id"], KIND: "lock", SWEEP: lock["sweep"]}
-        run = self._client.create_run(experiment, tags=tags, run_name=lock["sweep"])
+        tags = {LOCK: lock.lock_id, KIND: "lock", SWEEP: lock.sweep}
+        run = self._client.create_run(experiment, tags=tags, run_name=lock.sweep)
         self._client.set_terminated(run.info.run_id, "FINISHED")
         return str(run.info.run_id)
 
-    def _log_model(self, run_id: str, folder: Path, lock: Mapping[str, Any]) -> None:
+    def _log_model(self, run_id: str, folder: Path, lock: Lock) -> None:
         with warnings.catch_warnings():  # of MLflow's own types, which say nothing of ours
             warnings.simplefilter("ignore")
             import mlflow.pyfunc  # seconds of imports that only a promotion pays
@@ -171,7 +172,7 @@ class Registry:
                 loader_module="lanelock.service",
                 data_path=folder,
                 pip_requirements=needs,
-                model_config={"seed": lock["seeds"][0]},
-                metadata={"lock_id": lock["lock_id"]},
+                model_config={"seed": lock.seeds[0]},
+                metadata={"lock_id": lock.lock_id},
             )
             self._client.log_artifacts(run_id, str(model), _MODEL)

@@ -18,6 +18,7 @@ from lanelock.sweeps.lanes.study import Study
 from lanelock.sweeps.lanes.trial import Input, Trial
 from lanelock.sweeps.lanes.trial_arrays import Trials, trials_of
 from lanelock.sweeps.pages import scorecard as scorecard_page
+from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.record import notes
 from lanelock.sweeps.record import views as comparison
 from lanelock.sweeps.record.letters import Entry, as_text
@@ -111,7 +112,7 @@ class Entries:
     def closing(
         self,
         decision: Decision,
-        lock: Mapping[str, Any],
+        lock: Lock,
         documents: Mapping[str, Any],
         trials: Trials,
         figures: tuple[Figure, ...],
@@ -119,7 +120,7 @@ class Entries:
         """The sweep's own run as it closes: the decision, the best trial's numbers, the lock, the study."""
         told = None if decision.best is None else self.trial(decision.best)
         files: dict[str, str | bytes] = {
-            name: as_text(document) for name, document in {"lock.json": lock, **documents}.items()
+            name: as_text(document) for name, document in {"lock.json": lock.document, **documents}.items()
         }
         history, moved = tuple(self._study.history), documents["sensitivity.json"]
         files["study.html"] = study_page.html(study_page.Closed(lock, history, self._ledger, trials, moved, figures))
@@ -128,7 +129,7 @@ class Entries:
             "lanelock.decision": decision.outcome,
             "lanelock.verdict": decision.verdict,
             "lanelock.reason": decision.reason[:5000],
-            "lanelock.lock": lock["lock_id"],
+            "lanelock.lock": lock.lock_id,
             "lanelock.best_trial": "" if decision.best is None else str(decision.best.number),
             NOTE: notes.of_sweep(decision, lock, files, pictures),
         }
@@ -137,13 +138,13 @@ class Entries:
             return Entry(self._study.name, {}, {}, tags, files, int(self._study.attributes["at_ms"]))
         return Entry(self._study.name, told.metrics, {}, tags, files, told.at_ms, told.inputs)
 
-    def locked(self, told: Trial, lock: Mapping[str, Any], figures: tuple[Figure, ...]) -> Entry:
+    def locked(self, told: Trial, lock: Lock, figures: tuple[Figure, ...]) -> Entry:
         """What is added to the trial that a lock holds: its scorecard as a page, and the page's figures."""
         entry = self.kept(told)
         page = {"scorecard.html": scorecard_page.html(lock_report(lock, self._ledger.ground.world, figures))}
         pictures = {f"figures/{name}": png for name, png in pngs(figures).items()}
         note = notes.of_locked(lock) + entry.tags[NOTE] + notes.files(page) + notes.shown(pictures)
-        tags = {"lanelock.lock": lock["lock_id"], NOTE: note}
+        tags = {"lanelock.lock": lock.lock_id, NOTE: note}
         return Entry(entry.name, {}, {}, tags, {**page, **pictures}, entry.at_ms)
 
     @property

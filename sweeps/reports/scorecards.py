@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from lanelock.engine.protocol import Run, Worlds
 from lanelock.engine.resolved import Resolved
@@ -15,11 +13,10 @@ from lanelock.scoring.figures.sides import Showing
 from lanelock.scoring.gates import load_gates
 from lanelock.scoring.scorecard import score
 from lanelock.sweeps.engines import engine_named, metrics_named, publisher_of
-from lanelock.sweeps.lanes.decision import Blocker
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.pages.scorecard import Report
 from lanelock.sweeps.pages.text import short
-from lanelock.sweeps.proof.lock import lane_in, needs_its_world, pack_in, stated_cards
+from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.workspace import Workspace
 
 
@@ -66,52 +63,51 @@ def _baseline(engine: Resolved, run: Run, folder: Path) -> Run:
     return baseline
 
 
-def lock_report(lock: Mapping[str, Any], world: Path | None, shown: tuple[Figure, ...] | None = None) -> Report:
+def lock_report(lock: Lock, world: Path | None, shown: tuple[Figure, ...] | None = None) -> Report:
     """A lock: its candidate's cards as it states them, and the figures of its first seed, run again.
 
     `shown`: these figures, where they were just made from the runs that the lock states. Raises IntegrityError where
     that seed does not measure what the lock states.
     """
-    name = f"{lock['sweep']}.{lock['lock_id'][:12]}"
-    needs_its_world(lock, world, name)
-    lane, pack = lane_in(lock, name), pack_in(lock, name)
-    seeds, stated = lock["seeds"], lock["authority"]["metrics"]
-    first = lock["proof"][str(seeds[0])]["metrics"]
-    if shown is None and lane.measure(lane.engine.evaluate(pack, seeds[0], world=world, until=lane.until)) != first:
-        raise IntegrityError(
-            f"{name}: /proof/{seeds[0]}/metrics: not what its candidate measures here; lanelock verify says where"
-        )
+    lock.needs_its_world(world)
+    lane, pack, first, name = lock.lane(), lock.pack(), lock.seeds[0], lock.name
+    if shown is None:
+        measured = lane.measure(lane.engine.evaluate(pack, first, world=world, until=lane.until))
+        if measured != lock.proof[first].metrics:
+            raise IntegrityError(
+                f"{name}: /proof/{first}/metrics: not what its candidate measures here; lanelock verify says where"
+            )
     return Report(
         kind="lock",
         name=name,
-        cards=stated_cards(lock, lane),
+        cards=lock.cards(lane),
         gates=lane.gates,
-        authority={seed: stated[str(seed)] for seed in seeds},
+        authority={seed: lock.authority_metrics[seed] for seed in lock.seeds},
         beside=f"authority {lane.authority.name}",
         facts=_lock_facts(lock),
-        notes=tuple(str(Blocker(**row)) for row in lock["blockers"]) or (lock["reason"],),
+        notes=tuple(map(str, lock.blockers)) or (lock.reason,),
         changes=tuple(diff(lane.authority, pack)),
-        figures=figures(lane, pack, seeds[0], world) if shown is None else shown,
+        figures=figures(lane, pack, first, world) if shown is None else shown,
         proof=(f"`lanelock verify {name}`", f"`lanelock lock show {name}`"),
     )
 
 
-def _lock_facts(lock: Mapping[str, Any]) -> dict[str, str]:
-    knobs = ", ".join(f"{name} {short(value)}" for name, value in lock["knobs"].items())
-    records = ", ".join(f"{name} {run}" for name, run in lock["runs"].items() if run is not None)
+def _lock_facts(lock: Lock) -> dict[str, str]:
+    knobs = ", ".join(f"{name} {short(value)}" for name, value in lock.knobs.items())
+    records = ", ".join(f"{name} {run}" for name, run in lock.runs.items() if run is not None)
     facts = {
-        "decision": f"{lock['decision']}, {lock['candidate']} candidate",
-        "lane": f"{lock['lane']['id']}: {lock['lane']['title']}",
-        "sweep": lock["sweep"] + ("" if lock["trial"] is None else f", trial {lock['trial']}"),
+        "decision": f"{lock.decision}, {lock.candidate} candidate",
+        "lane": f"{lock.lane_document['id']}: {lock.lane_document['title']}",
+        "sweep": lock.sweep + ("" if lock.trial is None else f", trial {lock.trial}"),
         "knobs": knobs or "none moved",
-        "lock": lock["lock_id"],
-        "pack": lock["pack"]["digest"],
-        "authority": f"{lock['authority']['name']} {lock['authority']['digest']}",
+        "lock": lock.lock_id,
+        "pack": lock.candidate_pack.digest,
+        "authority": f"{lock.authority.name} {lock.authority.digest}",
         "record": records,
-        "engine": lock["engine"],
-        "code": _code(lock["code_version"], engine_named(lock["engine"]).code_version),
+        "engine": lock.engine,
+        "code": _code(lock.code_version, engine_named(lock.engine).code_version),
     }
-    worlds = {f"world, {seed}": lock["proof"][str(seed)]["world"] for seed in lock["seeds"]}
+    worlds = {f"world, {seed}": lock.proof[seed].world for seed in lock.seeds}
     return {name: text for name, text in (facts | worlds).items() if text}
 
 

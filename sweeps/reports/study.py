@@ -37,7 +37,8 @@ from lanelock.sweeps.pages.page import (
     table,
 )
 from lanelock.sweeps.pages.text import short
-from lanelock.sweeps.proof.lock import find_lock, lane_in, locked_card, read_lock
+from lanelock.sweeps.proof.lock import Lock
+from lanelock.sweeps.proof.lock_files import find_lock
 from lanelock.sweeps.reports.study_figures import sensitivity_figures, trial_figures
 from lanelock.sweeps.workspace import Workspace
 
@@ -48,7 +49,7 @@ _SHOWN = 12  # candidates in the table
 class Closed:
     """A closed sweep as its records hold it."""
 
-    lock: Mapping[str, Any]
+    lock: Lock
     history: Sequence[Trial]
     ledger: Ledger
     trials: Trials
@@ -62,25 +63,24 @@ class Closed:
 
 def closed(sweep: str, workspace: Workspace) -> Closed:
     """A sweep whose lock and study are in the workspace. Raises PolicyError where they are not."""
-    lock = read_lock(find_lock(sweep, workspace))
-    lane = lane_in(lock, sweep)
-    authority = {int(seed): found for seed, found in lock["authority"]["metrics"].items()}
+    lock = Lock.read(find_lock(sweep, workspace))
+    lane = lock.lane(sweep)
     studies = Studies(workspace.study_storage, reading=True)
-    if lock["sweep"] not in studies.names():
-        raise PolicyError(f"{sweep}: the lock is of sweep {lock['sweep']}, whose study is not in {workspace.root}")
-    study = studies.open(lock["sweep"], lane)
+    if lock.sweep not in studies.names():
+        raise PolicyError(f"{sweep}: the lock is of sweep {lock.sweep}, whose study is not in {workspace.root}")
+    study = studies.open(lock.sweep, lane)
     reach = tuple(GateReach(**row) for row in study.attributes.get("reach", ()))
-    history, ledger = study.trials, Ledger(Ground(lane, None, authority, reach))
-    best = next((trial for trial in history if trial.number == lock["trial"]), None)
-    trials = trials_of(lock["sweep"], history, ledger, best)
-    found = sensitivity(lock["sweep"], history, ledger)
+    history, ledger = study.trials, Ledger(Ground(lane, None, lock.authority_metrics, reach))
+    best = next((trial for trial in history if trial.number == lock.trial), None)
+    trials = trials_of(lock.sweep, history, ledger, best)
+    found = sensitivity(lock.sweep, history, ledger)
     figures = (*trial_figures(trials), *sensitivity_figures(trials, found))
     return Closed(lock, history, ledger, trials, found, figures)
 
 
 def html(of: Closed) -> str:
     """The page as one file that needs nothing beside it."""
-    return as_html(f"sweep {of.lock['sweep']}: {of.lock['decision']}", _blocks(of), STYLE + FIGURE_STYLE)
+    return as_html(f"sweep {of.lock.sweep}: {of.lock.decision}", _blocks(of), STYLE + FIGURE_STYLE)
 
 
 def markdown(of: Closed) -> str:
@@ -103,20 +103,19 @@ def _blocks(of: Closed) -> Iterator[Block]:
     yield Heading(2, "What it may touch")
     yield _knobs(of.lane)
     yield Heading(2, "Find it again")
-    short_id = of.lock["lock_id"][:12]
-    yield Points((f"`lanelock report {of.lock['sweep']} --html FILE`", f"`lanelock verify {short_id}`",
-                  f"`lanelock report {short_id} --html FILE`"))  # fmt: skip
+    yield Points((f"`lanelock report {of.lock.sweep} --html FILE`", f"`lanelock verify {of.lock.short_id}`",
+                  f"`lanelock report {of.lock.short_id} --html FILE`"))  # fmt: skip
 
 
 def _banner(of: Closed) -> Markup:
     lock = of.lock
-    invalid = lock["verdict"] == str(of.lane.gates.invalid)
+    invalid = lock.verdict == str(of.lane.gates.invalid)
     return banner(
-        lock["verdict"],
-        "good" if lock["decision"] == "GO" else "unsure" if invalid else "bad",
-        f"sweep {lock['sweep']} of lane {of.lane.id}: {of.lane.title}",
-        f"{lock['decision']}: {lock['reason']}",
-        f"for the {lock['candidate']} candidate",
+        lock.verdict,
+        "good" if lock.decision == "GO" else "unsure" if invalid else "bad",
+        f"sweep {lock.sweep} of lane {of.lane.id}: {of.lane.title}",
+        f"{lock.decision}: {lock.reason}",
+        f"for the {lock.candidate} candidate",
     )
 
 
@@ -125,10 +124,10 @@ def _facts(of: Closed) -> Markup:
     return facts({
         "trials": f"{len(of.history)}, of which vetoes ended {vetoes}",
         "seeds": ", ".join(map(str, of.lane.seeds)),
-        "locked": "none" if lock["trial"] is None else f"trial {lock['trial']}",
-        "knobs": ", ".join(f"{name} {short(value)}" for name, value in lock["knobs"].items()) or "none",
-        "lock": lock["lock_id"],
-        "authority": f"{lock['authority']['name']} {lock['authority']['digest']}",
+        "locked": "none" if lock.trial is None else f"trial {lock.trial}",
+        "knobs": ", ".join(f"{name} {short(value)}" for name, value in lock.knobs.items()) or "none",
+        "lock": lock.lock_id,
+        "authority": f"{lock.authority.name} {lock.authority.digest}",
     })  # fmt: skip
 
 
@@ -189,7 +188,7 @@ def _bounds(of: Closed) -> Iterator[Block]:
         yield Paragraph("No bound was proved, or the sweep is older than the keeping of them.")
         return
     yield Paragraph("Proved before the first trial, from what the lane leaves frozen and the box of its knobs.")
-    best = best_found(locked_card(of.lock, of.lane), of.history, of.ledger)
+    best = best_found(of.lock.card(of.lane), of.history, of.ledger)
     yield table(
         ("gate", "asks", "best possible", "best found", "gap", "out of reach", "proof", "movable by"),
         (

@@ -18,12 +18,14 @@ from lanelock.engine.protocol import Run
 from lanelock.engine.resolved import Resolved
 from lanelock.policies import IntegrityError, Pack, PolicyError, pack_of
 from lanelock.policies.documents import read_json, shipped
+from lanelock.policies.pack import CarriedPack
 from lanelock.scoring.gates import GateSet, load_gates, parse_gates
 from lanelock.sweeps.engines import engine_named, metrics_named, open_pack, publisher_of, world_folder
 from lanelock.sweeps.lanes.lane import lane_of
 from lanelock.sweeps.lanes.study import Studies
 from lanelock.sweeps.proof.evidence import GATES, check_files, find_evidence
-from lanelock.sweeps.proof.lock import FILE, find_lock, lane_in, needs_its_world, pack_in, read_lock, world_beside
+from lanelock.sweeps.proof.lock import Lock
+from lanelock.sweeps.proof.lock_files import FILE, find_lock, world_beside
 from lanelock.sweeps.workspace import Workspace
 
 SEED = 42  # where nothing else names one
@@ -133,7 +135,8 @@ def _trial(sweep: str, number: int, workspace: Workspace) -> Subject:
     said = studies.attributes(sweep)
     if "authority" not in said:
         raise PolicyError(f"{sweep}/{number}: the sweep was begun by an older version, which kept no packs with it")
-    lane = lane_of(said["lane"], said["authority"], said["references"], said["gates"], sweep)
+    references = {name: CarriedPack.of(pack) for name, pack in said["references"].items()}
+    lane = lane_of(said["lane"], CarriedPack.of(said["authority"]), references, said["gates"], sweep)
     trials = {trial.number: trial for trial in studies.trials(sweep)}
     if number not in trials:
         raise PolicyError(f"{sweep}/{number}: /number: {number} is not among the {len(trials)} trials told, from 0")
@@ -151,23 +154,22 @@ def _trial(sweep: str, number: int, workspace: Workspace) -> Subject:
 
 
 def _lock(kind: str, path: Path, world: str | None) -> Subject:
-    lock = read_lock(path)
-    where = world_folder(world) if lock["world_source"] == "imported" else None
-    needs_its_world(lock, where, str(path))
-    lane, pack = lane_in(lock, str(path)), pack_in(lock, str(path))
+    lock = Lock.read(path)
+    where = world_folder(world) if lock.world_source == "imported" else None
+    lock.needs_its_world(where, str(path))
+    lane, pack = lock.lane(str(path)), lock.pack(str(path))
     return Subject(
         kind, path.stem, lane.engine, pack, lane.until, lane.gates,
-        {seed: lock["proof"][str(seed)]["metrics"] for seed in lock["seeds"]},
-        {int(seed): found for seed, found in lock["authority"]["metrics"].items()},
-        f"{lock['decision']}: {lock['reason']}", lock["code_version"],
+        {seed: lock.proof[seed].metrics for seed in lock.seeds}, lock.authority_metrics,
+        f"{lock.decision}: {lock.reason}", lock.code_version,
         _runner(lane.engine, pack, where),
     )  # fmt: skip
 
 
 def _evidence(folder: Path) -> Subject:
     """A certified lock: whole runs on the seeds asked for and on those held out, read by the gates it was graded by."""
-    graded, lock = check_files(folder), read_lock(folder / FILE)
-    engine, pack = engine_named(lock["engine"]), pack_in(lock, str(folder / FILE))
+    graded, lock = check_files(folder), Lock.read(folder / FILE)
+    engine, pack = engine_named(lock.engine), lock.pack(str(folder / FILE))
     cards = [card for part in (graded["graded"], graded["holdout"]) if part is not None for card in part["cards"]]
     return Subject(
         "evidence", folder.resolve().name, engine, pack, engine.states[-1],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lanelock.scoring.feasibility import GateReach
@@ -10,6 +10,7 @@ from lanelock.sweeps.lanes.decision import Decision
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.pages.gates import gate_table, reach_table
 from lanelock.sweeps.pages.text import columns, short
+from lanelock.sweeps.proof.lock import Lock
 
 if TYPE_CHECKING:
     from lanelock.sweeps.sweep import Closed  # a lane that is refused never pays for the search
@@ -64,24 +65,22 @@ def closing(closed: Closed) -> str:
     return "\n".join(lines)
 
 
-def lock_text(lock: Mapping[str, Any]) -> str:
+def lock_text(lock: Lock) -> str:
     """A lock for a reader."""
     head = {
-        "lock": lock["lock_id"],
-        "decision": f"{lock['decision']} ({lock['candidate']} candidate, {lock['verdict']})",
-        "reason": lock["reason"],
-        "lane": f"{lock['lane']['id']}: {lock['lane']['title']}",
-        "sweep": f"{lock['sweep']}, trial {lock['trial']}",
-        "knobs": ", ".join(f"{name} {short(value)}" for name, value in lock["knobs"].items()),
-        "pack": lock["pack"]["digest"],
-        "authority": f"{lock['authority']['name']} {lock['authority']['digest']}",
-        "code": lock["code_version"],
-        "seeds": ", ".join(map(str, lock["seeds"])),
+        "lock": lock.lock_id,
+        "decision": f"{lock.decision} ({lock.candidate} candidate, {lock.verdict})",
+        "reason": lock.reason,
+        "lane": f"{lock.lane_document['id']}: {lock.lane_document['title']}",
+        "sweep": f"{lock.sweep}, trial {lock.trial}",
+        "knobs": ", ".join(f"{name} {short(value)}" for name, value in lock.knobs.items()),
+        "pack": lock.candidate_pack.digest,
+        "authority": f"{lock.authority.name} {lock.authority.digest}",
+        "code": lock.code_version,
+        "seeds": ", ".join(map(str, lock.seeds)),
     }
     width = max(map(len, head))
     lines = [f"{name:<{width}}  {value}" for name, value in head.items()]
-    metrics = sorted(lock["proof"][str(lock["seeds"][0])]["metrics"])
-    rows = [
-        (name, *(short(lock["proof"][str(seed)]["metrics"].get(name)) for seed in lock["seeds"])) for name in metrics
-    ]
-    return "\n".join([*lines, "", columns(("metric", *(f"seed {seed}" for seed in lock["seeds"])), rows)])
+    measures = [lock.proof[seed].metrics for seed in lock.seeds]
+    rows = [(name, *(short(metrics.get(name)) for metrics in measures)) for name in sorted(measures[0])]
+    return "\n".join([*lines, "", columns(("metric", *(f"seed {seed}" for seed in lock.seeds)), rows)])

@@ -28,9 +28,10 @@ from lanelock.engine.keep.published import RECEIPT
 from lanelock.engine.keep.receipts import read_receipt
 from lanelock.policies import IntegrityError, LanelockError
 from lanelock.policies.documents import read_json
-from lanelock.sweeps.campaign.plan import records_in
+from lanelock.sweeps.campaign.records import records_in
 from lanelock.sweeps.proof.evidence import evidence_in
-from lanelock.sweeps.proof.lock import FILE, read_lock
+from lanelock.sweeps.proof.lock import Lock
+from lanelock.sweeps.proof.lock_files import FILE
 from lanelock.sweeps.proof.moves import moves, stack
 from lanelock.sweeps.workspace import Workspace, size_of, write_document, writing
 
@@ -150,25 +151,23 @@ def apply(found: Survey, workspace: Workspace, supersede: Callable[[str, str, fr
 def _references(workspace: Workspace) -> _References:
     """Follows every reference from what is kept."""
     held = _References()
-    locks = {lock["lock_id"]: lock for lock in _locks(workspace)}
+    locks = {lock.lock_id: lock for lock in _locks(workspace)}
     for lock in locks.values():
-        held.tracked |= {run for run in lock["runs"].values() if run is not None}
-        held.packs.setdefault(lock["authority"]["digest"], f"{lock['sweep']} was tuned from its pack")
+        held.tracked |= {run for run in lock.runs.values() if run is not None}
+        held.packs.setdefault(lock.authority.digest, f"{lock.sweep} was tuned from its pack")
     evidence = defaultdict[str, list[Path]](list)
     for folder, document in evidence_in(workspace):
         evidence[document["lock_id"]].append(folder)
-    newest = _newest([lock["sweep"] for lock in locks.values()]).values()
-    kept = {
-        lock["lock_id"]: f"the newest of {_series(lock['sweep'])}" for lock in locks.values() if lock["sweep"] in newest
-    }
+    newest = _newest([lock.sweep for lock in locks.values()]).values()
+    kept = {lock.lock_id: f"the newest of {_series(lock.sweep)}" for lock in locks.values() if lock.sweep in newest}
     for lock_id, why in (kept | _roots(workspace)).items():
         if lock_id not in locks:
             raise IntegrityError(f"{workspace.root}: {why}: its lock {lock_id[:12]} is missing")
         lock = locks[lock_id]
-        held.sweeps.setdefault(lock["sweep"], why)
-        for proof in lock["proof"].values():
-            held.runs.setdefault(proof["run_id"], why)
-        held.packs.setdefault(lock["pack"]["digest"], why)
+        held.sweeps.setdefault(lock.sweep, why)
+        for proof in lock.proof.values():
+            held.runs.setdefault(proof.run_id, why)
+        held.packs.setdefault(lock.candidate_pack.digest, why)
         for folder in evidence.get(lock_id, ()):
             held.evidence.setdefault(folder.name, why)
             for seed in folder.glob("seeds/*.json"):
@@ -189,17 +188,16 @@ def _roots(workspace: Workspace) -> dict[str, str]:
     newest = set(_newest(campaigns).values())
     for run in sorted(newest):
         for record in records_in(workspace.campaigns / run):
-            holder = record["holder"]
-            if holder is not None and holder["lock"] is not None:
-                lock = read_lock(workspace.locks / holder["lock"])
-                found.setdefault(lock["lock_id"], f"campaign {run} carried it on")
+            if record.holder is not None and record.holder.lock is not None:
+                lock = Lock.read(workspace.locks / record.holder.lock)
+                found.setdefault(lock.lock_id, f"campaign {run} carried it on")
     return found
 
 
-def _locks(workspace: Workspace) -> Iterator[Mapping[str, Any]]:
+def _locks(workspace: Workspace) -> Iterator[Lock]:
     """Every lock of the workspace, promoted ones as they are served."""
     for path in [*sorted(workspace.locks.glob("*.json")), *sorted(workspace.promoted.glob(f"*/{FILE}"))]:
-        yield read_lock(path)
+        yield Lock.read(path)
 
 
 def _newest(names: Iterable[str]) -> dict[str, str]:

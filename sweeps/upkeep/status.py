@@ -102,6 +102,7 @@ def _bytes(workspace: Workspace) -> dict[str, int]:
 
 
 def _locks(folder: Path) -> Iterator[Closed]:
+    """Locks as they state themselves, newest first: proving their ids would read the whole of each."""
     for path in sorted(folder.glob("[!.]*.json"), key=lambda path: -path.stat().st_mtime_ns):
         try:
             lock = read_json(path)
@@ -111,7 +112,7 @@ def _locks(folder: Path) -> Iterator[Closed]:
 
 
 def _campaigns(folder: Path) -> Iterator[Played]:
-    """Runs of campaigns, oldest first."""
+    """Runs of campaigns, oldest first. Their records are typed where the search is imported, which costs a second."""
     for began in sorted(folder.glob("*/campaign.json"), key=lambda path: path.stat().st_mtime_ns):
         records = sorted(began.parent.glob("[0-9][0-9].*.json"))
         try:

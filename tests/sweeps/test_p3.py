@@ -13,7 +13,7 @@ from lanelock.scoring.figures.drawing import pngs
 from lanelock.scoring.gates import load_gates
 from lanelock.scoring.scorecard import score
 from lanelock.sweeps.pages.scorecard import html
-from lanelock.sweeps.proof.lock import read_lock, verify_lock
+from lanelock.sweeps.proof.lock import Lock, verify_lock
 from lanelock.sweeps.reports.scorecards import lock_report
 
 SEEDS = ("42", "7", "101", "202")
@@ -48,11 +48,9 @@ def test_p3_passes_all_it_can_and_names_the_floor_that_blocks_it(swept):
         )
         assert found["s4/tail_share"] == found["s4/single_group_share"] == pytest.approx(0.483, abs=0.005)
         assert floor["bound"] <= max(closed["best"]["metrics"][s]["s4/tail_share"] for s in SEEDS)
-    lock = read_lock(Path(closed["lock"]))
+    lock = Lock.read(Path(closed["lock"]))
     assert (
-        lock["candidate"] == "terminal"
-        and lock["decision"] == "NO_GO"
-        and Path(closed["lock"]).parent == workspace / "locks"
+        lock.candidate == "terminal" and lock.decision == "NO_GO" and Path(closed["lock"]).parent == workspace / "locks"
     )
     assert_no_artifact(lock)
 
@@ -79,14 +77,14 @@ def test_unasked_p3_is_refused_at_once_and_leaves_its_refusal_alone(lanelock, tm
 def test_on_a_wider_world_the_same_search_closes_go(swept):
     closed = swept[1]["p3_wide"]
     assert closed["decision"] == "GO" and closed["verdict"] in ("PASS_B", "PASS_BPLUS") and closed["blockers"] == []
-    lock = read_lock(Path(closed["lock"]))
-    assert lock["candidate"] == "accepted" and all(not lock["proof"][seed]["card"]["vetoed"] for seed in SEEDS)
+    lock = Lock.read(Path(closed["lock"]))
+    assert lock.candidate == "accepted" and all(not lock.proof[int(seed)].card["vetoed"] for seed in SEEDS)
     assert_no_artifact(lock)
 
 
 def assert_no_artifact(lock):
     for seed in SEEDS:
-        rows = {row["id"]: row for row in lock["proof"][seed]["card"]["gates"]}
+        rows = {row["id"]: row for row in lock.proof[int(seed)].card["gates"]}
         assert all(all(rows[name]["passed"].values()) for name in ARTIFACTS)
 
 
@@ -132,23 +130,23 @@ def test_a_scorecard_of_a_trial_says_what_the_gates_say(swept):
     import mlflow
 
     workspace, said = swept
-    lock = read_lock(Path(said["p3"]["lock"]))
+    lock = Lock.read(Path(said["p3"]["lock"]))
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{workspace / 'mlflow.db'}")
-    folder = client.download_artifacts(lock["runs"]["trial"], "")
+    folder = client.download_artifacts(lock.runs["trial"], "")
     report = lock_report(lock, None)
     assert Path(folder, "scorecard.html").read_text(encoding="utf-8") == html(report), "drawn beside the sweep or here"
     pictures = {path.name: path.read_bytes() for path in Path(folder, "figures").iterdir()}
     assert len(pictures) == 10 and pictures == pngs(report.figures)
     card = read_json(Path(folder) / "scorecard.json")
     validate(card, shipped_schema("scorecard"), "scorecard.json")
-    run = client.get_run(lock["runs"]["trial"])
-    assert run.data.tags["lanelock.vetoed"] == "none" and run.data.tags["lanelock.pack"] == lock["pack"]["digest"]
-    assert run.data.metrics["s4/entropy_p50"] == min(lock["proof"][s]["metrics"]["s4/entropy_p50"] for s in SEEDS)
-    assert run.data.metrics["s4/max_p_median"] == max(lock["proof"][s]["metrics"]["s4/max_p_median"] for s in SEEDS)
+    run = client.get_run(lock.runs["trial"])
+    assert run.data.tags["lanelock.vetoed"] == "none" and run.data.tags["lanelock.pack"] == lock.candidate_pack.digest
+    assert run.data.metrics["s4/entropy_p50"] == min(lock.proof[int(s)].metrics["s4/entropy_p50"] for s in SEEDS)
+    assert run.data.metrics["s4/max_p_median"] == max(lock.proof[int(s)].metrics["s4/max_p_median"] for s in SEEDS)
     gates = load_gates("segment_2b")
     for seed in SEEDS:
-        again = score(lock["proof"][seed]["metrics"], gates, seed=int(seed), authority=None)
-        stated = {row["id"]: row for row in lock["proof"][seed]["card"]["gates"]}
+        again = score(lock.proof[int(seed)].metrics, gates, seed=int(seed), authority=None)
+        stated = {row["id"]: row for row in lock.proof[int(seed)].card["gates"]}
         for row in again.gates:
             if row.id in stated:
                 assert stated[row.id]["passed"] == dict(row.passed) and stated[row.id]["margins"] == dict(row.margins)

@@ -19,7 +19,8 @@ from lanelock.scoring.scorecard import score
 from lanelock.sweeps import trial
 from lanelock.sweeps.lanes import decision
 from lanelock.sweeps.lanes.lane import load_lane
-from lanelock.sweeps.proof.lock import find_lock, read_lock, verify_lock
+from lanelock.sweeps.proof.lock import Lock, verify_lock
+from lanelock.sweeps.proof.lock_files import find_lock
 from lanelock.sweeps.sweep import play
 from lanelock.sweeps.terminal.words import closing
 from lanelock.sweeps.workspace import Workspace
@@ -52,13 +53,13 @@ def test_it_is_swept_scored_tracked_and_locked_by_the_same_code(workspace, tmp_p
     closed = play(lane_with(tmp_path), workspace, jobs=2)
     assert closed.decision.outcome == "GO" and len(closed.trials) == 24
     assert any(told.constraints["crowd"] > 0 for told in closed.trials), "some trial was vetoed"
-    lock = read_lock(closed.lock)
-    assert lock["decision"] == "GO" and lock["engine"] == "queue" and set(lock["proof"]) == {"1", "2", "3"}
+    lock = Lock.read(closed.lock)
+    assert lock.decision == "GO" and lock.engine == "queue" and set(lock.proof) == {1, 2, 3}
     assert all(check.ok for check in verify_lock(closed.lock))
 
     client, (parent,), children = recorded(workspace, load_lane(str(QUEUE / "lane.json")))
     assert [int(run.data.tags["lanelock.trial"]) for run in children] == list(range(24))
-    assert parent.data.tags["lanelock.decision"] == "GO" and parent.data.tags["lanelock.lock"] == lock["lock_id"]
+    assert parent.data.tags["lanelock.decision"] == "GO" and parent.data.tags["lanelock.lock"] == lock.lock_id
     for run, told in zip(children, closed.trials, strict=True):
         assert run.info.status == "FINISHED" and run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert run.data.params == {name: f"{value:.12g}" for name, value in told.values.items()}
@@ -82,9 +83,10 @@ def test_it_is_swept_scored_tracked_and_locked_by_the_same_code(workspace, tmp_p
     card = json.loads(Path(client.download_artifacts(best.info.run_id, "scorecard.json", str(tmp_path))).read_text())
     validate(card, shipped_schema("scorecard"), "scorecard.json")
     assert (
-        json.loads(Path(client.download_artifacts(parent.info.run_id, "lock.json", str(tmp_path))).read_text()) == lock
+        json.loads(Path(client.download_artifacts(parent.info.run_id, "lock.json", str(tmp_path))).read_text())
+        == lock.document
     )
-    assert lock["runs"] == {"sweep": parent.info.run_id, "trial": best.info.run_id}
+    assert lock.runs == {"sweep": parent.info.run_id, "trial": best.info.run_id}
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random", "grid", "gp"])
@@ -97,8 +99,8 @@ def test_the_same_seed_gives_the_same_trials_for_any_jobs(tmp_path, sampler):
         lane = lane_with(tmp_path).with_search(sampler=sampler)
         closed.append(play(lane, workspace, jobs=jobs, track=False))
     assert trials(closed[0]) == trials(closed[1]) == trials(closed[2])
-    locks = [read_lock(one.lock) for one in closed]
-    assert locks[0]["proof"] == locks[2]["proof"] and locks[0]["knobs"] == locks[2]["knobs"]
+    locks = [Lock.read(one.lock) for one in closed]
+    assert locks[0].proof == locks[2].proof and locks[0].knobs == locks[2].knobs
 
 
 def test_another_sampler_seed_or_batch_gives_other_trials(tmp_path):
@@ -141,11 +143,11 @@ def test_a_lane_that_cannot_pass_closes_no_go_and_locks_its_best_as_terminal(tmp
     service = {"at": "queue_policy_v1#/service", "low": 1.5, "high": 1.6}
     closed = play(lane_with(tmp_path, knobs={"servers": servers, "service": service}), workspace, track=False)
     assert closed.decision.outcome == "NO_GO"
-    lock = read_lock(closed.lock)
-    assert lock["candidate"] == "terminal" and lock["verdict"] == "FAIL"
-    assert {row["gate"] for row in lock["blockers"]} <= {"wait", "at_once"} and lock["blockers"]
-    for row in lock["blockers"]:
-        assert str(round(row["value"], 3))[:4] in lock["reason"] and row["gate"] in lock["reason"]
+    lock = Lock.read(closed.lock)
+    assert lock.candidate == "terminal" and lock.verdict == "FAIL"
+    assert {row.gate for row in lock.blockers} <= {"wait", "at_once"} and lock.blockers
+    for row in lock.blockers:
+        assert str(round(row.value, 3))[:4] in lock.reason and row.gate in lock.reason
 
 
 def test_budget_in_seconds_ends_a_sweep(tmp_path, workspace):
@@ -161,7 +163,7 @@ def test_resuming_needs_a_sweep_and_the_same_lane(tmp_path, workspace):
     assert len(more.trials) == 24, "a larger budget goes on where the smaller one ended"
     assert less.lock != more.lock and less.lock.exists(), "each leaves a lock"
     assert find_lock("queue-1", workspace) == more.lock, "the sweep's name stands for the newest"
-    assert find_lock(read_lock(less.lock)["lock_id"], workspace) == less.lock
+    assert find_lock(Lock.read(less.lock).lock_id, workspace) == less.lock
     whole = play(lane_with(tmp_path), Workspace.at(tmp_path / "whole"), track=False)
     assert trials(more) == trials(whole)
     with pytest.raises(LaneError, match="changed since queue-1 began"):

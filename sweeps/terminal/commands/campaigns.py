@@ -14,7 +14,8 @@ from rich.table import Table
 
 from lanelock.sweeps.campaign.plan import load_campaign
 from lanelock.sweeps.campaign.play import Standing, play_campaign
-from lanelock.sweeps.campaign.report import write_report
+from lanelock.sweeps.campaign.records import PhaseRecord
+from lanelock.sweeps.campaign.report import HEAD, line, write_report
 from lanelock.sweeps.pages.text import columns, short
 from lanelock.sweeps.terminal.completion import CAMPAIGN
 from lanelock.sweeps.terminal.progress import in_words, say_what_waits
@@ -42,37 +43,30 @@ def campaign(name: str, resume: bool, jobs: int, **options: Any) -> int:
             return 130
     say_what_waits(workspace)
     page, web = write_report(standing, workspace.campaigns / standing.run)
-    status = standing.records[-1]["status"]
+    last = standing.records[-1]
     document = {
         "campaign": held.id,
         "run": standing.run,
-        "status": status,
-        "reason": standing.records[-1]["reason"],
-        "lock": standing.records[-1]["holder"]["lock"],
-        "seconds": sum(row["seconds"] for row in standing.records),
+        "status": last.ending,
+        "reason": last.reason,
+        "lock": None if last.holder is None else last.holder.lock,
+        "seconds": sum(record.seconds for record in standing.records),
         "report": str(page),
         "html": str(web),
-        "phases": [_said(row) for row in standing.records],
+        "phases": [_document(record) for record in standing.records],
     }
-    rows = (
-        (row["title"], row["outcome"], str(row.get("trials", "–")), f"{row['seconds']:.1f}", row["reason"])
-        for row in standing.records
-    )
-    text = [f"{status}  {held.title}", f"  {standing.records[-1]['reason']}", ""]
-    text += [
-        columns(("phase", "outcome", "trials", "seconds", "why"), rows),
-        "",
-        f"report {page}",
-        f"page   {web}",
-    ]
+    text = [f"{last.ending}  {held.title}", f"  {last.reason}", ""]
+    text += [columns(HEAD, map(line, standing.records)), "", f"report {page}", f"page   {web}"]
     session.show(document, "\n".join(text))
-    return 0 if standing.records[-1]["certified"] else 1
+    return 0 if last.end is not None and last.end.certified else 1
 
 
-def _said(row: Any) -> dict[str, Any]:
+def _document(record: PhaseRecord) -> dict[str, Any]:
     """A phase for machines: its record, less the policies it carries."""
-    holder = row["holder"]
-    return {**row, "holder": None if holder is None else {key: holder[key] for key in ("name", "digest", "lock")}}
+    document = record.document
+    if document["holder"] is not None:
+        del document["holder"]["policies"]
+    return document
 
 
 @contextmanager
@@ -93,11 +87,9 @@ def _line(standing: Standing) -> None:
     if standing.playing is not None:
         click.echo(f"{standing.run}: {standing.playing.title}: playing", err=True)
     elif standing.records:
-        row = standing.records[-1]
-        said = row.get("status") or row["outcome"]
+        last = standing.records[-1]
         click.echo(
-            f"{standing.run}: {row['title']}: {said} in {row['seconds']:.1f} s; {short(row['reason'], 160)}",
-            err=True,
+            f"{standing.run}: {last.title}: {last.ending} in {last.seconds:.1f} s; {short(last.reason, 160)}", err=True
         )
 
 
@@ -105,14 +97,9 @@ def _table(standing: Standing) -> Table:
     drawn = Table(title=f"{standing.run}: {standing.campaign.title}", title_justify="left")
     for column in ("phase", "", "seconds", "what"):
         drawn.add_column(column)
-    for row in standing.records:
-        drawn.add_row(
-            row["title"],
-            row.get("status") or row["outcome"],
-            f"{row['seconds']:.1f}",
-            short(row["reason"], 90),
-        )
-    done = {row["phase"] for row in standing.records}
+    for record in standing.records:
+        drawn.add_row(record.title, record.ending, f"{record.seconds:.1f}", short(record.reason, 90))
+    done = {record.phase for record in standing.records}
     for phase in standing.campaign.phases.values():
         if phase == standing.playing:
             seen = standing.progress

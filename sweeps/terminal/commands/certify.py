@@ -11,7 +11,7 @@ from lanelock.sweeps.engines import world_folder
 from lanelock.sweeps.pages.gates import gate_table
 from lanelock.sweeps.pages.text import columns, short
 from lanelock.sweeps.proof.evidence import certify_lock
-from lanelock.sweeps.proof.lock import find_lock
+from lanelock.sweeps.proof.lock_files import find_lock
 from lanelock.sweeps.terminal.completion import LOCK
 from lanelock.sweeps.terminal.session import JOBS, WORLD, common_options, session_of
 

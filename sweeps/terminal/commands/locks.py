@@ -12,8 +12,10 @@ from lanelock.engine.keep.published import RECEIPT, published
 from lanelock.engine.keep.receipts import read_receipt
 from lanelock.sweeps.engines import publisher_of, world_folder
 from lanelock.sweeps.pages.text import short
+from lanelock.sweeps.proof.checks import Check
 from lanelock.sweeps.proof.evidence import find_evidence, verify_evidence
-from lanelock.sweeps.proof.lock import Check, find_lock, read_lock, verify_lock
+from lanelock.sweeps.proof.lock import Lock, verify_lock
+from lanelock.sweeps.proof.lock_files import find_lock
 from lanelock.sweeps.terminal import words as terminal
 from lanelock.sweeps.terminal.completion import LOCK, PROVABLE
 from lanelock.sweeps.terminal.session import WORLD, Session, common_options, session_of
@@ -29,13 +31,15 @@ def lock() -> None:
 @common_options
 def lock_show(lock: str, **options: Any) -> int:
     """What LOCK says."""
+
     session = session_of(options)
-    document = read_lock(find_lock(lock, session.as_it_stands()))
-    session.show(document, terminal.lock_text(document))
+    shown = Lock.read(find_lock(lock, session.as_it_stands()))
+    session.show(shown.document, terminal.lock_text(shown))
     return 0
 
 
 def _verify(lock: str, world: str | None, session: Session) -> int:
+
     path = find_lock(lock, session.as_it_stands())
     return _show_checks("lock", path, verify_lock(path, world_folder(world)), session)
 

@@ -10,7 +10,7 @@ import click
 from lanelock.policies import WorkspaceError
 from lanelock.sweeps.engines import world_folder
 from lanelock.sweeps.proof import promotion
-from lanelock.sweeps.proof.lock import find_lock
+from lanelock.sweeps.proof.lock_files import find_lock
 from lanelock.sweeps.proof.moves import as_line
 from lanelock.sweeps.record.outbox import record_uri
 from lanelock.sweeps.terminal.completion import ALIAS, LOCK

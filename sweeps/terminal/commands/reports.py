@@ -15,7 +15,8 @@ from lanelock.sweeps.lanes.tally import sweeps_in
 from lanelock.sweeps.pages import scorecard
 from lanelock.sweeps.pages.gates import scorecard_text
 from lanelock.sweeps.pages.text import columns, fields
-from lanelock.sweeps.proof.lock import find_lock, read_lock
+from lanelock.sweeps.proof.lock import Lock
+from lanelock.sweeps.proof.lock_files import find_lock
 from lanelock.sweeps.reports import study
 from lanelock.sweeps.reports.scorecards import lock_report, run_report
 from lanelock.sweeps.terminal.completion import REPORTABLE
@@ -68,7 +69,7 @@ def _run(folder: Path, workspace: Workspace) -> Said:
 
 
 def _lock(path: Path, world: Path | None) -> Said:
-    return _scorecard(lock_report(read_lock(path), world))
+    return _scorecard(lock_report(Lock.read(path), world))
 
 
 def _scorecard(found: scorecard.Report) -> Said:

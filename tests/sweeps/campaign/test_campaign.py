@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 from conftest import child_environment
@@ -16,9 +17,12 @@ from lanelock.policies import LaneError, PolicyError
 from lanelock.policies.documents import read_json, shipped
 from lanelock.sweeps.campaign.plan import load_campaign
 from lanelock.sweeps.campaign.play import freeze, play_campaign
+from lanelock.sweeps.campaign.records import End, Graded, PhaseRecord, Tried, records_in
 from lanelock.sweeps.campaign.report import report, write_report
+from lanelock.sweeps.lanes.decision import Blocker
 from lanelock.sweeps.pages.page import as_markdown
-from lanelock.sweeps.proof.lock import find_lock, verify_lock
+from lanelock.sweeps.proof.lock import verify_lock
+from lanelock.sweeps.proof.lock_files import find_lock
 from lanelock.sweeps.workspace import Workspace
 
 VOLATILE = ("seconds", "lock", "runtime", "evidence")
@@ -46,7 +50,7 @@ def campaign_with(tmp_path, **changed):
 
 
 def steady(record):
-    """A record less what a clock and the tracking database put in it."""
+    """A record's document less what a clock and the tracking database put in it."""
     text = {key: value for key, value in record.items() if key not in VOLATILE}
     if graded := text.get("certification"):
         text["certification"] = {key: value for key, value in graded.items() if key != "lock_id"}
@@ -64,20 +68,47 @@ def played(tmp_path_factory):
 
 def test_each_lane_starts_from_what_the_one_before_it_left(played):
     workspace, standing = played
-    rows = {row["phase"]: row for row in standing.records}
-    assert [row["phase"] for row in standing.records] == ["start", "short", "few", "steady", "grade", "end"]
-    assert [row["outcome"] for row in standing.records] == ["GO", "GO", "REFUSED", "GO", "GO", "FROZEN"]
-    assert rows["short"]["authority"]["digest"] == rows["start"]["holder"]["digest"]
-    assert rows["few"]["holder"]["digest"] == rows["short"]["holder"]["digest"], (
-        "a refused lane passes on what it was given"
-    )
-    assert rows["steady"]["authority"]["digest"] == rows["short"]["holder"]["digest"]
-    kept = rows["short"]["holder"]["policies"]["queue_policy_v1"]["servers"]
-    assert rows["steady"]["holder"]["policies"]["queue_policy_v1"]["servers"] == kept, "its knobs alone were moved"
-    assert rows["steady"]["trials"] == 12 and "trials" not in rows["few"]
-    assert rows["end"]["status"] in ("FROZEN_CERTIFIED_B", "FROZEN_CERTIFIED_BPLUS")
+    rows = {row.phase: row for row in standing.records}
+    assert [row.phase for row in standing.records] == ["start", "short", "few", "steady", "grade", "end"]
+    assert [row.outcome for row in standing.records] == ["GO", "GO", "REFUSED", "GO", "GO", "FROZEN"]
+    held = {name: row.holder.pack for name, row in rows.items()}
+    assert rows["short"].authority["digest"] == held["start"].digest
+    assert held["few"].digest == held["short"].digest, "a refused lane passes on what it was given"
+    assert rows["steady"].authority["digest"] == held["short"].digest
+    kept = held["short"].policies["queue_policy_v1"]["servers"]
+    assert held["steady"].policies["queue_policy_v1"]["servers"] == kept, "its knobs alone were moved"
+    assert rows["steady"].trials == 12 and rows["few"].trials is None
+    assert rows["end"].ending in ("FROZEN_CERTIFIED_B", "FROZEN_CERTIFIED_BPLUS")
+    assert [row.carried for row in standing.records] == [
+        *["candidate"] * 2,
+        "authority",
+        "candidate",
+        "authority",
+        "candidate",
+    ]
     for name in ("short", "steady"):
-        assert all(check.ok for check in verify_lock(find_lock(rows[name]["sweep"], workspace)))
+        assert all(check.ok for check in verify_lock(find_lock(rows[name].tried.swept.sweep, workspace)))
+
+
+def test_a_record_is_read_back_from_its_json_with_what_its_kind_has_and_nothing_else(played):
+    workspace, standing = played
+    assert tuple(records_in(workspace.campaigns / standing.run)) == standing.records
+    common = {"phase", "kind", "title", "why", "authority", "outcome", "reason", "metrics", "changes", "carried",
+              "holder", "next", "seconds"}  # fmt: skip
+    refused = {"verdict", "lane", "knobs", "reach", "blockers"}
+    more = {
+        "start": {"verdict"},
+        "few": refused,
+        "short": refused | {"sweep", "trials", "vetoes", "values", "best", "runtime"},
+        "grade": {"verdict", "band", "certification", "evidence"},
+        "end": {"status", "certified"},
+    }
+    for path, record in zip(
+        sorted((workspace.campaigns / standing.run).glob("0*.json")), standing.records, strict=True
+    ):
+        document = read_json(path)
+        assert record.document == document and PhaseRecord.of(document) == record
+        assert set(document) == common | more.get(record.phase, more["short"])
 
 
 def test_the_report_says_what_was_tried_measured_decided_and_why(played, tmp_path):
@@ -85,7 +116,7 @@ def test_the_report_says_what_was_tried_measured_decided_and_why(played, tmp_pat
     page, web = write_report(standing, tmp_path)
     text, html = page.read_text(), web.read_text()
     for row in standing.records:
-        assert row["title"] in text and row["reason"][:80] in text
+        assert row.title in text and row.reason[:80] in text
     assert "at least 6 servers are open" in text and "6" in text, "the bound stands beside the best found"
     assert "An earlier counter" in text and "Customers come at other moments." in text
     assert "start: its recorded policies, run here, come to wait" in text
@@ -114,8 +145,8 @@ def test_the_report_says_what_was_tried_measured_decided_and_why(played, tmp_pat
 )  # fmt: skip
 def test_it_branches_as_the_file_says(tmp_path, changed, order, status):
     standing = play_campaign(campaign_with(tmp_path, **changed), Workspace.at(tmp_path / "ws"), track=False)
-    assert [row["phase"] for row in standing.records] == order
-    assert standing.records[-1]["status"].startswith(status)
+    assert [row.phase for row in standing.records] == order
+    assert standing.records[-1].ending.startswith(status)
 
 
 def test_what_is_frozen_is_refused_without_a_trial(tmp_path):
@@ -124,8 +155,8 @@ def test_what_is_frozen_is_refused_without_a_trial(tmp_path):
         Workspace.at(tmp_path / "ws"),
         track=False,
     )
-    lanes = [row for row in standing.records if row["kind"] == "lane"]
-    assert all(row["outcome"] == "REFUSED" and "keeps Q1 frozen" in row["reason"] for row in lanes)
+    lanes = [row for row in standing.records if row.kind == "lane"]
+    assert all(row.outcome == "REFUSED" and "keeps Q1 frozen" in row.reason for row in lanes)
     assert not (tmp_path / "ws" / "optuna.journal").exists()
 
 
@@ -246,9 +277,9 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(played, tmp_path):
         out, err = process.communicate()
     assert process.returncode == 0, err
     said = json.loads(out)
-    assert said["run"] == "counter-1" and said["status"] == played[1].records[-1]["status"]
+    assert said["run"] == "counter-1" and said["status"] == played[1].records[-1].ending
     torn = [read_json(path) for path in sorted(tmp_path.glob("campaigns/counter-1/[0-9][0-9].*.json"))]
-    assert [steady(row) for row in torn] == [steady(row) for row in played[1].records]
+    assert [steady(row) for row in torn] == [steady(row.document) for row in played[1].records]
 
 
 def test_a_phase_that_is_done_is_not_played_again(played):
@@ -278,13 +309,16 @@ def test_nothing_to_resume_or_another_campaign_is_said(played, tmp_path):
 
 
 def test_a_freeze_is_certified_or_names_every_floor():
-    blocker = {"gate": "g", "bound": 0.4, "proof": "x >= 0.4", "movable_by": "1B"}
-    failed = {"certification": {"seeds": [1]}, "band": None, "reason": "g: 0.5 against 0.3 on seed 1"}
-    status, certified, why = freeze([{"blockers": [blocker]}, {"blockers": [blocker]}, failed], ("B", "B+"))
-    assert (status, certified) == ("FROZEN_BEST_EFFORT_BELOW_B", False)
+    blocker = Blocker("g", "m", "B", 0.5, 0.3, 1, 0.4, "x >= 0.4", "1B")
+    common = dict.fromkeys(("title", "why", "authority", "carried", "holder", "next"))
+    row = partial(PhaseRecord, phase="p", kind="k", seconds=1.0, changes=(), outcome="NO_GO", **common)
+    lane = row(reason="", tried=Tried(lane={}, knobs={}, blockers=(blocker,)))
+    failed = row(reason="g: 0.5 against 0.3 on seed 1", graded=Graded(None, {"seeds": [1]}, "e"))
+    end, why = freeze([lane, lane, failed], ("B", "B+"))
+    assert end == End("FROZEN_BEST_EFFORT_BELOW_B", False)
     assert why == "g: 0.5 against 0.3 on seed 1; g is out of reach, x >= 0.4; movable by 1B"
-    passed = {"certification": {"seeds": [1, 2]}, "band": "B+", "reason": "all hold"}
-    assert freeze([failed, passed], ("B", "B+"))[:2] == ("FROZEN_CERTIFIED_BPLUS", True)
+    passed = row(reason="all hold", graded=Graded("B+", {"seeds": [1, 2]}, "e"))
+    assert freeze([failed, passed], ("B", "B+"))[0] == End("FROZEN_CERTIFIED_BPLUS", True)
 
 
 @pytest.mark.slow

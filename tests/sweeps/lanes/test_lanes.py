@@ -14,7 +14,7 @@ from lanelock.sweeps.lanes.decision import Decision, refusal
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.lanes.runtime import Runtime, hold_to_runtime, time_candidate
 from lanelock.sweeps.lanes.survey import prospect
-from lanelock.sweeps.proof.lock import read_lock, verify_lock
+from lanelock.sweeps.proof.lock import Lock, verify_lock
 from lanelock.sweeps.sweep import play
 from lanelock.sweeps.workspace import Workspace
 
@@ -87,9 +87,9 @@ def test_p2_closes_no_go_by_its_guard(tmp_path):
     closed = play(lane, Workspace.at(tmp_path), track=False)
     assert closed.decision.outcome == "NO_GO" and "guard_entropy" in closed.decision.reason
     assert all(told.constraints["guard_entropy"] > 0 for told in closed.trials)
-    lock = read_lock(closed.lock)
-    yardstick = lock["authority"]["metrics"]["42"]
-    guard = next(row for row in lock["proof"]["42"]["card"]["gates"] if row["id"] == "guard_entropy")
+    lock = Lock.read(closed.lock)
+    yardstick = lock.authority_metrics[42]
+    guard = next(row for row in lock.proof[42].card["gates"] if row["id"] == "guard_entropy")
     assert guard["thresholds"]["B"] == min(0.20, yardstick["baseline:s4/entropy_p50"] - 0.05)
     assert guard["thresholds"]["B"] > yardstick["s4/entropy_p50"], "p1, its authority, stands below the guard already"
     assert all(check.ok for check in verify_lock(closed.lock))

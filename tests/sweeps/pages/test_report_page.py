@@ -10,7 +10,7 @@ from lanelock.engine.segment_2b.store import publish
 from lanelock.scoring.figures.palette import DARK, LIGHT
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.pages.scorecard import html
-from lanelock.sweeps.proof.lock import read_lock
+from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.reports import study as study_page
 from lanelock.sweeps.reports.scorecards import lock_report, run_report
 from lanelock.sweeps.sweep import play
@@ -55,7 +55,7 @@ def pages(tmp_path_factory, packs, screenshots):
     lane = load_lane("p3_wide").with_search(trials=2 if screenshots is None else 40)
     swept = play(lane, workspace, track=False)
     made = {
-        "lock": html(lock_report(read_lock(swept.lock), None)),
+        "lock": html(lock_report(Lock.read(swept.lock), None)),
         "study": study_page.html(study_page.closed(swept.sweep, workspace)),
         "run": html(run_report(publish(SEGMENT_2B.evaluate(packs("p3"), 7), workspace.runs), workspace)),
     }

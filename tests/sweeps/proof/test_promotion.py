@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 
 import pandas as pd
@@ -24,7 +25,8 @@ from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.proof import promotion
 from lanelock.sweeps.proof.evidence import certify_lock
-from lanelock.sweeps.proof.lock import find_lock, read_lock
+from lanelock.sweeps.proof.lock import Lock
+from lanelock.sweeps.proof.lock_files import find_lock
 from lanelock.sweeps.proof.moves import earlier, holders, moves
 from lanelock.sweeps.proof.promotion import ALIASES, promote, rollback
 from lanelock.sweeps.record.mlflow_store import Store
@@ -80,7 +82,7 @@ def test_a_certification_that_failed_or_passed_lower_is_refused(place, tmp_path)
         document = read_json(poor / "certification.json") | {"verdict": verdict}
         (poor / "certification.json").write_text(json.dumps(document))
         for alias, refused in (("last-good", last_good), ("certified", certified)):
-            rule, held = ALIASES[alias], read_lock(lower)
+            rule, held = ALIASES[alias], Lock.read(lower)
             to, evidence = promotion._standing(held, workspace)
             assert len(promotion._unmet(held, rule, to, evidence)) == refused, (alias, verdict)
 
@@ -274,12 +276,12 @@ def test_the_registry_says_what_the_records_say_and_links_both_ways(made):
     promote(lock(made, "steady"), "candidate", made)
     promote(lock(made, "steady"), "certified", made)
     versions = follow(made)
-    client, held = Store(made).client, read_lock(lock(made, "steady"))
+    client, held = Store(made).client, Lock.read(lock(made, "steady"))
     assert versions["candidate"] == versions["certified"]
     found = client.get_model_version_by_alias("queue", "certified")
-    assert found.tags["lanelock.lock"] == held["lock_id"] and found.tags["lanelock.verdict"] == "PASS_BPLUS"
-    assert found.run_id == held["runs"]["trial"], "a version leads to its trial"
-    for run in held["runs"].values():
+    assert found.tags["lanelock.lock"] == held.lock_id and found.tags["lanelock.verdict"] == "PASS_BPLUS"
+    assert found.run_id == held.runs["trial"], "a version leads to its trial"
+    for run in held.runs.values():
         assert client.get_run(run).data.tags["lanelock.model_version"] == f"queue/{found.version}"
     evidence = [
         file.path for file in client.list_artifacts(found.run_id, f"evidence/{found.tags['lanelock.evidence']}")
@@ -296,7 +298,7 @@ def test_the_registry_says_what_the_records_say_and_links_both_ways(made):
     rollback("candidate", made)
     follow(made)
     before = client.get_model_version_by_alias("queue", "candidate")
-    assert before.tags["lanelock.lock"] == read_lock(lock(made, "short"))["lock_id"]
+    assert before.tags["lanelock.lock"] == Lock.read(lock(made, "short")).lock_id
     assert client.get_model_version_by_alias("queue", "certified").version == found.version
 
 
@@ -308,7 +310,7 @@ def test_a_lock_from_elsewhere_gets_a_run_of_its_own(made, tmp_path):
     client = Store(place).client
     run = client.get_run(client.get_model_version_by_alias("queue", "candidate").run_id)
     assert run.data.tags["lanelock.kind"] == "lock" and run.data.tags["lanelock.model_version"] == "queue/1"
-    assert find_lock("candidate", place) == place.promoted / read_lock(path)["lock_id"] / "lock.json"
+    assert find_lock("candidate", place) == place.promoted / Lock.read(path).lock_id / "lock.json"
 
 
 def test_with_the_server_away_a_move_stands_and_sync_brings_the_registry_to_it(tmp_path, lanelock):
@@ -316,10 +318,10 @@ def test_with_the_server_away_a_move_stands_and_sync_brings_the_registry_to_it(t
     server = MlflowServer(f"sqlite:///{tmp_path / 'server.db'}", tmp_path)
     workspace = Workspace.at(tmp_path / "ws", server.url)
     call = partial(lanelock, workspace=workspace.root, MLFLOW_TRACKING_URI=server.url)
-    held = [read_lock(play(load_lane(str(QUEUE / "lane.json")).with_search(trials=n), workspace).lock) for n in (4, 8)]
-    assert [row["runs"] for row in held] == [{"sweep": None, "trial": None}] * 2
+    held = [Lock.read(play(load_lane(str(QUEUE / "lane.json")).with_search(trials=n), workspace).lock) for n in (4, 8)]
+    assert [row.runs for row in held] == [{"sweep": None, "trial": None}] * 2
     for row, forced in zip(held, ((), ("--force", "--why", "again")), strict=True):
-        code, said, err = call("promote", row["sweep"], "--to", "candidate", "--json", *forced)
+        code, said, err = call("promote", row.sweep, "--to", "candidate", "--json", *forced)
         assert code == 0 and said["moved"] and said["version"] is None and said["model"] is None
         assert err.count("\n") == 1 and "the move stands" in err and "lanelock sync" in err and server.url in err
     code, said, err = call("sync", "--json")
@@ -329,27 +331,27 @@ def test_with_the_server_away_a_move_stands_and_sync_brings_the_registry_to_it(t
         assert code == 0 and said["waiting"] == 0 and said["names"] == {"candidate": "1"} and said["away"] == "", said
         client = Store(workspace).client
         version = client.get_model_version_by_alias("queue", "candidate")
-        assert version.tags["lanelock.lock"] == held[1]["lock_id"], "where the last of the moves stands"
+        assert version.tags["lanelock.lock"] == held[1].lock_id, "where the last of the moves stands"
         run = client.get_run(version.run_id).data
-        assert run.tags["lanelock.kind"] == "trial" and run.tags["lanelock.lock"] == held[1]["lock_id"]
+        assert run.tags["lanelock.kind"] == "trial" and run.tags["lanelock.lock"] == held[1].lock_id
         assert run.tags["lanelock.model_version"] == "queue/1"
         parent = client.get_run(run.tags["mlflow.parentRunId"]).data
         assert parent.tags["lanelock.model_version"] == "queue/1", "the sweep leads to it as well"
         code, said, err = call("rollback", "candidate", "--json")
         assert code == 0 and said["version"] == "2" and err == ""
         server.kill()
-        code, out, err = call("promote", held[1]["sweep"], "--to", "candidate", *forced)
+        code, out, err = call("promote", held[1].sweep, "--to", "candidate", *forced)
         assert code == 0 and "the move stands" in err and "load_model" not in out
         server.start()
         assert call("sync", "--json")[1]["names"] == {"candidate": "1"}
 
 
 def test_what_is_served_is_what_was_locked(place, tmp_path):
-    held = read_lock(lock(place, "short"))
+    held = Lock.read(lock(place, "short"))
     model = serve_lock(held, 2, None)
     waits = (
         engine_named("queue")
-        .evaluate(pack_of("p", held["pack"]["policies"], engine_named("queue").policy_schemas), 2)
+        .evaluate(pack_of("p", held.candidate_pack.policies, engine_named("queue").policy_schemas), 2)
         .surfaces["waits"]["wait"]
     )
     asked = pd.DataFrame({"customer": [7, 3, 7]}, index=["a", "b", "c"])
@@ -359,10 +361,9 @@ def test_what_is_served_is_what_was_locked(place, tmp_path):
         model.predict(pd.DataFrame({"customer": [1, 5_000]}))
     with pytest.raises(LaneError, match="seed 77 is not one of its seeds"):
         serve_lock(held, 77, None)
-    proof = held["proof"]
-    proof["2"]["surfaces"]["waits"] = "0" * 64
+    other = replace(held.proof[2], surfaces={**held.proof[2].surfaces, "waits": "0" * 64})
     with pytest.raises(IntegrityError, match="waits digests to"):
-        serve_lock({**held, "proof": proof}, 2, None)
+        serve_lock(replace(held, proof={**held.proof, 2: other}), 2, None)
 
 
 CLEAN = """
@@ -389,10 +390,10 @@ def test_a_clean_process_routes_a_million_arrivals_as_the_published_log_did(tmp_
     """Nothing but the name of the model and the record's address: the whole published selection log, in any order."""
     workspace = Workspace.at(tmp_path / "ws")
     path = play(load_lane("p1").with_search(trials=4), workspace, track=False).lock
-    held, engine = read_lock(path), engine_named("segment_2b")
+    held, engine = Lock.read(path), engine_named("segment_2b")
     assert promote(path, "candidate", workspace).written and follow(workspace) == {"candidate": "1"}
-    pack = pack_of("p", held["pack"]["policies"], engine.policy_schemas)
-    folder = publish(engine.evaluate(pack, held["seeds"][0]), workspace.runs)
+    pack = pack_of("p", held.candidate_pack.policies, engine.policy_schemas)
+    folder = publish(engine.evaluate(pack, held.seeds[0]), workspace.runs)
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "LANELOCK", "PYTHON"))
     } | {"MLFLOW_TRACKING_URI": f"sqlite:///{workspace.tracking_database}", "HOME": str(tmp_path)}

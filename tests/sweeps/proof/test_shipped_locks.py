@@ -4,7 +4,7 @@ import pytest
 
 from lanelock.policies.documents import shipped
 from lanelock.sweeps.proof.evidence import held_out
-from lanelock.sweeps.proof.lock import lane_in, locked_card, read_lock, verify_lock
+from lanelock.sweeps.proof.lock import Lock, verify_lock
 
 LOCKS = shipped("locks", ".json")
 
@@ -20,12 +20,12 @@ def test_a_shipped_lock_is_proved_from_the_package_alone(name):
 
 
 def test_they_say_how_each_campaign_ended():
-    certified, recorded = (read_lock(LOCKS[f"segment_2b_{name}"]) for name in ("certified", "recorded"))
-    assert certified["decision"] == "GO" and certified["lane"]["id"] == "joint"
-    assert locked_card(certified, lane_in(certified, "certified")).verdict == "PASS_BPLUS"
-    assert recorded["decision"] == "NO_GO" and recorded["candidate"] == "terminal"
-    floor = next(row for row in recorded["blockers"] if row["gate"] == "s4_tail")
-    assert "598 of 1238 merchants have one group" in floor["proof"] and floor["movable_by"] == "1B"
+    certified, recorded = (Lock.read(LOCKS[f"segment_2b_{name}"]) for name in ("certified", "recorded"))
+    assert certified.decision == "GO" and certified.lane_document["id"] == "joint"
+    assert certified.card(certified.lane()).verdict == certified.verdict == "PASS_BPLUS"
+    assert recorded.decision == "NO_GO" and recorded.candidate == "terminal"
+    floor = next(blocker for blocker in recorded.blockers if blocker.gate == "s4_tail")
+    assert "598 of 1238 merchants have one group" in floor.proof and floor.movable_by == "1B"
 
 
 def test_the_certified_lock_is_graded_on_whole_runs_and_on_seeds_nothing_was_tuned_to(lanelock, tmp_path):
@@ -34,7 +34,8 @@ def test_the_certified_lock_is_graded_on_whole_runs_and_on_seeds_nothing_was_tun
         "certify", "segment_2b_certified", "--seeds", "42,7", "--holdout-seeds", "2", "--json", workspace=tmp_path
     )
     assert code == 0 and said["verdict"] == "PASS_BPLUS"
-    assert said["holdout"]["seeds"] == list(held_out(read_lock(LOCKS["segment_2b_certified"])["pack"]["digest"], 2, ()))
+    lock = Lock.read(LOCKS["segment_2b_certified"])
+    assert said["holdout"]["seeds"] == list(held_out(lock.candidate_pack.digest, 2, ()))
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from lanelock.policies import WorkspaceError
 from lanelock.policies.documents import read_json
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.lanes.study import Studies
-from lanelock.sweeps.proof.lock import read_lock
+from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.record.delivery import sync
 from lanelock.sweeps.record.outbox import Outbox
 from lanelock.sweeps.sweep import play
@@ -88,7 +88,7 @@ def hold_to_study(server, closed, workspace):
             for name, value in measures.items()
         }
         assert by_seed and by_seed.items() <= stated.items()
-    assert parent.data.tags["lanelock.lock"] == read_lock(closed.lock)["lock_id"]
+    assert parent.data.tags["lanelock.lock"] == Lock.read(closed.lock).lock_id
     assert Outbox(workspace).boxes() == ()
     return parent, children
 
@@ -107,7 +107,7 @@ def at(**actions):
 def test_a_record_and_a_study_on_postgresql_hold_the_same(workspace, server, lanelock):
     closed = play(lane(16), workspace, jobs=2)
     parent, children = hold_to_study(server, closed, workspace)
-    assert read_lock(closed.lock)["runs"] == {
+    assert Lock.read(closed.lock).runs == {
         "sweep": parent.info.run_id,
         "trial": children[closed.decision.best.number].info.run_id,
     }
@@ -134,15 +134,15 @@ def test_killed_in_mid_sweep_and_its_database_restarted_it_lacks_and_doubles_not
 
     closed = play(lane(80), workspace, watch=at(t12=server.kill, t24=restart, t48=server.start))
     hold_to_study(server, closed, workspace)
-    assert read_lock(closed.lock)["runs"]["sweep"] is not None, "it was back before the sweep closed"
+    assert Lock.read(closed.lock).runs["sweep"] is not None, "it was back before the sweep closed"
 
 
 @pytest.mark.slow
 def test_away_from_begin_to_end_the_letters_wait_for_sync(workspace, server, lanelock):
     server.kill()
     closed = play(lane(12), workspace)
-    lock = read_lock(closed.lock)
-    assert lock["runs"] == {"sweep": None, "trial": None}
+    lock = Lock.read(closed.lock)
+    assert lock.runs == {"sweep": None, "trial": None}
     waiting = sum(box.waits() for box in Outbox(workspace).boxes())
     assert waiting > 12
     code, said, _ = lanelock("sync", "--json", workspace=workspace.root)

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -11,12 +12,13 @@ from lanes import lane_with, refused
 from lanelock.engine.segment_2b.run import SEGMENT_2B
 from lanelock.engine.segment_2b.store import publish
 from lanelock.policies import IntegrityError, PolicyError
+from lanelock.policies.documents import read_json
 from lanelock.scoring.figures.palette import DARK, LIGHT
 from lanelock.scoring.gates import load_gates
 from lanelock.scoring.segment_2b.metrics import SEGMENT_2B as METRICS
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.pages.scorecard import html, markdown
-from lanelock.sweeps.proof.lock import read_lock
+from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.reports.scorecards import lock_report, run_report
 from lanelock.sweeps.sweep import play
 from lanelock.sweeps.workspace import Workspace
@@ -46,7 +48,7 @@ def queue_lock(workspace, tmp_path_factory):
 @pytest.fixture(scope="module")
 def reports(workspace, run, lock, queue_lock):
     made = {"run": run_report(run, workspace)}
-    return made | {name: lock_report(read_lock(path), None)
+    return made | {name: lock_report(Lock.read(path), None)
                    for name, path in (("lock", lock), ("queue", queue_lock))}  # fmt: skip
 
 
@@ -122,14 +124,12 @@ def test_a_run_is_scored_again_from_its_files_beside_the_baseline_on_its_world(r
 
 
 def test_a_locks_page_states_what_the_lock_states(reports, pages, lock):
-    document, report = read_lock(lock), reports["lock"]
-    assert [card.as_document() for card in report.cards] == [
-        document["proof"][str(seed)]["card"] for seed in document["seeds"]
-    ]
+    stated, report = Lock.read(lock), reports["lock"]
+    assert [card.as_document() for card in report.cards] == [stated.proof[seed].card for seed in stated.seeds]
     words = " ".join(" ".join(Page(pages["lock"]).words).split())
-    for stated in (document["lock_id"], document["pack"]["digest"], document["code_version"], document["lane"]["title"],
-                   document["proof"]["7"]["world"], document["authority"]["digest"]):  # fmt: skip
-        assert stated in words
+    for text in (stated.lock_id, stated.candidate_pack.digest, stated.code_version, stated.lane_document["title"],
+                 stated.proof[7].world, stated.authority.digest):  # fmt: skip
+        assert text in words
     worst = report.overall
     assert all(f"{row.value:.6g}" in words for row in worst.gates)
     assert f"{worst.verdict} on the worst of seeds 42, 7, 101, 202" in words
@@ -181,7 +181,7 @@ def test_a_report_that_cannot_be_made_is_one_line(lanelock, workspace, lock, run
 
 
 def test_what_was_changed_has_no_page(lanelock, workspace, lock, run, tmp_path):
-    document = read_lock(lock)
+    document = read_json(lock)
     document["proof"]["42"]["metrics"]["s4/max_p_median"] += 1e-9
     changed = tmp_path / "changed.json"
     changed.write_text(json.dumps(document))
@@ -195,14 +195,15 @@ def test_what_was_changed_has_no_page(lanelock, workspace, lock, run, tmp_path):
 
 def test_a_lock_on_a_world_from_outside_asks_for_it(lock):
     with pytest.raises(PolicyError, match="--world DIR"):
-        lock_report({**read_lock(lock), "world_source": "imported"}, None)
+        lock_report(replace(Lock.read(lock), world_source="imported"), None)
 
 
 def test_a_lock_whose_candidate_measures_otherwise_has_no_page(lock):
-    document = read_lock(lock)
-    document["proof"]["42"]["metrics"]["s4/max_p_median"] += 1e-9
+    stated = Lock.read(lock)
+    proof, name = stated.proof[42], "s4/max_p_median"
+    other = replace(proof, metrics={**proof.metrics, name: proof.metrics[name] + 1e-9})
     with pytest.raises(IntegrityError, match="/proof/42/metrics"):
-        lock_report(document, None)
+        lock_report(replace(stated, proof={**stated.proof, 42: other}), None)
 
 
 def test_the_gates_of_a_run_are_those_of_the_file(reports):

@@ -11,7 +11,7 @@ from lanelock.policies.documents import read_json
 from lanelock.scoring.gates import parse_gates
 from lanelock.sweeps.lanes.decision import refusal
 from lanelock.sweeps.lanes.survey import prospect
-from lanelock.sweeps.proof.lock import read_lock, verify_lock
+from lanelock.sweeps.proof.lock import Lock, verify_lock
 from lanelock.sweeps.record.views import colour
 from lanelock.sweeps.reports import study
 from lanelock.sweeps.sweep import play
@@ -171,9 +171,9 @@ def test_a_corridor_out_of_reach_is_refused_with_both_ends_and_stands_so_in_lock
     assert [row.margins for row in reach if row.gate == "few"] == [{"B": -2 / 3, "B+": -1.0}]
     workspace = Workspace.at(tmp_path / "ws")
     closed = play(lane.with_search(trials=4), workspace, track=False)
-    lock = read_lock(closed.lock)
-    (blocker,) = (row for row in lock["blockers"] if row["gate"] == "few")
-    assert blocker["threshold"] == [1, 4] and lock["decision"] == "NO_GO" and lock["verdict"] == "FAIL"
+    lock = Lock.read(closed.lock)
+    (blocker,) = (row for row in lock.blockers if row.gate == "few")
+    assert blocker.threshold == (1, 4) and lock.decision == "NO_GO" and lock.verdict == "FAIL"
     assert all(check.ok for check in verify_lock(closed.lock))
     page = study.html(study.closed(closed.sweep, workspace))
     assert "B\u00a0within\u00a01 … 4, B+\u00a0within\u00a02 … 3" in page and "few" in page

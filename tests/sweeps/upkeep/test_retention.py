@@ -16,7 +16,8 @@ from lanelock.sweeps.campaign.plan import load_campaign
 from lanelock.sweeps.campaign.play import play_campaign
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.proof.evidence import certify_lock
-from lanelock.sweeps.proof.lock import find_lock, read_lock, verify_lock
+from lanelock.sweeps.proof.lock import Lock, verify_lock
+from lanelock.sweeps.proof.lock_files import find_lock
 from lanelock.sweeps.proof.moves import PROMOTE, Standing, append, moves, new_move
 from lanelock.sweeps.proof.promotion import promote, rollback
 from lanelock.sweeps.record.mlflow_store import SUPERSEDED, Store
@@ -55,12 +56,12 @@ def test_a_superseded_sweep_is_marked_and_its_artifacts_reclaimed_but_those_its_
     found = survey(played, recorded.values())
     assert ("trials", "queue-1") in removing(found) and ("trials", "queue-2") not in removing(found)
     assert {item.name for item in found.keep if item.kind == "trials"} >= {"queue-2", "counter-1.short"}
-    old, lock = recorded["queue-1"], read_lock(find_lock("queue-1", played))
+    old, lock = recorded["queue-1"], Lock.read(find_lock("queue-1", played))
     before = sum(old.artifacts.values())
     summary = read_json(apply(found, played, lambda name, by, spared: shelf.supersede(recorded[name], by, spared)))
     assert summary["remove"] == found.as_document()["remove"]
     after = {sweep.name: sweep for sweep in shelf.sweeps()}["queue-1"]
-    kept = set(filter(None, lock["runs"].values()))
+    kept = set(filter(None, lock.runs.values()))
     assert sum(old.artifacts[run] for run in kept) == sum(after.artifacts.values()), "the lock's own stay"
     freed = next(item.bytes for item in found.remove if item.name == "queue-1")
     assert before - sum(after.artifacts.values()) == freed

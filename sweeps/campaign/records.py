@@ -1,0 +1,214 @@
+"""What a campaign writes down: how its run began, and each phase as it was played. All else is derived from these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lanelock.policies import IntegrityError, PolicyError
+from lanelock.policies.documents import read_json
+from lanelock.policies.pack import CarriedPack, FieldChange
+from lanelock.scoring.feasibility import GateReach
+from lanelock.sweeps.lanes.decision import Blocker
+from lanelock.sweeps.lanes.knob import Value
+from lanelock.sweeps.lanes.runtime import Runtime
+from lanelock.sweeps.workspace import write_document
+
+_BEGUN, _PHASES = "campaign.json", "[0-9][0-9].*.json"  # in the run's folder
+_NEEDED = ("phase", "kind", "title", "outcome", "reason", "next", "seconds")  # of a phase's record, as they stand
+_Read = TypeVar("_Read")
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """What a phase passes on: a pack, and the file name of the lock it came from where there is one."""
+
+    pack: CarriedPack
+    lock: str | None
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Holder:
+        return cls(CarriedPack.of(document), document["lock"])
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return {**asdict(self.pack), "lock": self.lock}
+
+
+@dataclass(frozen=True, slots=True)
+class KnobRange:
+    """Where a knob may go."""
+
+    at: str  # policy#/pointer
+    values: tuple[Value, ...]  # all choices, or both ends
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a lane's sweep came to."""
+
+    sweep: str
+    trials: int
+    vetoes: Mapping[str, int]  # veto id -> trials it ended
+    values: Mapping[str, Value]  # of the candidate, by knob
+    best: Mapping[str, float]  # gate -> the best that a trial reached, worst over seeds
+    runtime: Runtime | None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Swept:
+        runtime = None if row.get("runtime") is None else Runtime(**row["runtime"])
+        vetoes, values, best = (row.get(name, {}) for name in ("vetoes", "values", "best"))
+        return cls(row["sweep"], row["trials"], vetoes, values, best, runtime)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """What a lane asked, and how far its phase came: refused, or swept."""
+
+    lane: Mapping[str, Any]  # id, title, why, seeds and budget
+    knobs: Mapping[str, KnobRange]
+    reach: tuple[GateReach, ...] | None = None  # None: refused before it was asked
+    blockers: tuple[Blocker, ...] | None = None  # None: the same
+    swept: Swept | None = None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Tried:
+        return cls(
+            lane=row["lane"],
+            knobs={name: KnobRange(knob["at"], tuple(knob["values"])) for name, knob in row["knobs"].items()},
+            reach=None if "reach" not in row else tuple(GateReach(**gate) for gate in row["reach"]),
+            blockers=None if "blockers" not in row else tuple(Blocker.of(blocker) for blocker in row["blockers"]),
+            swept=None if "sweep" not in row else Swept.of(row),
+        )
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return {
+            "lane": self.lane,
+            "knobs": {name: {"at": knob.at, "values": list(knob.values)} for name, knob in self.knobs.items()},
+            **({} if self.reach is None else {"reach": [asdict(gate) for gate in self.reach]}),
+            **({} if self.blockers is None else {"blockers": [blocker.as_document() for blocker in self.blockers]}),
+            **({} if self.swept is None else asdict(self.swept)),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """What a certification came to."""
+
+    band: str | None
+    certification: Mapping[str, Any]  # its document
+    evidence: str  # the folder of its pack
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """What a freeze came to."""
+
+    status: str
+    certified: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a phase came to, whatever follows from it."""
+
+    outcome: str
+    reason: str
+    verdict: str | None = None
+    metrics: Mapping[int, Mapping[str, float]] | None = None  # of its candidate, on the campaign's seeds
+    tried: Tried | None = None  # of a lane
+    graded: Graded | None = None  # of a certification that had a lock
+    end: End | None = None  # of a freeze
+
+    @property
+    def ending(self) -> str:
+        """Its outcome; of a freeze, its status."""
+        return self.outcome if self.end is None else self.end.status
+
+    @property
+    def trials(self) -> int | None:
+        """How many trials its sweep had; None where none was begun."""
+        return None if self.tried is None or self.tried.swept is None else self.tried.swept.trials
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseRecord(Result):
+    """One phase as it was played. Law: `PhaseRecord.of(record.document) == record`."""
+
+    phase: str
+    kind: str
+    title: str
+    why: str
+    authority: Mapping[str, str] | None  # name and digest of the pack that it started from
+    changes: tuple[FieldChange, ...]  # from that pack to its candidate
+    carried: str | None  # which of the two it passes on: "candidate" or "authority"
+    holder: Holder | None
+    next: str | None  # the phase that follows
+    seconds: float
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> PhaseRecord:
+        """Returns the record in a document. Records of older versions may lack what only a report shows."""
+        metrics, holder, graded = row.get("metrics"), row["holder"], row.get("certification")
+        return cls(
+            **{name: row[name] for name in _NEEDED},
+            authority=row.get("authority"),
+            carried=row.get("carried"),
+            verdict=row.get("verdict"),
+            why=row.get("why", ""),
+            metrics=None if metrics is None else {int(seed): found for seed, found in metrics.items()},
+            tried=None if "lane" not in row else Tried.of(row),
+            graded=None if graded is None else Graded(row["band"], graded, row["evidence"]),
+            end=None if "status" not in row else End(row["status"], row["certified"]),
+            changes=tuple(FieldChange(**change) for change in row.get("changes", ())),
+            holder=None if holder is None else Holder.of(holder),
+        )
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """Plain JSON. What a kind of phase does not have is left out."""
+        metrics = None if self.metrics is None else {str(seed): dict(found) for seed, found in self.metrics.items()}
+        return {
+            **{name: getattr(self, name) for name in (*_NEEDED, "why", "authority", "carried")},
+            "metrics": metrics,
+            "changes": [asdict(change) for change in self.changes],
+            "holder": None if self.holder is None else self.holder.document,
+            **({} if self.verdict is None else {"verdict": self.verdict}),
+            **({} if self.tried is None else self.tried.document),
+            **({} if self.graded is None else asdict(self.graded)),
+            **({} if self.end is None else asdict(self.end)),
+        }
+
+
+def write_phase(folder: Path, place: int, record: PhaseRecord) -> None:
+    """Writes the record of a run's phase number `place`, whole or not at all."""
+    write_document(folder / f"{place:02d}.{record.phase}.json", record.document)
+
+
+def records_in(folder: Path) -> Iterator[PhaseRecord]:
+    """The records of a run's phases, in the order they were played. Raises IntegrityError naming one that is broken."""
+    return (_read(path, PhaseRecord.of) for path in sorted(folder.glob(_PHASES)))
+
+
+def write_begun(folder: Path, identity: str, campaign: Mapping[str, Any]) -> None:
+    """Writes how a run began: what decides how it is played, and the campaign's file."""
+    write_document(folder / _BEGUN, {"identity": identity, "campaign": dict(campaign)})
+
+
+def begun_with(folder: Path) -> str:
+    """The identity that a run was begun with. Raises IntegrityError where its record is broken."""
+    return _read(folder / _BEGUN, lambda begun: str(begun["identity"]))
+
+
+def _read(path: Path, of: Callable[[Mapping[str, Any]], _Read]) -> _Read:
+    try:
+        return of(read_json(path))
+    except PolicyError as error:
+        raise IntegrityError(f"not a whole record: {error}") from None
+    except KeyError as error:
+        raise IntegrityError(f"not a whole record: {path}: missing field {error.args[0]}") from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise IntegrityError(f"not a whole record: {path}: {error}") from None
