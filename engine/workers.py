@@ -68,15 +68,18 @@ def ranges(rows: int, size: int) -> list[slice]:
 
 
 class Beside:
-    """A process that runs `start` and imports what this one can; what is written to it is its stdin.
+    """A process that runs `start` and imports what this one can; it is spoken to on its stdin and stdout.
 
-    Not by multiprocessing, which would run the user's own script in it again.
+    Not by multiprocessing, which would run the user's own script in it again. Ctrl-C does not reach it: who began it
+    decides when it stops.
     """
 
     def __init__(self, start: str) -> None:
         paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
         command, environment = [sys.executable, "-c", start], {**os.environ, "PYTHONPATH": paths}
-        self.child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        self.child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, process_group=0
+        )
         assert self.child.stdin is not None and self.child.stdout is not None  # they are piped
         self.stdin, self.stdout = self.child.stdin, self.child.stdout
 

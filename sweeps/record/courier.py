@@ -57,9 +57,11 @@ class Courier:
         if kind is None:
             self._leave()
             return
-        with suppress(LanelockError):
-            self.settle()
-        self._process.end()  # its answers may not be those that the next sweep would wait for
+        try:
+            with suppress(LanelockError):
+                self.settle()
+        finally:
+            self._process.end()  # its answers may not be those that the next sweep would wait for
 
     def connected(self) -> None:
         """Waits for the record's answer, or for it to be found away, where there is one that may refuse."""
@@ -87,7 +89,7 @@ class Courier:
             self.settle()
             self._process.order(do="leave")
             self._process.answer()
-        except LanelockError:
+        except BaseException:
             self._process.end()  # it has refused: what it thinks of the record is worth nothing to the next
             raise
         _idle.append(self._process)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import queue
-import signal
 import sys
 import threading
 import time
@@ -173,7 +172,6 @@ _alone = threading.Event()  # set when the sweep is gone
 
 
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep decides when to stop
     sys.stdout = sys.stderr  # answers alone go to the real one, whatever a library may print
     orders: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(orders,), daemon=True).start()
