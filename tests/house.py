@@ -17,6 +17,7 @@ STANDS_ON = {  # room -> the rooms it may import; and what these may import, it 
     "engine.surface": set(),
     "engine.workers": set(),
     "policies": set(),
+    "sweeps": set(),
     "engine.protocol": {"engine.surface", "engine.workers", "policies"},
     "scoring.gates": {"policies"},
     "sweeps.workspace": {"policies", "sweeps"},
