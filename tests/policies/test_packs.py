@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from lanelock.engine.segment_2b.run import SEGMENT_2B
 from lanelock.policies import PolicyError, diff, load_pack
@@ -40,6 +41,12 @@ def test_every_field_of_a_policy_is_closed_bounded_and_described(name):
             assert {"minimum", "exclusiveMinimum"} & set(node) and {"maximum", "exclusiveMaximum"} & set(node), pointer
         if pointer and not pointer.rpartition("/")[2].isdigit() and "$ref" not in node and "/items" not in pointer:
             assert node.get("description"), f"{name}{pointer} is not described"
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.schema.json")), ids=lambda path: path.name)
+def test_every_shipped_schema_is_a_json_schema(path):
+    """Held here, so that no start has to."""
+    Draft202012Validator.check_schema(read_json(path))
 
 
 @pytest.mark.parametrize("kind", ["packs/*/*", "gates", "lanes/*", "campaigns/*"])
