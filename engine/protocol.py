@@ -22,7 +22,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from lanelock.engine.surface import Surface, table_digest
+from lanelock.engine.surface import Surface, digest_of
 from lanelock.engine.workers import spread
 from lanelock.policies import Pack
 
@@ -56,8 +56,8 @@ class Run:
     audit: Any = None  # what an engine that audits itself found, where it went so far: anything with `passed`
 
     def digests(self) -> dict[str, str]:
-        """SHA-256 of each surface's bytes (hex64), computed now: trials that are not kept never pay for it."""
-        found = spread(lambda surface: table_digest(surface.table()), self.surfaces.values())
+        """SHA-256 of each surface's bytes (hex64), computed when asked: trials that are not kept never pay for it."""
+        found = spread(digest_of, self.surfaces.values())
         return dict(zip(self.surfaces, found, strict=True))
 
 

@@ -25,6 +25,7 @@ import numpy as np
 from lanelock.engine.keep.cache import Cache
 from lanelock.engine.protocol import StateReport
 from lanelock.engine.surface import Categories, Surface
+from lanelock.engine.workers import spread
 from lanelock.policies import IntegrityError, Pack
 from lanelock.policies.documents import digest
 
@@ -81,6 +82,7 @@ class Steps:
         value, reused = self._memory.get(key, lambda: _from_disk(disk, key), lambda: compute(reads))
         seconds = time.perf_counter() - began
         if disk is not None and not reused:
+            spread(Surface.digest, _surfaces(value))  # kept beside the columns, so that no later run digests them
             disk.put(key, value)
         self.reports.append(StateReport(name, key, _rows(value), seconds, reused, address))
         return value
@@ -179,6 +181,11 @@ def _from_disk(disk: Cache | None, key: str) -> Any | None:
 def _rows(value: Any) -> int:
     """The rows of a state's value, or of the first of several; 0 where the value counts none."""
     return int(getattr(value[0] if isinstance(value, tuple) else value, "rows", 0))
+
+
+def _surfaces(value: Any) -> list[Surface]:
+    """The surfaces that a state's value is, where it is any."""
+    return [part for part in (value if isinstance(value, tuple) else (value,)) if isinstance(part, Surface)]
 
 
 def _size(value: Any) -> int:

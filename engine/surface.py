@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ class Surface:
     name: str
     schema: pa.Schema
     columns: Mapping[str, Column]
+    _digest: str = field(default="", init=False, repr=False)  # of `table()`, once it was asked for; a cache keeps it
 
     def __getitem__(self, column: str) -> Column:
         return self.columns[column]
@@ -63,6 +64,17 @@ class Surface:
             else:
                 arrays.append(pa.array(column, kind))
         return pa.Table.from_arrays(arrays, schema=self.schema)
+
+    def digest(self) -> str:
+        """Returns the SHA-256 of the table's bytes (hex64), computed once."""
+        if not self._digest:
+            object.__setattr__(self, "_digest", table_digest(self.table()))
+        return self._digest
+
+
+def digest_of(surface: Any) -> str:
+    """Returns the digest of a surface of any engine; of those that are not ours only `table()` is asked."""
+    return surface.digest() if isinstance(surface, Surface) else table_digest(surface.table())
 
 
 def table_digest(table: pa.Table) -> str:

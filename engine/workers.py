@@ -36,8 +36,13 @@ def at_most(threads: int | None) -> Iterator[None]:
 
 def spread(work: Callable[[Part], Result], parts: Iterable[Part]) -> list[Result]:
     """The result of each part, in order; all are begun as threads come free."""
+    return list(in_order(work, parts))
+
+
+def in_order(work: Callable[[Part], Result], parts: Iterable[Part]) -> Iterator[Result]:
+    """As `spread`, each result handed over as soon as it and all before it are there, and then let go."""
     with ThreadPoolExecutor(_THREADS.get() or os.cpu_count() or 1, thread_name_prefix="part") as workers:
-        return list(workers.map(work, parts))
+        yield from workers.map(work, parts)
 
 
 def mapped(work: Callable[[Part], Result], parts: Iterable[Part], jobs: int) -> Iterator[Result]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from lanelock.policies import IntegrityError
 
-FORMAT = 2  # of the tree and the files; a change makes old entries absent, not wrong
+FORMAT = 3  # of the tree and the files; a change makes old entries absent, not wrong
 Kinds = Mapping[str, type]  # name in the tree -> dataclass: only these are written, and only these are built again
 _PLAIN = (str, int, float, bool, type(None))
 
@@ -72,7 +72,7 @@ class _Columns:
         if isinstance(node, pa.Schema):
             return {"schema": base64.b64encode(node.serialize().to_pybytes()).decode()}
         if is_dataclass(node) and type(node) in self._kinds:
-            parts = {field.name: self.tree_of(getattr(node, field.name)) for field in fields(node) if field.init}
+            parts = {field.name: self.tree_of(getattr(node, field.name)) for field in fields(node)}
             return {"type": self._kinds[type(node)], "fields": parts}
         raise TypeError(f"a state may not hold {type(node)}: it cannot be kept")
 
@@ -139,8 +139,12 @@ def _value_of(node: Any, columns: Mapping[str, NDArray[Any]], kinds: Kinds) -> A
         return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(node["schema"])))
     if node["type"] not in kinds:
         raise IntegrityError(f"/type: {node['type']!r} is none of the types that are kept: {', '.join(sorted(kinds))}")
-    parts = {field: _value_of(part, columns, kinds) for field, part in node["fields"].items()}
-    return kinds[node["type"]](**parts)
+    kind, parts = kinds[node["type"]], {name: _value_of(part, columns, kinds) for name, part in node["fields"].items()}
+    own = {field.name: parts.pop(field.name) for field in fields(kind) if not field.init}
+    value = kind(**parts)
+    for name, part in own.items():  # what the type had filled in by itself
+        object.__setattr__(value, name, part)
+    return value
 
 
 def _carrier(dtype: np.dtype[Any]) -> np.dtype[Any]:

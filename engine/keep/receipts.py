@@ -31,7 +31,12 @@ def write_json(path: Path, document: Any) -> None:
 
 def write_receipt(path: Path, body: Mapping[str, Any]) -> None:
     """Writes `body` with its own digest in it."""
-    write_json(path, {**body, _OWN: _digest(body)})
+    write_json(path, with_digest(body))
+
+
+def with_digest(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a receipt: `body` and its own digest."""
+    return {**body, _OWN: _digest(body)}
 
 
 def read_receipt(path: Path) -> dict[str, Any]:
@@ -56,12 +61,15 @@ def flag_text(sha256: str) -> str:
 
 def bundle(files: Mapping[str, str], read: Callable[[str], bytes]) -> tuple[dict[str, Any], str]:
     """(index document, flag text) over relative path -> SHA-256 (hex64); `read` gives a file's bytes."""
-    paths = sorted(files)
     whole = hashlib.sha256()
-    for path in paths:
+    for path in sorted(files):
         whole.update(read(path))
-    index = {"files": [{"path": path, "sha256": files[path]} for path in paths]}
-    return index, flag_text(whole.hexdigest())
+    return index_of(files), flag_text(whole.hexdigest())
+
+
+def index_of(files: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the index document of a bundle."""
+    return {"files": [{"path": path, "sha256": files[path]} for path in sorted(files)]}
 
 
 def file_digest(path: Path) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
@@ -38,6 +39,18 @@ def staging(parent: Path, name: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         _lock_of(folder).unlink(missing_ok=True)
         lock.release()
+
+
+def write_file(path: Path, data: Any) -> None:
+    """Writes a file below a staging folder, making the folders above it.
+
+    The disk is asked to begin on it at once, so that `place` has little left to wait for.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # what is not on the disk yet is kept
 
 
 def place(folder: Path, target: Path) -> bool:
@@ -71,7 +84,7 @@ def clear_abandoned(parent: Path) -> int:
 
 def sync_tree(folder: Path) -> None:
     """Every file and folder below `folder`, and itself, on the disk."""
-    paths = [*(path for path in folder.rglob("*")), folder]
+    paths = [folder, *(Path(above, name) for above, folders, files in os.walk(folder) for name in (*folders, *files))]
     with ThreadPoolExecutor(_SYNCS) as pool:
         for _ in pool.map(_sync, paths):
             pass
