@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from lanelock.engine.keep.columns import arrow
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Categories:
@@ -58,11 +60,11 @@ class Surface:
         arrays = []
         for column, kind in zip(map(self.columns.__getitem__, self.schema.names), self.schema.types, strict=True):
             if isinstance(column, Categories):
-                values = pa.array(column.values, pa.string())
-                codes = pa.array(np.asarray(column.codes, dtype=np.int32))
+                values = arrow(column.values, pa.string())
+                codes = arrow(np.asarray(column.codes, dtype=np.int32), pa.int32())
                 arrays.append(pa.DictionaryArray.from_arrays(codes, values).cast(kind))
             else:
-                arrays.append(pa.array(column, kind))
+                arrays.append(arrow(column, kind))
         return pa.Table.from_arrays(arrays, schema=self.schema)
 
     def digest(self) -> str:

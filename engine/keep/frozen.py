@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from lanelock.engine.keep.columns import arrow
 from lanelock.policies import IntegrityError
 
 FORMAT = 3  # of the tree and the files; a change makes old entries absent, not wrong
@@ -86,8 +87,9 @@ class _Columns:
         """Fixed-width values as integers or floats of their own width, strings and bytes as they are."""
         flat = np.ascontiguousarray(self._arrays[name]).ravel()
         if flat.dtype.kind in "OU":
-            return pa.array(flat.tolist(), pa.large_binary() if _holds_bytes(flat) else pa.large_string())
-        return pa.array(flat.view(_carrier(flat.dtype)))
+            return arrow(flat.tolist(), pa.large_binary() if _holds_bytes(flat) else pa.large_string())
+        carried = flat.view(_carrier(flat.dtype))
+        return arrow(carried, pa.from_numpy_dtype(carried.dtype))
 
     def _add(self, array: NDArray[Any]) -> str:
         if id(array) not in self._names:

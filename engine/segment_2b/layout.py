@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from lanelock.engine.keep.columns import arrow
 from lanelock.engine.keep.receipts import text_of
 from lanelock.engine.protocol import Run
 from lanelock.engine.segment_2b.geography import compacted
@@ -138,9 +139,9 @@ def _form(schema: pa.Schema) -> tuple[pa.Schema, dict[str, Any]]:
 
 def _array(column: Column, rows: slice, kind: pa.DataType) -> pa.Array:
     if not isinstance(column, Categories):
-        return pa.array(column[rows], kind)
+        return arrow(column[rows], kind)
     values, codes = _used(column, rows)
-    return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(values, kind), safe=False)
+    return pa.DictionaryArray.from_arrays(arrow(codes, pa.int32()), arrow(values, kind), safe=False)
 
 
 def _used(column: Categories, rows: slice) -> tuple[list[str], NDArray[np.int32]]:

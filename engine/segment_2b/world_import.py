@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from lanelock.engine.keep.columns import arrow
 from lanelock.engine.keep.staging import write_file
 from lanelock.engine.segment_2b import geography
 from lanelock.engine.segment_2b.draw_world import ZONE_SOURCES, assemble_world, describe
@@ -89,7 +90,7 @@ def files_of(world: World) -> dict[str, bytes]:
     files = {}
     for name, columns in tables.items():
         schema = pa.schema([pa.field(column, _TYPES[column], nullable=False) for column in columns])
-        arrays, sink = [pa.array(columns[field.name], field.type) for field in schema], pa.BufferOutputStream()
+        arrays, sink = [arrow(columns[field.name], field.type) for field in schema], pa.BufferOutputStream()
         pq.write_table(pa.table(arrays, schema), sink)
         files[f"{name}.parquet"] = sink.getvalue().to_pybytes()
     return passed(files, describe(world))
