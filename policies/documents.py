@@ -150,7 +150,7 @@ def _describe(error: ValidationError) -> str:
             unknown = sorted(set(error.instance) - known)
             return f"{field}: unknown field {', '.join(unknown)} (known: {', '.join(sorted(known))})"
         case "not" if error.validator_value == {}:
-            return f"{field}: is not allowed beside the other fields given"
+            return f"{field}: does not belong here beside the other fields"
         case "oneOf" if options := [row["required"] for row in error.validator_value if set(row) == {"required"}]:
             return f"{field}: give exactly one of: {', or '.join(' and '.join(names) for names in options)}"
         case "uniqueItems":
