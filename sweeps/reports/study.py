@@ -135,7 +135,7 @@ def _best(of: Closed) -> Iterator[Block]:
     """The trials without a veto, by the first objective, and what each was made of."""
     trials, lane = of.trials, of.lane
     places = {trial.number: row for row, trial in enumerate(of.history)}
-    rows = [places[trial.number] for trial in ranking(of.history, of.ledger) if trials.held[places[trial.number]]]
+    rows = [places[trial.number] for trial in ranking(of.history, of.ledger) if trials.valid[places[trial.number]]]
     if not rows:
         yield Paragraph("None: every trial was vetoed or could not be graded.")
         return

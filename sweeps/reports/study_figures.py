@@ -116,7 +116,7 @@ def _draw_gates(trials: Trials, canvas: Any) -> None:
 
 
 def _draw_strip(axis: Any, strip: Strip, trials: Trials) -> None:
-    values, held = strip.values, trials.held
+    values, held = strip.values, trials.valid
     marks = [(band, at) for band, threshold in strip.gate.thresholds.items() for at in ends(threshold)]
     bound = None if strip.reach is None else strip.reach.bound
     places = [*(at for _, at in marks), *([] if bound is None else [bound])]

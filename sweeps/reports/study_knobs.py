@@ -117,11 +117,11 @@ def _draw_parallel(trials: Trials, canvas: Any) -> None:
     lines = np.stack([np.broadcast_to(np.arange(columns + 1.0), heights.shape), heights], axis=2)
     steps = np.clip((score * 5.999), 0, 5)
     for step in range(6):
-        rows = drawn[trials.held[drawn] & (steps[drawn].astype(int) == step)]
+        rows = drawn[trials.valid[drawn] & (steps[drawn].astype(int) == step)]
         axis.add_collection(
             LineCollection(list(lines[rows]), colors=LIGHT[f"share-{step}"], linewidths=0.9, alpha=0.75)
         )
-    vetoed = drawn[~trials.held[drawn]]
+    vetoed = drawn[~trials.valid[drawn]]
     axis.add_collection(
         LineCollection(list(lines[vetoed]), colors=LIGHT["bad"], linewidths=0.8, linestyles=(0, (2, 2)))
     )
