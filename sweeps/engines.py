@@ -34,7 +34,6 @@ def engine_named(name: str) -> Resolved:
 
 @cache
 def metrics_named(name: str) -> MetricSource:
-    """Returns the metrics of the engine of that name."""
     source: MetricSource = _load(_METRICS, name)
     return source
 

@@ -97,7 +97,6 @@ class Workspace:
         write_document(self._record(run_id), {**document, "before": None if newest is None else newest.stem})
 
     def recalls(self, run_id: str) -> bool:
-        """Returns whether a run of this name was made here."""
         return self._record(run_id).is_file()
 
     def remembered(self, run_id: str) -> dict[str, Any]:

@@ -87,7 +87,6 @@ class Ledger:
         return self._cards[trial.number]
 
     def overall(self, trial: Trial) -> Scorecard:
-        """Returns the worst over the seeds that were run."""
         if trial.number not in self._overall:
             self._overall[trial.number] = combine(tuple(self.cards(trial).values()), self.ground.lane.gates)
         return self._overall[trial.number]

@@ -55,11 +55,8 @@ class Knob:
     def scale(self) -> str:
         return "log" if self.log else "linear"
 
-    # --- in a pack --------------------------------------------------------------------------------------
-
     @property
     def extent(self) -> tuple[Value, ...]:
-        """Returns all choices, or both ends of the range."""
         return self.choices or (self.low, self.high)
 
     def ends(self) -> tuple[Any, ...]:
@@ -76,8 +73,6 @@ class Knob:
             return next((value for value in self.choices if self.placed(value) == placed), None)
         number = isinstance(placed, int | float) and not isinstance(placed, bool)
         return placed if number and self.low <= placed <= self.high else None
-
-    # --- along its range --------------------------------------------------------------------------------
 
     def unit(self, value: Value) -> float:
         """Returns a value's position along the knob, 0 … 1 on its own scale."""
@@ -125,13 +120,10 @@ class Knob:
         low, high = float(self.low), float(self.high)
         return low * (high / low) ** unit if self.log else low + unit * (high - low)
 
-    # --- in words ---------------------------------------------------------------------------------------
-
     def ends_text(self) -> tuple[str, str]:
         """Returns the first and the last value as short text."""
         first, last = (str(end) if self.choices else f"{end:g}" for end in (self.extent[0], self.extent[-1]))
         return first, last
 
     def range_text(self) -> str:
-        """Returns the allowed values on one line."""
         return ", ".join(map(str, self.choices)) or f"{self.low} … {self.high}"

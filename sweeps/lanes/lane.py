@@ -76,7 +76,6 @@ class Lane:
 
     @cached_property
     def start(self) -> Pack:
-        """Returns the authority's pack with the lane's fixed fields set."""
         return self.authority.with_knobs(self.document["fixed"])
 
     def candidate(self, values: Mapping[str, Value]) -> Pack:

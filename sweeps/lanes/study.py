@@ -83,7 +83,6 @@ class Study:
         return math.prod(map(len, _grid(self._lane.knobs).values()))
 
     def ask(self, count: int) -> tuple[Proposal, ...]:
-        """Returns the next `count` proposals, in order."""
         return tuple(self._ask_one() for _ in range(count))
 
     def _ask_one(self) -> Proposal:
@@ -164,11 +163,9 @@ class Studies:
         return self._load(name).user_attrs
 
     def trials(self, name: str) -> tuple[Trial, ...]:
-        """Returns every trial of a study, in order."""
         return tuple(_trial(name, frozen) for frozen in self._load(name).get_trials(deepcopy=False))
 
     def open(self, name: str, lane: Lane) -> Study:
-        """Returns a study with its history."""
         return Study(self._load(name), lane)
 
     def _load(self, name: str) -> optuna.Study:

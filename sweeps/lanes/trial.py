@@ -30,7 +30,6 @@ class TrialRecord:
 
     @property
     def document(self) -> dict[str, Any]:
-        """Returns the record as JSON, as the study stores it."""
         return {
             "measures": {str(seed): dict(metrics) for seed, metrics in self.measures.items()},
             "pack": self.pack,

@@ -104,7 +104,7 @@ def trials_of(sweep: str, history: Sequence[Trial], ledger: Ledger, best: Trial 
         scores=scores.reshape(-1, len(lane.objectives)),
         knobs=lane.knobs,
         places=places.reshape(-1, len(lane.knobs)),
-        bands=tuple(map(_in_band, lane.gates.bands)),
+        bands=tuple(f"band {band}" for band in lane.gates.bands),
         outcome=tuple(_outcome(trial, ledger) for trial in history),
         front=np.array([rows[trial.number] for trial in front(history, ledger)], dtype=np.int64),
         chosen=None if best is None else rows.get(best.number),
@@ -130,11 +130,7 @@ def _outcome(trial: Trial, ledger: Ledger) -> str:
     if trial.objectives is None:
         return UNGRADED
     band = ledger.band(trial)
-    return BELOW if band is None else _in_band(band)
-
-
-def _in_band(band: str) -> str:
-    return f"band {band}"
+    return BELOW if band is None else f"band {band}"
 
 
 def _ceiling(first: Objective, ledger: Ledger, reach: Mapping[str, GateReach]) -> Ceiling | None:
