@@ -197,7 +197,7 @@ class _Player:
             self._workspace,
             jobs=self._jobs,
             name=f"{self._folder.name}.{phase.id}",
-            found=reach,
+            reach=reach,
             track=self._track,
             watch=lambda progress: self._watch(self.standing(phase, progress)),
         )

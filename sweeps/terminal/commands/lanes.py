@@ -66,7 +66,7 @@ def sweep(lane: str, jobs: int, resume: bool, anyway: bool, world: str | None, *
     with watching(held, live=not (session.as_json or session.quiet)) as watch:
         try:
             closed = play(
-                held, workspace, world=world_folder(world), jobs=jobs, resume=resume, found=found, watch=watch
+                held, workspace, world=world_folder(world), jobs=jobs, resume=resume, reach=found, watch=watch
             )
         except KeyboardInterrupt:
             again = f"lanelock sweep {lane} --resume"
