@@ -87,7 +87,8 @@ def promote(
     PolicyError where the world it stands on is not there, LaneError on a name that is none.
     """
     rule, lock, history = _rule(alias), Lock.read(path), moves(workspace)
-    engine_named(lock.engine).part(Serving)
+    if not isinstance(engine_named(lock.engine).own, Serving):
+        raise LaneError(f"cannot register a model: engine {lock.engine} has no serve()")
     to, evidence = _standing(lock, workspace)
     refusals = [*_unmet(lock, rule, to, evidence), *_stale(lock, alias, history, force)]
     move = new_move(history, workspace, PROMOTE, alias, to, forced=force, why=why)

@@ -1,6 +1,6 @@
-"""What a shell may offer for an argument: what is shipped, and what the workspace holds. Reads, never writes.
+"""The names a shell offers for an argument: what is shipped and what the workspace holds. Reads, never writes.
 
-A path is always possible as well: where it is, the shell is told to fall back on files.
+Where a path is allowed as well, the shell is told to fall back on files.
 """
 
 from __future__ import annotations
@@ -22,40 +22,32 @@ Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 def offering(*kinds: str, path: str | None = "file") -> Complete:
-    """Names of these kinds, and paths ("file", "dir" or None)."""
+    """Returns a completion of names of these kinds, and of paths: `path` is "file", "dir" or None."""
 
     def complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-        workspace = _workspace(context)
+        root = context.params.get("workspace") or os.environ.get("LANELOCK_WORKSPACE") or default_folder()
+        workspace = Workspace(Path(root).resolve())
         names = dict.fromkeys(name for kind in kinds for name in _known(kind, workspace, begun))
-        found = [CompletionItem(name) for name in names if name.startswith(begun)]
-        # First, because Bash's script forgets what it was offered before a path.
-        return [CompletionItem(begun, type=path), *found] if path is not None else found
+        items = [CompletionItem(name) for name in names if name.startswith(begun)]
+        # The path goes first: Bash's script drops what it was offered before a path.
+        return [CompletionItem(begun, type=path), *items] if path is not None else items
 
     return complete
 
 
-def _workspace(context: click.Context) -> Workspace:
-    named = context.params.get("workspace") or os.environ.get("LANELOCK_WORKSPACE") or default_folder()
-    return Workspace(Path(named).resolve())
-
-
 def _known(kind: str, workspace: Workspace, begun: str) -> Iterator[str]:
-    """Names of one kind; none where what would name them cannot be read: a shell has no place for an error."""
+    """Yields names of one kind, and no names if they cannot be read: a shell has no place for an error."""
     try:
         yield from _NAMES[kind](workspace, begun)
     except (LanelockError, OSError):
         return
 
 
-def _sweeps(workspace: Workspace) -> Mapping[str, int]:
-
-    return {name: sweep.trials for name, sweep in sweeps_in(workspace).items()}
-
-
 def _trials(workspace: Workspace, begun: str) -> Iterable[str]:
-    """SWEEP/NUMBER, once the sweep is typed: there may be thousands."""
-    sweep, slash, _ = begun.rpartition("/")
-    return (f"{sweep}/{number}" for number in range(_sweeps(workspace).get(sweep, 0) if slash else 0))
+    """SWEEP/NUMBER, offered only after the sweep is typed: there may be thousands."""
+    name, slash, _ = begun.rpartition("/")
+    sweep = sweeps_in(workspace).get(name) if slash else None
+    return (f"{name}/{number}" for number in range(sweep.trials if sweep else 0))
 
 
 def _runs(workspace: Workspace) -> Iterator[str]:
@@ -70,7 +62,7 @@ def _locks(workspace: Workspace) -> Iterator[str]:
 
 
 def _aliases() -> Iterable[str]:
-    from lanelock.sweeps.proof.promotion import ALIASES  # brings NumPy and Arrow, which no other name needs
+    from lanelock.sweeps.proof.promotion import ALIASES  # imports NumPy and Arrow, which no other name needs
 
     return ALIASES
 
@@ -81,7 +73,7 @@ _NAMES: Mapping[str, Callable[[Workspace, str], Iterable[str]]] = {
     "campaign": lambda workspace, begun: shipped("campaigns", ".json"),
     "lock": lambda workspace, begun: _locks(workspace),
     "run": lambda workspace, begun: _runs(workspace),
-    "sweep": lambda workspace, begun: _sweeps(workspace),
+    "sweep": lambda workspace, begun: sweeps_in(workspace),
     "trial": _trials,
     "evidence": lambda workspace, begun: (path.name for path in sorted(workspace.evidence.glob("[!.]*"))),
     "alias": lambda workspace, begun: _aliases(),
@@ -91,7 +83,6 @@ LANE = offering("lane")
 CAMPAIGN = offering("campaign")
 LOCK = offering("lock")
 RUN = offering("run", path=None)
-SWEEP = offering("sweep", path=None)
 ALIAS = offering("alias", path=None)
 PROVABLE = offering("run", "lock", "evidence")
 COMPARABLE = offering("lock", "run", "pack", "evidence", "trial")

@@ -1,4 +1,4 @@
-"""What is seen of a sweep while it is played: how far, how fast, the best so far, which veto ended how many."""
+"""The progress of a sweep while it runs: how far, how fast, the best trial so far, and the trials each veto ended."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from lanelock.sweeps.record.outbox import Outbox
 from lanelock.sweeps.sweep import Progress
 from lanelock.sweeps.workspace import Workspace
 
-LINES = 10  # printed of a whole sweep where there is no screen
+LINES = 10  # lines printed over a whole sweep where there is no screen
 Watch = Callable[[Progress], None]
 
 
 @contextmanager
 def watching(lane: Lane, *, live: bool) -> Iterator[Watch]:
-    """A bar with its lines on a terminal, plain lines (about ten in all) elsewhere, nothing where not live."""
+    """Shows a bar with its lines on a terminal, about ten plain lines elsewhere, and nothing if not `live`."""
     if not live:
-        yield lambda told: None
+        yield lambda progress: None
     elif sys.stderr.isatty():
         with _screen(lane) as watch:
             yield watch
@@ -34,46 +34,45 @@ def watching(lane: Lane, *, live: bool) -> Iterator[Watch]:
         yield _lines(lane)
 
 
-def in_words(lane: Lane, told: Progress, since: Progress | None = None) -> tuple[str, str, str]:
-    """How far and how fast, the best so far, the vetoes. `since`: the first that was told: a resumed sweep needs it."""
-    rate = _rate(told, since)
-    pace = f"{told.done}/{told.budget} trials in {told.seconds:.1f} s"
-    if told.done >= told.budget:
-        pace += f", {rate:.1f}/s; closing: what moved what, proof, record"
+def in_words(lane: Lane, progress: Progress, since: Progress | None = None) -> tuple[str, str, str]:
+    """Returns three lines: how far and how fast, the best trial, the vetoes.
+
+    `since` is the first progress of this process: a resumed sweep did not run the trials before it.
+    """
+    rate = _rate(progress, since)
+    pace = f"{progress.done}/{progress.budget} trials in {progress.seconds:.1f} s"
+    if progress.done >= progress.budget:
+        pace += f", {rate:.1f}/s; closing: sensitivity, proof, tracking"
     elif rate > 0:
-        left = min((told.budget - told.done) / rate, max(0.0, told.budget_seconds - told.seconds))
-        pace += f", {rate:.1f}/s, {_clock(left)} left"
+        left = min((progress.budget - progress.done) / rate, max(0.0, progress.budget_seconds - progress.seconds))
+        minutes, seconds = divmod(round(left), 60)
+        pace += f", {rate:.1f}/s, {f'{minutes} min {seconds:02d} s' if minutes else f'{seconds} s'} left"
     best = "no trial is graded yet"
-    if told.best is not None and told.best.objectives is not None:
-        named = zip(lane.objectives, told.best.objectives, strict=True)
-        best = f"best trial {told.best.number}: {', '.join(f'{one.name} {value:.4f}' for one, value in named)}"
-    ended = ", ".join(f"{name} {count}" for name, count in sorted(told.vetoed.items(), key=lambda row: -row[1]))
-    return pace, best, f"vetoed: {ended or 'none'}"
+    if progress.best is not None and progress.best.objectives is not None:
+        values = zip(lane.objectives, progress.best.objectives, strict=True)
+        best = f"best trial {progress.best.number}: {', '.join(f'{each.name} {value:.4f}' for each, value in values)}"
+    vetoes = sorted(progress.vetoed.items(), key=lambda row: -row[1])
+    return pace, best, f"vetoed: {', '.join(f'{name} {count}' for name, count in vetoes) or 'none'}"
 
 
-def _rate(told: Progress, since: Progress | None) -> float:
-    """Trials a second, of those that were run now."""
-    if since is None or told.seconds <= since.seconds:
-        return told.done / told.seconds if told.seconds > 0 else 0.0
-    return (told.done - since.done) / (told.seconds - since.seconds)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+def _rate(progress: Progress, since: Progress | None) -> float:
+    """Trials per second, over the trials run by this process."""
+    if since is None or progress.seconds <= since.seconds:
+        return progress.done / progress.seconds if progress.seconds > 0 else 0.0
+    return (progress.done - since.done) / (progress.seconds - since.seconds)
 
 
 def _lines(lane: Lane) -> Watch:
-    seen: list[Progress] = []
+    first: Progress | None = None
     printed = 0
 
-    def watch(told: Progress) -> None:
-        nonlocal printed
-        seen[1:] = [told]
-        part = told.done * LINES // told.budget
+    def watch(progress: Progress) -> None:
+        nonlocal first, printed
+        first = first or progress
+        part = progress.done * LINES // progress.budget
         if part > printed:
             printed = part
-            click.echo(f"sweep {lane.id}: {'; '.join(in_words(lane, told, seen[0]))}", err=True)
+            click.echo(f"sweep {lane.id}: {'; '.join(in_words(lane, progress, first))}", err=True)
 
     return watch
 
@@ -81,23 +80,31 @@ def _lines(lane: Lane) -> Watch:
 @contextmanager
 def _screen(lane: Lane) -> Iterator[Watch]:
     bars = Bars(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    task, seen = bars.add_task(f"sweep {lane.id}", total=None), list[Progress]()
+    task = bars.add_task(f"sweep {lane.id}", total=None)
+    first: Progress | None = None
     with Live(Group(bars, "  surveying the authority"), console=Console(stderr=True), transient=True) as screen:
 
-        def watch(told: Progress) -> None:
-            seen[1:] = [told]
-            bars.update(task, completed=told.done, total=told.budget)
-            rows = (Text(f"  {row}", no_wrap=True, overflow="ellipsis") for row in in_words(lane, told, seen[0]))
-            screen.update(Group(bars, *rows))
+        def watch(progress: Progress) -> None:
+            nonlocal first
+            first = first or progress
+            bars.update(task, completed=progress.done, total=progress.budget)
+            lines = in_words(lane, progress, first)
+            screen.update(Group(bars, *(Text(f"  {line}", no_wrap=True, overflow="ellipsis") for line in lines)))
 
         yield watch
 
 
-def say_what_waits(workspace: Workspace) -> None:
-    """One line on stderr where letters wait."""
-    waits = sum(box.waits() for box in Outbox(workspace).boxes())
-    if waits:
-        click.echo(
-            f"{waits} entries wait for the record in {workspace.outbox}; deliver them with: lanelock sync",
-            err=True,
-        )
+@contextmanager
+def resumable(workspace: Workspace, command: str) -> Iterator[None]:
+    """Wraps a search: Ctrl-C ends it with exit code 130 and the command that resumes it; then says what is pending."""
+    interrupted = False
+    try:
+        yield
+    except KeyboardInterrupt:
+        interrupted = True
+        click.echo(f"interrupted; every finished trial is kept. Resume with: {command}", err=True)
+    pending = sum(box.waits() for box in Outbox(workspace).boxes())
+    if pending:
+        click.echo(f"{pending} uploads pending in {workspace.outbox}; deliver them with: lanelock sync", err=True)
+    if interrupted:
+        raise click.Abort

@@ -1,11 +1,12 @@
-"""What stands in front of every command: where it works, how it answers, and the options that say so."""
+"""What every command shares: its workspace, its form of output, and the options that set them."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -13,63 +14,87 @@ import click
 
 from lanelock.policies import PolicyError
 from lanelock.sweeps.terminal.completion import FOLDER
-from lanelock.sweeps.workspace import Workspace, default_folder
+from lanelock.sweeps.workspace import Workspace, default_folder, write_whole
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What the options in front of a command say."""
+    """The values of `--workspace`, `--json` and `--quiet`."""
 
     root: Path
     as_json: bool
     quiet: bool
 
+    @property
+    def live(self) -> bool:
+        """Whether to show progress on stderr."""
+        return not (self.as_json or self.quiet)
+
     def workspace(self) -> Workspace:
-        """Returns the workspace to write to, created where it is missing."""
+        """Returns the workspace for writing, created if it is missing."""
         return Workspace.at(self.root)
 
     def as_it_stands(self) -> Workspace:
-        """Returns the workspace to read from, whether or not it exists: nothing is created and nothing written."""
+        """Returns the workspace for reading, whether or not it exists: creates and writes nothing."""
         return Workspace(self.root.resolve())
 
     def show(self, document: Mapping[str, Any], text: str) -> None:
-        """The one place that writes to stdout."""
+        """Prints the answer. Nothing else writes to stdout."""
         if self.as_json:
             click.echo(json.dumps(document, allow_nan=False))
         elif not self.quiet:
             click.echo(text)
 
+    def show_page(self, document: Mapping[str, Any], text: str, page: Path | None, html: Callable[[], str]) -> None:
+        """Prints the answer, after writing it as a page where `--html` names one."""
+        if page is not None:
+            write_whole(page, html())
+            document, text = {**document, "html": str(page)}, f"{text}\n\npage   {page}"
+        self.show(document, text)
 
-def common_options(command: Any) -> Any:
-    """`--workspace`, `--json` and `--quiet`, on every command."""
-    command = click.option("--quiet", is_flag=True, help="Say nothing but errors.")(command)
-    command = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")(command)
+
+def common_options(command: Callable[..., int]) -> Any:
+    """Adds `--workspace`, `--json` and `--quiet` to a command, and passes it the session they describe."""
+
+    @wraps(command)
+    def with_session(workspace: Path, as_json: bool, quiet: bool, **options: Any) -> int:
+        return command(Session(workspace, as_json, quiet), **options)
+
+    decorated = click.option("--quiet", is_flag=True, help="Print nothing but errors.")(with_session)
+    decorated = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")(
+        decorated
+    )
     return click.option(
         "--workspace",
         type=click.Path(path_type=Path),
         envvar="LANELOCK_WORKSPACE",
         default=default_folder,
         help="Where everything is recorded [default: .lanelock/, found upwards; in Lanelock's checkout mlruns/].",
-    )(command)
+    )(decorated)
 
 
-def session_of(options: dict[str, Any]) -> Session:
-    return Session(options.pop("workspace"), options.pop("as_json"), options.pop("quiet"))
-
-
-def writable(page: Path) -> None:
-    """Refused before anything is run, where a page cannot be written there."""
-    if page.is_dir() or not page.parent.is_dir():
+def _writable(context: click.Context, parameter: click.Parameter, page: Path | None) -> Path | None:
+    """Refuses a page that cannot be written, before anything is run."""
+    if page is not None and (page.is_dir() or not page.parent.is_dir()):
         why = "is a folder" if page.is_dir() else "its folder does not exist"
         raise PolicyError(f"{page}: --html: {why}; name a file in a folder that exists")
+    return page
 
 
+HTML = click.option(
+    "--html",
+    "page",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    callback=_writable,
+    help="Also write the answer as one self-contained page.",
+)
 JOBS = click.option(
     "--jobs",
     type=click.IntRange(1, 256),
     default=os.cpu_count() or 1,
     show_default=True,
-    help="Trials computed at once; never changes a result.",
+    help="Trials evaluated in parallel; never changes a result.",
 )
 ENGINE = click.option(
     "--engine", metavar="NAME", help="Entry-point name [default: the only installed engine that can answer]."

@@ -1,4 +1,4 @@
-"""The comparison page: MLflow's own server over the workspace, on 127.0.0.1 alone, until it is stopped."""
+"""The comparison page: MLflow's own server over the workspace, on 127.0.0.1 only, until it is stopped."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def end():
     os.killpg(0, signal.SIGTERM)
 threading.Thread(target=end, daemon=True).start()
 os._exit(server.wait() & 255)
-"""  # runs a command, and ends its whole group once what started it is gone: killed, it closes no server
+"""  # runs a command, and ends its whole process group when its parent is gone: a killed parent closes nothing
 _PATIENCE = 120.0  # seconds for a server to answer on a busy machine
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Where a lane's trials are compared."""
+    """The page that compares a lane's trials."""
 
     lane: str
     title: str
@@ -42,10 +42,10 @@ class Page:
 
 
 def serve(workspace: Workspace, port: int, say: Callable[[str, Sequence[Page]], None]) -> int:
-    """Serves until Ctrl-C; `say` is told the address and the lanes' pages once the server answers; the exit code.
+    """Serves until Ctrl-C and returns the exit code. Calls `say` with the address and pages when the server answers.
 
-    A record on a server of its own is not served again: its pages are told, and that is all. Raises WorkspaceError
-    where the port is taken or the server does not start.
+    Where MLflow has a server of its own, only its pages are shown. Raises WorkspaceError if the port is taken or the
+    server does not start.
     """
     tracking = Tracking(workspace)
     if tracking.uri.startswith(("http://", "https://")):
@@ -60,7 +60,7 @@ def serve(workspace: Workspace, port: int, say: Callable[[str, Sequence[Page]], 
             server.wait()
         except KeyboardInterrupt:
             return 0
-    raise WorkspaceError(f"{log}: the server ended by itself with code {server.returncode}; it says why there")
+    raise WorkspaceError(f"{log}: the server ended with code {server.returncode}; the reason is in this file")
 
 
 def _pages(tracking: Tracking, url: str) -> tuple[Page, ...]:
@@ -83,27 +83,27 @@ def _must_be_free(port: int) -> None:
 
 @contextmanager
 def _server(uri: str, workspace: Workspace, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """MLflow's server, in a process group of its own that does not outlive this."""
+    """Starts MLflow's server in a process group of its own, and ends that group on leaving."""
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", _HOST]
     command += ["--port", str(port), "--default-artifact-root", workspace.artifacts.as_uri(), "--workers", "1"]
     command += ["--uvicorn-opts", "--log-level warning"]
-    calm = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}  # it has no jobs: fewer processes, sooner up
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}  # fewer processes, faster start
     with log.open("wb") as sink:
         server = subprocess.Popen(
             [sys.executable, "-ISc", _WATCHED, *command],
-            env=calm, stdin=subprocess.PIPE, stdout=sink, stderr=sink, start_new_session=True,
+            env=environment, stdin=subprocess.PIPE, stdout=sink, stderr=sink, start_new_session=True,
         )  # fmt: skip
         try:
             yield server
         finally:
             _end(server)
-            server.stdin.close()  # type: ignore[union-attr]  # it is piped
+            server.stdin.close()  # type: ignore[union-attr]  # a pipe, as asked above
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
-    for how in (signal.SIGTERM, signal.SIGKILL):
+    for number in (signal.SIGTERM, signal.SIGKILL):
         try:
-            os.killpg(server.pid, how)
+            os.killpg(server.pid, number)
             server.wait(10)
             return
         except ProcessLookupError:
@@ -120,12 +120,12 @@ def _await(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
             return
         except OSError:
             time.sleep(0.1)
-    raise WorkspaceError(f"{log}: the server did not start; it says why there")
+    raise WorkspaceError(f"{log}: the server did not start; the reason is in this file")
 
 
 @contextmanager
 def _stopped_by_signals() -> Iterator[None]:
-    """A polite kill is Ctrl-C: the server is taken down before this process ends."""
+    """Treats SIGTERM as Ctrl-C, so that the server is stopped before this process ends."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt

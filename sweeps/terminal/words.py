@@ -1,4 +1,4 @@
-"""What a person sees: tables, scorecards, a sweep's closing words. Nothing here computes."""
+"""What a person reads about a sweep, a refusal and a lock. Nothing here computes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lanelock.sweeps.pages.text import columns, short
 from lanelock.sweeps.proof.lock import Lock
 
 if TYPE_CHECKING:
-    from lanelock.sweeps.sweep import Closed  # a lane that is refused never pays for the search
+    from lanelock.sweeps.sweep import Closed  # a refused lane never pays for importing the search
 
 
 def best_document(closed: Closed) -> dict[str, Any] | None:
-    """The chosen trial for machines: its knobs, objectives and worst metrics."""
+    """Returns the chosen trial as JSON: its knobs, objectives and worst metrics."""
     best = closed.decision.best
     if best is None:
         return None
@@ -28,37 +28,36 @@ def best_document(closed: Closed) -> dict[str, Any] | None:
 
 
 def refused_document(refused: Decision) -> dict[str, Any]:
-    """A refusal for machines, in the shape of a closed sweep."""
+    """Returns a refusal as JSON, in the shape of a closed sweep."""
     return {**refused.as_document(), "refused": True, "sweep": None, "best": None, "lock": None, "trials": 0}
 
 
-def refusal_text(lane: Lane, refused: Decision, found: Sequence[GateReach]) -> str:
-    """Why a lane was not played: what, why, the table, and how to play it all the same."""
-    lines = [f"{refused.outcome}  {lane.title}", f"  {refused.reason}", "", reach_table(found, lane.gates.bands), ""]
+def refusal_text(lane: Lane, refused: Decision, reach: Sequence[GateReach]) -> str:
+    """Returns why a lane was not played, what each gate can reach, and how to play it anyway."""
+    lines = [f"{refused.outcome}  {lane.title}", f"  {refused.reason}", "", reach_table(reach, lane.gates.bands), ""]
     return "\n".join([*lines, f"no trial was run; for the best that can be had: lanelock sweep {lane.id} --anyway"])
 
 
 def closing(closed: Closed) -> str:
-    """How a sweep ended, in the order a reader asks: what, why, which candidate, where."""
-    decision, lane = closed.decision, closed.ground.lane
-    wall, search = closed.seconds["wall"], closed.seconds["search"]
-    rate = len(closed.trials) / search
+    """Returns how a sweep ended, in the order a reader asks: what, why, which candidate, where."""
+    decision, lane, runtime = closed.decision, closed.ground.lane, closed.runtime
     lines = [f"{decision.outcome}  {lane.title}", f"  {decision.reason}", ""]
     best = decision.best
     if best is not None:
         knobs = ", ".join(f"{name} {short(value)}" for name, value in best.values.items())
         lines += [f"best trial {best.number}: {knobs}", ""]
-        found = closed.ledger.cards(best)
-        results = [found[seed].gates for seed in lane.seeds if seed in found]
+        cards = closed.ledger.cards(best)
+        results = [cards[seed].gates for seed in lane.seeds if seed in cards]
         lines += [columns(*gate_table(results, ("gate", "kind", "", "bands", "seeds", "holds"))), ""]
-    if closed.runtime is not None:
-        timed = closed.runtime
-        seconds = f"{timed.candidate_seconds:.3f} s against the authority's {timed.authority_seconds:.3f} s"
-        lines.append(f"runtime {seconds}: {timed.ratio:.2f} times, at most {timed.at_most:g} are allowed")
+    if runtime is not None:
+        seconds = f"{runtime.candidate_seconds:.3f} s against the authority's {runtime.authority_seconds:.3f} s"
+        lines.append(f"runtime {seconds}: {runtime.ratio:.2f} times, limit {runtime.at_most:g}")
+    wall, search = closed.seconds["wall"], closed.seconds["search"]
+    spent = f"{search:.1f} s evaluating, {wall - search:.1f} s start-up, tracking and report"
     vetoes = closed.ledger.vetoes(closed.trials)
-    vetoed = ", ".join(f"{name} ended {count}" for name, count in sorted(vetoes.items())) or "no trial was vetoed"
+    vetoed = ", ".join(f"{name} {count}" for name, count in sorted(vetoes.items())) or "none"
     lines += [
-        f"{len(closed.trials)} trials in {search:.1f} s ({rate:.1f}/s), {wall - search:.1f} s around them; {vetoed}",
+        f"{len(closed.trials)} trials in {wall:.1f} s: {spent}; vetoed: {vetoed}",
         f"lock   {closed.lock}",
         f"prove  lanelock verify {closed.lock.stem}",
     ]
@@ -66,7 +65,7 @@ def closing(closed: Closed) -> str:
 
 
 def lock_text(lock: Lock) -> str:
-    """A lock for a reader."""
+    """Returns a lock's facts, and its metrics per seed."""
     head = {
         "lock": lock.lock_id,
         "decision": f"{lock.decision} ({lock.candidate} candidate, {lock.verdict})",

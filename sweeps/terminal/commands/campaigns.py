@@ -1,4 +1,4 @@
-"""`campaign`: lanes in causal order, to the freeze."""
+"""`campaign`: lanes in causal order, from a baseline to a freeze."""
 
 from __future__ import annotations
 
@@ -18,34 +18,24 @@ from lanelock.sweeps.campaign.records import PhaseRecord
 from lanelock.sweeps.campaign.report import HEAD, line, write_report
 from lanelock.sweeps.pages.text import columns, short
 from lanelock.sweeps.terminal.completion import CAMPAIGN
-from lanelock.sweeps.terminal.progress import in_words, say_what_waits
-from lanelock.sweeps.terminal.session import JOBS, common_options, session_of
+from lanelock.sweeps.terminal.progress import in_words, resumable
+from lanelock.sweeps.terminal.session import JOBS, Session, common_options
 
 
 @click.command()
 @click.argument("name", shell_complete=CAMPAIGN)
-@click.option("--resume", is_flag=True, help="Go on with the campaign's newest run.")
+@click.option("--resume", is_flag=True, help="Resume the campaign's newest run.")
 @JOBS
 @common_options
-def campaign(name: str, resume: bool, jobs: int, **options: Any) -> int:
+def campaign(session: Session, name: str, resume: bool, jobs: int) -> int:
     """Play campaign NAME from its authority (baseline) to freeze."""
-    session = session_of(options)
-    held, workspace = load_campaign(name), session.workspace()
-    with watching(live=not (session.as_json or session.quiet)) as watch:
-        try:
-            standing = play_campaign(held, workspace, resume=resume, jobs=jobs, watch=watch)
-        except KeyboardInterrupt:
-            click.echo(
-                f"interrupted; every phase and trial so far is kept. Go on with: lanelock campaign {name} --resume",
-                err=True,
-            )
-            say_what_waits(workspace)
-            return 130
-    say_what_waits(workspace)
+    plan, workspace = load_campaign(name), session.workspace()
+    with resumable(workspace, f"lanelock campaign {name} --resume"), watching(live=session.live) as watch:
+        standing = play_campaign(plan, workspace, resume=resume, jobs=jobs, watch=watch)
     page, web = write_report(standing, workspace.campaigns / standing.run)
     last = standing.records[-1]
     document = {
-        "campaign": held.id,
+        "campaign": plan.id,
         "run": standing.run,
         "status": last.ending,
         "reason": last.reason,
@@ -55,14 +45,14 @@ def campaign(name: str, resume: bool, jobs: int, **options: Any) -> int:
         "html": str(web),
         "phases": [_document(record) for record in standing.records],
     }
-    text = [f"{last.ending}  {held.title}", f"  {last.reason}", ""]
+    text = [f"{last.ending}  {plan.title}", f"  {last.reason}", ""]
     text += [columns(HEAD, map(line, standing.records)), "", f"report {page}", f"page   {web}"]
     session.show(document, "\n".join(text))
     return 0 if last.end is not None and last.end.certified else 1
 
 
 def _document(record: PhaseRecord) -> dict[str, Any]:
-    """A phase for machines: its record, less the policies it carries."""
+    """Returns a phase's record without the policies it carries."""
     document = record.document
     if document["holder"] is not None:
         del document["holder"]["policies"]
@@ -71,7 +61,7 @@ def _document(record: PhaseRecord) -> dict[str, Any]:
 
 @contextmanager
 def watching(*, live: bool) -> Iterator[Callable[[Standing], None]]:
-    """A table of the phases on a terminal, a line as each begins and ends elsewhere, nothing where not live."""
+    """Shows a table of the phases on a terminal, a line per begin and end elsewhere, and nothing if not `live`."""
     if not live:
         yield lambda standing: None
     elif sys.stderr.isatty():
@@ -94,21 +84,18 @@ def _line(standing: Standing) -> None:
 
 
 def _table(standing: Standing) -> Table:
-    drawn = Table(title=f"{standing.run}: {standing.campaign.title}", title_justify="left")
+    table = Table(title=f"{standing.run}: {standing.campaign.title}", title_justify="left")
     for column in ("phase", "", "seconds", "what"):
-        drawn.add_column(column)
+        table.add_column(column)
     for record in standing.records:
-        drawn.add_row(record.title, record.ending, f"{record.seconds:.1f}", short(record.reason, 90))
+        table.add_row(record.title, record.ending, f"{record.seconds:.1f}", short(record.reason, 90))
     done = {record.phase for record in standing.records}
     for phase in standing.campaign.phases.values():
+        progress = standing.progress
         if phase == standing.playing:
-            seen = standing.progress
-            drawn.add_row(
-                phase.title,
-                "playing",
-                "" if seen is None else f"{seen.seconds:.1f}",
-                "" if seen is None or phase.lane is None else "\n".join(in_words(phase.lane, seen)),
-            )
+            seconds = "" if progress is None else f"{progress.seconds:.1f}"
+            lines = () if progress is None or phase.lane is None else in_words(phase.lane, progress)
+            table.add_row(phase.title, "playing", seconds, "\n".join(lines))
         elif phase.id not in done:
-            drawn.add_row(phase.title, "", "", "")
-    return drawn
+            table.add_row(phase.title)
+    return table

@@ -1,19 +1,18 @@
-"""`certify`: a lock's candidate graded on seeds, those it was tuned on and those it was not."""
+"""`certify`: a lock's candidate graded on seeds, those it was tuned on and held-out seeds."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import click
 
 from lanelock.scoring.certification import Certification
+from lanelock.scoring.scorecard import Scorecard
 from lanelock.sweeps.engines import world_folder
 from lanelock.sweeps.pages.gates import gate_table
 from lanelock.sweeps.pages.text import columns, short
 from lanelock.sweeps.proof.evidence import certify_lock
 from lanelock.sweeps.proof.lock_files import find_lock
 from lanelock.sweeps.terminal.completion import LOCK
-from lanelock.sweeps.terminal.session import JOBS, WORLD, common_options, session_of
+from lanelock.sweeps.terminal.session import JOBS, WORLD, Session, common_options
 
 MOST_SEED = 2**32 - 1
 
@@ -26,62 +25,63 @@ MOST_SEED = 2**32 - 1
     "holdout",
     type=click.IntRange(0, 1024),
     default=0,
-    help="How many further seeds to grade on, never used in a sweep: they follow from the candidate's digest.",
+    help="Number of further seeds that no sweep used; they follow from the candidate's digest.",
 )
 @WORLD
 @JOBS
 @common_options
-def certify(lock: str, seeds: str | None, holdout: int, world: str | None, jobs: int, **options: Any) -> int:
+def certify(session: Session, lock: str, seeds: str | None, holdout: int, world: str | None, jobs: int) -> int:
     """Grade LOCK's candidate on whole runs, and write an evidence pack that anyone can verify."""
-    asked = None if seeds is None else _seeds(seeds)
-    session = session_of(options)
+    chosen = None if seeds is None else _seeds(seeds)
     workspace = session.workspace()
     path = find_lock(lock, workspace)
 
-    def told(card: Any) -> None:
-        if not (session.as_json or session.quiet):
+    def watch(card: Scorecard) -> None:
+        if session.live:
             click.echo(f"seed {card.seed}: {card.verdict}", err=True)
 
-    found = certify_lock(
-        path, workspace, seeds=asked, holdout=holdout, world=world_folder(world), jobs=jobs, watch=told
+    certified = certify_lock(
+        path, workspace, seeds=chosen, holdout=holdout, world=world_folder(world), jobs=jobs, watch=watch
     )
+    graded = certified.graded.as_document()
     document = {
-        "verdict": str(found.verdict),
-        "reason": found.reason,
+        "verdict": str(certified.verdict),
+        "reason": certified.reason,
         "lock": str(path),
-        "seeds": [card.seed for card in found.graded.cards],
-        "cv": found.graded.as_document()["cv"],
-        "graded": found.graded.as_document(),
-        "holdout": None if found.holdout is None else found.holdout.as_document(),
-        "preconditions": {row.name: row.ok for row in found.preconditions},
-        "evidence": str(found.folder),
+        "seeds": [card.seed for card in certified.graded.cards],
+        "cv": graded["cv"],
+        "graded": graded,
+        "holdout": None if certified.holdout is None else certified.holdout.as_document(),
+        "preconditions": {row.name: row.ok for row in certified.preconditions},
+        "evidence": str(certified.folder),
     }
-    parts = [f"{found.verdict}  {path.stem}", f"  {found.reason}", "", _table(found.graded, "asked for")]
-    if found.holdout is not None:
-        parts += ["", _table(found.holdout, "held out")]
-    session.show(document, "\n".join([*parts, "", f"evidence {found.folder}"]))
-    return 0 if found.verdict.passed else 1
+    parts = [f"{certified.verdict}  {path.stem}", f"  {certified.reason}", "", _table(certified.graded, "asked for")]
+    if certified.holdout is not None:
+        parts += ["", _table(certified.holdout, "held out")]
+    session.show(document, "\n".join([*parts, "", f"evidence {certified.folder}"]))
+    return 0 if certified.verdict.passed else 1
 
 
 def _seeds(text: str) -> list[int]:
-    """Seeds from `A,B,…`; at least one, each once."""
+    """Returns the seeds in `A,B,…`. Raises UsageError on a repeated seed, a bad one or an empty list."""
     try:
-        found = [int(part) for part in text.split(",")]
+        seeds = [int(part) for part in text.split(",")]
     except ValueError:
         raise click.UsageError(f"--seeds: {text!r} is not a list of whole numbers such as 42,7,101") from None
-    for seed in found:
+    for seed in seeds:
         if not 0 <= seed <= MOST_SEED:
             raise click.UsageError(f"--seeds: {seed} is outside 0 … {MOST_SEED}")
-    if len(set(found)) < len(found):
+    if len(set(seeds)) < len(seeds):
         raise click.UsageError("--seeds: a seed is given twice")
-    return found
+    return seeds
 
 
-def _table(found: Certification, what: str) -> str:
-    """Per gate the worst seed's value and margins, and the spread over seeds below."""
-    table = gate_table([card.gates for card in found.cards], ("gate", "kind", "worst", "margins", "on seed"))
-    lines = [f"{len(found.cards)} seeds {what}: {found.verdict}", columns(*table)]
-    for row in found.spreads:
+def _table(certification: Certification, what: str) -> str:
+    """Returns the worst seed's value and margins per gate, and below them the spread over the seeds."""
+    cards = certification.cards
+    table = gate_table([card.gates for card in cards], ("gate", "kind", "worst", "margins", "on seed"))
+    lines = [f"{len(cards)} seeds {what}: {certification.verdict}", columns(*table)]
+    for row in certification.spreads:
         limits = ", ".join(f"{band} at most {limit:g}" for band, limit in row.limits.items())
         lines.append(f"  CV of {row.metric}: {short(row.cv)} ({limits})")
     return "\n".join(lines)

@@ -1,9 +1,8 @@
-"""`compare`: what differs between two runs, trials, locks, evidence folders or packs."""
+"""`compare`: the differences between two runs, trials, locks, evidence packs or packs."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -13,8 +12,7 @@ from lanelock.sweeps.reports.difference import same_engine
 from lanelock.sweeps.reports.difference_page import as_blocks, as_text, title
 from lanelock.sweeps.reports.subject import find, settled
 from lanelock.sweeps.terminal.completion import COMPARABLE
-from lanelock.sweeps.terminal.session import WORLD, common_options, session_of, writable
-from lanelock.sweeps.workspace import write_whole
+from lanelock.sweeps.terminal.session import HTML, WORLD, Session, common_options
 
 
 @click.command()
@@ -22,29 +20,26 @@ from lanelock.sweeps.workspace import write_whole
 @click.argument("after", metavar="B", shell_complete=COMPARABLE)
 @click.option(
     "--seed", "seeds", type=click.IntRange(0, 2**32 - 1), multiple=True, metavar="N",
-    help="Compare on this seed alone, or on these [default: all that both have; of two packs, a campaign's first].",
+    help="Compare on this seed only; repeatable [default: every seed both have; for two packs, a campaign's first].",
 )  # fmt: skip
-@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write it as one page, too.")
+@HTML
 @WORLD
 @common_options
 def compare(
-    before: str, after: str, seeds: tuple[int, ...], html: Path | None, world: str | None, **options: Any
+    session: Session, before: str, after: str, seeds: tuple[int, ...], page: Path | None, world: str | None
 ) -> int:
     """What changed from A to B: policy fields, metrics with their margins, states, verdicts, vetoes.
 
-    A and B are runs, trials (SWEEP/NUMBER), locks, evidence folders or packs, of one engine. A pack is run.
+    A and B are runs, trials (SWEEP/NUMBER), locks, evidence packs or packs, of one engine. A pack is run.
     """
-    session = session_of(options)
-    if html is not None:
-        writable(html)
     workspace = session.as_it_stands()
     old, new = (find(name, workspace, world) for name in (before, after))
     same_engine(old, new)
     old = settled(old, new, seeds)
-    found = compared(old, settled(new, old, seeds))
-    document, text = found.as_document(), as_text(found)
-    if html is not None:
-        write_whole(html, as_html(title(found), as_blocks(found)))
-        document["html"], text = str(html), f"{text}\n\npage  {html}"
-    session.show(document, text)
+    difference = compared(old, settled(new, old, seeds))
+
+    def html() -> str:
+        return as_html(title(difference), as_blocks(difference))
+
+    session.show_page(difference.as_document(), as_text(difference), page, html)
     return 0

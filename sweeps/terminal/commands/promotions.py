@@ -1,9 +1,8 @@
-"""`promote` and `rollback`: moving a name onto a lock, on record."""
+"""`promote` and `rollback`: pointing an alias to a lock, on record."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 import click
 
@@ -14,10 +13,11 @@ from lanelock.sweeps.proof.lock_files import find_lock
 from lanelock.sweeps.proof.moves import as_line
 from lanelock.sweeps.record.outbox import record_uri
 from lanelock.sweeps.terminal.completion import ALIAS, LOCK
-from lanelock.sweeps.terminal.session import WORLD, Session, common_options, session_of
+from lanelock.sweeps.terminal.session import WORLD, Session, common_options
 from lanelock.sweeps.workspace import Workspace, shown
 
 DRY = click.option("--dry-run", is_flag=True, help="Check everything, move nothing.")
+WHY = click.option("--why", default="", metavar="TEXT", help="The reason, which is recorded.")
 
 
 @click.command()
@@ -30,16 +30,15 @@ DRY = click.option("--dry-run", is_flag=True, help="Check everything, move nothi
     shell_complete=ALIAS,
     help="candidate, authority, last-good or certified.",
 )
-@click.option("--force", is_flag=True, help="Although its parent is not what the name stands on; needs --why.")
-@click.option("--why", default="", metavar="TEXT", help="The reason, kept in the record.")
+@click.option("--force", is_flag=True, help="Override the parent rule; needs --why TEXT, which is recorded.")
+@WHY
 @DRY
 @WORLD
 @common_options
-def promote(lock: str, alias: str, force: bool, why: str, dry_run: bool, world: str | None, **options: Any) -> int:
-    """Move the name ALIAS onto LOCK, where its verdict, its proof and its parent allow."""
+def promote(session: Session, lock: str, alias: str, force: bool, why: str, dry_run: bool, world: str | None) -> int:
+    """Point ALIAS to LOCK, if its verdict, its proof and its parent allow."""
     if force and not why.strip():
-        raise click.UsageError("--force: give the reason with --why TEXT; it is kept in the record")
-    session = session_of(options)
+        raise click.UsageError("--force: give the reason with --why TEXT; it is recorded")
     workspace = session.as_it_stands() if dry_run else session.workspace()
     path, tables = find_lock(lock, workspace), world_folder(world)
     moved = promotion.promote(path, alias, workspace, force=force, why=why, dry_run=dry_run, world=tables)
@@ -48,38 +47,38 @@ def promote(lock: str, alias: str, force: bool, why: str, dry_run: bool, world: 
 
 @click.command()
 @click.argument("alias", shell_complete=ALIAS)
-@click.option("--why", default="", metavar="TEXT", help="The reason, kept in the record.")
+@WHY
 @DRY
 @common_options
-def rollback(alias: str, why: str, dry_run: bool, **options: Any) -> int:
-    """Move the name ALIAS back onto what it stood on before."""
-    session = session_of(options)
+def rollback(session: Session, alias: str, why: str, dry_run: bool) -> int:
+    """Point ALIAS back to its previous lock."""
     workspace = session.as_it_stands() if dry_run else session.workspace()
     return _show(session, workspace, promotion.rollback(alias, workspace, why=why, dry_run=dry_run))
 
 
-def _show(session: Session, workspace: Workspace, found: promotion.Promotion) -> int:
-    """What came of it; the registry follows where a record was written."""
-    move, version, model = found.move, None, None
-    if found.written:
-        from lanelock.sweeps.record.registry import follow, model_name  # MLflow, a second of imports: not on a dry run
+def _show(session: Session, workspace: Workspace, outcome: promotion.Promotion) -> int:
+    """Shows a move and, where it was recorded, brings the model registry up to date. Returns the exit code."""
+    move, version, model = outcome.move, None, None
+    if outcome.written:
+        # Imported here: MLflow costs a second, which a dry run need not pay.
+        from lanelock.sweeps.record.registry import follow, model_name
 
         try:
             version = follow(workspace)[move.alias]
             model = f"models:/{model_name(move.to.engine)}@{move.alias}"
         except WorkspaceError as error:
-            said = " ".join(str(error).split())
-            click.echo(f"the move stands; the registry follows with: lanelock sync ({said})", err=True)
+            why = " ".join(str(error).split())
+            click.echo(f"the move is recorded; update the model registry with: lanelock sync ({why})", err=True)
     document = {
-        "moved": found.written,
-        "refusals": list(found.refusals),
+        "moved": outcome.written,
+        "refusals": list(outcome.refusals),
         "move": asdict(move),
         "model": model,
         "version": version,
     }
-    if found.refusals:
-        text = [f"REFUSED  {move.alias} is not moved to {move.to.sweep}", *(f"  {why}" for why in found.refusals)]
-    elif found.written:
+    if outcome.refusals:
+        text = [f"REFUSED  {move.alias} is not moved to {move.to.sweep}", *(f"  {why}" for why in outcome.refusals)]
+    elif outcome.written:
         text = [as_line(move)]
         if version is not None:
             text.append(f"serve it with mlflow.pyfunc.load_model({model!r}), version {version},")
@@ -87,4 +86,4 @@ def _show(session: Session, workspace: Workspace, found: promotion.Promotion) ->
     else:
         text = [f"would move  {as_line(move)}"]
     session.show(document, "\n".join(text))
-    return 1 if found.refusals else 0
+    return 1 if outcome.refusals else 0

@@ -1,4 +1,4 @@
-"""`run`, `score`, `contract`: the engine once, what is kept of it, and what its surfaces are."""
+"""`run`, `score`, `contract`: the engine once, its published runs, and its surfaces."""
 
 from __future__ import annotations
 
@@ -11,24 +11,23 @@ from typing import Any
 import click
 
 from lanelock.engine.keep.published import run_folder
-from lanelock.engine.protocol import Declaring, Exporting, Feeding, Keeping, Publishing, StateReport
+from lanelock.engine.protocol import Declaring, Exporting, Feeding, Keeping, Publishing, Run, StateReport
 from lanelock.engine.resolved import Resolved
 from lanelock.policies import PolicyError
-from lanelock.scoring.gates import load_gates
-from lanelock.scoring.scorecard import score as graded
+from lanelock.scoring.scorecard import Scorecard
 from lanelock.sweeps.engines import engine_with, metrics_named, open_pack, publisher_of, world_folder
 from lanelock.sweeps.pages.gates import scorecard_text
 from lanelock.sweeps.pages.text import columns
-from lanelock.sweeps.terminal.commands.shards import run_document, sharded, stream
+from lanelock.sweeps.terminal.commands.shards import graded, run_document, sharded, stream
 from lanelock.sweeps.terminal.completion import PACK, RUN
-from lanelock.sweeps.terminal.session import ENGINE, WORLD, Session, common_options, session_of
+from lanelock.sweeps.terminal.session import ENGINE, WORLD, Session, common_options
 from lanelock.sweeps.workspace import writing
 
 _GB = 1 << 30
 
 
 @click.command()
-@click.option("--pack", required=True, help="A shipped pack or a folder.", shell_complete=PACK)
+@click.option("--pack", "name", required=True, help="A shipped pack or a folder.", shell_complete=PACK)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), required=True, help="Of the world and of every draw.")
 @WORLD
 @click.option(
@@ -37,70 +36,63 @@ _GB = 1 << 30
 )  # fmt: skip
 @click.option("--score", "scored", is_flag=True, help="Measure and grade the run.")
 @click.option("--publish", is_flag=True, help="Keep its surfaces in the workspace.")
-@click.option("--jsonl", is_flag=True, help="Write its logs as JSON Lines too, below exports/.")
+@click.option("--jsonl", is_flag=True, help="Also write its logs as JSON Lines, below exports/.")
 @click.option(
-    "--cache-gb",
-    type=click.FloatRange(0, 10_000),
-    default=4.0,
-    show_default=True,
-    help="Bound of the state cache; 0: off.",
-)
+    "--cache-gb", type=click.FloatRange(0, 10_000), default=4.0, show_default=True,
+    help="Largest size of the state cache; 0 turns it off.",
+)  # fmt: skip
 @click.option("--jobs", type=click.IntRange(1, 256), help="Threads [default: every core]; never changes a byte.")
 @click.option(
     "--shard-size",
     type=click.IntRange(min=1),
-    help="Stream what can be computed in shards, of about so many of the engine's own units; nothing is kept.",
+    help="Compute in shards of about this many of the engine's own units; nothing is kept.",
 )
 @common_options
 def run(
-    pack: str, seed: int, world: str | None, feeds: tuple[str, ...], scored: bool, publish: bool, jsonl: bool,
-    jobs: int | None, shard_size: int | None, cache_gb: float, **options: Any,
+    session: Session, name: str, seed: int, world: str | None, feeds: tuple[str, ...], scored: bool, publish: bool,
+    jsonl: bool, jobs: int | None, shard_size: int | None, cache_gb: float,
 ) -> int:  # fmt: skip
     """Run the engine once: states, rows, seconds, digests. Only states whose inputs changed are computed."""
-    session, (held, engine) = session_of(options), open_pack(pack)
+    pack, engine = open_pack(name)
     if shard_size is not None:
         if publish or jsonl or feeds:
-            raise PolicyError("--publish, --jsonl, --feed: a run in shards is measured as it streams by, never kept")
+            raise PolicyError("--shard-size: cannot be combined with --publish, --jsonl or --feed: nothing is kept")
         over = sharded(engine, shard_size, jobs or os.cpu_count() or 1)
-        return _show_stream(session, *stream(over, held, seed, world=world_folder(world), scored=scored))
+        document, states, card = stream(over, pack, seed, world=world_folder(world), scored=scored)
+        note = f"{document['shards']} shards; seconds are summed over all threads"
+        return _show(session, document, [_state_table(states), note], card)
     publisher = engine.part(Publishing, "--publish") if publish else None
     exporter = engine.part(Exporting, "--jsonl") if jsonl else None
-    brought = _brought(feeds, engine)
+    files = _files(feeds, engine)
     workspace = session.workspace()
     if jobs is not None:
         engine = sharded(engine, None, jobs)
     if cache_gb > 0 and isinstance(engine.own, Keeping):
         engine = Resolved(engine.own.keeping(workspace.cache, round(cache_gb * _GB)))
-    made = engine.evaluate(held, seed, world=world_folder(world), feeds=brought)
+    made = engine.evaluate(pack, seed, world=world_folder(world), feeds=files)
     states, digests = [*made.states], made.digests()
     document = run_document(made) | {"digests": digests}
-    after = []
-    if publisher is not None:
-        with writing(workspace.root):
+    notes = []
+    with writing(workspace.root):
+        if publisher is not None:
             published = publisher.publish(made, workspace.runs)
-        states += published.states
-        document["published"] = str(published.folder)
-        after.append(f"published to {document['published']}")
-    if exporter is not None:
-        with writing(workspace.root):
+            states += published.states
+            document["published"] = str(published.folder)
+            notes.append(f"published to {document['published']}")
+        if exporter is not None:
             document["exported"] = str(exporter.export(made, workspace.exports))
-        after.append(f"JSON Lines below {document['exported']}")
+            notes.append(f"JSON Lines below {document['exported']}")
     document["states"] = [asdict(state) for state in states]
-    kept = {key: document[key] for key in ("run_id", "engine", "pack", "seed", "world_digest", "states")}
-    workspace.remember(made.run_id, kept | {"policies": held.documents()})
+    record = {key: document[key] for key in ("run_id", "engine", "pack", "seed", "world_digest", "states")}
+    workspace.remember(made.run_id, record | {"policies": pack.documents()})
     if isinstance(engine.own, Keeping) and engine.own.unkept:
         click.echo(f"lanelock: note: some states were not kept: {engine.own.unkept}", err=True)
     surfaces = "\n".join(f"{sha256}  {surface}" for surface, sha256 in digests.items())
-    return _show(session, document, [_state_table(states), surfaces, *after], _score(made) if scored else None)
+    return _show(session, document, [_state_table(states), surfaces, *notes], _score(made) if scored else None)
 
 
-def _show_stream(session: Session, document: dict[str, Any], states: Sequence[StateReport], card: Any) -> int:
-    parts = [_state_table(states), f"{document['shards']} shards; seconds are those of all threads"]
-    return _show(session, document, parts, card)
-
-
-def _show(session: Session, document: dict[str, Any], parts: list[str], card: Any) -> int:
-    """Says what a run did and, where it was scored, what the gates say; the exit code."""
+def _show(session: Session, document: dict[str, Any], parts: list[str], card: Scorecard | None) -> int:
+    """Shows a run and, where it was scored, its scorecard. Returns the exit code."""
     if card is not None:
         document |= {key: card.as_document()[key] for key in ("verdict", "metrics", "gates")}
         parts.append(scorecard_text(card))
@@ -112,9 +104,8 @@ def _show(session: Session, document: dict[str, Any], parts: list[str], card: An
 @click.command()
 @click.argument("run_id", metavar="RUN", shell_complete=RUN)
 @common_options
-def score(run_id: str, **options: Any) -> int:
+def score(session: Session, run_id: str) -> int:
     """Score a published run again, from its files."""
-    session = session_of(options)
     folder = run_folder(run_id, session.as_it_stands().runs)
     card = _score(publisher_of(folder).open_run(folder))
     session.show(card.as_document(), scorecard_text(card))
@@ -124,10 +115,10 @@ def score(run_id: str, **options: Any) -> int:
 @click.command()
 @ENGINE
 @common_options
-def contract(engine: str | None, **options: Any) -> int:
+def contract(session: Session, engine: str | None) -> int:
     """Every surface of an engine: where it is published, its columns, types, units, key and order."""
-    session, able = session_of(options), engine_with(Declaring, engine)
-    surfaces, text = able.part(Declaring).contract(), []
+    opened = engine_with(Declaring, engine)
+    surfaces, text = opened.part(Declaring).contract(), []
     for surface in surfaces:
         text.append(f"{surface['surface']}  ({surface['state']})\n{surface['path']}")
         rows = [
@@ -135,20 +126,20 @@ def contract(engine: str | None, **options: Any) -> int:
             for row in surface["columns"]
         ]
         text.append(columns(("column (* key, in order)", "type", "unit"), rows) + "\n")
-    session.show({"engine": able.name, "surfaces": [*surfaces]}, "\n".join(text))
+    session.show({"engine": opened.name, "surfaces": [*surfaces]}, "\n".join(text))
     return 0
 
 
-def _brought(feeds: Sequence[str], engine: Resolved) -> dict[str, Path]:
-    """The files of `--feed NAME=FILE` by name. Raises PolicyError where nothing of that name feeds the engine."""
-    brought = {}
-    for given in feeds:
-        name, mark, file = given.partition("=")
+def _files(feeds: Sequence[str], engine: Resolved) -> dict[str, Path]:
+    """Returns the files of `--feed NAME=FILE` by name. Raises PolicyError on a name that the engine does not take."""
+    files = {}
+    for feed in feeds:
+        name, mark, file = feed.partition("=")
         known = engine.part(Feeding, "--feed").feeds
         if not mark or name not in known:
-            raise PolicyError(f"--feed: {given}: NAME=FILE is asked for, where NAME is one of {', '.join(known)}")
-        brought[name] = Path(file)
-    return brought
+            raise PolicyError(f"--feed: {feed}: must be NAME=FILE, where NAME is one of {', '.join(known)}")
+        files[name] = Path(file)
+    return files
 
 
 def _state_table(states: Sequence[StateReport]) -> str:
@@ -159,6 +150,6 @@ def _state_table(states: Sequence[StateReport]) -> str:
     return columns(("state", "rows", "seconds", "", "key"), rows)
 
 
-def _score(made: Any) -> Any:
+def _score(made: Run) -> Scorecard:
     source = metrics_named(made.engine)
-    return graded(source.measure(made), load_gates(str(source.gates_file)), seed=made.seed, authority=None)
+    return graded(source, source.measure(made), made.seed)

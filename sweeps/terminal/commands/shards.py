@@ -1,4 +1,4 @@
-"""`run --shard-size`: a run too large to hold its surfaces, measured as it streams by."""
+"""`run --shard-size`: a run too large to hold in memory, measured shard by shard."""
 
 from __future__ import annotations
 
@@ -11,66 +11,60 @@ from lanelock.engine.protocol import Run, Sharding, StateReport
 from lanelock.engine.resolved import Resolved
 from lanelock.policies import Pack, PolicyError
 from lanelock.scoring.gates import load_gates
-from lanelock.scoring.scorecard import ShardMetrics, score
+from lanelock.scoring.scorecard import MetricSource, Scorecard, ShardMetrics, score
 from lanelock.sweeps.engines import metrics_named
 
 
 def sharded(engine: Resolved, size: int | None, jobs: int) -> Resolved:
-    """The engine over shards. Raises LaneError where it knows none."""
-    asked = "--jobs" if size is None else "--shard-size"
-    return Resolved(engine.part(Sharding, asked).sharded(size, jobs))
+    """Returns the engine over shards. Raises LaneError if it has none."""
+    option = "--jobs" if size is None else "--shard-size"
+    return Resolved(engine.part(Sharding, option).sharded(size, jobs))
 
 
 def stream(
     engine: Resolved, pack: Pack, seed: int, *, world: Path | None, scored: bool
-) -> tuple[dict[str, Any], list[StateReport], Any]:
-    """Runs shard by shard, keeping of each its report and what the metrics need; the document and the scorecard.
+) -> tuple[dict[str, Any], list[StateReport], Scorecard | None]:
+    """Runs shard by shard, keeping only reports and what the metrics need. Returns the document, states and scorecard.
 
-    There are no digests in it: a surface's digest is over the whole surface, which is never here.
+    The document has no digests: a surface's digest covers the whole surface, which is never in memory.
     """
     source = _metrics(engine.name) if scored else None
-    samples, reports, count, document = [], list[Any](), 0, dict[str, Any]()
-    for made in engine.evaluate_shards(pack, seed, world=world):
+    samples, reports, count, document = [], list[StateReport](), 0, dict[str, Any]()
+    for run in engine.evaluate_shards(pack, seed, world=world):
         if source is not None:
-            samples.append(source.sample(made))
-        reports += made.states
-        count, document = count + 1, run_document(made)
+            samples.append(source.sample(run))
+        reports += run.states
+        count, document = count + 1, run_document(run)
     states = in_total(reports)
     document |= {"shards": count, "states": [asdict(state) for state in states]}
-    if source is None:
-        return document, states, None
-    return (
-        document,
-        states,
-        score(source.reduce(samples), load_gates(str(source.gates_file)), seed=seed, authority=None),
-    )
+    return document, states, None if source is None else graded(source, source.reduce(samples), seed)
 
 
-def run_document(made: Run) -> dict[str, Any]:
-    """A run for machines, before it is digested or scored."""
+def graded(source: MetricSource, metrics: Any, seed: int) -> Scorecard:
+    """Returns the scorecard of a run by its engine's own gates."""
+    return score(metrics, load_gates(str(source.gates_file)), seed=seed, authority=None)
+
+
+def run_document(run: Run) -> dict[str, Any]:
+    """Returns a run as JSON, without digests and scores."""
     return {
-        "run_id": made.run_id,
-        "engine": made.engine,
-        "pack": made.pack.name,
-        "pack_digest": made.pack.digest,
-        "seed": made.seed,
-        "world_digest": made.world_digest,
-        "digests": None,
-        "metrics": None,
-        "verdict": None,
-        "gates": None,
-    }
+        "run_id": run.run_id,
+        "engine": run.engine,
+        "pack": run.pack.name,
+        "pack_digest": run.pack.digest,
+        "seed": run.seed,
+        "world_digest": run.world_digest,
+    } | dict.fromkeys(("digests", "metrics", "verdict", "gates"))
 
 
 def in_total(reports: Iterable[StateReport]) -> list[StateReport]:
-    """One report a state: rows of all its shards, and the seconds of all its threads."""
-    found: dict[str, StateReport] = {}
-    for one in reports:
-        before = found.get(one.name)
-        found[one.name] = one if before is None else replace(
-            one, rows=before.rows + one.rows, seconds=before.seconds + one.seconds
-        )  # fmt: skip
-    return list(found.values())
+    """Returns one report per state: the rows of all its shards, and the seconds of all its threads."""
+    totals: dict[str, StateReport] = {}
+    for report in reports:
+        if (total := totals.get(report.name)) is not None:
+            report = replace(report, rows=total.rows + report.rows, seconds=total.seconds + report.seconds)
+        totals[report.name] = report
+    return list(totals.values())
 
 
 def _metrics(engine: str) -> Any:

@@ -1,16 +1,14 @@
-"""`status`: what the workspace holds, who is authority, what is running."""
+"""`status`: what the workspace holds, which lock each alias points to, and what is running."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import click
 
 from lanelock.sweeps.pages.text import short
-from lanelock.sweeps.terminal.session import common_options, session_of
-from lanelock.sweeps.upkeep.status import Running, Status
-from lanelock.sweeps.upkeep.status import status as standing
+from lanelock.sweeps.terminal.session import Session, common_options
+from lanelock.sweeps.upkeep import status as upkeep
 
 SHOWN = 2  # sweeps, campaigns and decisions that are named
 UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -18,56 +16,55 @@ UNITS = ("B", "kB", "MB", "GB", "TB")
 
 @click.command()
 @common_options
-def status(**options: Any) -> int:
-    """What the workspace holds, who is authority, and what is running, in ten lines."""
-    session = session_of(options)
-    found = standing(session.as_it_stands())
-    rows = [*_lines(found)]
+def status(session: Session) -> int:
+    """What the workspace holds, which lock is authority, and what is running, in ten lines."""
+    now = upkeep.status(session.as_it_stands())
+    rows = [*_lines(now)]
     width = max(len(name) for name, _ in rows)
-    session.show(found.as_document(), "\n".join(f"{name:<{width}}  {said}" for name, said in rows))
+    session.show(now.as_document(), "\n".join(f"{name:<{width}}  {text}" for name, text in rows))
     return 0
 
 
-def _lines(found: Status) -> Iterator[tuple[str, str]]:
-    parts = ", ".join(f"{name} {size(count)}" for name, count in found.bytes.items() if name != "all" and count)
-    held = f"{size(found.bytes['all'])}{f' ({parts})' if parts else ''}" if found.exists else "not there yet"
-    yield "workspace", f"{found.root}  {held}"
-    newest = [f"{sweep.name} {sweep.trials}" for sweep in found.sweeps[: -SHOWN - 1 : -1]]
-    yield "sweeps", _newest(f"{len(found.sweeps)}, {found.trials} trials", newest)
-    go = sum(lock.decision == "GO" for lock in found.locks)
-    yield "locks", f"{len(found.locks)}, {go} of them GO; {found.evidence} evidence packs"
-    yield "runs", f"{found.published} published, {found.remembered} remembered"
-    newest = [f"{one.run} {one.status or f'{one.done} of {one.phases} phases'}" for one in reversed(found.campaigns)]
-    yield "campaigns", _newest(str(len(found.campaigns)), newest[:SHOWN])
-    yield "names", _names(found.holders) or "none stands on a lock"
-    yield "running", "; ".join(map(_running, found.running)) or "nothing"
-    decided = [f"{lock.name} {lock.decision}: {short(lock.reason, 100)}" for lock in found.locks[:SHOWN]]
-    for index, line in enumerate(decided or ["nothing"]):
+def _lines(now: upkeep.Status) -> Iterator[tuple[str, str]]:
+    parts = ", ".join(f"{name} {size(count)}" for name, count in now.bytes.items() if name != "all" and count)
+    contents = f"{size(now.bytes['all'])}{f' ({parts})' if parts else ''}" if now.exists else "not there yet"
+    yield "workspace", f"{now.root}  {contents}"
+    newest = [f"{sweep.name} {sweep.trials}" for sweep in now.sweeps[: -SHOWN - 1 : -1]]
+    yield "sweeps", _newest(f"{len(now.sweeps)}, {now.trials} trials", newest)
+    go = sum(lock.decision == "GO" for lock in now.locks)
+    yield "locks", f"{len(now.locks)}, {go} of them GO; {now.evidence} evidence packs"
+    yield "runs", f"{now.published} published, {now.remembered} remembered"
+    newest = [f"{run.run} {run.status or f'{run.done} of {run.phases} phases'}" for run in reversed(now.campaigns)]
+    yield "campaigns", _newest(str(len(now.campaigns)), newest[:SHOWN])
+    yield "aliases", _aliases(now.holders) or "none"
+    yield "running", "; ".join(map(_running, now.running)) or "none"
+    decided = [f"{lock.name} {lock.decision}: {short(lock.reason, 100)}" for lock in now.locks[:SHOWN]]
+    for index, line in enumerate(decided or ["none"]):
         yield "decided" if index == 0 else "", line
-    yield "outbox", f"{found.waiting} entries wait: lanelock sync" if found.waiting else "nothing waits"
+    yield "pending uploads", f"{now.waiting}; deliver them with: lanelock sync" if now.waiting else "none"
 
 
 def size(count: int) -> str:
-    """Bytes in a unit that a person reads."""
+    """Returns a number of bytes in a readable unit."""
     value, unit = float(count), 0
     while value >= 1000 and unit < len(UNITS) - 1:
         value, unit = value / 1000, unit + 1
     return f"{value:.{0 if unit == 0 else 1}f} {UNITS[unit]}"
 
 
-def _names(holders: Mapping[str, str]) -> str:
-    """Each lock with the names that stand on it; since when is in the JSON."""
-    on: dict[str, list[str]] = {}
-    for alias, what in holders.items():
-        on.setdefault(what.partition(" since ")[0], []).append(alias)
-    return "; ".join(f"{', '.join(aliases)}: {lock}" for lock, aliases in on.items())
+def _aliases(holders: Mapping[str, str]) -> str:
+    """Returns each lock with the aliases that point to it. Since when is in the JSON."""
+    aliases: dict[str, list[str]] = {}
+    for alias, lock in holders.items():
+        aliases.setdefault(lock.partition(" since ")[0], []).append(alias)
+    return "; ".join(f"{', '.join(names)}: {lock}" for lock, names in aliases.items())
 
 
-def _newest(counted: str, newest: list[str]) -> str:
-    return f"{counted}; newest {', '.join(newest)}" if newest else counted
+def _newest(count: str, newest: list[str]) -> str:
+    return f"{count}; newest {', '.join(newest)}" if newest else count
 
 
-def _running(one: Running) -> str:
-    unit = "phases" if one.kind == "campaign" else "trials"
-    far = f"{one.done} {unit}" if one.of is None else f"{one.done} of {one.of} {unit}"
-    return f"{one.kind} {one.name}, {far}" + (f" (process {one.process})" if one.process else "")
+def _running(running: upkeep.Running) -> str:
+    unit = "phases" if running.kind == "campaign" else "trials"
+    far = f"{running.done} {unit}" if running.of is None else f"{running.done} of {running.of} {unit}"
+    return f"{running.kind} {running.name}, {far}" + (f" (process {running.process})" if running.process else "")

@@ -1,29 +1,26 @@
-"""`sync`: delivers what waits for the record."""
+"""`sync`: delivers what still has to reach MLflow."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import click
 
 from lanelock.sweeps.proof.moves import moves
 from lanelock.sweeps.record.outbox import record_uri
-from lanelock.sweeps.terminal.session import common_options, session_of
+from lanelock.sweeps.terminal.session import Session, common_options
 from lanelock.sweeps.workspace import Workspace, shown
 
 
 @click.command()
-@click.option("--redirect", is_flag=True, help="Deliver here also what waited for a record that has moved.")
+@click.option("--redirect", is_flag=True, help="Also deliver here what was meant for another MLflow address.")
 @common_options
-def sync(redirect: bool, **options: Any) -> int:
-    """Deliver to the record what could not be written while its server was away, and what the names stand on."""
-    from lanelock.sweeps.record.delivery import sync as deliver  # MLflow, a second that help and completion spare
+def sync(session: Session, redirect: bool) -> int:
+    """Deliver what could not be written while MLflow's server was away, and bring its registry up to date."""
+    from lanelock.sweeps.record.delivery import sync as deliver  # MLflow: a second that help and completion are spared
 
-    session = session_of(options)
     workspace = session.workspace()
     uri = record_uri(workspace)
     done = deliver(workspace, uri, redirect)
-    names, away = ({}, done.away) if done.away else _names(workspace)
+    aliases, away = ({}, done.away) if done.away else _aliases(workspace)
     document = {
         "uri": shown(uri),
         "delivered": done.delivered,
@@ -31,22 +28,22 @@ def sync(redirect: bool, **options: Any) -> int:
         "doubled": done.doubled,
         "sweeps": dict(done.waiting),
         "elsewhere": list(done.elsewhere),
-        "names": names,
+        "names": aliases,
         "away": away,
     }
-    lines = [f"{shown(uri)}: {done.delivered} entries delivered, {document['waiting']} waiting"]
-    lines += [f"  {sweep}: {count} waiting" for sweep, count in done.waiting.items()]
-    lines += [f"  {alias} names version {version}" for alias, version in names.items()]
+    lines = [f"{shown(uri)}: {done.delivered} uploads delivered, {document['waiting']} pending"]
+    lines += [f"  {sweep}: {count} pending" for sweep, count in done.waiting.items()]
+    lines += [f"  {alias} points to version {version}" for alias, version in aliases.items()]
     if away:
         lines.append(f"  {away}")
     if done.elsewhere:
-        lines.append(f"  meant for {', '.join(done.elsewhere)}: name it in MLFLOW_TRACKING_URI, or --redirect")
+        lines.append(f"  meant for {', '.join(done.elsewhere)}: set MLFLOW_TRACKING_URI to it, or use --redirect")
     session.show(document, "\n".join(lines))
     return 1 if done.waiting or away else 0
 
 
-def _names(workspace: Workspace) -> tuple[dict[str, str], str]:
-    """Brings the registry to what the moves say: the version of each name; or why it cannot be reached."""
+def _aliases(workspace: Workspace) -> tuple[dict[str, str], str]:
+    """Updates the model registry from the moves. Returns the version of each alias, or why it cannot be reached."""
     from lanelock.sweeps.record.mlflow_store import Away
     from lanelock.sweeps.record.registry import follow  # as above
 

@@ -12,7 +12,7 @@ from lanelock.policies import PolicyError
 from lanelock.sweeps.engines import engine_with, open_pack, world_folder
 from lanelock.sweeps.pages.text import fields
 from lanelock.sweeps.terminal.completion import PACK
-from lanelock.sweeps.terminal.session import ENGINE, WORLD, common_options, session_of
+from lanelock.sweeps.terminal.session import ENGINE, WORLD, Session, common_options
 from lanelock.sweeps.workspace import writing
 
 
@@ -21,22 +21,23 @@ def world() -> None:
     """Build, import or describe a world."""
 
 
-SEED = "The world is drawn anew for every seed."
-
-
 def _world_options(command: Any) -> Any:
-    command = click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=42, show_default=True, help=SEED)(
-        command
+    seed = click.option(
+        "--seed",
+        type=click.IntRange(0, 2**32 - 1),
+        default=42,
+        show_default=True,
+        help="The world is drawn anew for every seed.",
     )
-    whose = "Whose world policy [default: the engine's baseline]."
-    return click.option("--pack", help=whose, shell_complete=PACK)(ENGINE(WORLD(common_options(command))))
+    whose = "The pack whose world policy to draw from [default: the engine's baseline]."
+    pack = click.option("--pack", help=whose, shell_complete=PACK)
+    return pack(ENGINE(WORLD(seed(common_options(command)))))
 
 
 @world.command("show")
 @_world_options
-def world_show(pack: str | None, engine: str | None, seed: int, world: str | None, **options: Any) -> int:
+def world_show(session: Session, pack: str | None, engine: str | None, seed: int, world: str | None) -> int:
     """Describe the world of a pack and seed, or one in a folder."""
-    session = session_of(options)
     owner, opened = _open(pack, engine, seed, world)
     document = dict(owner.describe_world(opened))
     session.show(document, fields(document))
@@ -49,10 +50,9 @@ def world_show(pack: str | None, engine: str | None, seed: int, world: str | Non
     "--out", type=click.Path(path_type=Path), help="Folder to write it to [default: worlds/<digest> in the workspace]."
 )
 def world_build(
-    pack: str | None, engine: str | None, seed: int, world: str | None, out: Path | None, **options: Any
+    session: Session, pack: str | None, engine: str | None, seed: int, world: str | None, out: Path | None
 ) -> int:
     """Draw or import a world and write it, with its receipt, where other commands can read it."""
-    session = session_of(options)
     owner, opened = _open(pack, engine, seed, world)
     document = dict(owner.describe_world(opened))
     folder = out or session.workspace().worlds / str(document["digest"])[:16]
@@ -63,15 +63,15 @@ def world_build(
     return 0
 
 
-def _open(pack: str | None, engine: str | None, seed: int, folder: str | None) -> tuple[Worlds, Any]:
-    """The engine that draws or reads the world, and the world."""
-    if pack is None:
-        able = engine_with(Worlds, engine)
-        if able.baseline is None:
-            raise PolicyError(f"--pack: needed, engine {able.name} names no baseline")
-        pack = able.baseline
-    held, found = open_pack(pack)
-    if engine not in (None, found.name):
-        raise PolicyError(f"--engine: {engine}: pack {held.name} is of engine {found.name}")
-    owner = found.part(Worlds)
-    return owner, owner.open_world(held, seed, world_folder(folder))
+def _open(name: str | None, engine: str | None, seed: int, folder: str | None) -> tuple[Worlds, Any]:
+    """Returns the engine that draws or reads the world, and the world."""
+    if name is None:
+        chosen = engine_with(Worlds, engine)
+        if chosen.baseline is None:
+            raise PolicyError(f"--pack: required, because engine {chosen.name} names no baseline")
+        name = chosen.baseline
+    pack, owner = open_pack(name)
+    if engine not in (None, owner.name):
+        raise PolicyError(f"--engine: {engine}: pack {pack.name} is of engine {owner.name}")
+    worlds = owner.part(Worlds)
+    return worlds, worlds.open_world(pack, seed, world_folder(folder))

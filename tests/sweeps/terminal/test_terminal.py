@@ -157,7 +157,7 @@ def test_a_sweep_is_watched_in_lines_and_on_a_screen(tmp_path):
     lines = done.stderr.splitlines()
     assert done.returncode == 0 and 2 <= len(lines) <= 10
     assert lines[-1].startswith("sweep queue: 24/24 trials in ")
-    assert "/s; closing: what moved what, proof, record; best trial " in lines[-1]
+    assert "/s; closing: sensitivity, proof, tracking; best trial " in lines[-1]
     assert "vetoed: crowd " in lines[-1]
 
     ours, theirs = pty.openpty()
