@@ -26,16 +26,21 @@ def certificate(document: Mapping[str, Any], bands: Sequence[str]) -> Iterator[B
     results = (("holds", "") if row["ok"] else ("fails", row["said"]) for row in rows)
     yield table(("what", "", "found"), ((row["name"], *result) for row, result in zip(rows, results, strict=True)))
     yield Heading(2, "Grades")
-    yield from grade("On the seeds asked for", document["graded"], bands)
-    if document["holdout"] is not None:
-        yield from beside(document["graded"], document["holdout"], bands)
-        yield from grade("On seeds held out of every sweep", document["holdout"], bands)
+    yield from grades(document, bands)
     yield Heading(2, "Proof")
     yield Paragraph("Every number on this page can be proved again, offline, from this folder and the package:")
     yield Points(("lanelock verify FOLDER",))
 
 
-def grade(title: str, graded: Mapping[str, Any], bands: Sequence[str]) -> Iterator[Block]:
+def grades(document: Mapping[str, Any], bands: Sequence[str]) -> Iterator[Block]:
+    """Yields the grades of a certification document, on the seeds asked for and on the held-out seeds."""
+    yield from _grade("On the seeds asked for", document["graded"], bands)
+    if document["holdout"] is not None:
+        yield from _beside(document["graded"], document["holdout"], bands)
+        yield from _grade("On seeds held out of every sweep", document["holdout"], bands)
+
+
+def _grade(title: str, graded: Mapping[str, Any], bands: Sequence[str]) -> Iterator[Block]:
     """Yields one grade: every gate on every seed, and how much the metrics vary between seeds."""
     yield Heading(3, f"{title}: {graded['verdict']}")
     yield table(*gate_table(_results(graded, bands), ("gate", "kind", "", "bands", "holds", "seeds")))
@@ -44,7 +49,7 @@ def grade(title: str, graded: Mapping[str, Any], bands: Sequence[str]) -> Iterat
         yield table(head, (_spread(row, bands) for row in graded["cv"]))
 
 
-def beside(graded: Mapping[str, Any], holdout: Mapping[str, Any], bands: Sequence[str]) -> Iterator[Block]:
+def _beside(graded: Mapping[str, Any], holdout: Mapping[str, Any], bands: Sequence[str]) -> Iterator[Block]:
     """Yields the least margin of every graded gate on both sets of seeds, to show a candidate tuned to its seeds."""
     yield Heading(3, "Tuned to its seeds?")
     yield Paragraph(
