@@ -144,8 +144,8 @@ def _check(document: Mapping[str, Any], phases: Mapping[str, Phase], gates: Gate
             raise LaneError(f"{where}: /phases/{phase.id}/accept_band: {band!r} is not one of {', '.join(gates.bands)}")
         if 0 < (holdout := phase.document.get("holdout", 0)) < gates.least_seeds:
             raise LaneError(
-                f"{where}: /phases/{phase.id}/holdout: {holdout} is too few to show the variation over seeds, which "
-                f"the gates limit: give 0 or at least {gates.least_seeds}"
+                f"{where}: /phases/{phase.id}/holdout: {holdout} shows no variation over seeds, which the gates limit: "
+                f"give 0 or at least {gates.least_seeds}"
             )
     _check_record(document.get("record", {}), phases, gates, where)
     reached: set[str] = set()
@@ -175,7 +175,7 @@ def _check_frozen(document: Mapping[str, Any], engine: Resolved, where: str) -> 
 def _walk(name: str, phases: Mapping[str, Phase], above: tuple[str, ...], reached: set[str], where: str) -> None:
     """Follows every branch. A path without a loop ends in a freeze, the only phase without branches."""
     if name in above:
-        raise LaneError(f"{where}: /phases/{name}: the campaign returns to it: {' -> '.join([*above, name])}")
+        raise LaneError(f"{where}: /phases/{name}: the campaign comes back to it: {' -> '.join([*above, name])}")
     if name not in reached:
         reached.add(name)
         for branch in phases[name].then.values():

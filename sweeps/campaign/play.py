@@ -209,7 +209,9 @@ class _Player:
     def _certify(self, phase: Phase, start: Start | None) -> tuple[Result, Start | None]:
         assert start is not None
         if start.lock is None:
-            return Result(outcome="NO_GO", reason="no lane left a lock: the campaign's first pack still stands"), None
+            return Result(
+                outcome="NO_GO", reason="no lane left a lock: what the campaign started from still stands"
+            ), None
         certified = certify_lock(
             self._workspace.locks / start.lock,
             self._workspace,
