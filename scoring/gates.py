@@ -129,9 +129,8 @@ class GateSet:
         """Returns the verdict of that name. Raises PolicyError if the file does not name it."""
         by_name = {verdict.name: verdict for verdict in self.verdicts}
         if name not in by_name:
-            raise PolicyError(
-                f"gates {self.document['id']}: {name!r} is not one of their verdicts: {', '.join(by_name)}"
-            )
+            known = ", ".join(by_name)
+            raise PolicyError(f"gates {self.document['id']}: {name!r} is not one of their verdicts: {known}")
         return by_name[name]
 
     @property
@@ -141,7 +140,7 @@ class GateSet:
 
     @property
     def cross_seed_limits(self) -> Mapping[str, float]:
-        """By band: the greatest coefficient of variation over seeds."""
+        """The greatest coefficient of variation over seeds, by band."""
         return _in_order(self.document.get("cross_seed", {}).get("cv_at_most", {}), self.bands)
 
     @property

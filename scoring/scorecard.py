@@ -99,7 +99,7 @@ class GateResult:
     @property
     def worst_margin(self) -> float:
         """The least margin over the bands; -inf if unknown."""
-        return min((-math.inf if margin is None else margin for margin in self.margins.values()), default=math.inf)
+        return _least(self.margins.values())
 
     def as_document(self) -> dict[str, Any]:
         """Returns plain JSON."""
@@ -143,8 +143,7 @@ class Scorecard:
     def margin(self, band: str, skip: Collection[str] = ()) -> float:
         """Returns the least margin of the graded gates in a band, except those in `skip`; -inf if one is unknown."""
         graded = (row for row in self.gates if row.severity == Severity.GATE and row.id not in skip)
-        margins = (row.margins[band] for row in graded if band in row.margins)
-        return min((-math.inf if margin is None else margin for margin in margins), default=math.inf)
+        return _least(row.margins[band] for row in graded if band in row.margins)
 
     def as_document(self) -> dict[str, Any]:
         """Returns JSON, validated under `scorecard.schema.json`."""
@@ -178,6 +177,10 @@ def combine(cards: Sequence[Scorecard], gates: GateSet) -> Scorecard:
         metrics[name] = min(values) if known is not None and known.worst_is_lowest else max(values)
     seed = cards[0].seed if len(cards) == 1 else None
     return Scorecard(_verdict(rows, gates), metrics, rows, seed)
+
+
+def _least(margins: Iterable[float | None]) -> float:
+    return min((-math.inf if margin is None else margin for margin in margins), default=math.inf)
 
 
 def _judge(
