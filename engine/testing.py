@@ -297,9 +297,10 @@ def _having(engine: Engine, part: type) -> Any:
     return engine
 
 
-def _same(one: Run, other: Run) -> None:
-    assert one.digests() == other.digests()
-    assert (one.run_id, one.world_digest, one.code_version) == (other.run_id, other.world_digest, other.code_version)
+def _same(first: Run, second: Run) -> None:
+    assert first.digests() == second.digests()
+    for part in ("run_id", "world_digest", "code_version"):
+        assert getattr(first, part) == getattr(second, part), part
 
 
 def _folders(place: Path) -> list[Path]:

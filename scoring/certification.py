@@ -1,12 +1,11 @@
-"""Certification: one candidate graded on several seeds, and how much its realism varies between them.
+"""Certification: grades one candidate on several seeds, and limits how much its metrics vary between them.
 
-A grade is the highest band that every seed meets and whose cross-seed limits hold: what is realistic on one
-seed and another thing on the next is not certified. Limits are data of the gate file (`cross_seed`): a
-coefficient of variation a band, and how far one seed may fall away from the median of all, since among many seeds one
-that collapsed hardly moves a coefficient of variation.
+A grade is the highest band that every seed meets and whose cross-seed limits hold. The limits are data of the gate file
+(`cross_seed`): a coefficient of variation per band, and how far one seed may be from the median over all, because a
+single collapsed seed among many hardly changes a coefficient of variation.
 
-What is certified in the end is the worse of two grades: that on the seeds asked for and that on seeds held out of
-every sweep, so that a candidate tuned to its seeds is seen.
+The verdict is the worse of two grades, on the requested seeds and on seeds held out of every sweep, so that a candidate
+that is tuned to its seeds is detected.
 """
 
 from __future__ import annotations
@@ -26,22 +25,20 @@ class Spread:
 
     metric: str
     values: Mapping[int, float]  # by seed
-    cv: float | None  # standard deviation (ddof 1) over |mean|, no unit; None where it cannot be had
+    cv: float | None  # standard deviation (ddof 1) over |mean|, no unit; None if undefined
     limits: Mapping[str, float]  # by band
     passed: Mapping[str, bool]  # by band
-    collapsed: tuple[int, ...]  # seeds that fell away from the median of all by more than the file's ratio
+    collapsed: tuple[int, ...]  # seeds further from the median than the file's ratio allows
 
     def as_document(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return asdict(self) | {
-            "values": {str(seed): value for seed, value in self.values.items()},
-            "collapsed": list(self.collapsed),
-        }
+        """Returns plain JSON."""
+        values = {str(seed): value for seed, value in self.values.items()}
+        return asdict(self) | {"values": values, "collapsed": list(self.collapsed)}
 
 
 @dataclass(frozen=True, slots=True)
 class Precondition:
-    """Something without which there is no grade, and what was found."""
+    """A condition without which there is no grade, and the finding (`said`)."""
 
     name: str
     ok: bool
@@ -50,15 +47,15 @@ class Precondition:
 
 @dataclass(frozen=True, slots=True)
 class Certification:
-    """The verdict, and everything it was derived from."""
+    """A verdict, with everything it was derived from."""
 
     verdict: Verdict
-    cards: tuple[Scorecard, ...]  # one a seed
+    cards: tuple[Scorecard, ...]  # one per seed
     spreads: tuple[Spread, ...]
     reason: str
 
     def as_document(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """Returns plain JSON."""
         return {
             "verdict": str(self.verdict),
             "band": self.verdict.band,
@@ -72,7 +69,7 @@ class Certification:
 def conclude(
     graded: Certification, holdout: Certification | None, preconditions: Sequence[Precondition], gates: GateSet
 ) -> tuple[Verdict, str]:
-    """(verdict, why) of a candidate: none without its preconditions, else the worse of its two grades."""
+    """Returns verdict and reason of a candidate: invalid if a precondition fails, else the worse of two grades."""
     if unmet := [row for row in preconditions if not row.ok]:
         return gates.invalid, "; ".join(f"{row.name}: {row.said}" for row in unmet)
     if holdout is None:
@@ -85,14 +82,14 @@ def conclude(
 
 
 def certify(cards: Sequence[Scorecard], gates: GateSet) -> Certification:
-    """Grades per-seed scorecards of one candidate; fails closed where a seed could not be graded."""
+    """Grades the per-seed scorecards of one candidate. A seed that could not be graded makes it invalid."""
     overall = combine(cards, gates)
     spreads = tuple(_spread(metric, cards, gates) for metric in gates.cross_seed_metrics)
     if not overall.verdict.passed:
         return Certification(overall.verdict, tuple(cards), spreads, _failed(overall, gates))
     band = highest(gates.bands, lambda band: _met(band, cards, spreads))
     wide = ", ".join(f"{row.metric} {row.cv:.4f}" for row in spreads if row.cv is not None)
-    reason = f"every gate of band {band} holds on every seed" if band else _apart(spreads)
+    reason = f"every gate of band {band} holds on every seed" if band else _unmet_limit(spreads)
     return Certification(gates.of_band(band), tuple(cards), spreads, f"{reason}; cross-seed CV: {wide or 'none asked'}")
 
 
@@ -108,18 +105,18 @@ def _spread(metric: str, cards: Sequence[Scorecard], gates: GateSet) -> Spread:
 
 
 def _collapsed(values: Mapping[int, float], ratio: float | None) -> tuple[int, ...]:
-    """Seeds whose value is less than `ratio` times the median's size, or more than the median's over `ratio`."""
+    """Returns the seeds with |value| below |median| * ratio or above |median| / ratio."""
     if ratio is None or not values:
         return ()
     middle = abs(statistics.median(values.values()))
     return tuple(seed for seed, value in values.items() if not middle * ratio <= abs(value) <= middle / ratio)
 
 
-def _apart(spreads: Sequence[Spread]) -> str:
-    fallen = [f"{row.metric} on seed {seed}" for row in spreads for seed in row.collapsed]
+def _unmet_limit(spreads: Sequence[Spread]) -> str:
+    collapsed = [f"{row.metric} on seed {seed}" for row in spreads for seed in row.collapsed]
     if any(row.cv is None for row in spreads):
         return "one seed shows no spread: two are needed"
-    return f"collapsed: {', '.join(fallen)}" if fallen else "the seeds differ too much"
+    return f"collapsed: {', '.join(collapsed)}" if collapsed else "the seeds differ too much"
 
 
 def _met(band: str, cards: Sequence[Scorecard], spreads: Sequence[Spread]) -> bool:
@@ -128,7 +125,7 @@ def _met(band: str, cards: Sequence[Scorecard], spreads: Sequence[Spread]) -> bo
 
 
 def _failed(overall: Scorecard, gates: GateSet) -> str:
-    """The gates that keep the candidate below the lowest band, with value and threshold."""
+    """Returns the gates that fail the lowest band, with value and threshold."""
     lowest = gates.bands[0]
     rows = [row for row in overall.gates if row.holds is None]
     if overall.verdict.invalid:

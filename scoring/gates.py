@@ -1,12 +1,13 @@
 """Gates as data: a metric, a comparison, a threshold per band, a severity, a reason; and the names of the verdicts.
 
-Bands are nested: a higher one asks at least as much as every lower one, or the file is refused. What a gate says of a
-value is in `scoring.scorecard`; what a metric is made of is its engine's business.
+Bands are nested: a file in which a higher band asks less than a lower band is refused. `scoring.scorecard` grades
+values by gates; an engine's metric source computes the values.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,12 +17,12 @@ from typing import Any
 from lanelock.policies import PolicyError
 from lanelock.policies.documents import read_json, resolve, shipped_schema, validate
 
-WITHIN = "within"  # the comparison with a corridor
-Threshold = float | Sequence[float]  # in the metric's unit; a corridor's low and high where the comparison is WITHIN
+WITHIN = "within"  # the comparison that takes a corridor
+Threshold = float | Sequence[float]  # in the metric's unit; WITHIN: a corridor's low and high
 
 
 class Severity(StrEnum):
-    """What failing means."""
+    """The consequence of failing a gate."""
 
     GATE = "gate"  # a lower band
     VETO = "veto"  # the end of a trial
@@ -35,11 +36,11 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the gates say of one candidate, under the name that the gate file has for it."""
+    """The result of grading a candidate, named as in the gate file."""
 
     name: str
-    rank: int  # 0: cannot be graded; 1: does not meet the lowest band; then one per band, lowest first
-    band: str | None  # the highest band met; None where it is no pass
+    rank: int  # 0: cannot be graded; 1: the lowest band is not met; then one per band, lowest first
+    band: str | None  # the highest band met; None if it is not a pass
 
     @property
     def passed(self) -> bool:
@@ -47,7 +48,7 @@ class Verdict:
 
     @property
     def invalid(self) -> bool:
-        """Whether there is no grade at all."""
+        """Whether there is no grade."""
         return self.rank == 0
 
     def __str__(self) -> str:
@@ -56,7 +57,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A named number's meaning."""
+    """The meaning of a named number."""
 
     name: str
     unit: str
@@ -67,22 +68,22 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Relative:
-    """A threshold that follows the authority's own value, or a reference's, clamped to [at_least, at_most]."""
+    """A threshold that follows the value of the authority or of a reference, clamped to [at_least, at_most]."""
 
     plus: float = 0.0
     times: float = 1.0
-    of: str | None = None  # the reference it follows; None: the authority
+    of: str | None = None  # name of the reference to follow; None: the authority
     at_least: float | None = None
     at_most: float | None = None
 
     def followed(self, metric: str) -> str:
-        """The name under which the yardstick holds the value that this follows."""
+        """Returns the key of the followed value among the metrics of authority and references."""
         return metric if self.of is None else f"{self.of}:{metric}"
 
     def threshold(self, authority: float) -> float:
-        found = self.times * authority + self.plus
-        found = found if self.at_least is None else max(found, self.at_least)
-        return found if self.at_most is None else min(found, self.at_most)
+        least = -math.inf if self.at_least is None else self.at_least
+        most = math.inf if self.at_most is None else self.at_most
+        return min(max(self.times * authority + self.plus, least), most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,36 +101,37 @@ class Gate:
     why: str
 
     def margin(self, value: float, threshold: Threshold) -> float:
-        """Signed distance to the nearer end of what passes, over the scale: the gate passes where it is >= 0."""
+        """Returns the signed distance to the nearer end of the passing values, over the scale; >= 0 passes."""
         low, high = span(self.comparison, threshold)
         return (min(value - low, high - value) + self.tolerance) / self.scale
 
 
 @dataclass(frozen=True, slots=True)
 class GateSet:
-    """The gates of a file, or those of them a lane chose."""
+    """The gates of a file, or a lane's selection of them."""
 
-    document: Mapping[str, Any]  # in the file's shape: what a lock carries
+    document: Mapping[str, Any]  # in the file's shape, as a lock carries it
     bands: tuple[str, ...]  # lowest to highest
     metrics: Mapping[str, Metric]
     gates: tuple[Gate, ...]
-    verdicts: tuple[Verdict, ...]  # worst to best: no grade, the lowest band not met, then one per band
+    verdicts: tuple[Verdict, ...]  # worst to best, by rank
 
     @property
     def invalid(self) -> Verdict:
-        """The verdict where there is no grade at all."""
+        """The verdict if there is no grade."""
         return self.verdicts[0]
 
     def of_band(self, band: str | None) -> Verdict:
-        """The verdict of a candidate that meets `band` and no higher one; None: not even the lowest."""
+        """Returns the verdict of a candidate whose highest band is `band`; None: it does not meet the lowest."""
         return next(verdict for verdict in self.verdicts[1:] if verdict.band == band)
 
     def verdict(self, name: str) -> Verdict:
-        """The verdict of that name. Raises PolicyError where the file has no such name."""
-        if (verdict := next((one for one in self.verdicts if one.name == name), None)) is None:
-            known = ", ".join(map(str, self.verdicts))
+        """Returns the verdict of that name. Raises PolicyError if the file does not name it."""
+        by_name = {verdict.name: verdict for verdict in self.verdicts}
+        if name not in by_name:
+            known = ", ".join(by_name)
             raise PolicyError(f"gates {self.document['id']}: {name!r} is not one of their verdicts: {known}")
-        return verdict
+        return by_name[name]
 
     @property
     def cross_seed_metrics(self) -> tuple[str, ...]:
@@ -138,71 +140,67 @@ class GateSet:
 
     @property
     def cross_seed_limits(self) -> Mapping[str, float]:
-        """By band: the greatest coefficient of variation over seeds."""
+        """The greatest coefficient of variation over seeds, by band."""
         return _in_order(self.document.get("cross_seed", {}).get("cv_at_most", {}), self.bands)
 
     @property
     def cross_seed_ratio(self) -> float | None:
-        """How small a part of the median over seeds (or how many times it, inverted) a seed's value may be."""
-        found = self.document.get("cross_seed", {}).get("of_median_at_least")
-        return None if found is None else float(found)
+        """Least allowed ratio of a seed's value to the median over seeds; the greatest is its inverse."""
+        ratio: float | None = self.document.get("cross_seed", {}).get("of_median_at_least")
+        return ratio
 
     @property
     def least_seeds(self) -> int:
-        """How many seeds a grade takes: one alone shows no variation that could be limited."""
+        """The number of seeds that a grade needs: a single seed shows no variation to limit."""
         return 2 if self.cross_seed_metrics and self.cross_seed_limits else 1
 
     def select(self, ids: Sequence[str]) -> GateSet:
-        """Only these gates, in this order. Raises PolicyError naming one that is not in the file."""
+        """Returns only these gates, in this order. Raises PolicyError naming the first that is not in the file."""
         rows = {row["id"]: row for row in self.document["gates"]}
         if unknown := [name for name in ids if name not in rows]:
             raise PolicyError(f"/gates/grade: {unknown[0]!r} is not a gate of {self.document['id']}: {', '.join(rows)}")
-        return _gate_set({**self.document, "gates": [rows[name] for name in ids]}, str(self.document["id"]))
+        return parse_gates({**self.document, "gates": [rows[name] for name in ids]}, str(self.document["id"]))
 
     def with_rails(self, rows: Sequence[Mapping[str, Any]]) -> GateSet:
-        """These gates and further rows of the same shape."""
-        return _gate_set({**self.document, "gates": [*self.document["gates"], *rows]}, "/gates/rails")
+        """Returns these gates and further rows of the same shape."""
+        return parse_gates({**self.document, "gates": [*self.document["gates"], *rows]}, "/gates/rails")
 
 
 def highest(bands: Iterable[str], met: Callable[[str], bool]) -> str | None:
-    """Returns the highest band that is met together with every lower one; None where the lowest is not met."""
-    held = list(takewhile(met, bands))
-    return held[-1] if held else None
+    """Returns the highest band that is met together with every lower one; None if the lowest is not met."""
+    in_a_row = list(takewhile(met, bands))
+    return in_a_row[-1] if in_a_row else None
 
 
 def spelled(band: str) -> str:
-    """Returns a band as part of a longer name: B+ as BPLUS."""
+    """Returns a band in the spelling of names: BPLUS for B+."""
     return band.replace("+", "PLUS")
 
 
 def ends(threshold: Threshold) -> tuple[float, ...]:
-    """Returns the places on the metric's axis where a threshold is marked: one, or a corridor's two."""
+    """Returns a threshold as a tuple: one value, or a corridor's low and high."""
     return tuple(threshold) if isinstance(threshold, Sequence) else (threshold,)
 
 
 def span(comparison: str, threshold: Threshold) -> tuple[float, float]:
-    """Returns the least and the greatest value that passes; infinite where a comparison leaves a side open."""
+    """Returns the least and the greatest value that passes; infinite on an open side."""
     low, high = ends(threshold)[0], ends(threshold)[-1]
     return (-math.inf if comparison == "<=" else low), (math.inf if comparison == ">=" else high)
 
 
 def threshold_text(threshold: Threshold | None, missing: str = "unknown") -> str:
-    """Returns a threshold for people; `missing` where there is none."""
+    """Returns the text of a threshold; `missing` if it is None."""
     return missing if threshold is None else " … ".join(f"{end:.6g}" for end in ends(threshold))
 
 
 def load_gates(name_or_path: str) -> GateSet:
-    """The gate file of a shipped name or a path. Raises PolicyError naming file, field and bound."""
+    """Returns the gates of a shipped name or a path. Raises PolicyError naming file, field and bound."""
     path = resolve(name_or_path, "gates", ".json")
     return parse_gates(read_json(path), str(path))
 
 
 def parse_gates(document: Mapping[str, Any], where: str) -> GateSet:
-    """A gate file already read, checked whole."""
-    return _gate_set(document, where)
-
-
-def _gate_set(document: Mapping[str, Any], where: str) -> GateSet:
+    """Returns the gates of a document, validated. Raises PolicyError naming field and bound, after `where`."""
     validate(document, shipped_schema("gates"), where)
     bands = tuple(document["bands"])
     metrics = {
@@ -211,16 +209,15 @@ def _gate_set(document: Mapping[str, Any], where: str) -> GateSet:
     }
     _check_cross_seed(document.get("cross_seed", {"metrics": (), "cv_at_most": {}}), bands, metrics, where)
     gates = tuple(_gate(row, bands, metrics, f"{where}: /gates/{row['id']}") for row in document["gates"])
-    if len({gate.id for gate in gates}) < len(gates):
-        twice = next(gate.id for gate in gates if sum(other.id == gate.id for other in gates) > 1)
-        raise PolicyError(f"{where}: /gates/{twice}: the id is given twice")
+    if twice := [gate_id for gate_id, count in Counter(gate.id for gate in gates).items() if count > 1]:
+        raise PolicyError(f"{where}: /gates/{twice[0]}: the id is given twice")
     return GateSet(document, bands, metrics, gates, _verdicts(document.get("verdicts", {}), bands, where))
 
 
 def _verdicts(names: Mapping[str, Any], bands: tuple[str, ...], where: str) -> tuple[Verdict, ...]:
-    """The verdicts, worst first, under the names that the file has for them or, without, the usual ones."""
+    """Returns the verdicts, worst first, with the names in the file or the default names."""
     passes = names.get("pass", {})
-    _known_bands(passes, bands, f"{where}: /verdicts/pass")
+    _check_bands(passes, bands, f"{where}: /verdicts/pass")
     verdicts = (
         Verdict(names.get("invalid", "INVALID"), 0, None),
         Verdict(names.get("fail", "FAIL"), 1, None),
@@ -259,39 +256,35 @@ _ONE, _PER_BAND, _CORRIDORS = ("threshold", "corridor"), ("thresholds", "corrido
 
 
 def _thresholds(row: Mapping[str, Any], bands: tuple[str, ...], where: str) -> dict[str, Threshold]:
-    """What a gate asks, by band and lowest first; nothing where it follows the authority."""
+    """Returns a gate's thresholds by band, lowest first; empty if it follows the authority."""
     given = next(name for name in (*_ONE, *_PER_BAND, "relative_to_authority") if name in row)
     if (row["comparison"] == WITHIN) != (given in _CORRIDORS):
         needed = " or ".join(_CORRIDORS if row["comparison"] == WITHIN else ("threshold", "thresholds"))
         raise PolicyError(f"{where}/{given}: comparison {row['comparison']!r} takes {needed} instead")
     if given == "relative_to_authority":
         return {}
-    asked = dict.fromkeys(bands, row[given]) if given in _ONE else row[given]
-    _known_bands(asked, bands, where)
+    by_band = dict.fromkeys(bands, row[given]) if given in _ONE else row[given]
+    _check_bands(by_band, bands, where)
     if given in _CORRIDORS:
-        asked = {band: _corridor(pair, f"{where}/{given}: band {band}") for band, pair in asked.items()}
-    return _in_order(asked, bands)
+        for band, (low, high) in by_band.items():
+            if low > high:
+                raise PolicyError(f"{where}/{given}: band {band}: low {low:g} is above high {high:g}")
+        by_band = {band: tuple(corridor) for band, corridor in by_band.items()}
+    return _in_order(by_band, bands)
 
 
-def _corridor(pair: Sequence[float], where: str) -> tuple[float, float]:
-    low, high = pair
-    if low > high:
-        raise PolicyError(f"{where}: low {low:g} is above high {high:g}")
-    return low, high
-
-
-def _known_bands(asked: Iterable[str], bands: tuple[str, ...], where: str) -> None:
-    if unknown := sorted(set(asked) - set(bands)):
+def _check_bands(names: Iterable[str], bands: tuple[str, ...], where: str) -> None:
+    if unknown := sorted(set(names) - set(bands)):
         raise PolicyError(f"{where}: band {unknown[0]!r} is not one of {', '.join(bands)}")
 
 
 def _in_order(by_band: Mapping[str, Any], bands: tuple[str, ...]) -> dict[str, Any]:
-    """The same, lowest band first: documents are stored with their keys sorted."""
+    """Returns the same mapping, lowest band first, since stored documents have sorted keys."""
     return {band: by_band[band] for band in bands if band in by_band}
 
 
 def _check_nested(comparison: str, thresholds: Mapping[str, Threshold], where: str) -> None:
-    """Raises PolicyError where a higher band lets something pass that a lower one does not."""
+    """Raises PolicyError if a value can pass a higher band and fail a lower one."""
     for (lower, wide), (higher, narrow) in pairwise(thresholds.items()):
         (low, high), (least, most) = span(comparison, wide), span(comparison, narrow)
         if least < low or most > high:

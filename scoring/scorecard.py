@@ -1,7 +1,7 @@
-"""Scoring: what a set of gates says of a run's metrics. Pure, and fail-closed.
+"""Scoring: grades a run's metrics by a set of gates. Pure, and fail-closed.
 
-A number that is missing never passes: its gate fails and there is no grade. A failed veto or rail fails the run
-whatever the other gates say. Otherwise the grade is the highest band that every gate meets with every lower one.
+A missing number never passes: its gate fails and there is no grade. A failed veto or rail fails the run, whatever the
+other gates give. Otherwise the grade is the highest band that every gate meets, together with every lower one.
 """
 
 from __future__ import annotations
@@ -17,59 +17,59 @@ from lanelock.policies.documents import shipped_schema, validate
 from lanelock.scoring.feasibility import Bound, Box
 from lanelock.scoring.gates import Gate, GateSet, Severity, Threshold, Verdict, highest
 
-MISSING = 10.0  # the violation of a veto without a value: ten scales past its threshold
+MISSING = 10.0  # violation of a veto or rail without a value: ten scales past its threshold
 
 
 class MetricSource(Protocol):
-    """Measures the runs of one engine. Found under the entry-point group `lanelock.metrics`."""
+    """The metrics of one engine, registered under the entry-point group `lanelock.metrics`."""
 
     name: str
     gates_file: str | Path  # the engine's own gate file: a shipped name or a path
 
     def measure(self, run: Run) -> Mapping[str, float]:
-        """Metrics by name; one that cannot be measured on this run is left out or NaN."""
+        """Returns metrics by name; a metric that cannot be measured on this run is left out or NaN."""
         ...
 
 
 @runtime_checkable
 class Bounding(Protocol):
-    """A metric source that can prove bounds; without, only values that a lane leaves frozen are known beforehand."""
+    """A metric source that can prove bounds. Without it, only bounds on frozen states are known before a sweep."""
 
     def bounds(self, box: Box) -> Iterable[Bound]:
-        """What no trial of a lane can pass on one seed, proved from the frozen upstream and the knob box."""
+        """Returns bounds of a lane's trials on one seed, proved from the frozen upstream and the knob box."""
         ...
 
 
 @runtime_checkable
 class ShardMetrics(Protocol):
-    """A metric source that can measure a run from its shards, exactly: `measure(run) == reduce([sample(run)])`."""
+    """A metric source that measures a run exactly from its shards: `measure(run) == reduce([sample(run)])`."""
 
     def sample(self, run: Run) -> Any:
-        """What the metrics need of one shard; small, so that the shard's surfaces may go."""
+        """Returns what the metrics need from one shard; small, so that the shard's surfaces can be dropped."""
         ...
 
     def reduce(self, samples: Sequence[Any]) -> Mapping[str, float]:
-        """The metrics of the run from the samples of all its shards in order."""
+        """Returns the run's metrics from the samples of all its shards, in order."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """What one gate said. The numbers it used are all here, by band where bands differ."""
+    """The result of one gate, with every number that it used."""
 
     id: str
     metric: str
     severity: Severity
     comparison: str
     value: float | None
-    thresholds: Mapping[str, Threshold | None]  # only the bands that ask
-    margins: Mapping[str, float | None]  # over the gate's scale; passing where >= 0; None where unknown
+    thresholds: Mapping[str, Threshold | None]  # only bands with a threshold
+    margins: Mapping[str, float | None]  # in gate scales; >= 0 passes; None if unknown
     passed: Mapping[str, bool]  # every band, lowest first
     seed: int | None
 
     @classmethod
     def read(cls, row: Mapping[str, Any], bands: Sequence[str]) -> GateResult:
-        """A row of a scorecard's document, its bands in their order again."""
+        """Returns the result in a row of a scorecard's document, with its bands in order again."""
         by_band = {
             part: {band: row[part][band] for band in bands if band in row[part]}
             for part in ("thresholds", "margins", "passed")
@@ -78,17 +78,17 @@ class GateResult:
 
     @property
     def holds(self) -> str | None:
-        """The highest band it meets with every lower one; None where it meets none."""
+        """The highest band that it meets with every lower one; None if it does not meet the lowest."""
         return highest(self.passed, self.passed.__getitem__)
 
     @property
     def level(self) -> int:
-        """How many bands it holds, counted from the lowest."""
+        """The number of bands it holds, counted from the lowest."""
         return [None, *self.passed].index(self.holds)
 
     @property
     def full(self) -> bool:
-        """Whether it meets every band: of a veto or rail, whether it passes at all."""
+        """Whether it meets every band; a veto or rail passes only then."""
         return all(self.passed.values())
 
     @property
@@ -98,31 +98,32 @@ class GateResult:
 
     @property
     def worst_margin(self) -> float:
-        """The least margin over the bands; -inf where unknown."""
-        return min((-math.inf if margin is None else margin for margin in self.margins.values()), default=math.inf)
+        """The least margin over the bands; -inf if unknown."""
+        return _least(self.margins.values())
 
     def as_document(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """Returns plain JSON."""
         thresholds = {band: plain(threshold) for band, threshold in self.thresholds.items()}
         return {**asdict(self), "severity": str(self.severity), "thresholds": thresholds}
 
 
 def plain(threshold: Threshold | None) -> float | list[float] | None:
-    """Returns a threshold as JSON has it."""
+    """Returns a threshold as plain JSON."""
     return list(threshold) if isinstance(threshold, Sequence) else threshold
 
 
 def worst(results: Sequence[GateResult]) -> GateResult:
-    """Returns the one result of a gate on several seeds that decides: the lowest band held, then the least margin.
+    """Returns the worst result of a gate over seeds: the lowest band held, then the least margin.
 
-    Margins alone would not do: of two values outside a corridor's inner band the nearer may be outside the outer one.
+    The least margin alone is not enough: of two values outside a corridor's inner band, the nearer one may be outside
+    the outer band and the other inside.
     """
     return min(results, key=lambda row: (row.level, row.worst_margin))
 
 
 @dataclass(frozen=True, slots=True)
 class Scorecard:
-    """Every gate's result on one run, or the worst of several seeds (`seed` None)."""
+    """Every gate's result on one run, or the worst over several seeds (`seed` None)."""
 
     verdict: Verdict
     metrics: Mapping[str, float]
@@ -135,20 +136,17 @@ class Scorecard:
         return tuple(row.id for row in self.gates if row.severity.ends_trial and not row.full)
 
     def violations(self) -> dict[str, float]:
-        """Each veto's and rail's signed violation, feasible where <= 0: the sign that Optuna's constraints have."""
+        """Returns the signed violation of each veto and rail; <= 0 is feasible, as in Optuna's constraints."""
         rows = (row for row in self.gates if row.severity.ends_trial)
         return {row.id: -row.worst_margin if row.known else MISSING for row in rows}
 
     def margin(self, band: str, skip: Collection[str] = ()) -> float:
-        """The least margin of the graded gates in a band, those of `skip` left out; -inf where one is unknown."""
-        rows = (
-            row for row in self.gates if row.severity == Severity.GATE and band in row.margins and row.id not in skip
-        )
-        margins = (row.margins[band] for row in rows)
-        return min((-math.inf if margin is None else margin for margin in margins), default=math.inf)
+        """Returns the least margin of the graded gates in a band, except those in `skip`; -inf if one is unknown."""
+        graded = (row for row in self.gates if row.severity == Severity.GATE and row.id not in skip)
+        return _least(row.margins[band] for row in graded if band in row.margins)
 
     def as_document(self) -> dict[str, Any]:
-        """JSON under `scorecard.schema.json`."""
+        """Returns JSON, validated under `scorecard.schema.json`."""
         document = {
             "verdict": str(self.verdict),
             "seed": self.seed,
@@ -163,31 +161,32 @@ class Scorecard:
 def score(
     measures: Mapping[str, float], gates: GateSet, *, seed: int | None, authority: Mapping[str, float] | None
 ) -> Scorecard:
-    """Grades a run's metrics. Rails need the `authority`'s metrics on the same seed; without, they stay unknown."""
+    """Grades a run's metrics. Rails need the `authority`'s metrics on the same seed, else they are unknown."""
     finite = {name: float(value) for name, value in measures.items() if math.isfinite(value)}
     rows = tuple(_judge(gate, gates.bands, finite, authority, seed) for gate in gates.gates)
     return Scorecard(_verdict(rows, gates), finite, rows, seed)
 
 
 def combine(cards: Sequence[Scorecard], gates: GateSet) -> Scorecard:
-    """The worst of several seeds: per gate its worst result, per metric its worst value."""
+    """Returns the worst over seeds: of each gate the worst result, of each metric the worst value."""
     rows = tuple(map(worst, zip(*(card.gates for card in cards), strict=True)))
     metrics = {}
     for name in sorted({name for card in cards for name in card.metrics}):
-        found = [card.metrics[name] for card in cards if name in card.metrics]
+        values = [card.metrics[name] for card in cards if name in card.metrics]
         known = gates.metrics.get(name)
-        metrics[name] = min(found) if known is not None and known.worst_is_lowest else max(found)
+        metrics[name] = min(values) if known is not None and known.worst_is_lowest else max(values)
     seed = cards[0].seed if len(cards) == 1 else None
     return Scorecard(_verdict(rows, gates), metrics, rows, seed)
 
 
+def _least(margins: Iterable[float | None]) -> float:
+    return min((-math.inf if margin is None else margin for margin in margins), default=math.inf)
+
+
 def _judge(
-    gate: Gate,
-    bands: tuple[str, ...],
-    measures: Mapping[str, float],
-    authority: Mapping[str, float] | None,
+    gate: Gate, bands: tuple[str, ...], measures: Mapping[str, float], authority: Mapping[str, float] | None,
     seed: int | None,
-) -> GateResult:
+) -> GateResult:  # fmt: skip
     value = measures.get(gate.metric)
     thresholds: dict[str, Threshold | None] = dict(gate.thresholds)
     if gate.relative is not None:
@@ -197,12 +196,9 @@ def _judge(
         band: None if value is None or threshold is None else gate.margin(value, threshold)
         for band, threshold in thresholds.items()
     }
-    passed = {band: _passes(margins.get(band, math.inf if value is not None else None)) for band in bands}
+    open_margin = None if value is None else math.inf  # of a band without a threshold
+    passed = {band: (margin := margins.get(band, open_margin)) is not None and margin >= 0.0 for band in bands}
     return GateResult(gate.id, gate.metric, gate.severity, gate.comparison, value, thresholds, margins, passed, seed)
-
-
-def _passes(margin: float | None) -> bool:
-    return margin is not None and margin >= 0.0
 
 
 def _verdict(rows: Sequence[GateResult], gates: GateSet) -> Verdict:

@@ -1,7 +1,7 @@
-"""How two sides are drawn on one pair of axes, told apart by line, mark and word and not by colour alone.
+"""Draws authority and candidate on the same axes; line, mark and label distinguish them, not colour alone.
 
-The authority is always dashed, hollow or hatched and lies beneath; the candidate is solid and lies above, so that
-both show where they coincide.
+The authority is always dashed, hollow or hatched and lies beneath; the candidate is solid and lies above, so that both
+are visible where they coincide.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ SIDES = ("authority", "candidate")
 INKS: Mapping[str, str] = {side: LIGHT[side] for side in SIDES}
 LINES: Mapping[str, Any] = {"authority": (0, (3, 1)), "candidate": "-"}
 Pair = Sequence[Any]  # authority, candidate
-Mark = tuple[str, float, str]  # label, place on the axis, token
+Mark = tuple[str, float, str]  # label, position on the axis, colour token
 
-_ROW = 15.5  # points that a row of labels takes above the axes
+_DASHES: Mapping[str, Any] = {"ink": (0, (1, 1.4)), "mark": (0, (6, 1.5, 1, 1.5))}
+_ROW = 15.5  # points: height of a row of labels above the axes
 
 
 def in_percent(*axes: Any) -> None:
-    """Shares as per cents, with no more digits than they have."""
+    """Formats an axis of shares in per cent, without trailing digits."""
     from matplotlib.ticker import FuncFormatter
 
     for axis in axes:
@@ -32,19 +33,19 @@ def in_percent(*axes: Any) -> None:
 
 
 def key(canvas: Any, axis: Any) -> None:
-    """What lines and marks stand for, below the axes, where it covers nothing."""
+    """Adds the legend below the axes, where it covers nothing."""
     handles, labels = axis.get_legend_handles_labels()
     canvas.legend(handles, labels, loc="outside lower left", ncols=2 if len(labels) == 4 else 3)
 
 
 def curves(axis: Any, x: Pair, y: Pair) -> None:
-    """A line a side, the authority's wider, so that it shows on both sides of one that covers it."""
+    """Draws a line per side; the authority's is wider, so that it shows beneath the candidate's."""
     for side, wide, over, values in zip(SIDES, (3.8, 1.8), x, y, strict=True):
         axis.plot(over, values, linestyle=LINES[side], color=INKS[side], linewidth=wide, label=side)
 
 
 def below(axis: Any, pair: Pair, least: float) -> None:
-    """A curve a side: the part of its ascending values at or below each place of an axis of at least `least`."""
+    """Draws the cumulative share of each side's ascending values, on an axis that reaches at least `least`."""
     most = max(least, *(float(np.max(values, initial=0.0)) for values in pair))
     grid = np.linspace(-0.01, 1.02, 207) * most
     curves(axis, (grid, grid), [np.searchsorted(values, grid, "right") / max(1, len(values)) for values in pair])
@@ -53,13 +54,13 @@ def below(axis: Any, pair: Pair, least: float) -> None:
 
 
 def bands(axis: Any, x: Any, pairs: Sequence[Pair]) -> None:
-    """A band a side, between the pairs' low and high."""
+    """Fills a band per side, between each pair's low and high."""
     for side, (low, high) in zip(SIDES, pairs, strict=True):
         axis.fill_between(x, low, high, color=INKS[side], alpha=0.15, linewidth=0)
 
 
 def histogram(axis: Any, edges: NDArray[np.float64], shares: Pair) -> None:
-    """The authority as a dashed area, the candidate as a line upon it."""
+    """Draws the authority as a dashed area and the candidate as a line over it."""
     below, above = shares
     axis.stairs(below, edges, fill=True, color=INKS["authority"], alpha=0.18, linewidth=0)
     axis.stairs(below, edges, color=INKS["authority"], linestyle=LINES["authority"], linewidth=1.4, label="authority")
@@ -68,7 +69,7 @@ def histogram(axis: Any, edges: NDArray[np.float64], shares: Pair) -> None:
 
 
 def medians(axis: Any, pair: Pair) -> None:
-    """A triangle a side on the axis, hollow for the authority."""
+    """Marks each side's median with a triangle on the axis, hollow for the authority."""
     for side, at, face in zip(SIDES, pair, (LIGHT["surface"], INKS["candidate"]), strict=True):
         axis.plot(
             [at], [0.0], marker="^", markersize=9, linestyle="none", markerfacecolor=face, clip_on=False, zorder=5,
@@ -77,7 +78,7 @@ def medians(axis: Any, pair: Pair) -> None:
 
 
 def bars(axis: Any, at: NDArray[Any], heights: Pair) -> None:
-    """Two bars a place, hatched for the authority."""
+    """Draws two bars per position, hatched for the authority."""
     below, above = heights
     axis.bar(
         at - 0.2, below, 0.36, facecolor="none", edgecolor=INKS["authority"], linewidth=1.2, hatch="////",
@@ -87,7 +88,7 @@ def bars(axis: Any, at: NDArray[Any], heights: Pair) -> None:
 
 
 def boxes(axis: Any, rows: Mapping[str, Pair]) -> None:
-    """Lying boxes, two a row: middle half, median, and whiskers to the 5th and 95th hundredth."""
+    """Draws two horizontal boxes per row: quartiles, median, and whiskers to the 5th and 95th percentile."""
     for place, pair in enumerate(rows.values()):
         for side, values, shift in zip(SIDES, pair, (0.2, -0.2), strict=True):
             low, first, middle, last, high = np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95])
@@ -103,7 +104,7 @@ def boxes(axis: Any, rows: Mapping[str, Pair]) -> None:
 
 
 def dots(axis: Any, rows: Mapping[str, Pair]) -> None:
-    """Points of each row, the candidate's filled and above, the authority's hollow and below."""
+    """Draws the points of each row: the authority's hollow, the candidate's filled."""
     for place, pair in enumerate(rows.values()):
         for side, values, shift in zip(SIDES, pair, (0.17, -0.17), strict=True):
             face = INKS["candidate"] if side == "candidate" else LIGHT["surface"]
@@ -122,15 +123,15 @@ def _rows(axis: Any, names: Sequence[str]) -> None:
 
 
 def stack_marks(axis: Any, marks: Sequence[Mark]) -> None:
-    """Upright lines at thresholds, each with its label in a row of its own above the axes.
+    """Draws vertical lines at thresholds, each labelled in a row of its own above the axes.
 
-    A label stands on the line's emptier side, and the lines it would cross end in the rows below it.
+    A label is on the emptier side of its line; the lines that it would cross end in the rows below it.
     """
     if not marks:
         return
     low, high = axis.get_xlim()
     low, high = min(low, *(mark[1] for mark in marks)), max(high, *(mark[1] * 1.05 for mark in marks))
-    axis.set_xlim(low, high)  # a threshold that nothing comes near is shown all the same
+    axis.set_xlim(low, high)  # so that a threshold far from all values is visible
     middle = (low + high) / 2
     early = sorted((mark for mark in marks if mark[1] <= middle), key=lambda mark: -mark[1])
     late = sorted((mark for mark in marks if mark[1] > middle), key=lambda mark: mark[1])
@@ -145,6 +146,3 @@ def stack_marks(axis: Any, marks: Sequence[Mark]) -> None:
             "", (at, 1.0), (0, up + 11.0), xycoords=("data", "axes fraction"), textcoords="offset points",
             arrowprops={"arrowstyle": "-", "color": LIGHT[token], "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0},
         )  # fmt: skip
-
-
-_DASHES: Mapping[str, Any] = {"ink": (0, (1, 1.4)), "mark": (0, (6, 1.5, 1, 1.5))}

@@ -1,7 +1,7 @@
-"""A gate's numbers as small inline SVG: its margins as bars from zero, its seeds as a strip along the value.
+"""Draws a gate's numbers as small inline SVG: margins as bars from zero, seeds on a strip along the value.
 
-Written by hand, since a card has dozens: each is a few hundred bytes, takes the page's font, and changes theme by
-the palette's tokens. Sign and place say it all again without colour: a margin that fails goes left and is hatched.
+The SVG is written by hand, since a scorecard has dozens: each takes a few hundred bytes, uses the page's font, and
+follows the theme by the palette's tokens. Nothing depends on colour: a failing margin goes left and is hatched.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from lanelock.scoring.gates import ends, span
 from lanelock.scoring.scorecard import GateResult, worst
 
 WIDTH = 236  # pixels
-_LABEL, _NUMBER = 26, 62  # pixels kept for a band's name and for its margin
-_LINE = 20  # pixels a band
+_LABEL, _NUMBER = 26, 62  # pixels for a band's name and for its margin
+_LINE = 20  # pixels per band
 HALF = (WIDTH - _LABEL - _NUMBER) / 2  # pixels from zero to either end of a bar's box
-_STRIP, _MIDDLE, _PAD = 50, 25, 9  # pixels: a strip's height, where its line runs, what is left free at its ends
-_NEAR = 24  # pixels from an end of a strip within which a label turns inwards
+_STRIP, _MIDDLE, _PAD = 50, 25, 9  # pixels: a strip's height, its line's y, its margins left and right
+_NEAR = 24  # pixels from an end of a strip: here labels are aligned inwards
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """Where a margin's bar lies in its box, [-1, 1] with zero in the middle."""
+    """The extent of a margin's bar in its box [-1, 1]."""
 
     start: float
     length: float
@@ -32,24 +32,24 @@ class Bar:
 
 
 def bar_of(margin: float) -> Bar:
-    """One length of the box is one scale of the gate: its threshold, usually. What is longer ends at the box."""
+    """Returns the bar of a margin: 1 is one scale of the gate, usually its threshold. A longer bar is cut."""
     end = max(-1.0, min(1.0, margin))
     return Bar(min(0.0, end), abs(end), abs(margin) > 1.0)
 
 
 def margin_bars(row: GateResult) -> str:
-    """A bar for each band that the gate asks in; one where it asks the same of all."""
+    """Returns a bar for each band with a threshold; a single bar if all bands have the same."""
     same = len(row.margins) > 1 and len(set(row.margins.values())) == 1
     margins = {"": next(iter(row.margins.values()))} if same else row.margins
     lines = [_bar(band, margin, _LINE * place) for place, (band, margin) in enumerate(margins.items())]
-    said = "; ".join(f"{band} {margin_text(margin)}".strip() for band, margin in margins.items())
+    label = "; ".join(f"{band} {margin_text(margin)}".strip() for band, margin in margins.items())
     height, zero = _LINE * len(lines), _LABEL + HALF
     axis = f'<path d="M{zero:g} 0v{height}" style="stroke:var(--muted)"/>'
-    return _svg(height, f"margin {said}", "".join(lines) + axis)
+    return _svg(height, f"margin {label}", "".join(lines) + axis)
 
 
 def margin_text(margin: float | None) -> str:
-    """A margin with its sign; 0 passes."""
+    """Returns a margin with its sign; 0 passes."""
     if margin is None:
         return "unknown"
     size = abs(margin)
@@ -60,40 +60,37 @@ def _bar(band: str, margin: float | None, top: int) -> str:
     base = top + _LINE - 6
     name = _text(0, base, band, "muted")
     number = _text(WIDTH, base, margin_text(margin), "ink" if margin is None or margin >= 0 else "bad", "end")
-    box = (
-        f'<rect x="{_LABEL}" y="{top + 3}" width="{2 * HALF:g}" height="{_LINE - 6}" rx="2" '
-        'style="fill:var(--sunken)"/>'
-    )
+    size = f'width="{2 * HALF:g}" height="{_LINE - 6}" rx="2"'
+    box = f'<rect x="{_LABEL}" y="{top + 3}" {size} style="fill:var(--sunken)"/>'
     if margin is None:
         return box + name + number
     bar = bar_of(margin)
     left, token = _LABEL + HALF * (1 + bar.start), "good" if margin >= 0 else "bad"
     inside = f'x="{left:.1f}" y="{top + 4}" width="{HALF * bar.length:.1f}" height="{_LINE - 8}"'
     dashes = "" if margin >= 0 else f"stroke:var(--{token});stroke-dasharray:3 2;fill-opacity:.35;"
-    found = f'<rect {inside} style="{dashes}fill:var(--{token})"/>'
-    return box + found + (_tip(1 if margin > 0 else -1, top) if bar.cut else "") + name + number
+    drawn = f'<rect {inside} style="{dashes}fill:var(--{token})"/>'
+    return box + drawn + (_tip(1 if margin > 0 else -1, top) if bar.cut else "") + name + number
 
 
 def _tip(side: int, top: int) -> str:
-    """The end of a bar that goes on outside its box."""
+    """Returns the arrow at the end of a bar that is cut at its box."""
     at, middle = _LABEL + HALF * (1 + side), top + _LINE / 2
-    return (
-        f'<path d="M{at - 7 * side:g} {middle - 5:g}l{5 * side} 5l{-5 * side} 5" '
-        'style="fill:none;stroke:var(--surface);stroke-width:2"/>'
-    )
+    arrow = f"M{at - 7 * side:g} {middle - 5:g}l{5 * side} 5l{-5 * side} 5"
+    return f'<path d="{arrow}" style="fill:none;stroke:var(--surface);stroke-width:2"/>'
 
 
 def seed_strip(rows: Sequence[GateResult], authority: Mapping[int, float]) -> str:
-    """Every seed's value along the metric, over where the lowest band holds; thresholds are ticks.
+    """Returns every seed's value along the metric, with ticks at thresholds; the lowest band is shaded.
 
-    `rows` are one gate's results, one a seed; `authority` its metric where that was measured. The worst seed is a
+    `rows` are one gate's results, one per seed; `authority` has the authority's values by seed. The worst seed is a
     diamond, the authority a ring.
     """
     values = {row.seed: row.value for row in rows if row.value is not None}
     if not values:
         return '<span class="muted">not measured</span>'
     ticks = _thresholds(rows)
-    place = _Axis.over([*values.values(), *authority.values(), *ticks])
+    shown = [*values.values(), *authority.values(), *ticks]
+    place = _Axis(min(shown), max(shown))
     hardest = worst(rows)
     parts = [
         _holding(hardest, place) if ticks else "",
@@ -105,13 +102,12 @@ def seed_strip(rows: Sequence[GateResult], authority: Mapping[int, float]) -> st
     for seed, value in values.items():
         parts.append(_dot(place(value), f"seed {seed}: {value:.6g}", diamond=several and seed == hardest.seed))
     parts += _ends(place)
-    said = "; ".join(f"seed {seed}: {value:.6g}" for seed, value in values.items())
-    beside = "; ".join(f"seed {seed}: {value:.6g}" for seed, value in authority.items())
-    return _svg(_STRIP, f"candidate {said}" + (f"; authority {beside}" if beside else ""), "".join(parts))
+    label, beside = ("; ".join(f"seed {seed}: {value:.6g}" for seed, value in of.items()) for of in (values, authority))
+    return _svg(_STRIP, f"candidate {label}" + (f"; authority {beside}" if beside else ""), "".join(parts))
 
 
 def _thresholds(rows: Sequence[GateResult]) -> dict[float, str]:
-    """Place -> band, ascending; none where they follow the authority and so differ by seed, which the rings show."""
+    """Returns value -> band, ascending; empty if the thresholds differ by seed: they follow the authority, a ring."""
     if any(row.thresholds != rows[0].thresholds for row in rows):
         return {}
     places = {band: ends(at) for band, at in rows[0].thresholds.items() if at is not None}
@@ -122,14 +118,10 @@ def _thresholds(rows: Sequence[GateResult]) -> dict[float, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """From values to pixels; a single value stands in the middle."""
+    """Maps values to pixels; a single value maps to the middle."""
 
     low: float
     high: float
-
-    @classmethod
-    def over(cls, values: Sequence[float]) -> _Axis:
-        return cls(min(values), max(values))
 
     def __call__(self, value: float) -> float:
         wide = self.high - self.low
@@ -137,7 +129,7 @@ class _Axis:
 
 
 def _holding(row: GateResult, place: _Axis) -> str:
-    """The part of the strip on which the lowest band holds."""
+    """Returns the shaded part of the strip, on which the lowest band holds."""
     threshold = next((value for value in row.thresholds.values() if value is not None), None)
     if threshold is None or row.comparison == "==" or place.low == place.high:
         return ""
@@ -147,7 +139,7 @@ def _holding(row: GateResult, place: _Axis) -> str:
 
 
 def _ticks(ticks: Mapping[float, str], place: _Axis) -> list[str]:
-    """Thresholds, the labels of two near ones turned away from one another, and none past the end of the strip."""
+    """Returns the ticks with labels; the left half is aligned left, the right half right, all within the strip."""
     parts, last = [], len(ticks) - 1
     for index, (at, band) in enumerate(ticks.items()):
         x = place(at)
@@ -186,6 +178,6 @@ def _text(x: float, y: float, text: str, token: str, anchor: str = "start") -> s
     return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" style="fill:var(--{token})">{escape(text)}</text>'
 
 
-def _svg(height: int, said: str, body: str) -> str:
+def _svg(height: int, label: str, body: str) -> str:
     size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
-    return f'<svg class="bars" role="img" aria-label="{escape(said)}" {size}>{body}</svg>'
+    return f'<svg class="bars" role="img" aria-label="{escape(label)}" {size}>{body}</svg>'

@@ -1,8 +1,8 @@
-"""Figures drawn by a process beside this one.
+"""Draws figures in a process beside this one.
 
-A process and not a thread: matplotlib is Python from end to end, and so is what a sweep computes while it closes. It is
-spoken to from the calling thread alone, since another would wait for Python. Once its figures are drawn it waits for
-the next ones, and it ends with the program. Figures that it cannot draw are drawn here.
+It is a process, not a thread, because matplotlib and the closing of a sweep both hold Python's lock; for the same
+reason only the calling thread talks to it. The process waits for further figures and ends with the program. Figures
+that it cannot draw are drawn in this process.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ def _end_idle() -> None:
 
 @contextmanager
 def pen() -> Iterator[Pen]:
-    """Holds a process that draws."""
-    held = Pen(_idle.pop() if _idle else Beside(_START))
+    """Provides a drawing process for the block, an idle one if there is one."""
+    pen = Pen(_idle.pop() if _idle else Beside(_START))
     try:
-        yield held
+        yield pen
     finally:
-        if held.asked or held.process.child.poll() is not None:
-            held.process.end()
+        if pen.pending or pen.process.child.poll() is not None:
+            pen.process.end()
         else:
-            _idle.append(held.process)
+            _idle.append(pen.process)
 
 
 class Pen:
@@ -47,35 +47,35 @@ class Pen:
 
     def __init__(self, process: Beside) -> None:
         self.process = process
-        self.asked = False  # whether there is an answer that was not taken
+        self.pending = False  # whether an answer is still to be read
 
     def prepare(self, module: str) -> None:
-        """Has everything imported that drawing will need, `module` with it; does not wait."""
+        """Imports `module` and everything that drawing needs, without waiting."""
         self._send(module)
 
     def draw(self, figures: Sequence[Figure]) -> Callable[[], tuple[Figure, ...]]:
-        """Has figures drawn. Returns what waits for them, to be called once."""
+        """Starts drawing. Returns a function that waits for the figures, to be called once."""
         self._send(tuple(figures))
-        self.asked = True
+        self.pending = True
         return lambda: self._drawn(figures)
 
     def _send(self, order: str | tuple[Figure, ...]) -> None:
-        with suppress(OSError):  # it has ended, which its answer will show
+        with suppress(OSError):  # the process has ended: reading the answer will fail
             pickle.dump(order, self.process.stdin)
             self.process.stdin.flush()
 
     def _drawn(self, figures: Sequence[Figure]) -> tuple[Figure, ...]:
         try:
-            both = pickle.load(self.process.stdout)
+            answer = pickle.load(self.process.stdout)
         except (EOFError, pickle.UnpicklingError):
             return drawn(figures)
-        self.asked = False
-        return tuple(replace(figure, drawn=forms) for figure, forms in zip(figures, both, strict=True))
+        self.pending = False
+        return tuple(replace(figure, drawn=forms) for figure, forms in zip(figures, answer, strict=True))
 
 
 def main() -> None:
-    """Draws what comes on stdin until it ends. What goes wrong ends it: the figures are then drawn where it shows."""
-    answers, sys.stdout = sys.stdout.buffer, sys.stderr  # whatever a library may print
+    """Draws figures from stdin until it closes. Any error ends the process; its caller then draws and raises it."""
+    answers, sys.stdout = sys.stdout.buffer, sys.stderr  # keeps a library's prints off the answers
     with suppress(Exception):
         while True:
             order = pickle.load(sys.stdin.buffer)
@@ -85,4 +85,4 @@ def main() -> None:
             else:
                 pickle.dump(tuple(figure.drawn for figure in drawn(order)), answers)
                 answers.flush()
-    os._exit(0)  # what nobody has read is not written again
+    os._exit(0)  # no flush of an answer that was not read

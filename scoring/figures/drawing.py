@@ -1,7 +1,7 @@
-"""Figures drawn once, in the palette's light colours, and written as inline SVG for both themes or as PNG.
+"""Draws figures once, in the palette's light colours, and writes them as inline SVG for both themes or as PNG.
 
-A figure says in words what it shows, with the numbers: the words are its caption, what a screen reader says, and
-its Markdown. Bytes depend on the figure alone: no date, no random ids.
+A figure also states its content in words, with the numbers: its caption, its Markdown and the text for screen readers.
+The bytes depend on the figure alone: no date, no random ids.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from lanelock.scoring.figures.palette import LIGHT
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
-WIDTH = 440  # pixels, of every figure: legible in one column of a page and on a phone
-_DPI = 72  # a point is a pixel
-_PNG_DPI = 108  # 660 pixels: wider, MLflow's page pushes what it says of a run out of a window of 1280
-_DRAWING = Lock()  # matplotlib's settings are the process's: one figure at a time
+WIDTH = 440  # pixels: legible in one column of a page and on a phone
+_DPI = 72  # a point equals a pixel
+_PNG_DPI = 108  # 660 pixels: a wider image pushes MLflow's details of a run out of a 1280-pixel window
+_DRAWING = Lock()  # one figure at a time: matplotlib's settings are global
 _STYLE: dict[str, Any] = {
     "font.family": ["DejaVu Sans"], "font.size": 11.5, "axes.labelsize": 11.5, "axes.titlesize": 12,
     "xtick.labelsize": 11, "ytick.labelsize": 11, "legend.fontsize": 11, "figure.titlesize": 12.5,
@@ -40,14 +40,14 @@ _STYLE: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure: what it is about, what it shows in words, and how it is drawn."""
+    """One figure: its subject, its content in words, and how it is drawn."""
 
-    id: str  # letters, digits and _: its anchor on a page and its file name
+    id: str  # letters, digits and _; its anchor on a page and its file name
     title: str
     says: str  # one or two sentences with the numbers
     height: int  # pixels
-    draw: Callable[[Canvas], None]  # onto an empty canvas, in colours of `LIGHT`
-    drawn: Drawn | None = None  # where somebody has drawn it already
+    draw: Callable[[Canvas], None]  # draws on an empty canvas, in colours of `LIGHT`
+    drawn: Drawn | None = None  # the result, if it has been drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Drawn:
 
 
 def svg(figure: Figure) -> str:
-    """An `<svg>` element to stand in a page that defines the palette's tokens."""
+    """Returns an `<svg>` element for a page that defines the palette's tokens."""
     if figure.drawn is not None:
         return figure.drawn.svg
     with _DRAWING:
@@ -67,7 +67,7 @@ def svg(figure: Figure) -> str:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure with its title, in light colours, at one and a half times its size."""
+    """Returns the figure with its title, in light colours, at one and a half times its size."""
     if figure.drawn is not None:
         return figure.drawn.png
     with _DRAWING:
@@ -75,17 +75,17 @@ def png(figure: Figure) -> bytes:
 
 
 def pngs(figures: Iterable[Figure]) -> dict[str, bytes]:
-    """File name -> PNG of each figure."""
+    """Returns file name -> PNG of each figure."""
     return {f"{figure.id}.png": png(figure) for figure in figures}
 
 
 def drawn(figures: Iterable[Figure]) -> tuple[Figure, ...]:
-    """The figures, each with both its forms."""
+    """Returns the figures, each drawn in both forms."""
     return tuple(replace(figure, drawn=Drawn(svg(figure), png(figure))) for figure in figures)
 
 
 def ready() -> None:
-    """Imports what drawing needs: most of a second at the first figure."""
+    """Imports what drawing needs, which takes most of the first figure's second."""
     from matplotlib.backends import backend_agg  # noqa: F401
 
 
@@ -102,17 +102,15 @@ def _render(figure: Figure, kind: str, dpi: int, *, titled: bool) -> bytes:
         figure.draw(canvas)
         if titled:
             canvas.suptitle(figure.title, x=0.012, ha="left")
-        ConstrainedLayoutEngine().execute(canvas)  # once: left to saving, everything is drawn twice
+        ConstrainedLayoutEngine().execute(canvas)  # here, once: savefig would draw everything twice
         sink = io.BytesIO()
-        nothing: dict[str, Any] = dict.fromkeys(
-            ("Date", "Creator", "Format", "Type") if kind == "svg" else ("Software",)
-        )
+        keys = ("Date", "Creator", "Format", "Type") if kind == "svg" else ("Software",)
         face = LIGHT["surface"] if kind == "png" else "none"
-        canvas.savefig(sink, format=kind, metadata=nothing, facecolor=face)
+        canvas.savefig(sink, format=kind, metadata=dict.fromkeys(keys), facecolor=face)
         return sink.getvalue()
 
 
-# --- from matplotlib's SVG to one that stands in a page ----------------------------------------------------
+# --- from matplotlib's SVG to inline SVG ----------------------------------------------------
 
 _TOKENS = {value: f"var(--{token})" for token, value in LIGHT.items()}
 _REFERRED = re.compile(r'(?:url\(#|href="#)([^)"]+)')
@@ -123,23 +121,22 @@ def _inlined(text: str, figure: Figure) -> str:
     body = body[body.index(">") + 1 : body.rindex("</svg>")]
     body = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<g>\s*</g>", "", body, flags=re.DOTALL)
     body = body.replace("xlink:href", "href")
-    kept = set(_REFERRED.findall(body))
-    body = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in kept else "", body)
-    body = re.sub(r"font-family: [^;\"]*; |(?<=\") ?transform=\"rotate\(-0 [^\"]*\"", "", body)  # the page has a font
+    referred = set(_REFERRED.findall(body))
+    body = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in referred else "", body)
+    body = re.sub(r"font-family: [^;\"]*; |(?<=\") ?transform=\"rotate\(-0 [^\"]*\"", "", body)  # the page has fonts
     body = re.sub(r'(fill|stroke)="(#[0-9a-f]{6})"', r'style="\1: \2"', body)
     body = re.sub(r'(?<= )(?:d|x|y|transform|width|height)="[^"]*"', _rounded, body)
     body = re.sub(r"#[0-9a-f]{6}(?=[;\"])", lambda match: _TOKENS[match[0]], body)
     body = re.sub(r"\s*\n\s*", "\n", body).strip()
-    box, told = f"0 0 {WIDTH} {figure.height}", f"{figure.id}-t {figure.id}-d"
-    head = f'<svg class="figure" role="img" viewBox="{box}" aria-labelledby="{told}">'
+    labels = f'role="img" viewBox="0 0 {WIDTH} {figure.height}" aria-labelledby="{figure.id}-t {figure.id}-d"'
     return (
-        f'{head}<title id="{figure.id}-t">{escape(figure.title)}</title>'
+        f'<svg class="figure" {labels}><title id="{figure.id}-t">{escape(figure.title)}</title>'
         f'<desc id="{figure.id}-d">{escape(figure.says)}</desc>\n{body}\n</svg>'
     )
 
 
 def _rounded(match: re.Match[str]) -> str:
-    """Tenths of a pixel are enough, in half the bytes; a dot's stroke of no length in a quarter."""
+    """Shortens an attribute: numbers to tenths of a pixel, which halves the bytes, and dots to a quarter."""
     text = re.sub(r"-?\d+\.\d+", lambda number: f"{float(number[0]):.1f}".removesuffix(".0"), match[0])
     text = re.sub(r"\s*\n\s*", " ", text)
     text = re.sub(r"M ([\d.]+) ([\d.]+) L ([\d.]+) \2(?= M|\s*\")", _dot, text)

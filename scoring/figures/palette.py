@@ -1,8 +1,8 @@
-"""Colours by what they stand for, each in light and dark.
+"""Colours by meaning, each in light and dark.
 
-Every light value is used by one token alone: a figure is drawn once, in the light colours, and each colour in it
-is then the name of its token. What must be told apart is told apart without colour too (line, mark, word).
-The pairs stay apart for the colour-blind: blue against orange, and lightness along every ramp.
+No two tokens share a light value: a figure is drawn once, in the light colours, and each colour is then replaced by its
+token. Nothing is distinguished by colour alone (also by line, mark or label), and the pairs suit the colour-blind: blue
+against orange, and lightness along every ramp.
 """
 
 from __future__ import annotations
@@ -39,18 +39,6 @@ DARK: Mapping[str, str] = {token: dark for token, (_, dark) in _PAIRS.items()}
 
 
 def stylesheet() -> str:
-    """Every token as a custom property, as the reader's system asks for it."""
+    """Returns every token as a custom property, in the theme that the reader's system prefers."""
     light, dark = ("".join(f"--{token}:{value};" for token, value in of.items()) for of in (LIGHT, DARK))
     return f":root{{color-scheme:light dark;{light}}}\n@media (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
-
-
-def contrast(one: str, other: str) -> float:
-    """Of two hex colours, 1 … 21, as WCAG 2 defines it."""
-    brighter, darker = sorted((_luminance(one), _luminance(other)), reverse=True)
-    return (brighter + 0.05) / (darker + 0.05)
-
-
-def _luminance(colour: str) -> float:
-    parts = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -1,4 +1,4 @@
-"""Two runs of one world, set beside each other under the gates that grade them."""
+"""Two runs on the same world, compared under the gates that grade them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIGNS = {">=": "≥", "<=": "≤", "==": "=", WITHIN: "within"}
 
 
 def asked(comparison: str, thresholds: Mapping[str, Threshold | None]) -> str:
-    """What a gate asks, by band; said once where every band asks the same."""
+    """Returns a gate's thresholds as text, by band; once if all bands have the same."""
     sign, limits = SIGNS[comparison], {band: threshold_text(at, "?") for band, at in thresholds.items()}
     if not limits:
         return "as the authority"
@@ -26,21 +26,21 @@ def asked(comparison: str, thresholds: Mapping[str, Threshold | None]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """Two runs of one world, and the gates to mark."""
+    """Two runs on the same world, and the gates to mark."""
 
     authority: Run
     candidate: Run
     gates: GateSet
 
     def of(self, take: Callable[[Run], Any]) -> tuple[Any, Any]:
-        """What `take` gives for the authority and for the candidate."""
+        """Returns `take` of the authority and of the candidate."""
         return take(self.authority), take(self.candidate)
 
     def hold(self, surface: str) -> bool:
         return surface in self.authority.surfaces and surface in self.candidate.surfaces
 
     def marks(self, metric: str) -> tuple[Mark, ...]:
-        """The thresholds that a metric's graded gate sets."""
+        """Returns marks at the thresholds of the metric's graded gate."""
         for gate in self.gates.gates:
             if gate.metric == metric and gate.severity is Severity.GATE:
                 signs = (SIGNS[">="], SIGNS["<="]) if gate.comparison == WITHIN else (SIGNS[gate.comparison],)
@@ -54,11 +54,11 @@ class Sides:
 
 @runtime_checkable
 class Showing(Protocol):
-    """A metric source that can draw what its metrics are made of."""
+    """A metric source that can draw the distributions behind its metrics."""
 
     def figures(self, candidate: Run, authority: Run, gates: GateSet) -> Sequence[Figure]:
-        """The distributions behind the gates, the authority beside the candidate, over every row of both.
+        """Returns figures of the distributions behind the gates, authority beside candidate, over every row of both.
 
-        What a run does not hold (it ended before that state) is left out.
+        A figure is left out if a run ended before its state.
         """
         ...

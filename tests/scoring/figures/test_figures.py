@@ -12,7 +12,7 @@ from worlds import tiny_world
 from lanelock.engine.protocol import Run
 from lanelock.engine.segment_2b.states import s1_site_weights, s3_day_effects, s4_group_weights
 from lanelock.scoring.figures.drawing import WIDTH, Figure, png, pngs, svg
-from lanelock.scoring.figures.palette import DARK, LIGHT, SHARES, SWINGS, contrast, stylesheet
+from lanelock.scoring.figures.palette import DARK, LIGHT, SHARES, SWINGS, stylesheet
 from lanelock.scoring.gates import load_gates
 from lanelock.scoring.segment_2b.metrics import SEGMENT_2B as METRICS
 from lanelock.scoring.segment_2b.places import typical_merchant
@@ -20,6 +20,18 @@ from lanelock.scoring.segment_2b.places import typical_merchant
 GATES = load_gates("segment_2b")
 IDS = ["s1_lorenz", "s1_gap", "s3_by_segment", "s3_by_zone", "s4_max_p", "s4_entropy", "s4_groups", "s4_moved",
        "map_sites", "calendar"]  # fmt: skip
+
+
+def contrast(*colours):
+    """Returns the contrast of two hex colours, 1 … 21, as WCAG 2 defines it."""
+
+    def luminance(colour):
+        parts = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    darker, brighter = sorted(map(luminance, colours))
+    return (brighter + 0.05) / (darker + 0.05)
 
 
 def tiny_run(pack, world, until=4, seed=1):
