@@ -148,7 +148,7 @@ def _trial(sweep: str, number: int, workspace: Workspace) -> Subject:
     lane = lane_of(begun["lane"], CarriedPack.of(begun["authority"]), references, begun["gates"], sweep)
     trials = {trial.number: trial for trial in studies.trials(sweep)}
     if number not in trials:
-        raise PolicyError(f"{name}: /number: {number} is not among the {len(trials)} finished trials, from 0")
+        raise PolicyError(f"{name}: /number: {number} is not among the {len(trials)} trials, counted from 0")
     trial, world = trials[number], world_folder(begun["world"])
     pack, measures = lane.candidate(trial.values), trial.record.measures
     if pack.digest != trial.record.pack:
