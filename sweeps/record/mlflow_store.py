@@ -151,7 +151,6 @@ class Store:
         return sum(self.bytes_of(run_id, file.path) if file.is_dir else int(file.file_size or 0) for file in listed)
 
     def delete_artifacts(self, run_id: str) -> None:
-        """Deletes a run's artifacts."""
         uri = self.client.get_run(run_id).info.artifact_uri
         get_artifact_repository(uri, tracking_uri=self.uri).delete_artifacts()  # type: ignore[no-untyped-call]
 

@@ -90,15 +90,13 @@ class Recorder:
             return Recording()
         entries, attributes = Entries(study, ledger), study.attributes
         identity = attributes.get("id") or f"{study.name}@{attributes['at_ms']}"  # older sweeps have no id
-        record = meant_for(self.workspace, self.uri)
-        heading = Heading(record, entries.lane.id, entries.shown(), study.name, identity)
+        server = meant_for(self.workspace, self.uri)
+        heading = Heading(server, entries.lane.id, entries.shown(), study.name, identity)
         box = Outbox(self.workspace).box(heading)
         written = box.trials()
         box.put([Letter("sweep", entries.begun(), heading=heading)])
         self.courier.take(box)
-        self.pen.prepare(
-            type(entries.lane.metrics).__module__
-        )  # imports beside the search, since the close waits for the figures
+        self.pen.prepare(type(entries.lane.metrics).__module__)  # imports now, since the close waits for the figures
         tracked = Tracked(entries, heading, box, self.courier, self.pen)
         missing = [trial for trial in study.history if trial.number not in written]
         for first in range(0, len(missing), _AT_ONCE):

@@ -59,8 +59,7 @@ def follow(workspace: Workspace) -> dict[str, str]:
             model, tags = model_name(move.to.engine), _tags(lock, move.to)
             inputs = () if evidence is None else tuple(certified_on(lock, evidence))
             version = Version(model, lock, folder, tags, notes.of_version(lock, tags), evidence, inputs)
-            versions[alias] = registry.version(version)
-            registry.point(model, alias, versions[alias])
+            versions[alias] = registry.point(alias, version)
     return versions
 
 
@@ -91,10 +90,10 @@ class Registry:
         self._store = Store(workspace)
         self._client = self._store.client
 
-    def version(self, version: Version) -> str:
-        """Returns the number of a lock's version, which the first call makes from the model's folder.
+    def point(self, alias: str, version: Version) -> str:
+        """Points an alias to a lock's version, makes the version if missing, and returns its number.
 
-        It belongs to the run of the lock's trial if this store has it, else to a run of its own. Both runs carry the
+        The version belongs to the run of the lock's trial if this store has it, else to a run of its own. Both runs carry the
         lock's id and the version in their tags.
         """
         with self._store.explained():
@@ -107,6 +106,7 @@ class Registry:
             for name, value in changed.items():
                 self._client.set_model_version_tag(version.model, row.version, name, value)
             self._describe(version.model, row, version.note)
+            self._client.set_registered_model_alias(version.model, alias, row.version)
             return str(row.version)
 
     def _describe(self, model: str, row: Any, note: str) -> None:
@@ -126,11 +126,6 @@ class Registry:
         for run in (run_id, *others):
             self._client.set_tag(run, "lanelock.model_version", f"{model}/{row.version}")
         return row
-
-    def point(self, model: str, alias: str, version: str) -> None:
-        """Points an alias to a version."""
-        with self._store.explained():
-            self._client.set_registered_model_alias(model, alias, version)
 
     def _versions(self, model: str) -> list[Any]:
         if not self._client.search_registered_models(f"name = '{model}'"):

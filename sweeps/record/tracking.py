@@ -16,7 +16,6 @@ class Tracking:
     """Writes and finds the runs of sweeps and trials."""
 
     def __init__(self, workspace: Workspace, uri: str | None = None) -> None:
-        """Opens a store; raises as `Store` does."""
         self._store = Store(workspace, uri)
         self._client = self._store.client
         self.uri = self._store.uri
