@@ -93,7 +93,7 @@ class Registry:
     def point(self, alias: str, version: Version) -> str:
         """Points an alias to a lock's version, makes the version if missing, and returns its number.
 
-        The version belongs to the run of the lock's trial if this store has it, else to a run of its own. Both runs carry the
+        It belongs to the run of the lock's trial if this store has it, else to a run of its own. Both runs carry the
         lock's id and the version in their tags.
         """
         with self._store.explained():
