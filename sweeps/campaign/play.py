@@ -30,7 +30,7 @@ from lanelock.sweeps.campaign.records import (
     write_begun,
     write_phase,
 )
-from lanelock.sweeps.lanes.decision import Decision, best_found, refusal
+from lanelock.sweeps.lanes.decision import best_found, refusal
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.survey import prospect
 from lanelock.sweeps.proof.evidence import certify_lock
@@ -178,17 +178,20 @@ class _Player:
         if refused is not None and not phase.document.get("anyway", False):
             tried = replace(tried, reach=reach, blockers=refused.blockers)
             return Result(outcome="REFUSED", reason=refused.reason, verdict=refused.verdict, tried=tried), None
+        name = f"{self._folder.name}.{phase.id}"
         closed = play(
             lane,
             self._workspace,
             jobs=self._jobs,
-            name=f"{self._folder.name}.{phase.id}",
+            name=name,
             reach=reach,
             track=self._track,
             watch=lambda progress: self._watch(self.standing(phase, progress)),
         )
         decision, lock = closed.decision, Lock.read(closed.lock)
-        candidate = Start(self._candidate(phase, lane, decision, lock), closed.lock.name)
+        candidate = Start(pack_of(name, lock.candidate_pack.policies, lane.engine.policy_schemas), closed.lock.name)
+        if decision.best is not None:
+            lane.admit(candidate.pack)  # raises if more than the lane's knobs moved
         tried = replace(tried, reach=reach, blockers=decision.blockers, swept=_swept(lane, closed, lock))
         return Result(
             outcome=decision.outcome,
@@ -197,14 +200,6 @@ class _Player:
             metrics=self._measured(candidate.pack),
             tried=tried,
         ), candidate
-
-    def _candidate(self, phase: Phase, lane: Lane, decision: Decision, lock: Lock) -> Pack:
-        """Returns the pack that a closed sweep locked, under the phase's name."""
-        name, schemas = f"{self._folder.name}.{phase.id}", lane.engine.policy_schemas
-        pack = pack_of(name, lock.candidate_pack.policies, schemas)
-        if decision.best is not None:
-            lane.admit(pack)  # raises if more than the lane's knobs moved
-        return pack
 
     def _certify(self, phase: Phase, start: Start | None) -> tuple[Result, Start | None]:
         assert start is not None

@@ -22,9 +22,10 @@ def certificate(document: Mapping[str, Any], bands: Sequence[str]) -> Iterator[B
         f"engine {document['engine']}, code {document['code_version']}",
     ))  # fmt: skip
     yield Heading(2, "Preconditions")
-    rows = document["preconditions"]
-    results = (("holds", "") if row["ok"] else ("fails", row["said"]) for row in rows)
-    yield table(("what", "", "found"), ((row["name"], *result) for row, result in zip(rows, results, strict=True)))
+    rows = (
+        (row["name"], *(("holds", "") if row["ok"] else ("fails", row["said"]))) for row in document["preconditions"]
+    )
+    yield table(("what", "", "found"), rows)
     yield Heading(2, "Grades")
     yield from grades(document, bands)
     yield Heading(2, "Proof")

@@ -244,10 +244,12 @@ def _filed(folder: Path) -> Iterator[Check]:
     except (PolicyError, KeyError, TypeError) as error:
         yield Check(INDEX, False, "an index of files", str(error))
         return
-    found = digests(folder, (INDEX, FLAG))
-    for name in sorted(stated.keys() | found.keys()):
-        yield Check(name, stated.get(name) == found.get(name), stated.get(name, "nothing"), found.get(name, "missing"))
-    if stated != found or CERTIFICATION not in found:
+    present = digests(folder, (INDEX, FLAG))
+    for name in sorted(stated.keys() | present.keys()):
+        yield Check(
+            name, stated.get(name) == present.get(name), stated.get(name, "nothing"), present.get(name, "missing")
+        )
+    if stated != present or CERTIFICATION not in present:
         return
     try:
         passed = verdict_in(folder).passed
@@ -273,8 +275,8 @@ def _proved(folder: Path) -> Iterator[Check]:
     for seed in (*document["seeds"], *document["holdout_seeds"]):
         proofs[seed] = prove(engine, metrics, gates, pack, seed, world)
         stated = read_json(folder / _seed_file(seed))
-        for part, found in proofs[seed].document.items():
-            yield same(f"seed {seed}: {part}", stated.get(part), found)
+        for part, computed in proofs[seed].document.items():
+            yield same(f"seed {seed}: {part}", stated.get(part), computed)
     expected = held_out(pack.digest, len(document["holdout_seeds"]), (*document["seeds"], *lock.seeds))
     yield same("holdout seeds", document["holdout_seeds"], list(expected))
     again = _find(lock, pack, gates, proofs, document["seeds"], document["holdout_seeds"])
@@ -306,12 +308,12 @@ def _preconditions(lock: Lock, pack: Pack, proofs: Mapping[int, Proof]) -> Itera
     yield Precondition("audit", not failed, f"the engine's own audit fails on seeds {', '.join(failed) or 'none'}")
 
 
-def _moved(stated: SeedProof, found: Mapping[str, Any]) -> Iterator[str]:
+def _moved(stated: SeedProof, computed: Mapping[str, Any]) -> Iterator[str]:
     """Yields what differs from a lock's statements about a seed; its lane may have stopped at an earlier state."""
-    if stated.world != found["world"]:
+    if stated.world != computed["world"]:
         yield "the world"
-    yield from (name for name, sha256 in stated.surfaces.items() if found["surfaces"].get(name) != sha256)
-    yield from (name for name, value in stated.metrics.items() if found["metrics"].get(name) != value)
+    yield from (name for name, sha256 in stated.surfaces.items() if computed["surfaces"].get(name) != sha256)
+    yield from (name for name, value in stated.metrics.items() if computed["metrics"].get(name) != value)
 
 
 def _write(

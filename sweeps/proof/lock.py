@@ -227,12 +227,12 @@ def _checks(lock: Lock, where: str, world: Path | None) -> Iterator[Check]:
     for seed, stated_card in zip(lane.seeds, lock.cards(lane), strict=True):
         measured = lane.yardstick(seed, world)
         yield same(f"seed {seed}: authority metrics", lock.authority_metrics[seed], measured)
-        stated, found = lock.proof[seed], _prove(lane, pack, seed, world)
-        yield same(f"seed {seed}: world", stated.world, found.world)
-        for surface in {**stated.surfaces, **found.surfaces}:
-            yield same(f"seed {seed}: {surface}", stated.surfaces.get(surface), found.surfaces.get(surface))
-        yield same(f"seed {seed}: metrics", stated.metrics, found.metrics)
-        card = score(found.metrics, lane.gates, seed=seed, authority=measured).as_document()
+        stated, computed = lock.proof[seed], _prove(lane, pack, seed, world)
+        yield same(f"seed {seed}: world", stated.world, computed.world)
+        for surface in {**stated.surfaces, **computed.surfaces}:
+            yield same(f"seed {seed}: {surface}", stated.surfaces.get(surface), computed.surfaces.get(surface))
+        yield same(f"seed {seed}: metrics", stated.metrics, computed.metrics)
+        card = score(computed.metrics, lane.gates, seed=seed, authority=measured).as_document()
         yield same(f"seed {seed}: scorecard", stated.card, card)
         yield same(f"seed {seed}: scorecard of the stated metrics", stated.card, stated_card.as_document())
 

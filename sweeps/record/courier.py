@@ -1,8 +1,8 @@
-"""The process that delivers letters beside a sweep, as the sweep sees it.
+"""The sweep's end of the process that delivers letters beside it.
 
-A process and not a thread: MLflow's client is Python from end to end, and on a thread it would take turns with the
-engine. Its start, MLflow's import, runs beside the survey of the lane. A process that is done with a sweep waits for
-the next one of this program, and ends with the program.
+It is a process and not a thread because MLflow's client is pure Python: in a thread it would compete with the engine
+for the interpreter. It imports MLflow while the lane is surveyed. After a sweep the process waits for the next sweep
+of this program; it ends with the program.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ def _end_idle() -> None:
 
 
 class Courier:
-    """A context: it begins to connect to the record, and on leaving waits until all that was put is delivered.
+    """A context that connects to the tracking server and, when it ends, waits until all letters are delivered.
 
-    Contract: `take` once, then `wake` whenever letters were put. Every method raises the record's own WorkspaceError
-    once it has refused what it was given.
+    Contract: call `take` once, then `wake` after letters were put. Once the server has refused something, every method
+    raises its WorkspaceError.
     """
 
     def __init__(self, workspace: Workspace, uri: str) -> None:
         room = shutil.disk_usage(workspace.root).free > _ROOM
         new = room and uri == own_record(workspace) and not workspace.tracking_database.exists()
         self._process = _idle.pop() if _idle else _Process()
-        self._unanswered = not new  # a database that is made now cannot refuse
+        self._unanswered = not new  # a new database cannot refuse
         self._process.order(do="open", root=str(workspace.root), uri=uri, answer=not new)
 
     def __enter__(self) -> Self:
@@ -53,7 +53,7 @@ class Courier:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Interrupted or not, what was told is written; another error is told in place of one from here.
+        # Even after an interrupt, finished trials are written; the caller's error goes before an error from here.
         if kind is None:
             self._leave()
             return
@@ -61,36 +61,36 @@ class Courier:
             with suppress(LanelockError):
                 self.settle()
         finally:
-            self._process.end()  # its answers may not be those that the next sweep would wait for
+            self._process.end()  # the next sweep might read an answer that was meant for this one
 
     def connected(self) -> None:
-        """Waits for the record's answer, or for it to be found away, where there is one that may refuse."""
+        """Waits until the tracking server has answered or is known to be away; a new database is not waited for."""
         if self._unanswered:
             self._unanswered = False
             self._process.answer()
 
     def take(self, box: Box) -> None:
-        """Names the box that is delivered from now on."""
+        """Sets the box that is delivered from now on."""
         self._process.order(do="take", box=str(box.path))
 
     def wake(self) -> None:
-        """Says that there are new letters; does not wait."""
+        """Announces new letters, without waiting."""
         self._process.order(do="deliver")
 
     def settle(self, trial: int | None = None) -> dict[str, str | None]:
-        """Waits until all is delivered, or the record is found away. Returns the runs of the sweep and of a trial."""
+        """Waits until all is delivered or the server is known to be away. Returns the sweep's and a trial's run."""
         self.connected()  # answers come in order
         self._process.order(do="settle", trial=trial)
         return self._process.answer()
 
     def _leave(self) -> None:
-        """Lets the process go on to another sweep."""
+        """Frees the process for another sweep."""
         try:
             self.settle()
             self._process.order(do="leave")
             self._process.answer()
         except BaseException:
-            self._process.end()  # it has refused: what it thinks of the record is worth nothing to the next
+            self._process.end()  # after a refusal its state is of no use to another sweep
             raise
         _idle.append(self._process)
 
@@ -118,7 +118,7 @@ class _Process:
 
     def end(self) -> None:
         with suppress(OSError):
-            self._beside.stdin.close()  # it delivers no more, and ends, and so does who listens to it
+            self._beside.stdin.close()  # ends the process, and with it the listener
         self._listener.join()
         self._beside.end()
 
@@ -140,6 +140,6 @@ class _Process:
 
     def _ended(self) -> WorkspaceError:
         return WorkspaceError(
-            f"the process that writes the record ended with {self._beside.child.wait()}; what it has not written waits "
-            "in the outbox: lanelock sync"
+            f"the process that writes to the tracking server ended with exit code {self._beside.child.wait()}; "
+            "pending uploads are in the outbox; deliver them with: lanelock sync"
         )

@@ -1,12 +1,11 @@
-"""Delivering what waits in the outbox: in order, and in effect once.
+"""Delivers pending uploads from the outbox: in order, and in effect once.
 
-Before the first letter of a box is delivered, and again after the record did not answer, its sweep's run and its
-trials' runs are looked up by their tags. What is there whole is passed over, what is there in part is written to its
-end, what is missing is made. So it does not matter where a delivery was killed, or whether a request whose answer was
-lost had been executed.
+Before the first letter of a box is delivered, and again after the tracking server did not answer, the runs of the sweep
+and of its trials are looked up by their tags. A complete run is skipped, an incomplete run is completed, a missing run
+is made. So a delivery may be killed anywhere, and a request whose answer was lost may have been executed or not.
 
-`main` is a process of its own beside a sweep (`courier` is the sweep's end of it): it reads orders from stdin,
-answers on stdout, one JSON object a line, and ends when stdin does.
+`main` runs in a process of its own beside a sweep (`courier` is the sweep's end): it reads orders from stdin and
+answers on stdout, one JSON object per line, and ends with stdin.
 """
 
 from __future__ import annotations
@@ -30,23 +29,23 @@ from lanelock.sweeps.record.outbox import Box, Outbox, meant_for
 from lanelock.sweeps.record.tracking import Tracking
 from lanelock.sweeps.workspace import Workspace
 
-_PAUSE = 2.0  # seconds between two looks whether a record that was away is back
-_ORPHAN = 60.0  # seconds to wait for the delivery of a killed sweep to notice that it is alone
+_PAUSE = 2.0  # seconds between two attempts to reach a server that was away
+_ORPHAN = 60.0  # seconds to wait until the delivery process of a killed sweep has ended
 
 
 class Delivery:
-    """The letters of one box on their way into a record."""
+    """The delivery of one box's letters."""
 
     def __init__(self, tracking: Tracking, box: Box) -> None:
         self._tracking, self._box = tracking, box
-        self._runs: dict[int, tuple[str, bool]] = {}  # trial -> run id, written to its end
+        self._runs: dict[int, tuple[str, bool]] = {}  # trial -> run id, whether complete
         self._looked_up = False
-        self._interrupted = False  # whether the record may hold what we do not know of
+        self._interrupted = False  # the server may hold runs that we do not know of
         self.parent: str | None = None
         self.delivered = 0
 
     def deliver(self, stop: Callable[[], bool] = lambda: False) -> None:
-        """Delivers what waits. Raises Away where the record stops answering."""
+        """Delivers what waits. Raises Away if the server stops answering."""
         try:
             for letter, mark in self._box.waiting():
                 if stop():
@@ -63,19 +62,19 @@ class Delivery:
             raise
 
     def run_of(self, trial: int | None) -> str | None:
-        """The run of a trial that was delivered."""
+        """Returns the run of a delivered trial, or None."""
         return None if trial is None else self._runs.get(trial, (None, False))[0]
 
     def _look_up(self) -> None:
         opening = self._box.opening()
-        assert opening.heading is not None  # it is an opening
+        assert opening.heading is not None  # `opening` has checked it
         self.parent = self._tracking.open_sweep(opening.heading, opening.entry)
         self._runs = self._tracking.trials(self.parent)
         self._interrupted = self._interrupted or bool(self._runs)
         self._looked_up = True
 
     def _deliver(self, letter: Letter) -> None:
-        assert self.parent is not None  # looked up first
+        assert self.parent is not None  # set by `_look_up`
         number = letter.trial
         run_id, whole = (None, False) if number is None else self._runs.get(number, (None, False))
         match letter.kind:
@@ -87,29 +86,29 @@ class Delivery:
                 self._tracking.add(self.parent, run_id, letter.entry)
             case "close" if letter.heading is not None:
                 if self._interrupted:
-                    self._tracking.trials(self.parent)  # what a request given up as lost has made since, goes
+                    self._tracking.trials(self.parent)  # deletes duplicates that lost requests have made
                 self._tracking.close_sweep(letter.heading, self.parent, run_id, letter.entry)
 
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """What a look through the outbox came to."""
+    """The result of delivering the outbox."""
 
     delivered: int
     waiting: Mapping[str, int]  # sweep -> letters
-    doubled: int  # runs that a lost request had made a second time; they were deleted
-    away: str  # why what is meant for this record still waits, or ""
-    elsewhere: tuple[str, ...]  # other records that letters wait for
+    doubled: int  # deleted duplicates, which lost requests had made
+    away: str  # why letters for this server still wait, or ""
+    elsewhere: tuple[str, ...]  # other servers that letters wait for
 
 
 def sync(workspace: Workspace, uri: str, redirect: bool = False) -> Synced:
-    """Delivers every box that is meant for `uri`, the oldest sweep first; with `redirect` every box there is."""
+    """Delivers every box that is addressed to `uri`, the oldest sweep first; with `redirect`, every box."""
     here = meant_for(workspace, uri)
     boxes = {box: heading for box in Outbox(workspace).boxes() if (heading := box.opening().heading) is not None}
     tracking, delivered, away = None, 0, ""
     for box, heading in boxes.items():
-        with box.delivering() as mine:
-            if not mine or away or not box.waits() or not (redirect or heading.record == here):
+        with box.delivering() as acquired:
+            if not acquired or away or not box.waits() or not (redirect or heading.record == here):
                 continue
             delivery = None
             try:
@@ -132,20 +131,20 @@ class _Post:
         self._tracking: Tracking | None = None
         self._box: Box | None = None
         self._delivery: Delivery | None = None
-        self._held = ExitStack()
-        self._again = 0.0  # when to look whether the record is back
+        self._locks = ExitStack()
+        self._again = 0.0  # when to try a server that was away again
         self.away = ""
 
     def take(self, box: str) -> None:
-        """What is delivered from now on, after what older sweeps left."""
+        """Sets the box to deliver from now on, after the letters of older sweeps."""
         self._box = Box(Path(box))
-        if not self._held.enter_context(self._box.delivering(_ORPHAN)):
-            raise WorkspaceError(f"{box}: is being delivered by another process; wait for it to end")
+        if not self._locks.enter_context(self._box.delivering(_ORPHAN)):
+            raise WorkspaceError(f"{box}: another process is delivering it; wait for it to end")
         if not self.away:
             sync(self._workspace, self._uri)
 
     def deliver(self, *, at_once: bool = False) -> None:
-        """Opens the record and delivers what waits, unless it was away just now; WorkspaceError where it refuses."""
+        """Connects and delivers what waits, unless the server was just away. Raises WorkspaceError if it refuses."""
         if self.away and not at_once and time.monotonic() < self._again:
             return
         try:
@@ -158,21 +157,21 @@ class _Post:
             self.away, self._again = str(error), time.monotonic() + _PAUSE
 
     def runs(self, trial: int | None) -> dict[str, str | None]:
-        """Returns the runs that are known, of the sweep and of one of its trials."""
+        """Returns the known runs of the sweep and of one of its trials."""
         if self._delivery is None:
             return {"sweep": None, "trial": None}
         return {"sweep": self._delivery.parent, "trial": self._delivery.run_of(trial)}
 
     def leave(self) -> None:
-        """What waits now is for whoever comes next."""
-        self._held.close()
+        """Releases the box; what still waits is for another process."""
+        self._locks.close()
 
 
-_alone = threading.Event()  # set when the sweep is gone
+_alone = threading.Event()  # set once the sweep's process is gone
 
 
 def main() -> None:
-    sys.stdout = sys.stderr  # answers alone go to the real one, whatever a library may print
+    sys.stdout = sys.stderr  # a library may print; only answers go to the real stdout
     orders: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(orders,), daemon=True).start()
     post: _Post | None = None
@@ -189,13 +188,12 @@ def main() -> None:
             if order["do"] == "leave":
                 post = None
         except LanelockError as error:
-            post = None  # nothing more is written: the study holds it all, and a resumed sweep writes it in order
-            _say(
-                {"refused": str(error), "error": type(error).__name__ if type(error) is not Away else "WorkspaceError"}
-            )
+            post = None  # stops writing: the study holds everything, and a resumed sweep writes it in order
+            kind = "WorkspaceError" if isinstance(error, Away) else type(error).__name__
+            _answer({"refused": str(error), "error": kind})
         except Exception:
             post = None
-            _say({"refused": "", "broken": traceback.format_exc()})
+            _answer({"refused": "", "broken": traceback.format_exc()})
 
 
 def _obey(post: _Post, order: dict[str, Any]) -> None:
@@ -203,7 +201,7 @@ def _obey(post: _Post, order: dict[str, Any]) -> None:
         case "open":
             post.deliver()
             if order["answer"]:
-                _say(post.runs(None))
+                _answer(post.runs(None))
         case "take":
             post.take(order["box"])
             post.deliver()
@@ -211,10 +209,10 @@ def _obey(post: _Post, order: dict[str, Any]) -> None:
             post.deliver()
         case "settle":
             post.deliver(at_once=True)
-            _say(post.runs(order["trial"]))
+            _answer(post.runs(order["trial"]))
         case "leave":
             post.leave()
-            _say(post.runs(None))
+            _answer(post.runs(None))
 
 
 def _read(orders: queue.SimpleQueue[dict[str, Any]]) -> None:
@@ -224,7 +222,7 @@ def _read(orders: queue.SimpleQueue[dict[str, Any]]) -> None:
     orders.put({"do": "end"})
 
 
-def _say(answer: dict[str, Any]) -> None:
+def _answer(answer: dict[str, Any]) -> None:
     try:
         print(json.dumps(answer), file=sys.__stdout__, flush=True)
     except BrokenPipeError:

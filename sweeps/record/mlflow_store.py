@@ -1,4 +1,4 @@
-"""The MLflow store behind the record: one connection, the calls that its users share, and refusals in one line."""
+"""The MLflow store: one connection, the calls that its users share, and errors in one line."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pathlib import Path
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # stdout is the command's own
-# MLflow would ask again for minutes, and a request that was executed but not answered would then make a second run.
-# Whoever delivers asks again himself, after looking what is there.
+# MLflow would retry for minutes, and a request that was executed but not answered would then make a second run.
+# Delivery retries by itself, after looking up which runs exist.
 os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
@@ -34,7 +34,7 @@ from lanelock.sweeps.record.outbox import own_record, record_uri
 from lanelock.sweeps.workspace import Workspace, shown
 
 for _noisy in ("mlflow", "alembic", "sqlalchemy"):
-    logging.getLogger(_noisy).setLevel(logging.CRITICAL)  # what they would log is raised as well, and told once
+    logging.getLogger(_noisy).setLevel(logging.CRITICAL)  # their errors are raised as well
 
 SWEEP, TRIAL, KIND, TITLE = "lanelock.sweep", "lanelock.trial", "lanelock.kind", "lanelock.title"
 STUDY, LOCK, SUPERSEDED = "lanelock.study", "lanelock.lock", "lanelock.superseded"
@@ -43,46 +43,44 @@ PAGE = 1000
 
 
 class Away(WorkspaceError):
-    """The tracking server, or the database behind it, does not answer: what is to be written can wait."""
+    """The tracking server or its database does not answer; what is to be written can wait."""
 
 
 class Store:
-    """One MLflow store. Its users do all their work inside `explained()`."""
+    """One MLflow store. Its users make all their calls inside `explained()`."""
 
     def __init__(self, workspace: Workspace, uri: str | None = None) -> None:
-        """Opens the store that `uri` names, or the workspace.
+        """Opens the store at `uri`, by default the workspace's.
 
-        Raises Away where a server or its database does not answer, WorkspaceError where it refuses.
+        Raises Away if a server or its database does not answer, WorkspaceError if it refuses.
         """
         self.uri = uri or record_uri(workspace)
-        self._artifacts = None if _is_server(self.uri) else workspace.artifacts  # a server keeps its own
-        self._experiments: dict[str, str] = {}  # run id -> experiment id, asked once
+        self._artifacts = (
+            None if self.uri.startswith(("http://", "https://")) else workspace.artifacts
+        )  # a server keeps its own
+        self._experiments: dict[str, str] = {}  # run id -> experiment id, a cache
         with self.explained():
             if self.uri == own_record(workspace):
                 _create_database(workspace.tracking_database)
             self.client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
-            self.client.search_experiments(max_results=1)  # refuses the database now, not in mid-sweep
+            self.client.search_experiments(max_results=1)  # a bad database is refused now, not in mid-sweep
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Turns what MLflow and its database refuse into one line that says what to do."""
+        """Turns errors of MLflow and its database into one line that says what to do."""
         try:
             yield
-        except OSError as error:  # of this machine, or of a request: those of `requests` are of this kind
+        except OSError as error:  # of this machine, or of `requests`
             if _is_away(self.uri, error):
                 raise Away(f"{shown(self.uri)} does not answer: {str(error)[:200]}") from None
-            raise WorkspaceError(
-                f"{shown(self.uri)}: the record cannot be written: {error.strerror or error}"
-            ) from None
+            raise WorkspaceError(f"{shown(self.uri)}: cannot write: {error.strerror or error}") from None
         except Exception as error:
-            if not isinstance(error, MlflowException) and not type(error).__module__.startswith(
-                ("sqlalchemy", "alembic")
-            ):
-                raise
-            raise self._refusal(error) from None
+            if isinstance(error, MlflowException) or type(error).__module__.startswith(("sqlalchemy", "alembic")):
+                raise self._refusal(error) from None
+            raise
 
     def _refusal(self, error: Exception) -> WorkspaceError:
-        reasons = (getattr(raised, "orig", None) for raised in (error, error.__cause__))  # of the database itself
+        reasons = (getattr(raised, "orig", None) for raised in (error, error.__cause__))  # the database's own errors
         text = " ".join(str(next(filter(None, reasons), error)).split())
         if _is_away(self.uri, error):
             return Away(f"{shown(self.uri)} does not answer: {text[:200]}")
@@ -96,7 +94,7 @@ class Store:
         return WorkspaceError(f"{shown(self.uri)}: {text[:300]}")
 
     def experiment(self, name: str, tags: Mapping[str, str]) -> str:
-        """Returns the id of an experiment, made where there is none, and sets those of its tags that differ."""
+        """Returns the id of an experiment, which is made if missing, and sets its tags where they differ."""
         experiment = self.client.get_experiment_by_name(name)
         if experiment is None:
             location = None if self._artifacts is None else (self._artifacts / name).as_uri()
@@ -109,13 +107,13 @@ class Store:
         return experiment_id
 
     def experiment_of(self, run_id: str) -> str:
-        """Returns the id of the experiment that a run belongs to."""
+        """Returns the id of a run's experiment."""
         if run_id not in self._experiments:
             self._experiments[run_id] = str(self.client.get_run(run_id).info.experiment_id)
         return self._experiments[run_id]
 
     def search(self, experiment_id: str, where: str) -> list[Run]:
-        """Returns every run of an experiment that a filter lets through, page by page."""
+        """Returns every run of an experiment that matches a filter."""
         runs: list[Run] = []
         token = None
         while True:
@@ -126,7 +124,7 @@ class Store:
                 return runs
 
     def write(self, run_id: str, ids: Mapping[str, str], entry: Entry, made: Collection[str] = ()) -> None:
-        """Writes an entry on a run, except the tags that the run was `made` with; `ids` stand for its placeholders."""
+        """Writes an entry on a run, except the tags that it was `made` with. `ids` replace the placeholders."""
         ids = {"$RUN": run_id, **ids}
         metrics = [Metric(key, value, entry.at_ms, 0) for key, value in entry.metrics.items()]
         params = [Param(key, value) for key, value in entry.params.items()]
@@ -143,23 +141,22 @@ class Store:
                 self.client.log_artifacts(run_id, folder)
 
     def log_inputs(self, run_id: str, inputs: Collection[Input]) -> None:
-        """Writes the data sets that a run stood on."""
+        """Writes the input data sets of a run."""
         if inputs:
             self.client.log_inputs(run_id, datasets=[_dataset(data) for data in inputs])
 
     def bytes_of(self, run_id: str, path: str = "") -> int:
-        """Returns what a run's artifacts take."""
+        """Returns the size of a run's artifacts."""
         listed = self.client.list_artifacts(run_id, path)
         return sum(self.bytes_of(run_id, file.path) if file.is_dir else int(file.file_size or 0) for file in listed)
 
     def delete_artifacts(self, run_id: str) -> None:
-        """Reclaims the room that a run's artifacts take."""
         uri = self.client.get_run(run_id).info.artifact_uri
         get_artifact_repository(uri, tracking_uri=self.uri).delete_artifacts()  # type: ignore[no-untyped-call]
 
 
 def placed(text: str, ids: Mapping[str, str]) -> str:
-    """Returns a text with ids in place of their placeholders."""
+    """Returns a text with its placeholders replaced by ids."""
     for name, value in ids.items():
         text = text.replace(name, value)
     return text
@@ -173,12 +170,12 @@ def _dataset(data: Input) -> DatasetInput:
 
 
 def _create_database(path: Path) -> None:
-    """Makes a workspace's database where there is none, whole or not at all: beside it, then renamed."""
+    """Makes a workspace's database if missing, whole or not at all: under another name, then renamed."""
     if path.exists():
-        return  # whole since it was renamed, and it may be on a read-only disk
+        return  # and whole; no lock is taken, since the disk may be read-only
     with FileLock(f"{path}.lock"):
         staged = path.with_name(f".{path.name}.new")
-        staged.unlink(missing_ok=True)  # what a killed or full process left of one
+        staged.unlink(missing_ok=True)  # left by a killed process or a full disk
         if not path.exists():
             try:
                 MlflowClient(tracking_uri=f"sqlite:///{staged}").search_experiments(max_results=1)
@@ -188,7 +185,7 @@ def _create_database(path: Path) -> None:
 
 
 def _is_away(uri: str, error: Exception) -> bool:
-    """Tells whether the store may answer later. A file never does: what SQLite refuses, it refuses."""
+    """Tells whether the store may answer later; a file that SQLite refuses will not."""
     if uri.startswith("sqlite") or "://" not in uri:
         return False
     status = re.search(r"failed with error code (\d{3})|(\d{3}) (?:Client|Server) Error", str(error))
@@ -196,16 +193,12 @@ def _is_away(uri: str, error: Exception) -> bool:
         return _may_pass(int(status[1] or status[2]))
     if isinstance(error, MlflowException):
         code = int(error.get_http_status_code())  # type: ignore[no-untyped-call]  # 500 where nothing answered
-        # MLflow passes on as a bad request what its database says of a connection that was cut
+        # MLflow reports a lost connection to its database as a bad request
         cut = "psycopg" in str(error) and re.search(r"connection|terminat|shut ?down|recovery", str(error)) is not None
         return _may_pass(code) or (code == 400 and cut)
     return isinstance(error, RequestException | OperationalError | InterfaceError)
 
 
 def _may_pass(status: int) -> bool:
-    """Tells whether asking later may help, by an HTTP status."""
+    """Tells whether an HTTP status may be gone later."""
     return status >= 500 or status in (408, 429)
-
-
-def _is_server(uri: str) -> bool:
-    return uri.startswith(("http://", "https://"))

@@ -1,12 +1,12 @@
-"""What the record says in words: of a lane on its experiment, of a sweep and of a trial on their runs.
+"""The notes and common tags in tracking: of a lane on its experiment, of sweeps and trials on their runs.
 
-Markdown as MLflow's page shows it. Ids that only the record knows stand as `$EXPERIMENT`, `$RUN` and `$PARENT`, which
-it puts in; the first line is what the page shows of a note before it is unfolded.
+A note is Markdown for MLflow's page, which shows its first line until it is unfolded. `$EXPERIMENT`, `$RUN` and
+`$PARENT` are placeholders for ids that only the server knows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lanelock.scoring.feasibility import GateReach
@@ -16,16 +16,41 @@ from lanelock.scoring.scorecard import GateResult, Scorecard
 from lanelock.sweeps.lanes.decision import Decision
 from lanelock.sweeps.lanes.knob import Value
 from lanelock.sweeps.lanes.lane import Lane
+from lanelock.sweeps.lanes.survey import Ground
 from lanelock.sweeps.pages.text import short
 from lanelock.sweeps.proof.lock import Lock
-from lanelock.sweeps.record.views import FIRST_VIEW, address
+from lanelock.sweeps.record.views import FIRST_VIEW, address, views
 
 NOTE = "mlflow.note.content"  # the tag that the page shows as a description
-_SHOWN = 6  # gates of a trial's note
+_SHOWN = 6  # gates in a trial's note
+
+
+def experiment_tags(ground: Ground, vetoes: Sequence[str], at_ms: int, *, reserved: bool = False) -> dict[str, str]:
+    """Returns the tags of a lane's experiment; the arguments are those of `views`."""
+    return {
+        "lanelock.title": ground.lane.title,
+        "mlflow.experimentKind": "custom_model_development",
+        NOTE: of_lane(ground.lane),
+        **views(ground, vetoes, at_ms, reserved=reserved),
+    }
+
+
+def decision_tags(decision: Decision) -> dict[str, str]:
+    """Returns the tags of a decision, on the run of a sweep or of a refusal."""
+    return {
+        "lanelock.decision": decision.outcome,
+        "lanelock.verdict": decision.verdict,
+        "lanelock.reason": decision.reason[:5000],  # what MLflow takes
+    }
+
+
+def source_tags(lane: Lane) -> dict[str, str]:
+    """Returns the tags by which MLflow shows the command that made a run."""
+    return {"mlflow.source.name": f"lanelock sweep {lane.id}", "mlflow.source.type": "LOCAL"}
 
 
 def of_lane(lane: Lane) -> str:
-    """What a lane may touch, where to look, and how to search."""
+    """Returns a lane's note: what it may change, the views, and how to search."""
     document = lane.document
     links = " · ".join(
         f"[{word}]({address(view, '$EXPERIMENT')})"
@@ -56,57 +81,54 @@ def of_lane(lane: Lane) -> str:
 
 
 def of_trial(card: Scorecard, lane: Lane, values: Mapping[str, Value]) -> str:
-    """The verdict, what ended it or came closest to, the gates nearest to their thresholds, and what was changed."""
+    """Returns a trial's note: its verdict, its vetoes, the gates nearest to their thresholds, and its changes."""
     band = lane.gates.bands[-1]
     failed = [row for row in card.gates if not row.full]
     failed.sort(key=lambda row: not row.severity.ends_trial)
     graded = [row for row in card.gates if row.severity is Severity.GATE and row.margins.get(band) is not None]
     graded.sort(key=lambda row: row.margins[band] or 0.0)
-    said = [f"**{card.verdict}**"]
-    said += [f"vetoed by {', '.join(f'`{name}`' for name in card.vetoed)}"] if card.vetoed else []
-    said += [f"worst margin {graded[0].margins[band]:.4g} at `{graded[0].id}` ({band})"] if graded else []
-    said += ["[its sweep](#/experiments/$EXPERIMENT/runs/$PARENT)", f"[its lock]({_artifact('$PARENT', 'lock.json')})"]
+    head = [f"**{card.verdict}**"]
+    head += [f"vetoed by {', '.join(f'`{name}`' for name in card.vetoed)}"] if card.vetoed else []
+    head += [f"worst margin {graded[0].margins[band]:.4g} at `{graded[0].id}` ({band})"] if graded else []
+    head += ["[its sweep](#/experiments/$EXPERIMENT/runs/$PARENT)", f"[its lock]({_artifact('$PARENT', 'lock.json')})"]
     near = [row for row in graded if row not in failed]
     lines = [f"- {'**fails**' if row in failed else 'holds'} {_gate(row)}" for row in [*failed, *near][:_SHOWN]]
     moved = [f"- `{at}`: {_code(before)} → {_code(after)}" for at, (before, after) in lane.moved(values).items()]
     changed = [f"\nChanged from authority `{lane.authority.name}`:\n", *(moved or ["- nothing"])]
-    return "\n".join([f"{' · '.join(said)}\n", *lines, *changed])
+    return "\n".join([f"{' · '.join(head)}\n", *lines, *changed])
 
 
 def files(names: Iterable[str]) -> str:
-    """Links to the files of a run, one a line."""
+    """Returns links to the files of a run, one per line."""
     return "\n" + "\n".join(f"- [{name}]({_artifact('$RUN', name)})" for name in names)
 
 
 def of_sweep(decision: Decision, lock: Lock, kept: Iterable[str], pictures: Iterable[str]) -> str:
-    """How a sweep closed, its best trial, its lock, and the files and pictures it left."""
+    """Returns a sweep's note: how it closed, its best trial, its lock, its files and pictures."""
     best = decision.best
     lines = [f"**{decision.outcome}** · {decision.verdict} · {decision.reason}\n"]
     if best is not None:
         knobs = ", ".join(f"{name} = {in_short(value)}" for name, value in lock.knobs.items())
         lines.append(f"- best: [trial {best.number}](#/experiments/$EXPERIMENT/runs/$BEST) with {knobs}")
-    lines.append(f"- lock: [`{lock.short_id}`]({_artifact('$RUN', 'lock.json')}), {lock.candidate}; "
-                 f"prove it again: `lanelock verify {lock.short_id}`")  # fmt: skip
+    lock_link = f"[`{lock.short_id}`]({_artifact('$RUN', 'lock.json')})"
+    lines.append(f"- lock: {lock_link}, {lock.candidate}; prove it again: `lanelock verify {lock.short_id}`")
     lines.append(f"- [its lane's candidates, as it is decided]({address(FIRST_VIEW, '$EXPERIMENT')})")
     return "\n".join(lines) + files(kept) + shown(pictures)
 
 
-def of_refusal(refused: Decision, found: Iterable[GateReach]) -> str:
-    """Why a lane was not played, and what each of its gates can at best reach."""
-    lines = [f"**{refused.outcome}** · {refused.reason}\n"]
-    lines += [
-        f"- `{row.gate}` at best {row.bound:.6g}: {row.proof}" for row in found if row.bound is not None
-    ]  # fmt: skip
-    return "\n".join(lines)
+def of_refusal(refused: Decision, reach: Iterable[GateReach]) -> str:
+    """Returns a refusal's note: why the lane was not played, and the best value that each gate can reach."""
+    bounds = (f"- `{row.gate}` at best {row.bound:.6g}: {row.proof}" for row in reach if row.bound is not None)
+    return "\n".join([f"**{refused.outcome}** · {refused.reason}\n", *bounds])
 
 
 def shown(pictures: Iterable[str]) -> str:
-    """Pictures of a run, one below the other; the page takes them from the run's artifacts."""
+    """Returns pictures of a run, one below the other; the page loads them from the run's artifacts."""
     return "".join(f"\n\n![{path}](get-artifact?path={path}&run_uuid=$RUN)" for path in pictures)
 
 
 def of_locked(lock: Lock) -> str:
-    """What a trial's note starts with where the sweep locked it."""
+    """Returns the start of the note of a locked trial."""
     return (
         f"Locked as **{lock.candidate}** ({lock.decision}) in "
         f"[`{lock.short_id}`]({_artifact('$PARENT', 'lock.json')})\n\n"
@@ -114,11 +136,11 @@ def of_locked(lock: Lock) -> str:
 
 
 def of_version(lock: Lock, tags: Mapping[str, str]) -> str:
-    """What a registered version is: its verdict, its lock, the run it comes from, its evidence, what was tuned."""
-    held = _artifact("$RUN", f"model/data/{lock.lock_id}/lock.json")
+    """Returns a registered version's note: its verdict, lock, run, knobs and evidence."""
+    link = _artifact("$RUN", f"model/data/{lock.lock_id}/lock.json")
     knobs = ", ".join(f"`{name}` = {in_short(value)}" for name, value in lock.knobs.items())
     lines = [
-        f"**{tags['lanelock.verdict']}** · lock [`{lock.short_id}`]({held})"
+        f"**{tags['lanelock.verdict']}** · lock [`{lock.short_id}`]({link})"
         f" · run [{lock.sweep}](#/experiments/$EXPERIMENT/runs/$RUN)\n",
         f"- {lock.decision} in lane `{lock.lane_document['id']}` ({lock.lane_document['title']}): {lock.reason}",
         f"- knobs: {knobs or 'none moved'}",
@@ -130,7 +152,7 @@ def of_version(lock: Lock, tags: Mapping[str, str]) -> str:
 
 
 def in_short(value: Value) -> str:
-    """A knob's value for a reader: what a step leaves in the last digits is in the pack, not here."""
+    """Returns a knob's value, rounded for a reader; the pack has every digit."""
     return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
@@ -145,7 +167,7 @@ def _gate(row: GateResult) -> str:
 
 
 def _code(value: Any) -> str:
-    """A policy's value, set apart: the page's Markdown must not read it."""
+    """Returns a policy's value as code, so that the page does not read it as Markdown."""
     text = short(value).replace("`", "'")
     return f"`{text}`"
 

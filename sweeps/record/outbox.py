@@ -1,16 +1,16 @@
-"""The outbox: letters to the record, waiting in the workspace until they are delivered.
+"""The outbox: letters to the tracking server, kept in the workspace until they are delivered.
 
-One box a sweep and record. A box is a file of lines, one letter each, only appended to; beside it stands how far
-it was delivered. A line without its end is what a killed writer left: it is never read, and is cut off before the
-next one is written. The mark may lag behind the record, never run ahead of it, and since a letter may be delivered
-twice, lagging does no harm. A box goes when its last letter, the sweep's close, is delivered.
+There is one box per sweep and server. A box is an append-only file with one letter per line; a mark in a file beside it
+states how far it was delivered. A line without its end was left by a killed writer: it is never read, and is cut off
+before the next line is written. The mark may lag behind the server but never run ahead of it; a lagging mark does no
+harm, because a letter may be delivered twice. A box is removed when its last letter, the sweep's close, is delivered.
 
-What is appended outlives its process, killed or not. Should the machine itself go down, the last letters may be lost:
-the study holds what they said, and a resumed sweep puts them again. A refusal, which has no study behind it, is synced
-to the disk, and so is a close, since after it nobody resumes.
+Letters outlive their process, even if it is killed. If the machine itself goes down, the last letters may be lost: the
+study holds the same, and a resumed sweep puts them again. A refusal, which has no study, is synced to the disk, and so
+is a close, because a closed sweep is not resumed.
 
-One process at a time delivers from a box. Appending and removing exclude each other, so nothing is put into a box
-that goes.
+One process at a time delivers from a box. Appending and removing exclude each other, so no letter is put into a box
+that is being removed.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from lanelock.sweeps.workspace import Workspace, shown, writing
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """The letters of one sweep to one record."""
+    """The letters of one sweep to one server."""
 
     path: Path
 
     def put(self, letters: Sequence[Letter], *, synced: bool = False) -> None:
-        """Appends letters, whole. Raises WorkspaceError where the disk refuses."""
+        """Appends letters, whole or not at all. Raises WorkspaceError if the disk refuses."""
         lines = b"".join(letter.line() for letter in letters)
         with writing(self.path.parent), self._alone(), self.path.open("ab") as file:
             whole = _end_of_lines(self.path)
@@ -51,25 +51,24 @@ class Box:
                 raise
 
     def opening(self) -> Letter:
-        """The first letter: it opens the sweep. Raises IntegrityError where it does not."""
-        for letter, _ in self._letters(0):
-            if letter.heading is not None:
-                return letter
-            break
+        """Returns the first letter. Raises IntegrityError if it does not open a sweep."""
+        letter, _ = next(self._letters(0), (None, 0))
+        if letter is not None and letter.heading is not None:
+            return letter
         raise IntegrityError(f"{self.path}: its first letter does not open a sweep; it was changed by hand")
 
     def trials(self) -> frozenset[int]:
-        """The trials that were put here, delivered or not."""
+        """Returns the trials that were put here, delivered or not."""
         return frozenset(
             letter.trial for letter, _ in self._letters(0) if letter.kind == "trial" and letter.trial is not None
         )
 
     def waiting(self) -> Iterator[tuple[Letter, int]]:
-        """Letters not yet delivered, in order, each with the mark that says it was."""
+        """Yields the letters that are not delivered, in order, each with its mark for `delivered`."""
         return self._letters(self._mark())
 
     def waits(self) -> int:
-        """How many letters wait."""
+        """Returns how many letters wait."""
         if not self.path.exists():
             return 0
         with self.path.open("rb") as file:
@@ -77,24 +76,24 @@ class Box:
             return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
 
     def delivered(self, mark: int) -> None:
-        """Notes that everything before `mark` is in the record."""
+        """Notes that everything before `mark` is delivered."""
         with writing(self.path.parent):
             staged = self._marked.with_suffix(".new")
             staged.write_text(str(mark))
             staged.replace(self._marked)
 
     def remove(self, mark: int) -> bool:
-        """Removes the box if nothing was put after `mark`; whether it did."""
+        """Removes the box if nothing was put after `mark`. Returns whether it did."""
         with self._alone():
             if self.path.stat().st_size != mark:
                 return False
-            self._marked.unlink(missing_ok=True)  # first: a box without a mark is delivered again, never skipped
+            self._marked.unlink(missing_ok=True)  # first, so that a kill in between leaves a box to deliver again
             self.path.unlink()
             return True
 
     @contextmanager
     def delivering(self, seconds: float = 0) -> Iterator[bool]:
-        """Holds the box for delivery; False where another process held it all that time."""
+        """Locks the box for delivery. Yields False if another process holds it for all those seconds."""
         lock = FileLock(self.path.with_name(f".{self.path.stem}.delivery"), timeout=seconds)
         try:
             lock.acquire()
@@ -116,7 +115,7 @@ class Box:
     def _mark(self) -> int:
         try:
             mark = int(self._marked.read_text())
-        except (FileNotFoundError, ValueError):  # none yet, or torn: everything is delivered again
+        except (FileNotFoundError, ValueError):  # missing or torn: everything is delivered again
             return 0
         return mark if mark <= self.path.stat().st_size else 0
 
@@ -129,58 +128,56 @@ class Box:
                 if not line.endswith(b"\n"):
                     return
                 mark += len(line)
-                yield self._letter(line), mark
-
-    def _letter(self, line: bytes) -> Letter:
-        try:
-            return Letter.read(line)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise IntegrityError(f"{self.path}: not a letter: {error}; it was changed by hand") from None
+                try:
+                    letter = Letter.read(line)
+                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                    raise IntegrityError(f"{self.path}: not a letter: {error}; it was changed by hand") from None
+                yield letter, mark
 
 
 class Outbox:
-    """All boxes of a workspace."""
+    """The boxes of a workspace."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._folder = workspace.outbox
 
     def box(self, heading: Heading) -> Box:
-        """The box of a sweep's letters to a record, whether or not there is anything in it."""
+        """Returns the box of a sweep's letters to a server, empty or not."""
         with writing(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
         meant = hashlib.sha256(f"{heading.study} {heading.record}".encode()).hexdigest()[:12]
         return Box(self._folder / f"{heading.sweep}.{meant}.jsonl")
 
     def boxes(self) -> tuple[Box, ...]:
-        """Those with anything in them, the sweep begun first in front."""
-        found = [Box(path) for path in self._folder.glob("*.jsonl") if _end_of_lines(path)]
-        return tuple(sorted(found, key=lambda box: (box.opening().entry.at_ms, box.path.name)))
+        """Returns the boxes that are not empty, the sweep begun first in front."""
+        boxes = [Box(path) for path in self._folder.glob("*.jsonl") if _end_of_lines(path)]
+        return tuple(sorted(boxes, key=lambda box: (box.opening().entry.at_ms, box.path.name)))
 
 
 def _end_of_lines(path: Path) -> int:
-    """Where the last whole line ends."""
+    """Returns the offset at which the last whole line ends."""
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
         while end:
             start = max(0, end - (1 << 16))
             file.seek(start)
-            found = file.read(end - start).rfind(b"\n")
-            if found >= 0:
-                return start + found + 1
+            last = file.read(end - start).rfind(b"\n")
+            if last >= 0:
+                return start + last + 1
             end = start
     return 0
 
 
 def record_uri(workspace: Workspace) -> str:
-    """Returns the address of the record: what the workspace names, else its own database."""
+    """Returns the address of tracking: the server that the workspace names, else its own database."""
     return workspace.tracking_uri or own_record(workspace)
 
 
 def own_record(workspace: Workspace) -> str:
-    """The workspace's own database."""
+    """Returns the address of the workspace's own database."""
     return f"sqlite:///{workspace.tracking_database}"
 
 
 def meant_for(workspace: Workspace, uri: str) -> str:
-    """How a letter names its record: without a password, and the same wherever the workspace is moved."""
+    """Returns the server's name in letters: without a password, and unchanged if the workspace is moved."""
     return "workspace" if uri == own_record(workspace) else shown(uri)

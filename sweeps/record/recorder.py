@@ -1,8 +1,8 @@
-"""Writes a sweep into the tracking record while the search goes on.
+"""Writes a sweep to the tracking server while the search goes on.
 
-The durable study is the truth; the record follows it. What is to be written goes into the outbox as a letter, in
-order; a process beside the sweep delivers it, so that writing overlaps with computing, and where the record does not
-answer its letters wait. On resume whatever the study holds and the outbox lacks is put first.
+The study is the truth; tracking follows it. Everything to be written goes into the outbox as a letter, in order; a
+process beside the sweep delivers it, so that writing overlaps with computing, and letters wait while the server does
+not answer. On resume, trials that the study holds and the outbox lacks are put first.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from lanelock.sweeps.record.sweep_letters import Entries
 from lanelock.sweeps.reports.study_figures import sensitivity_figures, trial_figures
 from lanelock.sweeps.workspace import Workspace
 
-_AT_ONCE = 256  # trials that a resumed sweep puts together
+_AT_ONCE = 256  # trials that a resumed sweep puts in one write
 
 
 @contextmanager
 def recording(workspace: Workspace, track: bool) -> Iterator[Recorder]:
-    """Opens the record beside a sweep. On leaving, all that was told is written or waits."""
+    """Connects a sweep to tracking. At the end of the context, every letter is delivered or waits in the outbox."""
     uri = record_uri(workspace)
     if not track:
         yield Recorder(workspace, uri, None, None)
@@ -42,37 +42,37 @@ def recording(workspace: Workspace, track: bool) -> Iterator[Recorder]:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What a closing sweep has prepared: its trials as arrays, and the figures that are being drawn."""
+    """What a closing sweep has prepared: its trials as arrays, and figures that are still being drawn."""
 
     trials: Trials
-    candidate: int  # so many of the figures are of the candidate, the others of the trials
+    candidate: int  # number of figures that show the candidate; the others show the trials
     drawn: Callable[[], tuple[Figure, ...]]
 
 
 class Recording:
-    """The record of one sweep. This one is of a sweep that is not tracked, and writes nothing."""
+    """The tracking of one sweep. This base class is for an untracked sweep, and writes nothing."""
 
-    def trial(self, told: Trial) -> None:
+    def trial(self, trial: Trial) -> None:
         """Writes a trial."""
 
     def settle(self, trial: int | None = None) -> dict[str, str | None]:
-        """Waits until all is written, or the record is found away. Returns the runs of the sweep and of a trial.
+        """Waits until all is written or the server is known to be away. Returns the sweep's and a trial's run.
 
-        Raises WorkspaceError if the record refuses.
+        Raises WorkspaceError if the server refuses.
         """
         return {"sweep": None, "trial": None}
 
     def keep(self, best: Trial | None) -> Kept | None:
-        """Writes the scorecards of the trials that one may want to open, the front and the best; has figures drawn."""
+        """Writes the scorecards of the front and of the best trial, and starts drawing the figures."""
         return None
 
     def close(self, kept: Kept | None, decision: Decision, lock: Lock, documents: Mapping[str, Any]) -> None:
-        """Writes the decision, the lock and further documents, by file name, on the sweep's own run, and ends it."""
+        """Writes the decision, the lock and documents (by file name) on the sweep's run, and ends the run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recorder:
-    """Begins the recording of a sweep once the record has answered."""
+    """Begins the tracking of a sweep once the server has answered."""
 
     workspace: Workspace
     uri: str
@@ -80,33 +80,33 @@ class Recorder:
     pen: Pen | None
 
     def connected(self) -> None:
-        """Waits for the record's answer. Raises WorkspaceError if it refuses."""
+        """Waits for the server's answer. Raises WorkspaceError if it refuses."""
         if self.courier is not None:
             self.courier.connected()
 
     def begin(self, study: Study, ledger: Ledger) -> Recording:
-        """Opens the sweep's own run, and writes what a killed sweep's study holds and the outbox lacks."""
+        """Opens the sweep's run, and writes the trials that a killed sweep's study holds and the outbox lacks."""
         if self.courier is None or self.pen is None:
             return Recording()
         entries, attributes = Entries(study, ledger), study.attributes
-        identity = attributes.get("id") or f"{study.name}@{attributes['at_ms']}"  # sweeps of before have no id
-        record = meant_for(self.workspace, self.uri)
-        heading = Heading(record, entries.lane.id, entries.shown(), study.name, identity)
+        identity = attributes.get("id") or f"{study.name}@{attributes['at_ms']}"  # older sweeps have no id
+        server = meant_for(self.workspace, self.uri)
+        heading = Heading(server, entries.lane.id, entries.shown(), study.name, identity)
         box = Outbox(self.workspace).box(heading)
-        there = box.trials()
+        written = box.trials()
         box.put([Letter("sweep", entries.begun(), heading=heading)])
         self.courier.take(box)
-        self.pen.prepare(type(entries.lane.metrics).__module__)  # beside the search: the close waits for what it draws
-        begun = Tracked(entries, heading, box, self.courier, self.pen)
-        missing = [told for told in study.history if told.number not in there]
+        self.pen.prepare(type(entries.lane.metrics).__module__)  # imports now, since the close waits for the figures
+        tracked = Tracked(entries, heading, box, self.courier, self.pen)
+        missing = [trial for trial in study.history if trial.number not in written]
         for first in range(0, len(missing), _AT_ONCE):
-            begun.put(begun.letters(missing[first : first + _AT_ONCE]))
-        return begun
+            tracked.put_trials(missing[first : first + _AT_ONCE])
+        return tracked
 
 
 @dataclass(frozen=True, slots=True)
 class Tracked(Recording):
-    """The record of a sweep that is tracked."""
+    """The tracking of a tracked sweep."""
 
     entries: Entries
     heading: Heading
@@ -114,8 +114,8 @@ class Tracked(Recording):
     courier: Courier
     pen: Pen
 
-    def trial(self, told: Trial) -> None:
-        self.put(self.letters([told]))
+    def trial(self, trial: Trial) -> None:
+        self.put_trials([trial])
 
     def settle(self, trial: int | None = None) -> dict[str, str | None]:
         return self.courier.settle(trial)
@@ -123,10 +123,10 @@ class Tracked(Recording):
     def keep(self, best: Trial | None) -> Kept:
         trials = self.entries.trials(best)
         candidate = () if best is None else self.entries.figures(best)
-        # Handed over before anything else: what the sweep goes on to compute holds Python.
+        # Drawing starts first: what the sweep computes next holds the interpreter.
         kept = Kept(trials, len(candidate), self.pen.draw((*candidate, *trial_figures(trials))))
         rows = [self.entries.history[row] for row in trials.kept]
-        self.put([Letter("more", self.entries.kept(told), told.number) for told in rows])
+        self.put([Letter("more", self.entries.kept(trial), trial.number) for trial in rows])
         return kept
 
     def close(self, kept: Kept | None, decision: Decision, lock: Lock, documents: Mapping[str, Any]) -> None:
@@ -141,9 +141,9 @@ class Tracked(Recording):
         heading = replace(self.heading, shown=self.entries.shown())
         self.put([Letter("close", closing, None if best is None else best.number, heading)], synced=True)
 
-    def letters(self, trials: Sequence[Trial]) -> list[Letter]:
-        """Returns what is written of trials."""
-        return [Letter("trial", self.entries.trial(told), told.number) for told in trials]
+    def put_trials(self, trials: Sequence[Trial]) -> None:
+        """Puts finished trials into the outbox."""
+        self.put([Letter("trial", self.entries.trial(trial), trial.number) for trial in trials])
 
     def put(self, letters: Sequence[Letter], *, synced: bool = False) -> None:
         """Puts letters into the outbox, and wakes the process that delivers them."""

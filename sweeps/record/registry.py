@@ -1,11 +1,12 @@
-"""The model registry as a view of the moves: brought to what the records say, doing it again changes nothing."""
+"""The model registry, which follows the records of moves: a model per engine, a version per lock, its aliases."""
 
 from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.metadata import version as distribution_version
 from pathlib import Path
 from typing import Any
@@ -14,30 +15,39 @@ from filelock import FileLock
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from lanelock.sweeps.lanes.trial import Input
 from lanelock.sweeps.proof.evidence import certified_on
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import FILE
 from lanelock.sweeps.proof.moves import Standing, holders
 from lanelock.sweeps.record import notes
-from lanelock.sweeps.record.letters import Version
 from lanelock.sweeps.record.mlflow_store import KIND, LOCK, NOTE, SWEEP, Store, placed
 from lanelock.sweeps.workspace import Workspace
 
 _MODEL = "model"  # artifact path of a lock's model
 _REGISTERED = (
-    "One version a lock; it loads as a pyfunc that answers as the locked candidate does. Names are moved by "
+    "One version per lock; it loads as a pyfunc that answers as the locked candidate does. Aliases are moved by "
     "`lanelock promote` and `lanelock rollback`, which keep a record of every move."
 )
 _ELSEWHERE = "Promoted locks whose trials are recorded elsewhere."
 
 
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A registered version of a lock."""
+
+    model: str
+    lock: Lock
+    folder: Path  # the lock, and its imported world if any
+    tags: Mapping[str, str]
+    note: str
+    evidence: Path | None  # the pack of its certification
+    inputs: tuple[Input, ...]  # of its certification
+
+
 def follow(workspace: Workspace) -> dict[str, str]:
-    """Brings the model registry to where the records stand; alias -> the version it names.
-
-    Registered models are named after engines. Doing it again changes nothing.
-    """
-
-    found = {}
+    """Updates the model registry to the records of moves; a second call changes nothing. Returns alias -> version."""
+    versions = {}
     with FileLock(workspace.registry_lock):
         registry = Registry(workspace)
         for alias, move in sorted(holders(workspace).items()):
@@ -48,19 +58,18 @@ def follow(workspace: Workspace) -> dict[str, str]:
             lock = Lock.read(folder / FILE)
             model, tags = model_name(move.to.engine), _tags(lock, move.to)
             inputs = () if evidence is None else tuple(certified_on(lock, evidence))
-            told = Version(model, lock, folder, tags, notes.of_version(lock, tags), evidence, inputs)
-            found[alias] = registry.version(told)
-            registry.point(model, alias, found[alias])
-    return found
+            version = Version(model, lock, folder, tags, notes.of_version(lock, tags), evidence, inputs)
+            versions[alias] = registry.point(alias, version)
+    return versions
 
 
 def model_name(engine: str) -> str:
-    """The registered model of an engine's locks: one a segment."""
+    """Returns the name of the registered model of an engine's locks."""
     return engine.replace("_", "-")
 
 
 def _tags(lock: Lock, to: Standing) -> dict[str, str]:
-    """What a registered version says of its lock."""
+    """Returns the tags of a registered version."""
     return {
         "lanelock.lock": lock.lock_id,
         "lanelock.sweep": lock.sweep,
@@ -81,46 +90,42 @@ class Registry:
         self._store = Store(workspace)
         self._client = self._store.client
 
-    def version(self, told: Version) -> str:
-        """The version that stands for a lock: made at the first call from the model's folder, found at any later one.
+    def point(self, alias: str, version: Version) -> str:
+        """Points an alias to a lock's version, makes the version if missing, and returns its number.
 
-        It belongs to the run of the trial that the lock came from, where this store has it, and to a run of its own
-        elsewhere; both ways the run says which lock and which version.
+        It belongs to the run of the lock's trial if this store has it, else to a run of its own. Both runs carry the
+        lock's id and the version in their tags.
         """
         with self._store.explained():
-            known = {found.tags.get(LOCK): found for found in self._versions(told.model)}
-            found = known.get(told.lock.lock_id) or self._made(told.model, told.lock, told.folder)
-            news = {name: value for name, value in told.tags.items() if found.tags.get(name) != value}
-            if told.evidence is not None and news:
-                self._client.log_artifacts(found.run_id, str(told.evidence), f"evidence/{told.evidence.name}")
-                self._store.log_inputs(found.run_id, told.inputs)
-            for name, value in news.items():
-                self._client.set_model_version_tag(told.model, found.version, name, value)
-            self._describe(told.model, found, told.note)
-            return str(found.version)
+            known = {row.tags.get(LOCK): row for row in self._versions(version.model)}
+            row = known.get(version.lock.lock_id) or self._make(version.model, version.lock, version.folder)
+            changed = {name: value for name, value in version.tags.items() if row.tags.get(name) != value}
+            if version.evidence is not None and changed:
+                self._client.log_artifacts(row.run_id, str(version.evidence), f"evidence/{version.evidence.name}")
+                self._store.log_inputs(row.run_id, version.inputs)
+            for name, value in changed.items():
+                self._client.set_model_version_tag(version.model, row.version, name, value)
+            self._describe(version.model, row, version.note)
+            self._client.set_registered_model_alias(version.model, alias, row.version)
+            return str(row.version)
 
-    def _describe(self, model: str, found: Any, note: str) -> None:
-        """Says what a version is, on itself and on its run where that is the lock's alone."""
-        run = self._client.get_run(found.run_id)
-        said = placed(note, {"$EXPERIMENT": run.info.experiment_id, "$RUN": run.info.run_id})
-        if found.description != said:
-            self._client.update_model_version(model, found.version, said)
+    def _describe(self, model: str, row: Any, note: str) -> None:
+        """Writes a version's description, and the note of its run if that run was made for the lock alone."""
+        run = self._client.get_run(row.run_id)
+        text = placed(note, {"$EXPERIMENT": run.info.experiment_id, "$RUN": run.info.run_id})
+        if row.description != text:
+            self._client.update_model_version(model, row.version, text)
         if run.data.tags.get(KIND) == "lock":
-            self._client.set_tag(run.info.run_id, NOTE, said)
+            self._client.set_tag(run.info.run_id, NOTE, text)
 
-    def _made(self, model: str, lock: Lock, folder: Path) -> Any:
+    def _make(self, model: str, lock: Lock, folder: Path) -> Any:
         run_id, *others = self._runs_of(model, lock)
         self._log_model(run_id, folder, lock)
         tags = {LOCK: lock.lock_id}
-        made = self._client.create_model_version(model, f"runs:/{run_id}/{_MODEL}", run_id=run_id, tags=tags)
+        row = self._client.create_model_version(model, f"runs:/{run_id}/{_MODEL}", run_id=run_id, tags=tags)
         for run in (run_id, *others):
-            self._client.set_tag(run, "lanelock.model_version", f"{model}/{made.version}")
-        return made
-
-    def point(self, model: str, alias: str, version: str) -> None:
-        """Sets a name on a version."""
-        with self._store.explained():
-            self._client.set_registered_model_alias(model, alias, version)
+            self._client.set_tag(run, "lanelock.model_version", f"{model}/{row.version}")
+        return row
 
     def _versions(self, model: str) -> list[Any]:
         if not self._client.search_registered_models(f"name = '{model}'"):
@@ -128,14 +133,14 @@ class Registry:
         return list(self._client.search_model_versions(f"name = '{model}'"))
 
     def _runs_of(self, model: str, lock: Lock) -> list[str]:
-        """The run that a lock's version belongs to, then the others of the lock that this store has.
+        """Returns the run that a lock's version belongs to, then the other runs of the lock in this store.
 
-        A lock made while the record was away names no runs; what was delivered since says itself which lock it is of.
+        A lock that was made while the server was away names no runs; the runs delivered since carry the lock's id.
         """
-        mine = {run.info.run_id: run for run in (*self._named(lock), *self._delivered(lock))}
-        if not any(run.data.tags.get(KIND) == "trial" for run in mine.values()):
-            return [self._run_of_its_own(model, lock), *mine]
-        return sorted(mine, key=lambda run_id: mine[run_id].data.tags.get(KIND) != "trial")
+        runs = {run.info.run_id: run for run in (*self._named(lock), *self._delivered(lock))}
+        if not any(run.data.tags.get(KIND) == "trial" for run in runs.values()):
+            return [self._run_of_its_own(model, lock), *runs]
+        return sorted(runs, key=lambda run_id: runs[run_id].data.tags.get(KIND) != "trial")
 
     def _named(self, lock: Lock) -> Iterator[Run]:
         for run_id in filter(None, lock.runs.values()):
@@ -151,18 +156,17 @@ class Registry:
     def _run_of_its_own(self, model: str, lock: Lock) -> str:
         experiment = self._store.experiment(model, {NOTE: _ELSEWHERE})
         where = f"tags.`{LOCK}` = '{lock.lock_id}' and tags.`{KIND}` = 'lock'"
-        found = self._client.search_runs([experiment], where, max_results=1)
-        if found:
-            return str(found[0].info.run_id)
+        if runs := self._client.search_runs([experiment], where, max_results=1):
+            return str(runs[0].info.run_id)
         tags = {LOCK: lock.lock_id, KIND: "lock", SWEEP: lock.sweep}
         run = self._client.create_run(experiment, tags=tags, run_name=lock.sweep)
         self._client.set_terminated(run.info.run_id, "FINISHED")
         return str(run.info.run_id)
 
     def _log_model(self, run_id: str, folder: Path, lock: Lock) -> None:
-        with warnings.catch_warnings():  # of MLflow's own types, which say nothing of ours
+        with warnings.catch_warnings():  # about MLflow's own types
             warnings.simplefilter("ignore")
-            import mlflow.pyfunc  # seconds of imports that only a promotion pays
+            import mlflow.pyfunc  # takes seconds, and only a promotion needs it
 
         needs = [f"lanelock=={distribution_version('lanelock')}"]
         with tempfile.TemporaryDirectory() as scratch:

@@ -1,4 +1,4 @@
-"""The MLflow store seen as what takes room."""
+"""The MLflow store as artifacts of sweeps, to weigh and to delete."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lanelock.sweeps.workspace import Workspace
 
 @dataclass(frozen=True, slots=True)
 class SweepRecord:
-    """A sweep in the record, and what its artifacts take."""
+    """A tracked sweep, and the size of its artifacts."""
 
     name: str
     parent: str  # run id
@@ -20,26 +20,27 @@ class SweepRecord:
 
 
 class Shelf:
-    """Weighs the artifacts of sweeps, and reclaims them."""
+    """Weighs and deletes the artifacts of sweeps."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._store = Store(workspace)
 
     def sweeps(self) -> tuple[SweepRecord, ...]:
-        """Returns every sweep of the record."""
+        """Returns every tracked sweep."""
         records = []
         with self._store.explained():
             for experiment in self._store.client.search_experiments():
                 runs = self._store.search(experiment.experiment_id, f"tags.`{KIND}` != 'lock'")
                 for run in (run for run in runs if run.data.tags.get(KIND) == "sweep"):
-                    mine = [run, *(other for other in runs if other.data.tags.get(PARENT) == run.info.run_id)]
-                    sizes = {one.info.run_id: self._store.bytes_of(one.info.run_id) for one in mine}
+                    trials = (trial for trial in runs if trial.data.tags.get(PARENT) == run.info.run_id)
+                    ids = [row.info.run_id for row in (run, *trials)]
+                    sizes = {run_id: self._store.bytes_of(run_id) for run_id in ids}
                     name, superseded = run.data.tags[SWEEP], SUPERSEDED in run.data.tags
                     records.append(SweepRecord(name, run.info.run_id, superseded, sizes))
         return tuple(records)
 
     def supersede(self, sweep: SweepRecord, by: str, spared: Collection[str]) -> None:
-        """Marks a sweep's runs as superseded, and reclaims their artifacts but those of `spared`."""
+        """Marks a sweep's runs as superseded, and deletes their artifacts except those of the runs in `spared`."""
         with self._store.explained():
             for run_id, size in sweep.artifacts.items():
                 if size and run_id not in spared:

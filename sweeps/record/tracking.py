@@ -1,8 +1,8 @@
-"""The MLflow store seen as sweeps and trials.
+"""The MLflow store as sweeps and trials.
 
-One experiment per lane, one parent run per sweep, one child run per trial. Runs are found again by their tags
+One experiment per lane, one parent run per sweep, one child run per trial. Runs are found by their tags
 `lanelock.sweep` and `lanelock.trial`, and metrics carry the trial's own time, so that writing a trial
-twice, after a kill, changes nothing and doubles nothing.
+twice, after a kill, has the effect of writing it once.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ class Tracking:
     """Writes and finds the runs of sweeps and trials."""
 
     def __init__(self, workspace: Workspace, uri: str | None = None) -> None:
-        """Opens a store, as `Store` does."""
         self._store = Store(workspace, uri)
         self._client = self._store.client
         self.uri = self._store.uri
-        self.doubled = 0  # runs that a request given up as lost had made all the same; they were deleted
+        self.doubled = 0  # deleted duplicates, which lost requests had made
 
     def open_sweep(self, heading: Heading, entry: Entry) -> str:
-        """Returns the parent run of a sweep: made at the first call, found again at any later one."""
+        """Returns the parent run of a sweep, which the first call makes."""
         with self._store.explained():
             experiment_id = self._store.experiment(heading.experiment, heading.shown)
             parent = self._sweep(experiment_id, heading)
@@ -37,21 +36,18 @@ class Tracking:
             return parent
 
     def lanes(self) -> tuple[tuple[str, str, str], ...]:
-        """Returns experiment id, name and title of every lane that was played into this record, the newest first."""
+        """Returns experiment id, name and title of every lane in this store, the newest first."""
         with self._store.explained():
             lanes = self._client.search_experiments(max_results=PAGE, order_by=["last_update_time DESC"])
         return tuple((str(lane.experiment_id), lane.name, lane.tags[TITLE]) for lane in lanes if TITLE in lane.tags)
 
     def tried(self, experiment_id: str) -> bool:
-        """Tells whether any trial of a lane is recorded: one that was refused has sweeps without."""
+        """Tells whether a lane has any trial; a refused lane has a sweep without trials."""
         with self._store.explained():
             return bool(self._client.search_runs([experiment_id], f"tags.`{KIND}` = 'trial'", max_results=1))
 
     def trials(self, parent: str) -> dict[int, tuple[str, bool]]:
-        """Returns trial number -> (run id, whether it was written to its end).
-
-        Should a request that was given up as lost have made a run after all, all but one are deleted.
-        """
+        """Returns trial number -> (run id, whether complete). Deletes duplicates made by lost requests."""
         with self._store.explained():
             runs = self._store.search(self._store.experiment_of(parent), f"tags.`{PARENT}` = '{parent}'")
             known: dict[int, tuple[str, bool]] = {}
@@ -64,7 +60,7 @@ class Tracking:
         return known
 
     def write_trial(self, parent: str, number: int, entry: Entry, run_id: str | None) -> str:
-        """Writes a trial's run to its end and returns its id; makes the run where it is not yet known."""
+        """Writes and completes a trial's run, and returns its id. Makes the run if `run_id` is None."""
         with self._store.explained():
             ids = self._ids(parent)
             made = {} if run_id is not None else {name: tag for name, tag in entry.tags.items() if "$RUN" not in tag}
@@ -79,28 +75,28 @@ class Tracking:
         return run_id
 
     def add(self, parent: str, run_id: str, entry: Entry) -> None:
-        """Writes more of a trial that is written."""
+        """Adds an entry to a written trial."""
         with self._store.explained():
             self._store.write(run_id, self._ids(parent), entry)
 
     def close_sweep(self, heading: Heading, parent: str, best: str | None, entry: Entry) -> None:
-        """Writes the decision on the parent run and ends it; `best` is the run of the best trial."""
+        """Writes the decision on the parent run and completes it; `best` is the run of the best trial."""
         with self._store.explained():
             experiment_id = self._store.experiment(heading.experiment, heading.shown)
             self._store.write(parent, {"$EXPERIMENT": experiment_id, "$BEST": best or ""}, entry)
             self._client.set_terminated(parent, "FINISHED")
 
     def _ids(self, parent: str) -> dict[str, str]:
-        """Returns the ids that stand in a trial's tags for their placeholders."""
+        """Returns the ids for the placeholders in a trial's tags."""
         return {"$EXPERIMENT": self._store.experiment_of(parent), "$PARENT": parent}
 
     def _sweep(self, experiment_id: str, heading: Heading) -> str | None:
-        """Returns the run of a sweep; the one with trials where a request given up as lost has made another."""
+        """Returns the run of a sweep. Deletes duplicates made by lost requests, and keeps the run with trials."""
         where = f"tags.`{SWEEP}` = '{heading.sweep}' and tags.`{KIND}` = 'sweep'"
         runs = [
             str(run.info.run_id)
             for run in self._store.search(experiment_id, where)
-            if run.data.tags.get(STUDY, heading.study) == heading.study  # sweeps of before have no such tag
+            if run.data.tags.get(STUDY, heading.study) == heading.study  # older sweeps lack this tag
         ]
         if len(runs) > 1:
             runs.sort(key=lambda run_id: (-len(self.trials(run_id)), run_id))

@@ -63,7 +63,6 @@ class Survey:
         return sum(item.bytes for item in self.remove)
 
     def as_document(self) -> dict[str, Any]:
-        """Returns JSON."""
         return {"bytes": self.bytes, "remove": [*map(asdict, self.remove)], "keep": [*map(asdict, self.keep)]}
 
 

@@ -68,7 +68,6 @@ class Status:
         return sum(sweep.trials for sweep in self.sweeps)
 
     def as_document(self) -> dict[str, Any]:
-        """Returns JSON."""
         return asdict(self) | {"root": str(self.root), "trials": self.trials}
 
 
@@ -77,11 +76,12 @@ def status(workspace: Workspace) -> Status:
     root = workspace.root
     if root.exists() and not root.is_dir():
         raise WorkspaceError(f"{root}: --workspace: is a file; name a folder")
+    parts = {"cache": workspace.cache, "runs": workspace.runs, "artifacts": workspace.artifacts, "all": root}
     sweeps, campaigns = sweeps_in(workspace), tuple(_campaigns(workspace.campaigns))
     return Status(
         root,
         root.is_dir(),
-        _bytes(workspace),
+        {name: size_of(folder) for name, folder in parts.items()},
         tuple(sweeps.values()),
         tuple(_locks(workspace.locks)),
         sum(1 for path in workspace.runs.glob("[0-9a-f]*") if path.is_dir()),
@@ -92,11 +92,6 @@ def status(workspace: Workspace) -> Status:
         tuple(_running(workspace, sweeps, campaigns)),
         sum(box.waits() for box in Outbox(workspace).boxes()),
     )
-
-
-def _bytes(workspace: Workspace) -> dict[str, int]:
-    parts = {"cache": workspace.cache, "runs": workspace.runs, "artifacts": workspace.artifacts, "all": workspace.root}
-    return {name: size_of(folder) for name, folder in parts.items()}
 
 
 def _locks(folder: Path) -> Iterator[Closed]:
