@@ -1,7 +1,7 @@
-"""The rooms of the house and who may import whom: a literal table, held to the imports that stand in the code.
+"""The rooms of the house and the imports between them, read from the code.
 
-A room is a folder of modules, or one module that stands by itself beside folders. Every import counts, also one inside
-a function and one for types alone. `python tests/house.py` prints the rooms in order: the picture in ARCHITECTURE.md.
+A room is a folder of modules, or a single module beside folders. Every import counts, including those inside functions
+and those for types only. `python tests/house.py` prints the rooms in order.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def modules(package: str) -> list[Path]:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Every module that a file imports, wherever it stands; `from package import module` gives the module."""
+    """Yields every module that a file imports, anywhere in it; `from package import module` gives the module."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -31,14 +31,14 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def _file(module: str) -> Path | None:
-    """The file of one of our modules; None where it is none."""
+    """Returns the file of one of our modules, or None for any other name."""
     place = ROOT.joinpath(*module.removeprefix("lanelock.").split("."))
     files = (place.with_suffix(".py"), place / "__init__.py")
     return next((file for file in files if module.startswith("lanelock.") and file.is_file()), None)
 
 
 def room(path: Path) -> str:
-    """The room of a file: its folder, or the module itself where folders stand beside it."""
+    """Returns the room of a file: its folder, or the module itself if there are folders beside it."""
     path = path.relative_to(ROOT)
     if path.name == "__init__.py":
         path = path.parent / "__init__"
@@ -48,33 +48,33 @@ def room(path: Path) -> str:
 
 
 def edges() -> dict[str, dict[str, int]]:
-    """Room -> room it imports -> how many imports."""
-    found: dict[str, dict[str, int]] = {}
+    """Returns room -> imported room -> number of imports."""
+    graph: dict[str, dict[str, int]] = {}
     for package in PACKAGES:
         for path in modules(package):
-            here = found.setdefault(room(path), {})
+            here = graph.setdefault(room(path), {})
             for module in imports(path):
                 file = _file(module) if module.startswith("lanelock") else None
                 if file is not None and (there := room(file)) != room(path):
                     here[there] = here.get(there, 0) + 1
-    return found
+    return graph
 
 
 def floors(graph: dict[str, dict[str, int]]) -> list[list[str]]:
-    """Rooms by floor, the ones that import nothing first. Raises ValueError naming the rooms of a circle."""
-    left, done, found = dict(graph), set[str](), list[list[str]]()
+    """Returns the rooms by floor, those without imports first. Raises ValueError naming the rooms of a circle."""
+    left, done, levels = dict(graph), set[str](), list[list[str]]()
     while left:
         ready = sorted(name for name, to in left.items() if set(to) <= done)
         if not ready:
             raise ValueError(f"a circle among {sorted(left)}")
-        found.append(ready)
+        levels.append(ready)
         done |= set(ready)
         left = {name: to for name, to in left.items() if name not in done}
-    return found
+    return levels
 
 
 def picture() -> str:
-    """The folder graph in words, floor by floor."""
+    """Returns the folder graph as text, floor by floor."""
     graph = edges()
     lines = []
     for number, rooms in enumerate(floors(graph)):
