@@ -1,4 +1,4 @@
-"""Compiling the loops that count: one place that says how, and where the machine code is kept."""
+"""Compiles hot loops: the one place that sets how, and where the machine code is cached."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ Loop = TypeVar("Loop", bound=Callable[..., object])
 
 
 def compiled(loop: Loop) -> Loop:
-    """Returns `loop` as machine code that runs without the interpreter's lock, kept on disk for the next process.
+    """Returns `loop` compiled to run without the interpreter's lock, cached on disk for the next process.
 
-    Where no folder may be written (a read-only installation, no home), each process compiles anew what it calls. A
-    temporary folder is not used: one that others can write to would let them hand us code to run. NUMBA_CACHE_DIR
-    names a folder to keep it in.
+    If no folder is writable (a read-only installation, no home), each process compiles again; NUMBA_CACHE_DIR names a
+    folder to use instead. A temporary folder is never used: anyone who can write to it could plant code for us to run.
     """
     try:
-        return njit(cache=True, nogil=True)(loop)  # type: ignore[return-value]  # it is called as the loop is
-    except RuntimeError:  # numba has found no folder that it may write to
+        return njit(cache=True, nogil=True)(loop)  # type: ignore[return-value]  # the same signature
+    except RuntimeError:  # numba found no writable folder
         return njit(nogil=True)(loop)  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""An engine with what it left out filled in, and the one line that refuses what it does not have."""
+"""Supplies the defaults of what an engine leaves out, and refuses in one line what it does not have."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ from lanelock.policies.documents import digest
 
 Part = TypeVar("Part")
 
-NO_WORLD = digest("no world")  # the world of an engine that stands on none
-PARTS: Mapping[type, str] = {  # each protocol an engine may add, and what it means to lack it
-    Keeping: "its states are not kept on disk",
+NO_WORLD = digest("no world")  # the world digest of an engine without a world
+PARTS: Mapping[type, str] = {  # optional protocol -> the consequence of lacking it
+    Keeping: "its states are not cached on disk",
     Publishing: "its runs cannot be written as files",
     Exporting: "its runs cannot be exported",
     Declaring: "it declares no surfaces",
-    Worlds: "it stands on no world",
-    Feeding: "nothing but its policies feeds it",
+    Worlds: "it uses no world",
+    Feeding: "it has no input data sets",
     Sharding: "it does not run in shards",
-    Serving: "its candidates can be locked, not served",
+    Serving: "its candidates can be locked, but no model can be registered",
 }
 _INSTALLED = {"site-packages", "dist-packages"}
 
 
 class Resolved:
-    """What commands, lanes and proofs work with: `own`, the engine as it was written, with its defaults."""
+    """An engine with its defaults, as commands, lanes and proofs use it. `own` is the engine as written."""
 
     def __init__(self, own: Engine) -> None:
         for part in ("name", "policy_schemas", "evaluate"):
@@ -61,35 +61,34 @@ class Resolved:
 
     @cached_property
     def states(self) -> tuple[str, ...]:
-        """Names of its states in order; one, named after the engine, where it names none."""
+        """Names of the states in order; an engine that names no state has one, with the engine's name."""
         return tuple(getattr(self.own, "states", ())) or (self.name,)
 
     @cached_property
     def code_version(self) -> str:
-        """Hex64 of what computes: what the engine says, else a digest of its source files."""
+        """Hex64 digest of the code that computes: stated by the engine, or else of its source files."""
         stated = getattr(self.own, "code_version", None)
         return str(stated) if stated is not None else source_digest(sys.modules[type(self.own).__module__])
 
     @property
     def baseline(self) -> str | None:
-        """The pack that a published run is set beside, a shipped name or a path."""
+        """The pack that a published run is compared with: a shipped name or a path."""
         return getattr(self.own, "baseline", None)
 
-    def part(self, protocol: type[Part], asked: str = "") -> Part:
-        """Returns the engine as one that has a part. Raises LaneError where it lacks it; `asked`: by which option."""
+    def part(self, protocol: type[Part], option: str = "") -> Part:
+        """Returns the engine as a `protocol`. Raises LaneError, naming the `option` that needs it, if it is not."""
         if not isinstance(self.own, protocol):
-            before = f"{asked}: " if asked else ""
-            name = protocol.__name__
-            raise LaneError(f"{before}engine {self.name} lacks {name} (lanelock.engine.protocol): {PARTS[protocol]}")
+            lacks = f"engine {self.name} lacks {protocol.__name__} (lanelock.engine.protocol): {PARTS[protocol]}"
+            raise LaneError(f"{option}: {lacks}" if option else lacks)
         return self.own
 
     def evaluate(
         self, pack: Pack, seed: int, *, world: Path | None = None, until: str | None = None,
         feeds: Mapping[str, Path] = MappingProxyType({}),
     ) -> Run:  # fmt: skip
-        """Returns one run, to its last state where `until` is None. Raises LaneError on what the engine does not take.
+        """Returns one run up to state `until` (None: the last). Raises LaneError on a keyword the engine lacks.
 
-        `feeds`: files brought in from outside, by the name of their data set.
+        `feeds`: imported files, by the name of their data set.
         """
         if until is not None and until not in self.states:
             raise PolicyError(f"{until!r} is not a state of {self.name}: {', '.join(self.states)}")
@@ -103,13 +102,13 @@ class Resolved:
         return parts
 
     def serve(self, pack: Pack, seed: int, *, world: Path | None = None) -> tuple[Run, Service]:
-        """Returns a run as far as the engine's service stands on, and the service."""
+        """Returns a run, up to the last state that the service uses, and the service."""
         served: tuple[Run, Service] = self._call(self.part(Serving).serve, pack, seed, {"world": world})
         return served
 
-    def _call(self, call: Callable[..., Any], pack: Pack, seed: int, asked: Mapping[str, Any]) -> Any:
-        """Calls the engine with what is asked for and nothing else, so that it need not take what it does not have."""
-        given = {name: value for name, value in asked.items() if value is not None}
+    def _call(self, call: Callable[..., Any], pack: Pack, seed: int, options: Mapping[str, Any]) -> Any:
+        """Calls the engine with the options that are not None, so that it need not take the others."""
+        given = {name: value for name, value in options.items() if value is not None}
         known = inspect.signature(call).parameters
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
             for name in given.keys() - known.keys():
@@ -119,7 +118,7 @@ class Resolved:
 
 
 def run_of(engine: Engine, pack: Pack, seed: int, surfaces: Mapping[str, Surface], seconds: float = 0.0) -> Run:
-    """Returns the run of an engine with one state and no world: id, key and digests by the rules of `protocol`."""
+    """Returns the run of an engine with one state and no world, with its id, key and digests."""
     own = Resolved(engine)
     policies = {name: policy.digest for name, policy in pack.policies.items()}
     address = {"state": own.states[0], "code": own.code_version, "policies": policies, "inputs": {}, "seed": seed}
@@ -131,33 +130,33 @@ def run_of(engine: Engine, pack: Pack, seed: int, surfaces: Mapping[str, Surface
 
 @cache
 def source_digest(module: ModuleType) -> str:
-    """Returns a hex64 digest over the source of a module and of the local modules it imports, theirs included.
+    """Returns a hex64 digest over the source of a module and of every local module it imports, directly or not.
 
-    Local is what lies beside the module's own top-level package; of an installed one, only that package. Read once per
-    process: what runs is what was imported.
+    Local modules lie beside the module's top-level package, or in that package if it is installed. Sources are read
+    once per process, since imported code does not change when its file does.
     """
     root = _root(module)
     installed = bool(_INSTALLED & set(root.parts))
     own = module.__name__.partition(".")[0] if installed else None
-    sources, left = dict[str, str](), [Path(str(module.__file__)).resolve()]
-    while left:
-        path = left.pop()
+    sources, queue = dict[str, str](), [Path(str(module.__file__)).resolve()]
+    while queue:
+        path = queue.pop()
         name = path.relative_to(root).as_posix()
         if name not in sources:
             sources[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-            left += [file for part in _imports(path, root) if own in (None, part[0]) for file in _files(root, part)]
+            queue += [file for part in _imports(path, root) if own in (None, part[0]) for file in _files(root, part)]
     return digest(sources)
 
 
 def _root(module: ModuleType) -> Path:
-    """The folder that the module's top-level package lies in."""
+    """Returns the folder that contains the module's top-level package."""
     path = Path(str(module.__file__)).resolve()
     depth = module.__name__.count(".") + (path.name == "__init__.py")
     return path.parents[depth]
 
 
 def _imports(path: Path, root: Path) -> Iterator[tuple[str, ...]]:
-    """The dotted names that a source file imports, in parts: of a name from a module, both."""
+    """Yields the dotted names that a source file imports, split at the dots. `from a import b` yields (a, b)."""
     package = path.relative_to(root).parent.parts
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
@@ -169,7 +168,7 @@ def _imports(path: Path, root: Path) -> Iterator[tuple[str, ...]]:
 
 
 def _files(root: Path, parts: tuple[str, ...]) -> Iterator[Path]:
-    """The source files that importing a dotted name reads: of each package on the way, and of the module."""
+    """Yields the source files that importing a dotted name reads: each package's on the way, and the module's."""
     for end in range(1, len(parts) + 1):
         place = root.joinpath(*parts[:end])
         yield from (file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file())

@@ -1,4 +1,4 @@
-"""The contract of an engine, as a test class that every engine inherits. pytest is imported here and nowhere else.
+"""The contract of an engine, as a test class for every engine to inherit. Only this module imports pytest.
 
     class TestMyEngine(EngineContract):
         def make_engine(self):
@@ -7,7 +7,7 @@
         def make_pack(self):
             return load_pack("path/to/a/pack", MyEngine.policy_schemas)
 
-What every engine owes is tested; of what it may add, what it has, and the rest is skipped by name.
+Tests of protocols that the engine lacks are skipped, each naming its protocol.
 """
 
 from __future__ import annotations
@@ -46,24 +46,24 @@ _HEX64 = re.compile("[0-9a-f]{64}")
 
 
 class EngineContract:
-    """What holds for every engine. Override `make_engine` and `make_pack`; the others where the engine has such."""
+    """The tests of every engine. Override `make_engine` and `make_pack`, and the other methods if they apply."""
 
     seed = 1
 
     def make_engine(self) -> Engine:
-        """Returns a new engine, which remembers nothing."""
+        """Returns a new engine, with nothing in memory."""
         raise NotImplementedError
 
     def make_pack(self) -> Pack:
-        """Returns a pack of the engine that runs in a moment."""
+        """Returns a pack of the engine that runs quickly."""
         raise NotImplementedError
 
     def make_world(self, folder: Path) -> Path | None:
-        """Returns a world written below `folder`, to be brought in; None: the engine draws its own, or has none."""
+        """Writes a world below `folder` to import; None if the engine draws its world or has no world."""
         return None
 
     def question(self) -> pa.Table | None:
-        """Returns a few rows that the engine's service answers."""
+        """Returns a few rows that the engine's service can answer."""
         return None
 
     @pytest.fixture
@@ -83,9 +83,9 @@ class EngineContract:
         """A whole run."""
         return Resolved(engine).evaluate(pack, self.seed, world=world)
 
-    # --- what every engine owes -------------------------------------------------------------------------------
+    # --- every engine -------------------------------------------------------------------------------
 
-    def test_schemas_are_closed_and_say_nothing_unknown(self, engine: Engine, pack: Pack) -> None:
+    def test_schemas_allow_no_unknown_field(self, engine: Engine, pack: Pack) -> None:
         assert engine.policy_schemas and Path(PACK).stem not in engine.policy_schemas, f"{PACK} names the engine"
         for name, schema in engine.policy_schemas.items():
             validate(schema, shipped_schema("policy"), name)
@@ -94,7 +94,7 @@ class EngineContract:
             with pytest.raises(PolicyError, match="no such field"):
                 pack_of("other", documents, engine.policy_schemas)
 
-    def test_a_run_says_what_it_is(self, engine: Engine, pack: Pack, run: Run) -> None:
+    def test_a_run_states_its_inputs(self, engine: Engine, pack: Pack, run: Run) -> None:
         own = Resolved(engine)
         assert (run.engine, run.seed, run.pack.digest) == (own.name, self.seed, pack.digest)
         assert re.fullmatch("[0-9a-f]{32}", run.run_id)
@@ -104,31 +104,29 @@ class EngineContract:
         for name, surface in run.surfaces.items():
             assert surface.table().num_rows == surface.rows, name
 
-    def test_the_same_inputs_give_the_same_bytes(
-        self, engine: Engine, pack: Pack, world: Path | None, run: Run
-    ) -> None:
+    def test_a_second_run_is_the_same(self, engine: Engine, pack: Pack, world: Path | None, run: Run) -> None:
         _same(run, Resolved(engine).evaluate(pack, self.seed, world=world))
 
-    def test_a_pack_that_was_sent_elsewhere_gives_the_same_bytes(
+    def test_a_pickled_pack_gives_the_same_bytes(
         self, engine: Engine, pack: Pack, world: Path | None, run: Run
     ) -> None:
-        sent = pickle.loads(pickle.dumps(pack))
-        _same(run, Resolved(engine).evaluate(sent, self.seed, world=world))
+        copy = pickle.loads(pickle.dumps(pack))
+        _same(run, Resolved(engine).evaluate(copy, self.seed, world=world))
 
     def test_another_seed_is_another_run(self, engine: Engine, pack: Pack, world: Path | None, run: Run) -> None:
         other = Resolved(engine).evaluate(pack, self.seed + 1, world=world)
         assert other.run_id != run.run_id and set(other.surfaces) == set(run.surfaces)
 
-    def test_any_number_of_jobs_gives_the_same_bytes(
+    def test_runs_on_several_threads_give_the_same_bytes(
         self, engine: Engine, pack: Pack, world: Path | None, run: Run
     ) -> None:
         seeds = [self.seed, self.seed + 1, self.seed, self.seed + 2]
         with ThreadPoolExecutor(len(seeds)) as pool:
-            made = [*pool.map(lambda seed: Resolved(engine).evaluate(pack, seed, world=world), seeds)]
-        _same(run, made[0])
-        _same(run, made[2])
+            runs = [*pool.map(lambda seed: Resolved(engine).evaluate(pack, seed, world=world), seeds)]
+        _same(run, runs[0])
+        _same(run, runs[2])
 
-    def test_a_run_ends_at_the_state_asked_for(self, engine: Engine, pack: Pack, world: Path | None, run: Run) -> None:
+    def test_a_run_ends_at_the_state_wanted(self, engine: Engine, pack: Pack, world: Path | None, run: Run) -> None:
         own, whole = Resolved(engine), run.digests()
         for state in own.states:
             part = own.evaluate(pack, self.seed, world=world, until=state)
@@ -137,7 +135,7 @@ class EngineContract:
         with pytest.raises(PolicyError, match="no such state"):
             own.evaluate(pack, self.seed, world=world, until="no such state")
 
-    def test_what_the_engine_lacks_is_refused_in_one_line(self, engine: Engine, pack: Pack, tmp_path: Path) -> None:
+    def test_lacking_protocols_are_refused_in_one_line(self, engine: Engine, pack: Pack, tmp_path: Path) -> None:
         own = Resolved(engine)
         for part in PARTS:
             if not isinstance(engine, part):
@@ -148,19 +146,18 @@ class EngineContract:
             with pytest.raises(LanelockError, match="takes no world"):
                 own.evaluate(pack, self.seed, world=tmp_path)
 
-    # --- what it may add --------------------------------------------------------------------------------------
+    # --- optional protocols --------------------------------------------------------------------------------------
 
-    def test_states_that_were_kept_are_not_computed_again(
-        self, engine: Engine, pack: Pack, world: Path | None, run: Run, tmp_path: Path
+    def test_cached_states_are_not_computed_again(
+        self, pack: Pack, world: Path | None, run: Run, tmp_path: Path
     ) -> None:
-        _having(engine, Keeping)
         for reused in (False, True):
-            kept = _having(self.make_engine(), Keeping).keeping(tmp_path, 1 << 30)
-            again = Resolved(kept).evaluate(pack, self.seed, world=world)
+            cached = _having(self.make_engine(), Keeping).keeping(tmp_path, 1 << 30)
+            again = Resolved(cached).evaluate(pack, self.seed, world=world)
             _same(run, again)
-            assert kept.unkept == "" and {state.reused for state in again.states} == {reused}
+            assert cached.unkept == "" and {state.reused for state in again.states} == {reused}
 
-    def test_published_and_opened_it_is_the_same_run(self, engine: Engine, run: Run, tmp_path: Path) -> None:
+    def test_a_published_run_opens_as_the_same_run(self, engine: Engine, run: Run, tmp_path: Path) -> None:
         able = _having(engine, Publishing)
         folder = able.publish(run, tmp_path).folder
         assert folder == tmp_path / run.run_id and engine_of(folder) == run.engine
@@ -194,7 +191,7 @@ class EngineContract:
         with pytest.raises(IntegrityError):
             able.publish(run, tmp_path)
 
-    def test_a_changed_byte_a_file_too_few_and_one_too_many_are_found(
+    def test_a_changed_byte_a_missing_file_and_an_extra_file_are_faults(
         self, engine: Engine, run: Run, tmp_path: Path
     ) -> None:
         able = _having(engine, Publishing)
@@ -208,19 +205,19 @@ class EngineContract:
         with pytest.raises(LanelockError):
             able.open_run(folder)
         victim.write_bytes(whole)
-        (folder / "one too many").write_text("x")
-        assert [file for file, _ in able.faults(folder)] == ["one too many"]
-        (folder / "one too many").unlink()
+        (folder / "extra").write_text("x")
+        assert [file for file, _ in able.faults(folder)] == ["extra"]
+        (folder / "extra").unlink()
         _turn_a_byte(folder / RECEIPT)
         with pytest.raises(IntegrityError):
             [*able.faults(folder)]
 
-    def test_executed_again_every_file_is_the_same(self, engine: Engine, run: Run, tmp_path: Path) -> None:
+    def test_a_replay_gives_the_same_files(self, engine: Engine, run: Run, tmp_path: Path) -> None:
         able = _having(engine, Publishing)
         folder = able.publish(run, tmp_path / "runs").folder
         replayed = able.replay(folder, tmp_path / "scratch")
         assert replayed.identical and replayed.files == len(digests(folder))
-        assert _folders(tmp_path / "scratch") == [], "the scratch place is left clean"
+        assert _folders(tmp_path / "scratch") == [], "scratch folders are removed"
 
     def test_a_run_is_exported(self, engine: Engine, run: Run, tmp_path: Path) -> None:
         able = _having(engine, Exporting)
@@ -236,13 +233,12 @@ class EngineContract:
             assert all(column["unit"] for column in row["columns"])
             assert row["state"] in Resolved(engine).states and row["path"] and set(row["key"]) <= set(schema.names)
 
-    def test_a_world_that_was_kept_is_the_same_world(
+    def test_a_kept_world_opens_as_the_same_world(
         self, engine: Engine, pack: Pack, world: Path | None, run: Run, tmp_path: Path
     ) -> None:
         able = _having(engine, Worlds)
         opened = able.open_world(pack, self.seed, world)
-        described = able.describe_world(opened)
-        assert described["digest"] == run.world_digest
+        assert able.describe_world(opened)["digest"] == run.world_digest
         able.keep_world(opened, tmp_path / "world")
         able.keep_world(opened, tmp_path / "world")
         assert able.describe_world(able.open_world(pack, self.seed, tmp_path / "world"))["digest"] == run.world_digest
@@ -252,11 +248,11 @@ class EngineContract:
             published = able.open_world(pack, self.seed, able.world_of(folder))
             assert able.describe_world(published)["digest"] == run.world_digest
 
-    def test_what_feeds_a_run_is_a_surface_of_it(self, engine: Engine, run: Run) -> None:
+    def test_every_input_data_set_is_a_surface_of_the_run(self, engine: Engine, run: Run) -> None:
         assert set(_having(engine, Feeding).feeds.values()) <= set(run.surfaces)
 
     @pytest.mark.parametrize(("size", "jobs"), [(1, 2), (None, 3), (10**6, 1)])
-    def test_any_cut_gives_the_same_bytes(
+    def test_any_sharding_gives_the_same_bytes(
         self, engine: Engine, pack: Pack, world: Path | None, run: Run, size: int | None, jobs: int
     ) -> None:
         cut = Resolved(_having(engine, Sharding).sharded(size, jobs))
@@ -267,14 +263,13 @@ class EngineContract:
         for name in {state.name for part in parts for state in part.states}:
             assert sum(state.rows for part in parts for state in part.states if state.name == name) == rows[name], name
 
-    def test_a_service_answers_every_row_from_what_the_run_froze(
+    def test_a_service_answers_each_row_by_itself(
         self, engine: Engine, pack: Pack, world: Path | None, run: Run
     ) -> None:
-        _having(engine, Serving)
-        frozen, service = Resolved(engine).serve(pack, self.seed, world=world)
+        frozen, service = Resolved(_having(engine, Serving)).serve(pack, self.seed, world=world)
         whole, question = run.digests(), self.question()
         assert frozen.run_id == run.run_id and frozen.digests() == {name: whole[name] for name in frozen.surfaces}
-        assert question is not None, "a service is asked something: override `question`"
+        assert question is not None, "override `question`: the service needs rows to answer"
         answer = service.answer(question)
         assert answer.num_rows == question.num_rows
         backwards = service.answer(question.take(pa.array(range(question.num_rows))[::-1]))
@@ -282,11 +277,11 @@ class EngineContract:
 
 
 class _BrokenError(Exception):
-    """What a surface raises that cannot be written."""
+    """The error of a surface that cannot be written."""
 
 
 class _Broken:
-    """A surface that fails whenever anything of it is asked for."""
+    """A surface that raises on every access."""
 
     def __getattr__(self, name: str) -> Any:
         raise _BrokenError(name)
@@ -296,7 +291,7 @@ class _Broken:
 
 
 def _having(engine: Engine, part: type) -> Any:
-    """The engine as one that has a part; the test is skipped where it lacks it."""
+    """Returns the engine, or skips the test if it lacks the protocol."""
     if not isinstance(engine, part):
         pytest.skip(f"engine {engine.name} lacks {part.__name__}: {PARTS[part]}")
     return engine
@@ -321,6 +316,6 @@ def _largest(folder: Path) -> Path:
 
 
 def _turn_a_byte(path: Path) -> None:
-    held = bytearray(path.read_bytes())
-    held[len(held) // 2] ^= 1
-    path.write_bytes(held)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)

@@ -1,8 +1,7 @@
-"""Work in parts, on threads, and what is done beside this process.
+"""Work in parts on threads, and processes beside this one.
 
-Parts are values and results come in their order, so nothing depends on how many there are.
-
-Threads, not processes: the loops that count are compiled and let go of the interpreter, and nothing is copied.
+Results come in the order of their parts, so no result depends on the number of parts or threads. Threads serve because
+the hot loops are compiled and release the interpreter's lock; nothing is copied.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _THREADS: ContextVar[int | None] = ContextVar("threads", default=None)
 
 @contextmanager
 def at_most(threads: int | None) -> Iterator[None]:
-    """Within, `spread` takes no more than so many threads; None: every core."""
+    """Limits `spread` to `threads` threads within the block; None: one per core."""
     token = _THREADS.set(threads)
     try:
         yield
@@ -35,16 +34,21 @@ def at_most(threads: int | None) -> Iterator[None]:
 
 
 def spread(work: Callable[[Part], Result], parts: Iterable[Part]) -> list[Result]:
-    """The result of each part, in order; all are begun as threads come free."""
+    """Returns the result of each part, in order."""
+    return list(in_order(work, parts))
+
+
+def in_order(work: Callable[[Part], Result], parts: Iterable[Part]) -> Iterator[Result]:
+    """As `spread`, each result handed over as soon as it and all before it are there, and then let go."""
     with ThreadPoolExecutor(_THREADS.get() or os.cpu_count() or 1, thread_name_prefix="part") as workers:
-        return list(workers.map(work, parts))
+        yield from workers.map(work, parts)
 
 
 def mapped(work: Callable[[Part], Result], parts: Iterable[Part], jobs: int) -> Iterator[Result]:
-    """`work` of each part, in order, on `jobs` threads; at most jobs + 1 results are begun and not yet taken.
+    """Yields `work` of each part, in order, on `jobs` threads, with at most jobs + 1 results begun and not yet taken.
 
-    The first part in order that raises ends it: what has not begun is cancelled, what runs is waited for. So it is
-    when the iterator is closed early. With one job nothing is computed before it is asked for.
+    When a part raises, or the iterator is closed early, parts that have not begun are cancelled and running parts are
+    waited for. With one job each part is computed only when it is taken.
     """
     if jobs == 1:
         yield from map(work, parts)
@@ -63,30 +67,28 @@ def mapped(work: Callable[[Part], Result], parts: Iterable[Part], jobs: int) -> 
 
 
 def ranges(rows: int, size: int) -> list[slice]:
-    """`rows` rows cut into slices of at most `size`."""
+    """Returns slices of at most `size` that cover `rows` rows."""
     return [slice(begin, min(begin + size, rows)) for begin in range(0, rows, size)]
 
 
 class Beside:
-    """A process that runs `start` and imports what this one can; it is spoken to on its stdin and stdout.
+    """A Python process that runs the code `start` with our import paths, and talks over its stdin and stdout.
 
-    Not by multiprocessing, which would run the user's own script in it again. Ctrl-C does not reach it: who began it
-    decides when it stops.
+    Not `multiprocessing`, which would run the user's own script again. Ctrl-C does not reach the process: its owner
+    ends it.
     """
 
     def __init__(self, start: str) -> None:
         paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
-        command, environment = [sys.executable, "-c", start], {**os.environ, "PYTHONPATH": paths}
-        self.child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, process_group=0
-        )
-        assert self.child.stdin is not None and self.child.stdout is not None  # they are piped
+        command, pipe = [sys.executable, "-c", start], subprocess.PIPE
+        environment = {**os.environ, "PYTHONPATH": paths}
+        self.child = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, process_group=0)
+        assert self.child.stdin is not None and self.child.stdout is not None  # both are pipes
         self.stdin, self.stdout = self.child.stdin, self.child.stdout
 
     def end(self) -> None:
-        """Ends its stdin and waits until it has ended itself. What it still answers is lost."""
-        with suppress(OSError):
-            self.stdin.close()
-        with suppress(OSError):
-            self.stdout.close()
+        """Closes the pipes and waits for the process to end. Answers not read yet are lost."""
+        for stream in (self.stdin, self.stdout):
+            with suppress(OSError):
+                stream.close()
         self.child.wait()

@@ -1,4 +1,4 @@
-"""What may be tuned: packs, schemas, gates and lanes as data, and the one way to load and compare them."""
+"""Packs, schemas, gates and lanes as data: how to load, validate and compare them."""
 
 from lanelock.policies.errors import DataError, IntegrityError, LaneError, LanelockError, PolicyError, WorkspaceError
 from lanelock.policies.pack import FieldChange, Pack, Policy, Schemas, diff, load_pack, pack_of

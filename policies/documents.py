@@ -1,7 +1,7 @@
-"""Reading JSON documents strictly, holding them to a schema, and digesting them.
+"""Strict reading, schema validation and digests of JSON documents.
 
-Strict means: no duplicate key, no NaN or Infinity, no unknown field. The digest is the SHA-256 of the
-canonical JSON (RFC 8785), so white space and key order never change it.
+Strict means: no duplicate key, no NaN or Infinity, no unknown field. A digest is the SHA-256 of the canonical JSON
+(RFC 8785), so white space and key order never change it.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ SCHEMAS = ROOT / "schemas"
 
 
 def digest(document: Any) -> str:
-    """SHA-256 (hex64) of the document's canonical JSON."""
+    """Returns the SHA-256 (hex64) of the document's canonical JSON."""
     return hashlib.sha256(rfc8785.dumps(document)).hexdigest()
 
 
 def read_json(path: Path) -> Any:
-    """The document in `path`. Raises PolicyError naming the file and the line."""
+    """Returns the document in `path`. Raises PolicyError naming the file and the line."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -46,7 +46,7 @@ def read_json(path: Path) -> Any:
 
 
 def validate(document: Any, schema: Mapping[str, Any], where: str) -> None:
-    """Holds `document` to `schema`. Raises PolicyError: `where: /field: observed, bound`."""
+    """Validates `document` under `schema`. Raises PolicyError: `where: /field: observed, bound`."""
     for pointer, number in _not_finite(document, ""):
         raise PolicyError(f"{where}: {pointer or '/'}: {number} is not a JSON number")
     error = best_match(_validator(_Frozen(schema)).iter_errors(document))
@@ -56,22 +56,21 @@ def validate(document: Any, schema: Mapping[str, Any], where: str) -> None:
 
 @cache
 def read_schema(path: Path) -> Mapping[str, Any]:
-    """The JSON Schema in `path`, itself checked."""
+    """Returns the JSON Schema in `path`. A test checks each shipped schema, so that no start has to."""
     schema: Mapping[str, Any] = read_json(path)
-    Draft202012Validator.check_schema(schema)
     return schema
 
 
 def shipped_schema(name: str) -> Mapping[str, Any]:
-    """The schema of one of Lanelock's own documents: `policies/schemas/<name>.schema.json`."""
+    """Returns the schema of one of Lanelock's own documents, `policies/schemas/<name>.schema.json`."""
     return read_schema(SCHEMAS / f"{name}.schema.json")
 
 
 def shipped(kind: str, suffix: str = "") -> dict[str, Path]:
-    """Returns what the package ships of one kind ("packs", "lanes", "campaigns", "locks", "gates"), by name.
+    """Returns the shipped files or folders of one kind ("packs", "lanes", "campaigns", "locks", "gates"), by name.
 
-    Each lies in the folder of its engine: `policies/<engine>/<kind>/<name>`, and one gate file, `<engine>/gates.json`,
-    which goes by the engine's name.
+    They are found at `policies/<engine>/<kind>/<name>`; a gate file is `policies/<engine>/gates.json` and has the
+    engine's name.
     """
     if kind == "gates":
         return {path.parent.name: path for path in sorted(ROOT.glob("*/gates.json"))}
@@ -79,9 +78,9 @@ def shipped(kind: str, suffix: str = "") -> dict[str, Path]:
 
 
 def resolve(name: str, kind: str, suffix: str = "") -> Path:
-    """Returns the path of a shipped name, with or without its engine's folder before it, or of a path.
+    """Returns the path of `name`: a shipped name, `<engine>/<shipped name>`, or a path that exists.
 
-    Raises PolicyError naming what is shipped.
+    Raises PolicyError listing the shipped names.
     """
     known = shipped(kind, suffix)
     folder, _, last = name.rpartition("/")
@@ -94,7 +93,7 @@ def resolve(name: str, kind: str, suffix: str = "") -> Path:
 
 
 class _Frozen(dict[str, Any]):
-    """A schema hashable by identity, so that its validator is built once."""
+    """A schema that can be hashed, so that its validator is built once."""
 
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(self.get("$id") or json.dumps(self, sort_keys=True))
@@ -115,7 +114,7 @@ def _unique_keys(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _not_finite(node: Any, pointer: str) -> Iterator[tuple[str, float]]:
-    """Where a document holds NaN or Infinity (which `1e999` is too), which JSON does not have."""
+    """Yields pointer and value of each NaN and Infinity (also written `1e999`): JSON has neither."""
     if isinstance(node, float) and not math.isfinite(node):
         yield pointer, node
     elif isinstance(node, dict):
@@ -126,21 +125,23 @@ def _not_finite(node: Any, pointer: str) -> Iterator[tuple[str, float]]:
             yield from _not_finite(inner, f"{pointer}/{index}")
 
 
+_BOUNDS = {  # keyword of JSON Schema -> what is wrong, before its value
+    "minimum": "is below the minimum",
+    "maximum": "is above the maximum",
+    "exclusiveMinimum": "must be above",
+    "exclusiveMaximum": "must be below",
+    "type": "is not of type",
+    "minItems": "has fewer items than",
+}
+
+
 def _describe(error: ValidationError) -> str:
     field = error.json_path.replace("$", "", 1).replace(".", "/").replace("[", "/").replace("]", "") or "/"
     seen = json.dumps(error.instance)
     seen = seen if len(seen) <= 60 else f"{seen[:57]}..."
+    if error.validator in _BOUNDS:
+        return f"{field}: {seen} {_BOUNDS[error.validator]} {error.validator_value}"
     match error.validator:
-        case "minimum":
-            return f"{field}: {seen} is below the minimum {error.validator_value}"
-        case "maximum":
-            return f"{field}: {seen} is above the maximum {error.validator_value}"
-        case "exclusiveMinimum":
-            return f"{field}: {seen} must be above {error.validator_value}"
-        case "exclusiveMaximum":
-            return f"{field}: {seen} must be below {error.validator_value}"
-        case "type":
-            return f"{field}: {seen} is not of type {error.validator_value}"
         case "enum":
             return f"{field}: {seen} is not one of {json.dumps(error.validator_value)}"
         case "additionalProperties":
@@ -148,14 +149,11 @@ def _describe(error: ValidationError) -> str:
             unknown = sorted(set(error.instance) - known)
             return f"{field}: unknown field {', '.join(unknown)} (known: {', '.join(sorted(known))})"
         case "not" if error.validator_value == {}:
-            return f"{field}: does not belong here, beside what else is given"
+            return f"{field}: does not belong here beside the other fields"
         case "oneOf" if options := [row["required"] for row in error.validator_value if set(row) == {"required"}]:
-            asked = " or ".join(" and ".join(names) for names in options)
-            return f"{field}: exactly one is asked for of {asked}"
+            return f"{field}: give exactly one of: {', or '.join(' and '.join(names) for names in options)}"
         case "uniqueItems":
-            return f"{field}: {seen} holds something twice"
-        case "minItems":
-            return f"{field}: {seen} holds fewer than {error.validator_value}"
+            return f"{field}: {seen} has an item twice"
         case "required":
             missing = sorted(set(error.validator_value) - set(error.instance))
             return f"{field}: missing field {', '.join(missing)}"

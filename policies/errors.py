@@ -1,34 +1,34 @@
-"""The five errors of Lanelock, grouped by who must act. A failed gate is a verdict, never an error.
+"""Lanelock's five errors, grouped by who must act. A failed gate is a verdict, never an error.
 
-Every message is one line: what was read, the field, what was seen, what is allowed.
+Every message is one line: the file, the field, the value, what is allowed.
 """
 
 from __future__ import annotations
 
 
 class LanelockError(Exception):
-    """Anything a command reports in one line; `exit_code` is what the command then leaves with."""
+    """An error that a command reports in one line before it exits with `exit_code`."""
 
     exit_code = 2
 
 
 class PolicyError(LanelockError):
-    """Mend the policy, pack or gate file."""
+    """Fix the policy, pack or gate file."""
 
 
 class DataError(LanelockError):
-    """Mend the input tables (a world or another data set brought in from outside, a metric that is NaN)."""
+    """Fix the input tables (an imported world or data set, a metric that is NaN)."""
 
 
 class LaneError(LanelockError):
-    """Mend the lane or how it was called."""
+    """Fix the lane, or the options it was run with."""
 
 
 class WorkspaceError(LanelockError):
-    """Mend the place: read-only, full, locked by another sweep, or written by a newer version."""
+    """Fix the workspace: read-only, full, locked by another sweep, or written by a newer version."""
 
 
 class IntegrityError(LanelockError):
-    """Stop: something recorded was changed."""
+    """Stop: a recorded file was changed."""
 
     exit_code = 3

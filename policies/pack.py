@@ -1,8 +1,8 @@
-"""A pack: a named, complete set of policies. Loading, digests, moved knobs and readable differences.
+"""Packs: named, complete sets of policies. Loading, digests, knobs and readable differences.
 
-On disk a pack is a folder with `pack.json`, which names the engine it is for, and exactly one `<policy>.json` per
-policy that engine declares. In memory it is frozen, and it is valid by construction: every way to make one checks it
-against the engine's schemas.
+On disk a pack is a folder with `pack.json`, which names its engine, and exactly one `<policy>.json` per policy that
+the engine declares. In memory it is frozen and always valid: every way to build one validates it under the engine's
+schemas.
 """
 
 from __future__ import annotations
@@ -53,35 +53,33 @@ class Pack:
         return self.policies[policy].document
 
     def documents(self) -> dict[str, Any]:
-        """The policies as plain JSON, by name: what `pack_of` reads back."""
+        """Returns the policies as plain JSON, by name, as `pack_of` takes them."""
         return {name: copy.deepcopy(dict(policy.document)) for name, policy in self.policies.items()}
 
     def carried(self) -> CarriedPack:
-        """Returns the pack as a lock, a study or a campaign carries it."""
+        """Returns the pack as locks, studies and campaigns store it."""
         return CarriedPack(self.name, self.digest, self.documents())
 
     def with_knobs(self, moves: Mapping[str, Any]) -> Pack:
-        """This pack with fields replaced. Keys are `policy#/pointer`; raises PolicyError past a bound."""
-        documents = {name: policy.document for name, policy in self.policies.items()}
-        touched = set()
+        """Returns this pack with fields replaced; keys are `policy#/pointer`. Raises PolicyError past a bound."""
+        changed: dict[str, dict[str, Any]] = {}
         for address, value in moves.items():
             policy, pointer = split_address(address)
-            if policy not in documents:
+            if policy not in self.policies:
                 raise PolicyError(f"{address}: pack {self.name} has no policy {policy}")
-            if policy not in touched:
-                documents[policy] = copy.deepcopy(dict(documents[policy]))
-                touched.add(policy)
-            _replace(documents[policy], pointer, value, f"{self.name}: {address}")
-        policies = dict(self.policies)
-        for name in touched:
-            validate(documents[name], self.schemas[name], f"{self.name}/{name}.json")
-            policies[name] = Policy(name, documents[name], digest(documents[name]))
+            if policy not in changed:
+                changed[policy] = copy.deepcopy(dict(self[policy]))
+            _replace(changed[policy], pointer, value, f"{self.name}: {address}")
+        policies = {
+            **self.policies,
+            **{name: _policy(name, document, self.schemas, self.name) for name, document in changed.items()},
+        }
         return Pack(self.name, policies, _pack_digest(policies), self.schemas)
 
 
 @dataclass(frozen=True, slots=True)
 class CarriedPack:
-    """A pack as another document carries it: whole, with the digest it states, not yet held to an engine's schemas."""
+    """A whole pack inside another document, with its stated digest; not yet validated under an engine's schemas."""
 
     name: str
     digest: str
@@ -89,16 +87,16 @@ class CarriedPack:
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> CarriedPack:
-        """Returns the pack in a document that may say more of it. `asdict` writes it again."""
+        """Returns the pack in a document, which may have further fields. `asdict` writes it back."""
         return cls(document["name"], document["digest"], document["policies"])
 
     def opened(self, schemas: Schemas, where: str) -> Pack:
-        """Returns the pack. Raises PolicyError where it is not valid under an engine's schemas."""
+        """Returns the validated pack. Raises PolicyError if it is not valid under the engine's schemas."""
         return pack_of(self.name, self.policies, schemas, where)
 
 
 def load_pack(name_or_path: str | Path, schemas: Schemas, engine: str | None = None) -> Pack:
-    """Returns the pack in a folder, or a shipped one by name; `engine`: the one that it must be for.
+    """Returns the pack in a folder or the shipped pack of that name, which must be for `engine` if given.
 
     Raises PolicyError naming file, field and bound.
     """
@@ -121,7 +119,7 @@ def engine_in(folder: Path) -> str:
 
 
 def policies_in(folder: Path, schemas: Schemas) -> dict[str, Any]:
-    """Returns the policies of `schemas` that lie in `folder`: exactly these, beside `pack.json`."""
+    """Returns the policies in `folder`, which must have exactly the names in `schemas`."""
     files = {path.stem: path for path in sorted(folder.glob("*.json")) if path.name != PACK}
     if unknown := sorted(set(files) - set(schemas)):
         raise PolicyError(f"{folder}/{unknown[0]}.json: not a policy of this engine ({', '.join(schemas)})")
@@ -131,30 +129,31 @@ def policies_in(folder: Path, schemas: Schemas) -> dict[str, Any]:
 
 
 def pack_of(name: str, documents: Mapping[str, Any], schemas: Schemas, where: str | None = None) -> Pack:
-    """A pack from plain documents, checked whole."""
+    """Returns a validated pack from plain documents."""
     where = where or name
     if set(documents) != set(schemas):
         odd = sorted(set(documents) ^ set(schemas))
         raise PolicyError(f"{where}: a pack has exactly the policies {', '.join(schemas)}; differs in {', '.join(odd)}")
-    policies = {}
-    for policy, document in documents.items():
-        validate(document, schemas[policy], f"{where}/{policy}.json")
-        policies[policy] = Policy(policy, document, digest(document))
+    policies = {policy: _policy(policy, document, schemas, where) for policy, document in documents.items()}
     return Pack(name, policies, _pack_digest(policies), schemas)
 
 
+def _policy(name: str, document: Mapping[str, Any], schemas: Schemas, where: str) -> Policy:
+    validate(document, schemas[name], f"{where}/{name}.json")
+    return Policy(name, document, digest(document))
+
+
 def diff(before: Pack, after: Pack) -> list[FieldChange]:
-    """Each field that differs, policy by policy, with the first state it touches."""
-    changes = []
-    for name, schema in before.schemas.items():
-        old, new = before[name], after[name]
-        for pointer, was, becomes in _changes(old, new, ""):
-            changes.append(FieldChange(name, pointer or "/", was, becomes, first_state(schema, pointer)))
-    return changes
+    """Returns each field that differs, policy by policy, with the first state that reads it."""
+    return [
+        FieldChange(name, pointer or "/", old, new, first_state(schema, pointer))
+        for name, schema in before.schemas.items()
+        for pointer, old, new in _changes(before[name], after[name], "")
+    ]
 
 
 def first_state(schema: Mapping[str, Any], pointer: str) -> str:
-    """The `x-first-state` of the innermost schema node above `pointer` that has one."""
+    """Returns the `x-first-state` of the innermost schema node above `pointer` that has that key."""
     node: Mapping[str, Any] = schema
     state = str(schema.get("x-first-state", "?"))
     for part in pointer.split("/")[1:]:
@@ -168,7 +167,7 @@ def first_state(schema: Mapping[str, Any], pointer: str) -> str:
 
 
 def states_in(schema: Any) -> Iterator[str]:
-    """Every `x-first-state` of a schema."""
+    """Yields every `x-first-state` of a schema."""
     inner = schema.values() if isinstance(schema, Mapping) else schema if isinstance(schema, list | tuple) else ()
     if isinstance(schema, Mapping) and "x-first-state" in schema:
         yield str(schema["x-first-state"])
@@ -177,7 +176,7 @@ def states_in(schema: Any) -> Iterator[str]:
 
 
 def split_address(address: str) -> tuple[str, str]:
-    """`policy#/pointer` in its two parts."""
+    """Returns policy and pointer of an address `policy#/pointer`."""
     policy, mark, pointer = address.partition("#")
     if not mark or not pointer.startswith("/"):
         raise PolicyError(f"{address}: a knob is addressed as policy#/field or policy#/field/inner")
@@ -185,7 +184,7 @@ def split_address(address: str) -> tuple[str, str]:
 
 
 def value_at(document: Any, pointer: str, where: str) -> Any:
-    """The value under a JSON pointer (RFC 6901)."""
+    """Returns the value at a JSON pointer (RFC 6901)."""
     node = document
     for part in _parts(pointer):
         try:
@@ -196,15 +195,10 @@ def value_at(document: Any, pointer: str, where: str) -> Any:
 
 
 def _replace(document: Any, pointer: str, value: Any, where: str) -> None:
-    *parents, last = _parts(pointer)
-    value_at(document, pointer, where)  # a knob moves a field that exists, it never adds one
-    node = document
-    for part in parents:
-        node = node[int(part)] if isinstance(node, list) else node[part]
-    if isinstance(node, list):
-        node[int(last)] = value
-    else:
-        node[last] = value
+    value_at(document, pointer, where)  # a knob moves an existing field, it never adds one
+    parent, _, last = pointer.rpartition("/")
+    node = value_at(document, parent, where)
+    node[int(last) if isinstance(node, list) else _parts(f"/{last}")[0]] = value
 
 
 def _parts(pointer: str) -> list[str]:

@@ -1,7 +1,7 @@
-"""Where engines and their metrics are found: entry points, and nothing else.
+"""Finds engines and their metrics by entry point.
 
-`lanelock.engines` names an `engine.protocol.Engine`; `lanelock.metrics` names, under the same name, the
-`scoring.scorecard.MetricSource` that measures its runs.
+An entry point of `lanelock.engines` gives an `engine.protocol.Engine`; the entry point of the same name in
+`lanelock.metrics` gives the `scoring.scorecard.MetricSource` that measures its runs.
 """
 
 from __future__ import annotations
@@ -25,22 +25,21 @@ Part = TypeVar("Part")
 
 @cache
 def engine_named(name: str) -> Resolved:
-    """The engine behind a name. Raises LaneError naming what is installed."""
+    """Returns the engine of that name. Raises LaneError naming the installed engines."""
     engine = Resolved(_load(_ENGINES, name))
     if engine.name != name:
-        raise LaneError(f"/engine: the entry point {name!r} gives an engine named {engine.name!r}; call both the same")
+        raise LaneError(f"/engine: the entry point {name!r} gives an engine named {engine.name!r}; name both alike")
     return engine
 
 
 @cache
 def metrics_named(name: str) -> MetricSource:
-    """The metrics of the engine behind a name."""
     source: MetricSource = _load(_METRICS, name)
     return source
 
 
 def open_pack(name_or_path: str) -> tuple[Pack, Resolved]:
-    """Returns a pack and the engine that it says it is for. Raises PolicyError naming file and field."""
+    """Returns a pack and the engine that it names. Raises PolicyError naming file and field."""
     folder = resolve(name_or_path, "packs")
     try:
         engine = engine_named(engine_in(folder))
@@ -50,22 +49,23 @@ def open_pack(name_or_path: str) -> tuple[Pack, Resolved]:
 
 
 def engine_with(part: type[Part], name: str | None) -> Resolved:
-    """Returns the engine of that name; without a name, the only one installed that has a part.
+    """Returns the engine of that name; without a name, the only installed engine that has `part`.
 
-    Raises LaneError where none has it, or several.
+    Raises LaneError where no engine or several engines have it.
     """
     if name is not None:
         return engine_named(name)
-    able = [engine for engine in map(engine_named, _installed()) if isinstance(engine.own, part)]
+    names = sorted({point.name for point in entry_points(group=_ENGINES)})
+    able = [engine for engine in map(engine_named, names) if isinstance(engine.own, part)]
     if len(able) == 1:
         return able[0]
     if not able:
-        raise LaneError(f"no installed engine has {part.__name__} (lanelock.engine.protocol), of each {PARTS[part]}")
+        raise LaneError(f"no installed engine has {part.__name__} (lanelock.engine.protocol): {PARTS[part]}")
     raise LaneError(f"--engine: name one of {', '.join(engine.name for engine in able)}")
 
 
 def publisher_of(folder: Path) -> Publishing:
-    """Returns the engine that published a run, which its receipt names."""
+    """Returns the engine that published a run, as named by the run's receipt."""
     try:
         return engine_named(engine_of(folder)).part(Publishing)
     except LaneError as error:
@@ -73,20 +73,16 @@ def publisher_of(folder: Path) -> Publishing:
 
 
 def world_folder(path: str | None) -> Path | None:
-    """A world brought in from outside, or none: the engine then draws its own."""
+    """Returns the folder of an imported world; None where the engine draws its own."""
     if path is None:
         return None
     folder = Path(path)
     if not folder.is_dir():
-        raise PolicyError(f"{folder}: --world names a folder that the engine reads its world from; this is none")
+        raise PolicyError(f"{folder}: --world must name the folder of an imported world; this is not a folder")
     return folder
 
 
-def _installed() -> list[str]:
-    return sorted({point.name for point in entry_points(group=_ENGINES)})
-
-
-def _load(group: str, name: str):  # type: ignore[no-untyped-def]  # whatever the entry point names
+def _load(group: str, name: str):  # type: ignore[no-untyped-def]  # any object
     points = {point.name: point for point in entry_points(group=group)}
     if name not in points:
         raise LaneError(f"/engine: {name!r} is not installed under {group} (found: {', '.join(sorted(points))})")

@@ -1,7 +1,7 @@
-"""Playing a lane: propose, evaluate under vetoes, tell, record, decide.
+"""A sweep: propose, evaluate under vetoes, store, track, decide, lock.
 
-`play` is the whole story of a sweep and `evaluate` the whole story of a trial. Deciding is pure and
-stands in `sweeps.lanes.decision`; what a lock is stands in `sweeps.proof.lock`.
+`play` is a whole sweep, and `evaluate` (in `sweeps.trial`) a whole trial. The decision is in `sweeps.lanes.decision`,
+the lock in `sweeps.proof.lock`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from lanelock.sweeps.workspace import Workspace
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a watcher is told after each batch."""
+    """The state of a sweep after each batch."""
 
     done: int
     budget: int
@@ -60,8 +60,8 @@ class Closed:
     parent_run: str | None
     trials: tuple[Trial, ...]
     ledger: Ledger = field(repr=False)  # the scorecards of its trials
-    runtime: Runtime | None  # of an accepted candidate, where the lane asks
-    seconds: Mapping[str, float]  # "wall"; "search", its record written; "engine" and "scoring", over all trials
+    runtime: Runtime | None  # of an accepted candidate, where the lane sets a limit
+    seconds: Mapping[str, float]  # "wall"; "search", with its tracking; "engine" and "scoring", over all trials
 
     @property
     def ground(self) -> Ground:
@@ -77,14 +77,14 @@ def play(
     resume: bool = False,
     track: bool = True,
     name: str | None = None,
-    found: tuple[GateReach, ...] | None = None,
+    reach: tuple[GateReach, ...] | None = None,
     watch: Watch = lambda progress: None,
 ) -> Closed:
-    """Spends the lane's budget and closes it with a decision and a lock.
+    """Spends the lane's budget and closes the sweep with a decision and a lock.
 
-    Raises LaneError if the lane is being played elsewhere or there is nothing to resume. Interrupted at
-    any moment, a call with `resume` goes on where the durable study stands. With a `name` the sweep of that
-    name is played: gone on with where it exists, begun where it does not.
+    After an interruption at any moment, a call with `resume` continues from the durable study. With a `name`, continues
+    the sweep of that name, or begins it where it does not exist. `reach`: the gates' reach, where already computed.
+    Raises LaneError if another process plays the lane, or there is nothing to resume.
     """
     began = time.perf_counter()
     with workspace.alone(f"sweep-{lane.id}"):
@@ -94,10 +94,10 @@ def play(
         if resume:
             lane, world = _resumed(studies, lane, name)
         with recording(workspace, track) as recorder:
-            ground = survey(lane, world, found)
+            ground = survey(lane, world, reach)
             ledger = Ledger(ground)
-            recorder.connected()  # refused, if it is, before anything is begun
-            study = studies.open(name, lane) if resume else studies.create(name, lane, _said(ground))
+            recorder.connected()  # raises before the study is created
+            study = studies.open(name, lane) if resume else studies.create(name, lane, _attributes(ground))
             record = recorder.begin(study, ledger)
             surveyed = time.perf_counter()
             with tallied(workspace, studies, study, lane) as tally:
@@ -115,11 +115,11 @@ def play(
             path = store_lock(make_lock(ground, decision, study.name, runs), workspace.locks)
             if runtime is not None:
                 documents["runtime.json"] = runtime.as_document()
-            record.close(kept, decision, Lock.read(path), documents)  # as everyone will read it
+            record.close(kept, decision, Lock.read(path), documents)  # as every reader gets it
             parent = record.settle()["sweep"]
     seconds = {"wall": time.perf_counter() - began, "search": searched}
     for part in ("engine", "scoring"):
-        seconds[part] = sum(told.record.seconds[part] for told in study.history)
+        seconds[part] = sum(trial.record.seconds[part] for trial in study.history)
     return Closed(study.name, decision, path, parent, tuple(study.history), ledger, runtime, seconds)
 
 
@@ -129,14 +129,13 @@ def _search(
     ground, lane = ledger.ground, ledger.ground.lane
     budget, batch = lane.document["budget"], lane.document["batch"]
     trials = min(budget["trials"], study.capacity or budget["trials"])
-    with ThreadPoolExecutor(jobs, thread_name_prefix="trial") as workers, _interrupts_held() as stop:
+    with ThreadPoolExecutor(jobs, thread_name_prefix="trial") as workers, _interrupts_deferred() as stop:
         while len(study.history) < trials:
             seeds = seed_order(study.history, ledger)
             proposals = study.ask(min(batch, trials - len(study.history)))
             outcomes = workers.map(partial(_outcome, study, ground, seeds), proposals)
             for proposal, outcome in zip(proposals, outcomes, strict=True):
-                told = study.tell(proposal, outcome.objectives, outcome.constraints, outcome.record)
-                record.trial(told)
+                record.trial(study.tell(proposal, outcome.objectives, outcome.constraints, outcome.record))
                 stop()
             tally()
             seconds = time.perf_counter() - began
@@ -148,10 +147,10 @@ def _search(
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[Callable[[], None]]:
-    """Holds Ctrl-C back until `stop()` is called, between trials: what is told is then also recorded."""
+def _interrupts_deferred() -> Iterator[Callable[[], None]]:
+    """Defers Ctrl-C until `stop()` is called between trials, so that every stored trial is also tracked."""
     pressed = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # where Python lets no one handle signals
+    if threading.current_thread() is not threading.main_thread():  # Python handles signals in the main thread only
         yield lambda: None
         return
 
@@ -174,12 +173,12 @@ def _outcome(study: Study, ground: Ground, seeds: tuple[int, ...], proposal: Pro
 
 
 def _next_name(studies: Studies, lane: Lane) -> str:
-    """`<lane>-<n>`, n one more than the newest sweep's of this lane."""
+    """Returns `<lane>-<n>`, n one more than the newest sweep's of this lane."""
     return f"{lane.id}-{1 + max((int(name.rpartition('-')[2]) for name in _names(studies, lane)), default=0)}"
 
 
-def _said(ground: Ground) -> dict[str, Any]:
-    """What a study keeps of how it was begun: enough to read its trials when the lane's own files have gone."""
+def _attributes(ground: Ground) -> dict[str, Any]:
+    """Returns what a study stores about its beginning: enough to read its trials without the lane's own files."""
     lane = ground.lane
     return {
         "lane": dict(lane.document),
@@ -187,7 +186,7 @@ def _said(ground: Ground) -> dict[str, Any]:
         "authority": asdict(lane.authority.carried()),
         "references": {name: asdict(pack.carried()) for name, pack in lane.references.items()},
         "gates": dict(lane.gates_file),
-        "id": uuid4().hex,  # tells it from the sweep of the same name in another workspace
+        "id": uuid4().hex,  # distinguishes it from a sweep of the same name in another workspace
         "at_ms": int(time.time() * 1000),
         "world": str(ground.world) if ground.world else None,
         "reach": [asdict(row) for row in ground.reach],
@@ -195,28 +194,27 @@ def _said(ground: Ground) -> dict[str, Any]:
 
 
 def _known(studies: Studies, lane: Lane, name: str | None, resume: bool) -> str | None:
-    """The sweep to go on with: the one of that name, or the lane's newest; None to begin one."""
+    """Returns the name of the sweep to continue: `name`, or the lane's newest; None to begin a new sweep."""
     if name is not None:
         return name if name in studies.names() else None
     if not resume:
         return None
     names = _names(studies, lane)
     if not names:
-        raise LaneError(f"lane {lane.id}: --resume: no sweep of it is in this workspace")
+        raise LaneError(f"lane {lane.id}: --resume: this workspace has no sweep of the lane")
     return names[-1]
 
 
 def _resumed(studies: Studies, lane: Lane, name: str) -> tuple[Lane, Path | None]:
-    """The lane with the search, and the world, that a sweep was begun with."""
+    """Returns the lane with the sweep's own search settings, and the sweep's world."""
     begun = studies.attributes(name)
-    said = begun["lane"]
-    lane = lane.with_search(sampler=said["sampler"]["name"], batch=said["batch"])
+    lane = lane.with_search(sampler=begun["lane"]["sampler"]["name"], batch=begun["lane"]["batch"])
     if lane.identity != begun["lane_identity"]:
         raise LaneError(f"lane {lane.id}: --resume: the lane, its authority or its gates changed since {name} began")
     return lane, Path(begun["world"]) if begun["world"] else None
 
 
 def _names(studies: Studies, lane: Lane) -> list[str]:
-    """The sweeps that were begun for this lane by itself, oldest first: `<lane>-<n>`."""
+    """Returns the lane's sweeps outside campaigns, named `<lane>-<n>`, oldest first."""
     parts = ((name, *name.rpartition("-")) for name in studies.names())
     return [name for name, head, _, number in parts if head == lane.id and number.isdigit()]

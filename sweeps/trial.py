@@ -1,4 +1,4 @@
-"""One trial: a pack run on the lane's seeds, measured, scored, and ended early by a veto."""
+"""One trial: a pack run on the lane's seeds, measured and scored; a veto ends it early."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lanelock.sweeps.lanes.trial import TrialRecord
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A trial scored: its objectives, its constraints, and the record that all else is derived from."""
+    """A scored trial: its objectives, its constraints, and its record."""
 
     objectives: tuple[float, ...] | None
     constraints: Mapping[str, float]
@@ -23,44 +23,41 @@ class Outcome:
 
 
 def evaluate(ground: Ground, pack: Pack, seeds: Iterable[int]) -> Outcome:
-    """One trial: cheapest proof of failure first. A veto ends it before the seeds that are left."""
+    """Runs one trial on the seeds in the given order. A veto ends it before the remaining seeds."""
     lane, cards = ground.lane, list[Scorecard]()
     measures, worlds = dict[int, Mapping[str, float]](), dict[int, str]()
-    spent = {"engine": 0.0, "scoring": 0.0}
+    seconds = {"engine": 0.0, "scoring": 0.0}
     for seed in seeds:
         began = time.perf_counter()
         run = lane.engine.evaluate(pack, seed, world=ground.world, until=lane.until)
         ran = time.perf_counter()
         measures[seed] = lane.measure(run)
         card = score(measures[seed], lane.gates, seed=seed, authority=ground.authority[seed])
-        spent["engine"] += ran - began
-        spent["scoring"] += time.perf_counter() - ran
+        seconds["engine"] += ran - began
+        seconds["scoring"] += time.perf_counter() - ran
         worlds[seed] = run.world_digest
         cards.append(card)
         if card.vetoed:
             break
     policies = {name: policy.digest for name, policy in pack.policies.items()}
-    record = TrialRecord(measures, pack.digest, policies, worlds, spent, int(time.time() * 1000))
+    record = TrialRecord(measures, pack.digest, policies, worlds, seconds, int(time.time() * 1000))
     return Outcome(_objectives(ground, cards), _constraints(cards), record)
 
 
 def _objectives(ground: Ground, cards: list[Scorecard]) -> tuple[float, ...] | None:
-    """The lane's objectives over the seeds that were run; None where a number is missing."""
+    """Returns the lane's objectives over the seeds that were run; None where a number is missing."""
     values = []
     for objective in ground.lane.objectives:
         if objective.band is not None:
             skip = ground.unreachable[objective.band]
             values.append(min(card.margin(objective.band, skip) for card in cards))
         else:
-            found = [card.metrics.get(objective.metric or "", math.nan) for card in cards]
-            values.append(sum(found) / len(found))
-    return tuple(values) if all(math.isfinite(value) for value in values) else None
+            metrics = [card.metrics.get(objective.metric or "", math.nan) for card in cards]
+            values.append(sum(metrics) / len(metrics))
+    return tuple(values) if all(map(math.isfinite, values)) else None
 
 
 def _constraints(cards: list[Scorecard]) -> dict[str, float]:
-    """Each veto's and rail's worst signed violation over the seeds that were run."""
-    worst: dict[str, float] = {}
-    for card in cards:
-        for name, violation in card.violations().items():
-            worst[name] = max(worst.get(name, -math.inf), violation)
-    return worst
+    """Returns each veto's and rail's worst signed violation over the seeds that were run."""
+    violations = [card.violations() for card in cards]
+    return {name: max(by_gate[name] for by_gate in violations) for name in violations[0]}

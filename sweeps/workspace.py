@@ -1,6 +1,6 @@
-"""The place where everything is recorded, and the one way to be alone in a part of it.
+"""The folder where everything is recorded, and the locks on its parts.
 
-Locks are kernel locks: a process that is killed leaves nothing behind that a later one must clean up.
+Locks are kernel locks: a killed process leaves nothing to clean up.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from lanelock.policies import LaneError, PolicyError, WorkspaceError
 from lanelock.policies.documents import read_json
 from lanelock.sweeps import TRACKING_URI
 
-_GLANCE = 0.2  # seconds: far longer than somebody takes to see whether a lock is held
+_GLANCE = 0.2  # seconds: far longer than `holder` keeps a lock while it probes
 
 FOLDER = ".lanelock"  # the default workspace outside a checkout of Lanelock
 
 
 class Place:
-    """A file or folder inside a workspace, as an attribute of it."""
+    """A descriptor: the path of a file or folder inside a workspace."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -40,21 +40,21 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """A folder with everything that runs, sweeps and campaigns leave. No other module names what lies in it."""
+    """The folder of all runs, sweeps and campaigns. No other module names the files in it."""
 
     root: Path
-    tracking_uri: str | None = TRACKING_URI  # of the record; None: the workspace's own database
+    tracking_uri: str | None = TRACKING_URI  # None: the workspace's own database
 
     tracking_database = Place("mlflow.db")
     artifacts = Place("artifacts")  # of MLflow's runs
     journal = Place("optuna.journal")  # the studies, unless a database holds them
     tallies = Place("sweeps")  # how many trials each sweep has
     locks = Place("locks")
-    runs = Place("runs")  # published, each a folder by its run id
+    runs = Place("runs")  # the published runs, each a folder named by its run id
     run_records = Place("run_records")  # what each run did, published or not
     evidence = Place("evidence")  # of certifications, each a folder
     promotions = Place("promotions")  # the moves, numbered
-    promoted = Place("promoted")  # what moves stand on: each lock by its id, with its world
+    promoted = Place("promoted")  # the locks that moves refer to, each by its id, with its world
     campaigns = Place("campaigns")  # runs of campaigns, each a folder with its phases' records
     exports = Place("exports")
     worlds = Place("worlds")
@@ -67,9 +67,9 @@ class Workspace:
 
     @classmethod
     def at(cls, root: Path, tracking_uri: str | None = TRACKING_URI) -> Workspace:
-        """The workspace in `root`, created where missing. Raises WorkspaceError if it cannot be written.
+        """Returns the workspace in `root`, created where missing. Raises WorkspaceError if it cannot be written.
 
-        Its record is at `tracking_uri`, by default what MLFLOW_TRACKING_URI named when Lanelock was imported.
+        `tracking_uri` defaults to the value of MLFLOW_TRACKING_URI when Lanelock was imported.
         """
         workspace = cls(root.resolve(), tracking_uri)
         with writing(workspace.root):
@@ -79,38 +79,37 @@ class Workspace:
             try:
                 probe.write_bytes(b"lanelock")
             finally:
-                probe.unlink(missing_ok=True)  # a full disk takes the name and not the bytes
+                probe.unlink(missing_ok=True)  # a full disk creates the file but not its content
         return workspace
 
     @property
     def study_storage(self) -> Path | str:
-        """The journal, or the database that LANELOCK_STUDY_STORAGE names."""
+        """Returns the journal, or the database that LANELOCK_STUDY_STORAGE names."""
         return os.environ.get("LANELOCK_STUDY_STORAGE") or self.journal
 
     def _record(self, run_id: str) -> Path:
         return self.run_records / f"{run_id}.json"
 
     def remember(self, run_id: str, document: Mapping[str, Any]) -> None:
-        """Keeps what a run did, published or not: which states it computed, from what, and after which other run."""
+        """Stores the record of a run, published or not: its states, their inputs, and the run made before it."""
         others = [path for path in self.run_records.glob("*.json") if path.stem != run_id]
         newest = max(others, key=lambda path: path.stat().st_mtime_ns, default=None)
         write_document(self._record(run_id), {**document, "before": None if newest is None else newest.stem})
 
     def recalls(self, run_id: str) -> bool:
-        """Whether a run of this name was made here."""
         return self._record(run_id).is_file()
 
     def remembered(self, run_id: str) -> dict[str, Any]:
-        """What was kept of a run. Raises PolicyError naming those that are known."""
+        """Returns the record of a run. Raises PolicyError naming the known runs."""
         if not self.recalls(run_id):
             known = ", ".join(sorted(other.stem for other in self.run_records.glob("*.json"))) or "none"
             raise PolicyError(f"{run_id}: no run of this name was made in {self.root} (known: {known})")
-        found: dict[str, Any] = read_json(self._record(run_id))
-        return found
+        record: dict[str, Any] = read_json(self._record(run_id))
+        return record
 
     @contextmanager
     def alone(self, what: str) -> Iterator[None]:
-        """Holds `what` for this process, and says so in the lock's file. Raises LaneError where another holds it."""
+        """Locks `what` and writes this process's id to the lock file. Raises LaneError where another process has it."""
         lock = FileLock(self._lock(what), timeout=_GLANCE)
         try:
             lock.acquire()
@@ -119,7 +118,7 @@ class Workspace:
         except OSError as error:
             raise _cannot_write(self.root, error) from None
         try:
-            with suppress(OSError):  # on a full disk it is held all the same, and `holder` does not see it
+            with suppress(OSError):  # on a full disk the lock works, but `holder` does not see it
                 self._lock(what).write_text(str(os.getpid()))
             yield
         finally:
@@ -128,13 +127,13 @@ class Workspace:
             lock.release()
 
     def holder(self, what: str) -> int | None:
-        """Returns the process that holds `what`; None where none on this machine does."""
+        """Returns the process on this machine that has locked `what`; otherwise None."""
         try:
             process = int(self._lock(what).read_text())
-            with suppress(PermissionError):  # another user's is alive as well
-                os.kill(process, 0)  # asks, and sends nothing
-            with self._lock(what).open("rb") as file:  # a killed one's id may have gone to another process since
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for an instant, which `alone` waits
+            with suppress(PermissionError):  # the process exists, and belongs to another user
+                os.kill(process, 0)  # signal 0 only checks that the process exists
+            with self._lock(what).open("rb") as file:  # the id of a killed process may have been reused
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for an instant, which `alone` outwaits
         except BlockingIOError:
             return process
         except (OSError, ValueError, OverflowError):
@@ -142,7 +141,7 @@ class Workspace:
         return None
 
     def held(self, kind: str) -> Iterator[tuple[str, int]]:
-        """Yields what is held of a kind, by name, and by which process: of "sweep" each lane that is played."""
+        """Yields (name, process) of each lock of a kind that is in use: of "sweep", each lane that is being played."""
         for path in sorted(self.root.glob(f".{kind}-*.lock")):
             if (process := self.holder(path.stem.removeprefix("."))) is not None:
                 yield path.stem.removeprefix(f".{kind}-"), process
@@ -152,10 +151,10 @@ class Workspace:
 
 
 def default_folder(start: Path | None = None) -> Path:
-    """Returns the folder that is meant where nobody names one, seen from `start` (the current folder).
+    """Returns the default workspace, seen from `start` (the current folder).
 
-    It is the nearest `.lanelock/` at or above it, as git finds its own; `mlruns/` in a checkout of Lanelock; and
-    where there is neither, `.lanelock/` in `start` itself, which need not exist.
+    That is the nearest `.lanelock/` at or above `start`, or `mlruns/` of a checkout of Lanelock; without either,
+    `.lanelock/` in `start`, which need not exist.
     """
     start = (start or Path.cwd()).resolve()
     for folder in (start, *start.parents):
@@ -167,17 +166,17 @@ def default_folder(start: Path | None = None) -> Path:
 
 
 def _is_checkout(folder: Path) -> bool:
-    """Whether `folder` is the root of Lanelock's own source: its pyproject.toml says so."""
+    """Returns whether `folder` is the root of Lanelock's own source, by its pyproject.toml."""
     try:
         project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8")).get("project", {})
-    except (OSError, ValueError):  # none here, or somebody else's that is not whole
+    except (OSError, ValueError):  # missing, or not valid TOML
         return False
     return isinstance(project, dict) and project.get("name") == "lanelock"
 
 
 @contextmanager
 def writing(place: Path) -> Iterator[None]:
-    """Turns what the file system refuses below `place` into one clear WorkspaceError."""
+    """Turns an OSError below `place` into a WorkspaceError of one line."""
     try:
         yield
     except OSError as error:
@@ -185,7 +184,7 @@ def writing(place: Path) -> Iterator[None]:
 
 
 def write_document(path: Path, document: Any) -> None:
-    """Writes JSON whole or not at all, making the folders above it."""
+    """Writes JSON atomically, and creates the folders above it."""
     text = json.dumps(document, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -193,7 +192,7 @@ def write_document(path: Path, document: Any) -> None:
 
 
 def write_whole(path: Path, text: str, *, synced: bool = True) -> None:
-    """Writes a file whole or not at all: staging beside the target, fsync where it is `synced`, rename."""
+    """Writes a file atomically: to a temporary file beside it, with fsync if `synced`, then rename."""
     staged = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with staged.open("w", encoding="utf-8") as file:
@@ -207,7 +206,7 @@ def write_whole(path: Path, text: str, *, synced: bool = True) -> None:
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of the files below a folder; one that goes while it is counted does not count."""
+    """Returns the bytes of the files below a folder. Ignores a file that is deleted meanwhile."""
     size, folders = 0, [str(folder)]
     while folders:
         try:
@@ -222,7 +221,7 @@ def size_of(folder: Path) -> int:
 
 
 def shown(uri: str) -> str:
-    """A URI without its password."""
+    """Returns a URI without its password."""
     return re.sub(r"(://[^/:@]*):[^/@]*@", r"\1@", uri)
 
 

@@ -1,7 +1,7 @@
-"""The rooms of the house and the imports between them, read from the code.
+"""The rooms of the house and the imports allowed between them: a literal table, compared with the imports in the code.
 
 A room is a folder of modules, or a single module beside folders. Every import counts, including those inside functions
-and those for types only. `python tests/house.py` prints the rooms in order.
+and those for types only. `python tests/house.py` prints the rooms in order: the picture in ARCHITECTURE.md.
 """
 
 from __future__ import annotations
@@ -12,6 +12,38 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("policies", "engine", "scoring", "sweeps")
+STANDS_ON = {  # room -> the rooms it may import; it may also import what those may import
+    "engine.compiled": set(),
+    "engine.surface": set(),
+    "engine.workers": set(),
+    "policies": set(),
+    "sweeps": set(),
+    "engine.protocol": {"engine.surface", "engine.workers", "policies"},
+    "scoring.gates": {"policies"},
+    "sweeps.workspace": {"policies", "sweeps"},
+    "engine.keep": {"engine.protocol"},
+    "engine.resolved": {"engine.protocol"},
+    "scoring.feasibility": {"engine.protocol", "scoring.gates"},
+    "engine.steps": {"engine.keep"},
+    "engine.testing": {"engine.keep", "engine.resolved"},
+    "scoring.scorecard": {"scoring.feasibility"},
+    "engine.segment_2b": {"engine.compiled", "engine.steps"},
+    "scoring.certification": {"scoring.scorecard"},
+    "scoring.figures": {"scoring.scorecard"},
+    "sweeps.engines": {"engine.keep", "engine.resolved", "scoring.scorecard"},
+    "scoring.segment_2b": {"engine.segment_2b", "scoring.figures"},
+    "sweeps.lanes": {"sweeps.engines", "sweeps.workspace"},
+    "sweeps.pages": {"scoring.certification", "scoring.figures"},
+    "sweeps.proof": {"sweeps.lanes", "sweeps.pages"},
+    "sweeps.trial": {"sweeps.lanes"},
+    "sweeps.reports": {"sweeps.proof"},
+    "sweeps.service": {"sweeps.proof"},
+    "sweeps.record": {"sweeps.reports"},
+    "sweeps.sweep": {"sweeps.record", "sweeps.trial"},
+    "sweeps.campaign": {"sweeps.sweep"},
+    "sweeps.upkeep": {"sweeps.campaign"},
+    "sweeps.terminal": {"sweeps.upkeep"},
+}
 
 
 def modules(package: str) -> list[Path]:
@@ -60,6 +92,24 @@ def edges() -> dict[str, dict[str, int]]:
     return graph
 
 
+def module_edges() -> dict[str, dict[str, int]]:
+    """Returns module -> imported module, types included."""
+    graph: dict[str, dict[str, int]] = {}
+    for path in (path for package in PACKAGES for path in modules(package)):
+        files = {_file(module) for module in imports(path) if module.startswith("lanelock")} - {None, path}
+        graph[str(path)] = {str(file): 1 for file in files}
+    return graph
+
+
+def allowed() -> dict[str, set[str]]:
+    """Returns room -> every room it may import, by the table."""
+
+    def closed(name: str) -> set[str]:
+        return {inner for to in STANDS_ON[name] for inner in (to, *closed(to))}
+
+    return {name: closed(name) for name in STANDS_ON}
+
+
 def floors(graph: dict[str, dict[str, int]]) -> list[list[str]]:
     """Returns the rooms by floor, those without imports first. Raises ValueError naming the rooms of a circle."""
     left, done, levels = dict(graph), set[str](), list[list[str]]()
@@ -73,13 +123,21 @@ def floors(graph: dict[str, dict[str, int]]) -> list[list[str]]:
     return levels
 
 
+def reduced(graph: dict[str, dict[str, int]]) -> dict[str, list[str]]:
+    """Returns room -> the rooms it imports, without those it also reaches through another of them."""
+
+    def below(name: str) -> set[str]:
+        return {inner for to in graph[name] for inner in (to, *below(to))}
+
+    return {name: sorted(set(to) - {far for near in to for far in below(near)}) for name, to in graph.items()}
+
+
 def picture() -> str:
-    """Returns the folder graph as text, floor by floor."""
+    """Returns the graph as text, rooms without imports first, without arrows that follow from others."""
     graph = edges()
-    lines = []
-    for number, rooms in enumerate(floors(graph)):
-        lines += [f"{number:2d}  {name:<22} ← {', '.join(sorted(graph[name])) or 'nothing'}" for name in rooms]
-    return "\n".join(lines)
+    arrows = reduced(graph)
+    rooms = [name for floor in floors(graph) for name in floor if "." in name or name == "policies"]
+    return "\n".join(f"{name:<22} ← {', '.join(arrows[name])}".rstrip(" ←") for name in rooms)
 
 
 if __name__ == "__main__":

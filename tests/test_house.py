@@ -15,9 +15,23 @@ DOORS = {
 }
 
 
-def test_rooms_import_one_way_and_in_no_circle():
-    assert len(house.floors(house.edges())) > 1
+def test_rooms_import_what_the_table_allows_and_nothing_else():
+    """Prints the graph. A new arrow is a decision: it goes into the table, and into ARCHITECTURE.md's picture."""
     print(house.picture())
+    allowed = house.allowed()
+    for here, rooms in house.edges().items():
+        assert set(rooms) <= allowed.get(here, set()), f"{here} imports {sorted(set(rooms) - allowed.get(here, set()))}"
+    unused = {room: sorted(rooms - set(house.reduced(house.edges())[room])) for room, rooms in house.STANDS_ON.items()}
+    assert not any(unused.values()), f"the table allows what nothing uses: {unused}"
+
+
+def test_rooms_and_modules_stand_in_no_circle():
+    assert len(house.floors(house.edges())) > 1
+    assert len(house.floors(house.module_edges())) > 1
+
+
+def test_the_architecture_shows_the_graph_as_it_is():
+    assert house.picture() in (house.ROOT / "ARCHITECTURE.md").read_text()
 
 
 @pytest.mark.parametrize("package", house.PACKAGES)

@@ -1,9 +1,8 @@
-"""States kept on disk by key: read back exactly, bounded in bytes, safe with several processes at once.
+"""A cache of states on disk, by key: read back exactly, bounded in bytes, safe with several processes.
 
-An entry is a folder `<key[:2]>/<key>` that appears whole, by rename, and goes whole, by rename: a reader
-sees all of it or nothing. Equal keys mean equal bytes, so of two writers of one key either may win. Every
-byte is digested when it is read. An entry that does not hold is moved aside, told in one error, and the
-next run computes it anew. A place that cannot be written only means that less is kept.
+An entry is a folder `<key[:2]>/<key>` that is added and removed by rename, so a reader sees all of it or nothing. Equal
+keys mean equal bytes, so either of two writers may win. Every byte is digested when it is read; a damaged entry is
+moved aside and reported in one error, and the next run computes it again. If the disk cannot be written, less is kept.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import hashlib
 import mmap
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,12 +26,12 @@ from lanelock.engine.keep.staging import clear_abandoned, place, staging
 from lanelock.policies import IntegrityError, WorkspaceError
 
 _MANIFEST = "manifest.json"
-_GONE = ".gone-"  # entries on their way out
-_ASIDE = "aside"  # entries that did not hold, the first to go when room is wanted
+_GONE = ".gone-"  # entries being removed
+_ASIDE = "aside"  # damaged entries, the first to be removed for room
 
 
 class Cache:
-    """State results on disk. `trouble` says why something could not be kept, or is empty."""
+    """State results on disk. `trouble` is the reason why a result could not be kept, or empty."""
 
     def __init__(self, root: Path, limit_bytes: int, kinds: Kinds) -> None:
         self._root, self._limit, self._kinds, self.trouble = root, limit_bytes, kinds, ""
@@ -40,7 +39,7 @@ class Cache:
             clear_abandoned(root)
 
     def get(self, key: str) -> Any | None:
-        """The value kept under `key`, or None. Raises WorkspaceError where the entry does not hold."""
+        """Returns the value of `key`, or None if there is none. Raises WorkspaceError if the entry is damaged."""
         folder = self._folder(key)
         try:
             inode = folder.stat().st_ino
@@ -62,7 +61,7 @@ class Cache:
         return value
 
     def put(self, key: str, value: Any) -> None:
-        """Keeps `value` under `key`, and lets go of what was not used for longest."""
+        """Keeps `value` under `key`, and removes the least recently used entries beyond the limit."""
         folder = self._folder(key)
         if folder.exists():
             return
@@ -83,46 +82,44 @@ class Cache:
         return self._root / key[:2] / key
 
     def _set_aside(self, folder: Path, error: Exception) -> None:
-        kept = self._root / _ASIDE / f"{folder.name[:16]}-{uuid4().hex[:8]}"
+        aside = self._root / _ASIDE / f"{folder.name[:16]}-{uuid4().hex[:8]}"
         with suppress(OSError):
-            kept.parent.mkdir(exist_ok=True)
-            folder.rename(kept)
-        raise WorkspaceError(f"cache entry does not hold: {error}; moved to {kept}, the next run computes it anew")
+            aside.parent.mkdir(exist_ok=True)
+            folder.rename(aside)
+        raise WorkspaceError(f"damaged cache entry: {error}; moved to {aside}, the next run computes it again")
 
     def _make_room(self) -> None:
-        """Removes entries until what is left fits: those set aside first, then the least recently used."""
+        """Removes entries until the rest fits: damaged entries first, then the least recently used."""
         with FileLock(self._root / ".room"):
             for gone in self._root.glob(f"{_GONE}*"):
                 shutil.rmtree(gone, ignore_errors=True)
             entries = sorted(_entries(self._root))
-            held = sum(size for *_, size in entries)
+            total = sum(size for *_, size in entries)
             for *_, folder, size in entries:
-                if held <= self._limit:
+                if total <= self._limit:
                     return
                 gone = self._root / f"{_GONE}{uuid4().hex}"
-                with suppress(OSError):  # another process may have been quicker
+                with suppress(OSError):  # another process may have removed it
                     Path(folder).rename(gone)
                     shutil.rmtree(gone, ignore_errors=True)
-                held -= size
+                total -= size
 
 
-def _entries(root: Path) -> list[tuple[bool, int, str, int]]:
-    """(whether it is a good one, when it was last used, folder, bytes) of every entry."""
-    found = []
+def _entries(root: Path) -> Iterator[tuple[bool, int, str, int]]:
+    """Yields (whether it is intact, last use in ns, folder, bytes) of every entry."""
     for shelf in (path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
         for folder in shelf.iterdir():
             with suppress(FileNotFoundError):
                 size = sum(path.stat().st_size for path in folder.iterdir())
-                found.append((shelf.name != _ASIDE, folder.stat().st_mtime_ns, str(folder), size))
-    return found
+                yield shelf.name != _ASIDE, folder.stat().st_mtime_ns, str(folder), size
 
 
 def _mapped(folder: Path, manifest: Mapping[str, Any]) -> dict[str, mmap.mmap]:
-    """The entry's files in private mappings, each with the bytes that the manifest states."""
-    found = {}
+    """Returns the entry's files in private mappings. Raises IntegrityError if one differs from the manifest."""
+    mappings = {}
     for name, stated in manifest["files"].items():
         with (folder / name).open("rb") as file:
-            found[name] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        if hashlib.sha256(found[name]).hexdigest() != stated:
+            mappings[name] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        if hashlib.sha256(mappings[name]).hexdigest() != stated:
             raise IntegrityError(f"{folder / name}: its bytes are not those that were written")
-    return found
+    return mappings

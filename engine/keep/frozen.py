@@ -1,9 +1,9 @@
-"""A state's value as files, and back, exactly: columns in Arrow IPC, everything else in a tree of JSON.
+"""Writes a state's value to files and reads it back exactly: arrays in Arrow IPC, everything else as a JSON tree.
 
 A value is built of frozen dataclasses that the engine names (`Kinds`), tuples, lists, mappings, strings, numbers and
-arrays. Arrays of one length share a file, an array that is used twice is kept once. What is read back is mapped, not
-copied: a private mapping, so that an array comes back as writeable or read-only as it went in (a compiled law sees
-the same type either way) and no writing ever reaches the file.
+arrays. Arrays of one length share a file; an array that is used twice is written once. Files are read through private
+mappings, without a copy: an array is writeable or read-only as it was before (a compiled law sees the same type), and
+a write never reaches the file.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from lanelock.engine.keep.columns import arrow
 from lanelock.policies import IntegrityError
 
-FORMAT = 2  # of the tree and the files; a change makes old entries absent, not wrong
-Kinds = Mapping[str, type]  # name in the tree -> dataclass: only these are written, and only these are built again
+FORMAT = 3  # version of tree and files; entries of another version count as absent
+Kinds = Mapping[str, type]  # name in the tree -> dataclass; no other type is written or built
 _PLAIN = (str, int, float, bool, type(None))
 
 
 def write_value(value: Any, folder: Path, kinds: Kinds) -> dict[str, Any]:
-    """Writes the arrays of `value` below `folder`; the JSON tree that puts them together again."""
+    """Writes the arrays of `value` to `folder` and returns the JSON tree that `read_value` takes."""
     columns = _Columns(kinds)
     tree = columns.tree_of(value)
     for rows, names in columns.by_rows().items():
@@ -38,9 +39,9 @@ def write_value(value: Any, folder: Path, kinds: Kinds) -> dict[str, Any]:
 
 
 def read_value(document: Mapping[str, Any], mapped: Mapping[str, mmap.mmap], kinds: Kinds) -> Any:
-    """The value of a tree, over the files of its folder by name, mapped.
+    """Returns the value of a tree, over the mapped files of its folder by name.
 
-    Whoever can write the files decides what they say: a type that is not one of `kinds` raises IntegrityError.
+    The files are not trusted: a type that is not one of `kinds` raises IntegrityError.
     """
     tables = {name: _Mapped(data) for name, data in mapped.items()}
     columns = {
@@ -50,7 +51,7 @@ def read_value(document: Mapping[str, Any], mapped: Mapping[str, mmap.mmap], kin
 
 
 class _Columns:
-    """The arrays met on the way through a value, by name; one that is met again keeps its name."""
+    """The arrays of a value, named in the order of first use; an array that is used again keeps its name."""
 
     def __init__(self, kinds: Kinds) -> None:
         self._kinds = {kind: name for name, kind in kinds.items()}
@@ -72,27 +73,28 @@ class _Columns:
         if isinstance(node, pa.Schema):
             return {"schema": base64.b64encode(node.serialize().to_pybytes()).decode()}
         if is_dataclass(node) and type(node) in self._kinds:
-            parts = {field.name: self.tree_of(getattr(node, field.name)) for field in fields(node) if field.init}
+            parts = {field.name: self.tree_of(getattr(node, field.name)) for field in fields(node)}
             return {"type": self._kinds[type(node)], "fields": parts}
         raise TypeError(f"a state may not hold {type(node)}: it cannot be kept")
 
     def by_rows(self) -> dict[int, list[str]]:
-        found: dict[int, list[str]] = {}
+        names: dict[int, list[str]] = {}
         for name, array in self._arrays.items():
-            found.setdefault(array.size, []).append(name)
-        return found
+            names.setdefault(array.size, []).append(name)
+        return names
 
     def arrow(self, name: str) -> pa.Array:
-        """Fixed-width values as integers or floats of their own width, strings and bytes as they are."""
+        """Returns an array for Arrow: fixed-width values as numbers of that width, strings and bytes as they are."""
         flat = np.ascontiguousarray(self._arrays[name]).ravel()
         if flat.dtype.kind in "OU":
-            return pa.array(flat.tolist(), pa.large_binary() if _holds_bytes(flat) else pa.large_string())
-        return pa.array(flat.view(_carrier(flat.dtype)))
+            return arrow(flat.tolist(), pa.large_binary() if _holds_bytes(flat) else pa.large_string())
+        carried = flat.view(_carrier(flat.dtype))
+        return arrow(carried, pa.from_numpy_dtype(carried.dtype))
 
     def _add(self, array: NDArray[Any]) -> str:
         if id(array) not in self._names:
             name = self._names[id(array)] = f"c{len(self._arrays)}"
-            self._arrays[name] = array  # held, so that no other array takes its id
+            self._arrays[name] = array  # a reference, so that no other array takes its id
             self.kinds[name] = {
                 "dtype": array.dtype.str,
                 "rows": array.size,
@@ -115,7 +117,7 @@ class _Mapped:
         if dtype.kind in "OU" or not len(values):
             array = np.empty(len(values), dtype)
             array[:] = values.to_pylist() if kind["rows"] else []
-        else:  # Arrow hands out read-only views; the same bytes of the mapping give one that may be either
+        else:  # Arrow's views are read-only; a view of the mapping itself may be writeable
             at = values.buffers()[1].address - self._buffer.address + values.offset * dtype.itemsize
             array = np.frombuffer(self._data, dtype, len(values), at)
         array = array.reshape(shape)
@@ -139,8 +141,12 @@ def _value_of(node: Any, columns: Mapping[str, NDArray[Any]], kinds: Kinds) -> A
         return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(node["schema"])))
     if node["type"] not in kinds:
         raise IntegrityError(f"/type: {node['type']!r} is none of the types that are kept: {', '.join(sorted(kinds))}")
-    parts = {field: _value_of(part, columns, kinds) for field, part in node["fields"].items()}
-    return kinds[node["type"]](**parts)
+    kind, parts = kinds[node["type"]], {name: _value_of(part, columns, kinds) for name, part in node["fields"].items()}
+    own = {field.name: parts.pop(field.name) for field in fields(kind) if not field.init}
+    value = kind(**parts)
+    for name, part in own.items():  # what the type had filled in by itself
+        object.__setattr__(value, name, part)
+    return value
 
 
 def _carrier(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -1,8 +1,8 @@
-"""Published runs of any engine: a folder `<runs>/<run_id>`, written whole or not at all, that a receipt answers for.
+"""Published runs of any engine: folders `<runs>/<run_id>`, each written whole or not at all, with a receipt.
 
-Every engine's receipt is `run_receipt.json` and states, beside what the engine adds: `engine`, `run_id`, `seed`,
-`parameter_hash` (the pack's digest), `manifest_fingerprint` (the world's), `code_version`, `states`, `surfaces` and
-`files` (each file's SHA-256 by its path). Nothing of it depends on the clock, the host, a path or an order of work.
+The receipt `run_receipt.json` states `engine`, `run_id`, `seed`, `parameter_hash` (the pack's digest),
+`manifest_fingerprint` (the world's digest), `code_version`, `states`, `surfaces`, `files` (SHA-256 by path), and what
+the engine adds. It does not depend on the clock, the host, a path or the order of work.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from lanelock.engine.protocol import Replayed, Run
 from lanelock.policies import IntegrityError, PolicyError
 
 RECEIPT = "run_receipt.json"
-Write = Callable[[Run, Path], None]  # every file of a run below a folder, the receipt last
+Write = Callable[[Run, Path], None]  # writes every file of a run to a folder, the receipt last
 
 
 def published(name: str, runs: Path) -> Path | None:
-    """Returns the folder of a published run by its id or its path; None where there is none."""
+    """Returns the folder of a published run by its id or its path; None if there is none."""
     by_id = runs / name
     if Path(name).name == name and not name.startswith(".") and by_id.is_dir():
-        return by_id  # whatever it still holds: what is missing is for `verify` to say
+        return by_id  # even if files are missing: `verify` reports that
     return Path(name) if (Path(name) / RECEIPT).is_file() else None
 
 
 def run_folder(name: str, runs: Path) -> Path:
-    """Returns the folder of a published run. Raises PolicyError naming those that are there."""
+    """Returns the folder of a published run. Raises PolicyError listing the published runs."""
     folder = published(name, runs)
     if folder is None:
         known = sorted(path.name for path in runs.glob("[0-9a-f]*"))
@@ -38,12 +38,12 @@ def run_folder(name: str, runs: Path) -> Path:
 
 
 def engine_of(folder: Path) -> str:
-    """Returns the name of the engine that published a run. Raises IntegrityError where its receipt does not hold."""
+    """Returns the name of the engine that published a run. Raises IntegrityError if the receipt was changed."""
     return str(read_receipt(folder / RECEIPT).get("engine"))
 
 
 def seal(run: Run, folder: Path) -> None:
-    """Writes the receipt of a run over the files that stand in `folder`."""
+    """Writes the receipt of a run, over the files that are in `folder`."""
     body = {
         "engine": run.engine,
         "run_id": run.run_id,
@@ -60,7 +60,7 @@ def seal(run: Run, folder: Path) -> None:
 
 
 def publish_whole(run: Run, runs: Path, write: Write) -> Path:
-    """Publishes a run below `runs`; its folder. Raises IntegrityError where other bytes were published before."""
+    """Publishes a run below `runs` and returns its folder. Raises IntegrityError if other bytes are there."""
     target = runs / run.run_id
     with staging(runs, run.run_id) as staged:
         write(run, staged)
@@ -72,23 +72,23 @@ def publish_whole(run: Run, runs: Path, write: Write) -> Path:
 
 
 def file_faults(folder: Path, receipt: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yields (file, what is wrong) of every file that is not as the receipt states."""
-    stated, there = receipt["files"], digests(folder, (RECEIPT,))
-    for name in sorted(stated.keys() | there.keys()):
-        if name not in there:
+    """Yields (file, fault) for every file that differs from the receipt."""
+    stated, actual = receipt["files"], digests(folder, (RECEIPT,))
+    for name in sorted(stated.keys() | actual.keys()):
+        if name not in actual:
             yield name, f"missing, the receipt states sha256 {stated[name]}"
-        elif stated.get(name) != there[name]:
-            yield name, f"sha256 {there[name]}, the receipt states {stated.get(name, 'nothing')}"
+        elif stated.get(name) != actual[name]:
+            yield name, f"sha256 {actual[name]}, the receipt states {stated.get(name, 'nothing')}"
 
 
 def compare_again(again: Run, folder: Path, scratch: Path, write: Write) -> Replayed:
-    """Writes a run that was executed again below `scratch`, and compares every file with those in `folder`."""
+    """Writes a repeated run below `scratch`, and compares every file with those in `folder`."""
     with staging(scratch, again.run_id) as staged:
         write(again, staged)
         return Replayed(len(digests(staged)), tuple(differences(staged, folder)))
 
 
 def differences(ours: Path, theirs: Path) -> list[str]:
-    """Returns the files below either folder that are not the same below both, in ASCII order."""
+    """Returns the files that are missing from either folder or differ, in ASCII order."""
     new, old = digests(ours), digests(theirs)
     return sorted(name for name in new.keys() | old.keys() if new.get(name) != old.get(name))

@@ -1,7 +1,7 @@
-"""Receipts: JSON documents that carry their own digest, and the digests of the files they answer for.
+"""Receipts: JSON documents that carry their own digest, and digests of files.
 
-A receipt is written in one exact form (sorted keys, two spaces, one newline), so any changed byte of it is
-seen, white space included.
+A receipt has one exact form (sorted keys, two spaces, one newline), so that any changed byte is detected, white space
+included.
 """
 
 from __future__ import annotations
@@ -19,62 +19,69 @@ _OWN = "receipt_sha256"
 
 
 def text_of(document: Any) -> str:
-    """The one form in which a published JSON document is written."""
+    """Returns a published JSON document in its one form."""
     return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Writes a document in its one form, making the folders above it."""
+    """Writes a document in its one form, and makes the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text_of(document), encoding="utf-8")
 
 
 def write_receipt(path: Path, body: Mapping[str, Any]) -> None:
-    """Writes `body` with its own digest in it."""
-    write_json(path, {**body, _OWN: _digest(body)})
+    """Writes `body` and its digest."""
+    write_json(path, with_digest(body))
+
+
+def with_digest(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a receipt: `body` and its own digest."""
+    return {**body, _OWN: _digest(body)}
 
 
 def read_receipt(path: Path) -> dict[str, Any]:
-    """The body of a receipt. Raises IntegrityError where it is missing, not whole, or changed."""
+    """Returns the body of a receipt. Raises IntegrityError if it is missing, incomplete or changed."""
     try:
         document: dict[str, Any] = read_json(path)
         if not isinstance(document, dict):
             raise PolicyError(f"{path}: not a JSON object")
         form = text_of(document)
     except (PolicyError, ValueError) as error:
-        raise IntegrityError(f"{path}: not a whole receipt: {error}") from None
+        raise IntegrityError(f"{path}: not a complete receipt: {error}") from None
     body = {key: value for key, value in document.items() if key != _OWN}
     if _digest(body) != document.get(_OWN) or form.encode() != path.read_bytes():
-        raise IntegrityError(f"{path}: the receipt was changed: its own digest does not hold")
+        raise IntegrityError(f"{path}: the receipt was changed: it does not match its own digest")
     return body
 
 
 def flag_text(sha256: str) -> str:
-    """What a `_passed.flag` says."""
+    """Returns the text of a `_passed.flag`."""
     return f"sha256_hex = {sha256}\n"
 
 
 def bundle(files: Mapping[str, str], read: Callable[[str], bytes]) -> tuple[dict[str, Any], str]:
-    """(index document, flag text) over relative path -> SHA-256 (hex64); `read` gives a file's bytes."""
-    paths = sorted(files)
+    """Returns (index document, flag text) over relative path -> SHA-256 (hex64); `read` gives a file's bytes."""
     whole = hashlib.sha256()
-    for path in paths:
+    for path in sorted(files):
         whole.update(read(path))
-    index = {"files": [{"path": path, "sha256": files[path]} for path in paths]}
-    return index, flag_text(whole.hexdigest())
+    return index_of(files), flag_text(whole.hexdigest())
+
+
+def index_of(files: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the index document of a bundle."""
+    return {"files": [{"path": path, "sha256": files[path]} for path in sorted(files)]}
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 (hex64) of a file's bytes."""
+    """Returns the SHA-256 (hex64) of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digests(folder: Path, leave_out: Iterable[str] = ()) -> dict[str, str]:
-    """SHA-256 of every file below `folder` by relative path, in ASCII order."""
-    skip = set(leave_out)
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-    return {name: file_digest(folder / name) for name in names if name not in skip}
+    """Returns the SHA-256 of every file below `folder` by relative path, in ASCII order."""
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    return {name: file_digest(folder / name) for name in sorted(names.difference(leave_out))}
 
 
 def _digest(body: Mapping[str, Any]) -> str:

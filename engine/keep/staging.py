@@ -1,7 +1,7 @@
-"""Folders that are written whole or not at all: staging, fsync, rename.
+"""Folders written whole or not at all: staging, fsync, rename.
 
-A staging folder lies beside its target under a kernel lock of its own. A process that is killed leaves the
-folder but not the lock, so whoever stages next to it can tell it from one still being written, and removes it.
+A staging folder lies beside its target under a kernel lock of its own. A killed process leaves the folder but not the
+lock, so the next process to stage there can tell that it is abandoned, and removes it.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
 PREFIX = ".staging-"
-_SYNCS = 8  # at once: a journal commits many files for the price of one
+_SYNCS = 8  # threads: a journal commits many files for the price of one
 
 
 @contextmanager
 def staging(parent: Path, name: str) -> Iterator[Path]:
-    """A folder of our own below `parent`, gone when the block ends unless `place` has renamed it."""
+    """Makes a folder below `parent` and removes it when the block ends, unless `place` has renamed it."""
     parent.mkdir(parents=True, exist_ok=True)
     clear_abandoned(parent)
     folder = parent / f"{PREFIX}{name}-{uuid4().hex}"
@@ -40,8 +41,20 @@ def staging(parent: Path, name: str) -> Iterator[Path]:
         lock.release()
 
 
+def write_file(path: Path, data: Any) -> None:
+    """Writes a file below a staging folder, making the folders above it.
+
+    The disk is asked to begin on it at once, so that `place` has little left to wait for.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # what is not on the disk yet is kept
+
+
 def place(folder: Path, target: Path) -> bool:
-    """Makes a staging folder durable and renames it to `target`; False where something was there before."""
+    """Syncs a staging folder and renames it to `target`; returns False if `target` exists already."""
     sync_tree(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -55,7 +68,7 @@ def place(folder: Path, target: Path) -> bool:
 
 
 def clear_abandoned(parent: Path) -> int:
-    """Removes the staging folders of processes that are no more; how many there were."""
+    """Removes the staging folders of dead processes and returns how many there were."""
     if not any(parent.glob(f"{PREFIX}*")):
         return 0
     removed = 0
@@ -70,11 +83,10 @@ def clear_abandoned(parent: Path) -> int:
 
 
 def sync_tree(folder: Path) -> None:
-    """Every file and folder below `folder`, and itself, on the disk."""
-    paths = [*(path for path in folder.rglob("*")), folder]
+    """Syncs `folder`, and every file and folder below it, to the disk."""
+    paths = [folder, *(Path(above, name) for above, folders, files in os.walk(folder) for name in (*folders, *files))]
     with ThreadPoolExecutor(_SYNCS) as pool:
-        for _ in pool.map(_sync, paths):
-            pass
+        list(pool.map(_sync, paths))  # raises the first error
 
 
 def _sync(path: Path) -> None:
@@ -94,9 +106,9 @@ def _lock_of(folder: Path) -> Path:
 
 @contextmanager
 def _register(parent: Path) -> Iterator[None]:
-    """Held while a staging folder comes into being and while abandoned ones go, so that neither sees half the other.
+    """Locks `parent` while staging folders are made or cleared, so that a new folder is never taken for abandoned.
 
-    The folder itself is locked: a lock file of its own would be left behind, in a folder that may be a user's.
+    The folder itself is locked, since a lock file would be left behind in a folder that may be a user's.
     """
     handle = os.open(parent, os.O_RDONLY)
     try:

@@ -23,6 +23,7 @@ import pyarrow as pa
 import tzfpy
 from numpy.typing import NDArray
 
+from lanelock.engine.keep.columns import arrow, numbers_of
 from lanelock.engine.surface import Categories
 from lanelock.policies import IntegrityError
 
@@ -57,8 +58,9 @@ def cities() -> Cities:
     if hashlib.sha256(data).hexdigest() != _CITIES_SHA256:
         raise IntegrityError(f"{CITIES}: not the city table that this version ships; install it again")
     table = pa.ipc.open_file(data).read_all()
-    numbers = (table[name].to_numpy().astype(np.float64) for name in ("latitude", "longitude", "population"))
-    return Cities(*numbers, *(_coded(table[name].combine_chunks()) for name in ("country", "zone")))
+    columns = {name: table[name].combine_chunks() for name in table.column_names}
+    lat, lon, people = (numbers_of(columns[name]) for name in ("latitude", "longitude", "population"))
+    return Cities(lat, lon, people.astype(np.float64), _coded(columns["country"]), _coded(columns["zone"]))
 
 
 @cache
@@ -75,11 +77,11 @@ def known_countries() -> frozenset[str]:
 
 def categories(values: Any) -> Categories:
     """Returns strings as sorted categories."""
-    return _coded(pa.array(values, pa.string()).dictionary_encode())
+    return _coded(arrow(values, pa.string()).dictionary_encode())
 
 
 def _coded(column: pa.DictionaryArray) -> Categories:
-    return compacted(Categories(column.indices.to_numpy(), tuple(column.dictionary.to_pylist())))
+    return compacted(Categories(numbers_of(column.indices), tuple(column.dictionary.to_pylist())))
 
 
 def outside(column: Categories, known: Collection[str]) -> NDArray[np.bool_]:
@@ -94,12 +96,18 @@ def distinct(*columns: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int6
     """
     which = np.zeros(len(columns[0]), np.int64)
     for column in columns:
-        coded = pa.array(column).dictionary_encode()
-        pair = which * len(coded.dictionary) + coded.indices.to_numpy()
-        which = pa.array(pair).dictionary_encode().indices.to_numpy().astype(np.int64)
+        count, codes = _numbered(column)
+        which = _numbered(which * count + codes)[1]
     first = np.empty(int(which.max(initial=-1)) + 1, np.int64)
     first[which[::-1]] = np.arange(len(which))[::-1]
     return which, first
+
+
+def _numbered(column: NDArray[Any]) -> tuple[int, NDArray[np.int64]]:
+    """Returns how many values a column has, and [n] which of them each is, as they are met."""
+    kind = pa.string() if column.dtype == object else pa.from_numpy_dtype(column.dtype)
+    coded = arrow(column, kind).dictionary_encode()
+    return len(coded.dictionary), numbers_of(coded.indices).astype(np.int64)
 
 
 def compacted(column: Categories) -> Categories:

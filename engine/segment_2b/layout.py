@@ -10,14 +10,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from lanelock.engine.keep.receipts import write_json
+from lanelock.engine.keep.columns import arrow
+from lanelock.engine.keep.receipts import text_of
 from lanelock.engine.protocol import Run
 from lanelock.engine.segment_2b.geography import compacted
 from lanelock.engine.segment_2b.tables import TABLES
@@ -27,6 +30,7 @@ from lanelock.policies.documents import read_json
 
 DATA, REPORTS, VALIDATION = Path("data/layer1/2B"), Path("reports/layer1/2B"), Path("validation")
 ROW_GROUP = 1 << 17  # rows
+_HEAD = 1 << 12  # rows in which most columns of few values show them all
 PART = "part-00000.parquet"
 
 
@@ -83,32 +87,13 @@ def files_of(surface: Surface, address: Address) -> Iterator[tuple[Path, slice]]
         yield address.folder(surface.name, partitions, name) / PART, slice(int(begin), int(end))
 
 
-def write_parquet(surface: Surface, rows: slice, path: Path) -> None:
-    """The rows of a surface as one Parquet file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    arrays, fields = [], []
-    for field in surface.schema:
-        column = surface[field.name]
-        if isinstance(column, Categories):
-            values, codes = _used(column, rows)
-            kind = pa.dictionary(pa.int32(), field.type)
-            arrays.append(pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(values, field.type)))
-            fields.append(pa.field(field.name, kind, nullable=False))
-        else:
-            arrays.append(pa.array(column[rows], field.type))
-            fields.append(pa.field(field.name, field.type, nullable=False))
-    table = pa.Table.from_arrays(arrays, schema=pa.schema(fields))
-    rising = [name for name in table.column_names if name == "utc_timestamp" or name.endswith("_lo")]
-    pq.write_table(
-        table,
-        path,
-        row_group_size=ROW_GROUP,
-        compression="zstd",
-        compression_level=1,
-        store_schema=False,
-        use_dictionary=[name for name in table.column_names if name not in rising],
-        column_encoding=dict.fromkeys(rising, "DELTA_BINARY_PACKED"),  # each moment is new, and near the last
-    )
+def parquet(surface: Surface, rows: slice) -> pa.Buffer:
+    """Returns the rows of a surface as the bytes of one Parquet file."""
+    schema, options = _form(surface.schema)
+    arrays = [_array(surface[field.name], rows, field.type) for field in surface.schema]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), sink, **options)
+    return sink.getvalue()
 
 
 def read_surface(folder: Path, name: str, address: Address) -> Surface:
@@ -125,23 +110,52 @@ def read_surface(folder: Path, name: str, address: Address) -> Surface:
     return Surface(name, spec.schema, {field.name: _column(whole[field.name]) for field in spec.schema})
 
 
-def write_alias(index: Surface, blob: Surface, folder: Path, address: Address) -> None:
-    """S2 in the record's form: the index as JSON, the blob as it is."""
+def alias_files(index: Surface, blob: Surface, address: Address) -> dict[Path, bytes]:
+    """Returns S2 in the record's form, by path: the index as JSON, the blob as it is."""
     data = bytes(np.asarray(blob["blob"])[0])
-    place = folder / address.folder("s2_alias_blob", TABLES["s2_alias_blob"].partitions)
-    place.mkdir(parents=True, exist_ok=True)
-    (place / "alias.bin").write_bytes(data)
-    merchants = index.table().to_pylist()
-    blob_said = {"size": len(data), "sha256": str(np.asarray(blob["sha256"])[0])}
-    write_json(folder / address.document("s2_alias_index"), {"blob": blob_said, "merchants": merchants})
+    stated = {"size": len(data), "sha256": str(np.asarray(blob["sha256"])[0])}
+    document = {"blob": stated, "merchants": index.table().to_pylist()}
+    return {
+        address.folder("s2_alias_blob", TABLES["s2_alias_blob"].partitions) / "alias.bin": data,
+        address.document("s2_alias_index"): text_of(document).encode(),
+    }
 
 
-def _used(column: Categories, rows: slice) -> tuple[list[str], np.ndarray[Any, Any]]:
-    """The values that occur in the rows, and codes into them, so that a file holds no other day's names."""
+@cache
+def _form(schema: pa.Schema) -> tuple[pa.Schema, dict[str, Any]]:
+    """Returns the schema under which a surface is written, and the writer's options."""
+    kinds = [pa.dictionary(pa.int32(), kind) if pa.types.is_string(kind) else kind for kind in schema.types]
+    fields = [pa.field(name, kind, nullable=False) for name, kind in zip(schema.names, kinds, strict=True)]
+    rising = [name for name in schema.names if name == "utc_timestamp" or name.endswith("_lo")]
+    return pa.schema(fields), {
+        "row_group_size": ROW_GROUP,
+        "compression": "zstd",
+        "compression_level": 1,
+        "store_schema": False,
+        "use_dictionary": [name for name in schema.names if name not in rising],
+        "column_encoding": dict.fromkeys(rising, "DELTA_BINARY_PACKED"),  # each moment is new, and near the last
+    }
+
+
+def _array(column: Column, rows: slice, kind: pa.DataType) -> pa.Array:
+    if not isinstance(column, Categories):
+        return arrow(column[rows], kind)
+    values, codes = _used(column, rows)
+    return pa.DictionaryArray.from_arrays(arrow(codes, pa.int32()), arrow(values, kind), safe=False)
+
+
+def _used(column: Categories, rows: slice) -> tuple[list[str], NDArray[np.int32]]:
+    """Returns the values that occur in the rows, and codes into them, so that a file holds no other day's names."""
     codes = column.codes[rows]
-    seen = np.bincount(codes, minlength=len(column.values)) > 0
+    if len(codes) and (codes == codes[0]).all():  # as most columns are within a day
+        return [column.values[codes[0]]], np.zeros(len(codes), np.int32)
+    seen = np.zeros(len(column.values), np.bool_)
+    seen[codes[:_HEAD]] = True
+    if seen.all():
+        return list(column.values), codes.astype(np.int32)
+    seen[codes[_HEAD:]] = True
     place = (np.cumsum(seen) - 1).astype(np.int32)
-    return [column.values[code] for code in np.flatnonzero(seen)], place[codes]
+    return [column.values[code] for code in np.flatnonzero(seen)], np.take(place, codes)
 
 
 def _read_file(path: Path, schema: pa.Schema) -> pa.Table:

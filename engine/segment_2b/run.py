@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from lanelock.engine import protocol, surface
-from lanelock.engine.keep import frozen, receipts
+from lanelock.engine.keep import columns, frozen, receipts
 from lanelock.engine.keep.cache import Cache
 from lanelock.engine.keep.frozen import Kinds
 from lanelock.engine.keep.published import RECEIPT
@@ -73,7 +73,7 @@ _AUDIT = (s7_audit, s7_evidence, s7_weights, s7_arrivals)
 _STATES = (s0_gate, s1_site_weights, s2_alias_index, s3_day_effects, s4_group_weights, *_ROSTER, s5_routing)
 _WITHIN = {"grid": "S3", "raw mix": "S4", "roster": "S5"}  # steps that are remembered by themselves -> their state
 _BASE = Stands(
-    (protocol, surface, world_types, frozen, tables, mass, streams),
+    (protocol, surface, columns, world_types, frozen, tables, mass, streams),
     ("numpy", "scipy", "numba", "pyarrow", "tzfpy", "tzdata"),
 )
 KINDS: Kinds = {  # what its states return, as the cache may hold it

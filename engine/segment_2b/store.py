@@ -6,14 +6,16 @@ S8 over them, the receipt over all. Nothing published carries a clock, a path, a
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lanelock.engine.keep.published import RECEIPT, compare_again, differences, file_faults, publish_whole
-from lanelock.engine.keep.receipts import bundle, digests, file_digest, read_receipt, write_json, write_receipt
-from lanelock.engine.keep.staging import place, staging
+from lanelock.engine.keep.receipts import bundle, flag_text, index_of, read_receipt, text_of, write_receipt
+from lanelock.engine.keep.staging import place, staging, write_file
 from lanelock.engine.protocol import Replayed, Run, StateReport
 from lanelock.engine.segment_2b import layout
 from lanelock.engine.segment_2b.layout import Address
@@ -21,10 +23,10 @@ from lanelock.engine.segment_2b.reports import state_reports
 from lanelock.engine.segment_2b.states.s0_gate import SealedInputs, run_id_of, seal
 from lanelock.engine.segment_2b.tables import TABLES
 from lanelock.engine.segment_2b.world import World
-from lanelock.engine.segment_2b.world_import import open_world, write_world
+from lanelock.engine.segment_2b.world_import import files_of, open_world, write_world
 from lanelock.engine.segment_2b.world_receipt import UPSTREAM
 from lanelock.engine.surface import Surface, table_digest
-from lanelock.engine.workers import spread
+from lanelock.engine.workers import in_order
 from lanelock.policies import DataError, IntegrityError, Pack, Schemas, pack_of
 from lanelock.policies.documents import digest, read_json
 from lanelock.policies.pack import policies_in
@@ -131,51 +133,25 @@ def replay(folder: Path, scratch: Path, schemas: Schemas, evaluate: Callable[...
 
 
 def write_run(run: Run, folder: Path) -> None:
-    """Every file of a run below `folder`, the receipt last."""
-    address = Address.of(run)
-    work: list[tuple[Surface, slice, Path]] = []
-    for name, surface in run.surfaces.items():
-        if TABLES[name].state != "S2":
-            work += [(surface, rows, folder / path) for path, rows in layout.files_of(surface, address)]
-    spread(lambda part: layout.write_parquet(*part), work)
-    layout.write_alias(run.surfaces["s2_alias_index"], run.surfaces["s2_alias_blob"], folder, address)
-    for name, document in _gate(run.sealed).items():
-        write_json(folder / address.document(name), document)
-    write_json(folder / address.document("s7_audit_report"), run.audit.as_document())
-    for name, document in run.pack.documents().items():
-        write_json(folder / "policies" / f"{name}.json", document)
-    write_world(run.upstream, folder / UPSTREAM)
-    for state, report in state_reports(run).items():
-        write_json(folder / address.report(state), {**asdict(address), "state": state, **report})
-    files = digests(folder)
-    receipt = {
-        **asdict(address),
-        "engine": run.engine,
-        "code_version": run.code_version,
-        "created_utc": run.sealed.created_utc,
-        "sources": {
-            "world": run.upstream.source,
-            "roster": "imported" if "arrival_roster" in run.sealed.digests() else "drawn",
-        },
-        "states": [
-            {"name": state.name, "key": state.key, "rows": state.rows, "address": state.address} for state in run.states
-        ],
-        "surfaces": list(run.surfaces),
-    }
-    index, flag = address.bundle()
-    status = {"overall_status": "PASS" if run.audit.passed else "FAIL", "fail_count": int(not run.audit.passed)}
-    bundled = {**asdict(address), "state": "S8", "summary": status, "rows": {"index": len(files)}}
-    write_json(folder / address.report("S8"), bundled)
-    document, passed = bundle(_evidence(files), lambda name: (folder / name).read_bytes())
-    write_json(folder / index, document)
-    if run.audit.passed:  # no pass, no flag
-        (folder / flag).write_text(passed, encoding="utf-8")
-    files |= {
-        str(name): file_digest(folder / name)
-        for name in (index, flag, address.report("S8"))
-        if (folder / name).exists()
-    }
-    write_receipt(folder / RECEIPT, {**receipt, "files": files})
+    """Writes every file of a run below `folder`, the receipt last.
+
+    Bytes are made and written on every core and digested from memory, in the order of their paths: S8's flag stands
+    over the files end to end.
+    """
+    address, contents = Address.of(run), _contents(run, Address.of(run))
+    files, whole = dict[str, str](), hashlib.sha256()
+
+    def write(path: str) -> tuple[str, Any]:
+        data = contents[path]()
+        write_file(folder / path, data)
+        return hashlib.sha256(data).hexdigest(), data
+
+    paths = sorted(contents)
+    for path, (sha256, data) in zip(paths, in_order(write, paths), strict=True):
+        files[path] = sha256
+        whole.update(data)
+    receipt = {**_receipt(run, address), "files": files | _bundle(run, address, files, whole.hexdigest(), folder)}
+    write_receipt(folder / RECEIPT, receipt)
 
 
 class _Published(Mapping[str, Surface]):
@@ -206,6 +182,57 @@ def _pack(folder: Path, schemas: Schemas) -> Pack:
     """The pack that a run was published with."""
     where = folder / "policies"
     return pack_of(where.name, policies_in(where, schemas), schemas, str(where))
+
+
+def _contents(run: Run, address: Address) -> dict[str, Callable[[], Any]]:
+    """Returns how the bytes of each file that S8 indexes are made, by path."""
+    tables = {
+        path.as_posix(): partial(layout.parquet, surface, rows)
+        for name, surface in run.surfaces.items()
+        if TABLES[name].state != "S2"
+        for path, rows in layout.files_of(surface, address)
+    }
+    alias = layout.alias_files(run.surfaces["s2_alias_index"], run.surfaces["s2_alias_blob"], address)
+    made = {path.as_posix(): data for path, data in alias.items()}
+    made |= {f"{UPSTREAM}/{name}": data for name, data in files_of(run.upstream).items()}
+    documents = {address.document(name): document for name, document in _gate(run.sealed).items()}
+    documents[address.document("s7_audit_report")] = run.audit.as_document()
+    documents |= {Path("policies", f"{name}.json"): document for name, document in run.pack.documents().items()}
+    for state, report in state_reports(run).items():
+        documents[address.report(state)] = {**asdict(address), "state": state, **report}
+    made |= {path.as_posix(): text_of(document).encode() for path, document in documents.items()}
+    return {**tables, **{path: partial(bytes, data) for path, data in made.items()}}
+
+
+def _bundle(run: Run, address: Address, files: Mapping[str, str], whole: str, folder: Path) -> dict[str, str]:
+    """Writes S8 over the files of a run: index, report and, where the audit passed, the flag; their digests."""
+    status = {"overall_status": "PASS" if run.audit.passed else "FAIL", "fail_count": int(not run.audit.passed)}
+    report = {**asdict(address), "state": "S8", "summary": status, "rows": {"index": len(files)}}
+    index, flag = address.bundle()
+    texts = {index: text_of(index_of(files)), address.report("S8"): text_of(report)}
+    if run.audit.passed:  # no pass, no flag
+        texts[flag] = flag_text(whole)
+    for path, text in texts.items():
+        write_file(folder / path, text.encode())
+    return {path.as_posix(): hashlib.sha256(text.encode()).hexdigest() for path, text in texts.items()}
+
+
+def _receipt(run: Run, address: Address) -> dict[str, Any]:
+    """Returns what a run's receipt states beside its files."""
+    return {
+        **asdict(address),
+        "engine": run.engine,
+        "code_version": run.code_version,
+        "created_utc": run.sealed.created_utc,
+        "sources": {
+            "world": run.upstream.source,
+            "roster": "imported" if "arrival_roster" in run.sealed.digests() else "drawn",
+        },
+        "states": [
+            {"name": state.name, "key": state.key, "rows": state.rows, "address": state.address} for state in run.states
+        ],
+        "surfaces": list(run.surfaces),
+    }
 
 
 def _gate(sealed: SealedInputs) -> dict[str, Any]:

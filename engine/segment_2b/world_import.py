@@ -14,12 +14,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from lanelock.engine.keep.columns import arrow
+from lanelock.engine.keep.staging import write_file
 from lanelock.engine.segment_2b import geography
 from lanelock.engine.segment_2b.draw_world import ZONE_SOURCES, assemble_world, describe
 from lanelock.engine.segment_2b.geography import categories, compacted, distinct, outside
 from lanelock.engine.segment_2b.user_tables import read_table, typed_columns
 from lanelock.engine.segment_2b.world import World
-from lanelock.engine.segment_2b.world_receipt import pass_world, world_files
+from lanelock.engine.segment_2b.world_receipt import passed, world_files
 from lanelock.engine.surface import Categories
 from lanelock.policies import DataError
 
@@ -69,10 +71,15 @@ def open_world(folder: Path, policy: Mapping[str, Any]) -> World:
 
 
 def write_world(world: World, folder: Path) -> None:
-    """Writes the three tables, their receipt and flag; reading them back gives the same arrays."""
+    """Writes a world's files into a folder."""
+    for name, data in files_of(world).items():
+        write_file(folder / name, data)
+
+
+def files_of(world: World) -> dict[str, bytes]:
+    """Returns the three tables, their receipt and flag, by name; reading them back gives the same arrays."""
     import pyarrow.parquet as pq  # here, since a run that is not published writes no file
 
-    folder.mkdir(parents=True, exist_ok=True)
     merchant = world.merchant_id[np.repeat(np.arange(len(world.merchant_id)), np.diff(world.site_offsets))]
     key = {"merchant_id": merchant, "legal_country_iso": _strings(world.country), "site_order": world.site_order}
     tables = {
@@ -80,13 +87,13 @@ def write_world(world: World, folder: Path) -> None:
         "site_timezones": {**key, "tzid": _strings(world.zone), "tz_source": _strings(world.zone_source)},
         "merchants": {"merchant_id": world.merchant_id, "is_virtual": world.is_virtual},
     }
+    files = {}
     for name, columns in tables.items():
         schema = pa.schema([pa.field(column, _TYPES[column], nullable=False) for column in columns])
-        pq.write_table(
-            pa.table([pa.array(values, _TYPES[column]) for column, values in columns.items()], schema),
-            folder / f"{name}.parquet",
-        )
-    pass_world(folder, describe(world))
+        arrays, sink = [arrow(columns[field.name], field.type) for field in schema], pa.BufferOutputStream()
+        pq.write_table(pa.table(arrays, schema), sink)
+        files[f"{name}.parquet"] = sink.getvalue().to_pybytes()
+    return passed(files, describe(world))
 
 
 def _read(folder: Path, name: str, *, required: bool) -> tuple[Path, Any]:

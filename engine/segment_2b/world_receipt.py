@@ -7,11 +7,12 @@ is a user's own tables: they are checked row by row when they are read, which is
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lanelock.engine.keep.receipts import digests, file_digest, flag_text, read_receipt, write_receipt
+from lanelock.engine.keep.receipts import file_digest, flag_text, read_receipt, text_of, with_digest
 from lanelock.policies import DataError, IntegrityError
 
 RECEIPT, FLAG = "world_receipt.json", "_passed.flag"
@@ -19,10 +20,11 @@ UPSTREAM = "upstream"  # where a published run holds its world
 TABLES = ("site_locations", "site_timezones", "merchants")
 
 
-def pass_world(folder: Path, description: Mapping[str, Any]) -> None:
-    """Writes receipt and flag over the tables that stand in `folder`."""
-    write_receipt(folder / RECEIPT, {"status": "PASS", **description, "files": digests(folder, (RECEIPT, FLAG))})
-    (folder / FLAG).write_text(flag_text(file_digest(folder / RECEIPT)), encoding="utf-8")
+def passed(tables: Mapping[str, bytes], description: Mapping[str, Any]) -> dict[str, bytes]:
+    """Returns the files of a world: its tables, the receipt over them, and the flag over that."""
+    files = {name: hashlib.sha256(data).hexdigest() for name, data in tables.items()}
+    receipt = text_of(with_digest({"status": "PASS", **description, "files": files})).encode()
+    return {**tables, RECEIPT: receipt, FLAG: flag_text(hashlib.sha256(receipt).hexdigest()).encode()}
 
 
 def world_files(folder: Path) -> dict[str, str]:

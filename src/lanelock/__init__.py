@@ -1,7 +1,7 @@
-"""Lanelock's public face: the names of `__all__`, and `__version__`. Everything else is private and may change.
+"""Lanelock's public names: those of `__all__`, and `__version__`. Everything else is private and may change.
 
-A name is imported when it is first asked for, so `import lanelock` costs nothing. docs/versions.md says what a version
-promises about these names.
+A name is imported at its first use, so `import lanelock` costs nothing. docs/versions.md says what a version promises
+about these names.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""`python -m lanelock`: the command."""
+"""Runs the command: `python -m lanelock`."""
 
 from lanelock.sweeps.terminal.cli import main
 

@@ -1,4 +1,4 @@
-"""The loader of a promoted lock's MLflow model. Registered models name this module for ever, so it never moves."""
+"""The loader of a promoted lock's MLflow model. Registered models name this module, so it must never move."""
 
 from lanelock.sweeps.service import _load_pyfunc
 

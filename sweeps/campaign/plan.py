@@ -1,8 +1,8 @@
-"""A campaign: lanes in causal order, read from data and checked whole before anything is played.
+"""A campaign: lanes in causal order, read from data and checked as a whole before anything is played.
 
-Checking whole means: every phase a branch names exists, every lane and pack loads and belongs to the engine,
-no path comes back to a phase it has passed, and every path ends in a freeze. How phases are played is in
-`sweeps.campaign.play`; what a closed campaign says is in `sweeps.campaign.report`.
+The checks: every phase that a branch names exists, every lane and pack loads and belongs to the engine, no path
+returns to a phase it has passed, and every path ends in a freeze. `sweeps.campaign.play` plays the phases;
+`sweeps.campaign.report` reports on a closed campaign.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CANDIDATE, AUTHORITY = "candidate", "authority"
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """What follows on an outcome: the next phase, and what it starts from."""
+    """The next phase after an outcome, and which pack it starts from."""
 
     next: str
     carry: str  # CANDIDATE or AUTHORITY
@@ -48,14 +48,14 @@ class Phase:
 
 @dataclass(frozen=True)
 class Campaign:
-    """Phases by name, checked whole."""
+    """Phases by name, checked as a whole."""
 
     document: Mapping[str, Any]
     engine: Resolved
     metrics: MetricSource
     gates: GateSet
     phases: Mapping[str, Phase]
-    recorded: Mapping[str, Pack]  # by phase: the candidate of the record, to be run here as well
+    recorded: Mapping[str, Pack]  # by phase: the candidate in the record of an earlier cycle
 
     @property
     def id(self) -> str:
@@ -75,18 +75,15 @@ class Campaign:
 
     @property
     def identity(self) -> str:
-        """Hex64 over what decides how it is played: the file, its lanes and packs, the engine's code."""
+        """Hex64 over what decides how it is played: its file, lanes and packs, and the engine's code."""
         lanes = {phase.id: phase.lane.identity for phase in self.phases.values() if phase.lane is not None}
         packs = {phase.id: phase.pack.digest for phase in self.phases.values() if phase.pack is not None}
-        return digest({
-            "campaign": {key: value for key, value in self.document.items() if key != "$schema"},
-            "lanes": lanes, "packs": packs, "code": self.engine.code_version,
-        })  # fmt: skip
+        document = {key: value for key, value in self.document.items() if key != "$schema"}
+        return digest({"campaign": document, "lanes": lanes, "packs": packs, "code": self.engine.code_version})
 
     def frozen_move(self, lane: Lane) -> str | None:
-        """Why a lane may not be played here: the first of its fields that a frozen state reads; None if none does."""
-        addresses = [*lane.document["fixed"], *(knob.at for knob in lane.knobs)]
-        for address in addresses:
+        """Returns why a lane may not be played: its first field that a frozen state reads. None if it may."""
+        for address in (*lane.document["fixed"], *(knob.at for knob in lane.knobs)):
             policy, pointer = split_address(address)
             state = first_state(lane.authority.schemas[policy], pointer)
             if state in self.document["frozen"]:
@@ -95,16 +92,17 @@ class Campaign:
 
 
 def load_campaign(name_or_path: str) -> Campaign:
-    """The campaign in a file, or a shipped one. Raises PolicyError or LaneError naming file and field."""
+    """Returns the campaign in a file, or a shipped campaign. Raises PolicyError or LaneError naming file and field."""
     path = resolve(name_or_path, "campaigns", ".json")
     if path.is_dir():
-        raise LaneError(f"{path}: a campaign is a JSON file, this is a folder")
+        raise LaneError(f"{path}: a campaign is a JSON file, but this is a folder")
     document = read_json(path)
     validate(document, shipped_schema("campaign"), str(path))
     engine, metrics = engine_named(document["engine"]), metrics_named(document["engine"])
-    for field, until in _untils(document):
-        if until not in engine.states:
-            raise LaneError(f"{path}: {field}: {until!r} is not a state of {engine.name}: {', '.join(engine.states)}")
+    for where, row in {"": document, **{f"/phases/{name}": row for name, row in document["phases"].items()}}.items():
+        if (until := row.get("until", engine.states[-1])) not in engine.states:
+            known = ", ".join(engine.states)
+            raise LaneError(f"{path}: {where}/until: {until!r} is not a state of {engine.name}: {known}")
     phases = {name: _phase(name, row, path, engine) for name, row in document["phases"].items()}
     gates = load_gates(str(metrics.gates_file))
     _check(document, phases, gates, str(path))
@@ -115,11 +113,6 @@ def load_campaign(name_or_path: str) -> Campaign:
         if "pack" in row
     }
     return Campaign(document, engine, metrics, gates, phases, recorded)
-
-
-def _untils(document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    rows = {"": document} | {f"/phases/{name}": row for name, row in document["phases"].items()}
-    return [(f"{where}/until", row["until"]) for where, row in rows.items() if "until" in row]
 
 
 def _phase(name: str, row: Mapping[str, Any], path: Path, engine: Resolved) -> Phase:
@@ -144,17 +137,15 @@ def _check(document: Mapping[str, Any], phases: Mapping[str, Phase], gates: Gate
     for phase in phases.values():
         for outcome, branch in phase.then.items():
             if branch.next not in phases:
-                known = ", ".join(phases)
-                raise LaneError(
-                    f"{where}: /phases/{phase.id}/then/{outcome}: no phase {branch.next!r} (known: {known})"
-                )
+                field = f"/phases/{phase.id}/then/{outcome}"
+                raise LaneError(f"{where}: {field}: no phase {branch.next!r} (known: {', '.join(phases)})")
         band = phase.document.get("accept_band", gates.bands[0])
         if band not in gates.bands:
             raise LaneError(f"{where}: /phases/{phase.id}/accept_band: {band!r} is not one of {', '.join(gates.bands)}")
         if 0 < (holdout := phase.document.get("holdout", 0)) < gates.least_seeds:
             raise LaneError(
                 f"{where}: /phases/{phase.id}/holdout: {holdout} shows no variation over seeds, which the gates limit: "
-                f"give none or at least {gates.least_seeds}"
+                f"give 0 or at least {gates.least_seeds}"
             )
     _check_record(document.get("record", {}), phases, gates, where)
     reached: set[str] = set()
@@ -175,16 +166,14 @@ def _check_record(record: Mapping[str, Any], phases: Mapping[str, Phase], gates:
 
 
 def _check_frozen(document: Mapping[str, Any], engine: Resolved, where: str) -> None:
-    """A state that no policy and no engine has would keep nothing frozen."""
-    known = dict.fromkeys(
-        [*(s for schema in engine.policy_schemas.values() for s in states_in(schema)), *engine.states]
-    )
+    """Raises LaneError for a frozen state that neither a policy nor the engine has."""
+    known = {*engine.states, *(state for schema in engine.policy_schemas.values() for state in states_in(schema))}
     if unknown := [state for state in document["frozen"] if state not in known]:
         raise LaneError(f"{where}: /frozen: {unknown[0]!r} is not a state of {engine.name}: {', '.join(sorted(known))}")
 
 
 def _walk(name: str, phases: Mapping[str, Phase], above: tuple[str, ...], reached: set[str], where: str) -> None:
-    """Follows every branch; every path that does not come back ends in a freeze, the only phase without branches."""
+    """Follows every branch. A path without a loop ends in a freeze, the only phase without branches."""
     if name in above:
         raise LaneError(f"{where}: /phases/{name}: the campaign comes back to it: {' -> '.join([*above, name])}")
     if name not in reached:

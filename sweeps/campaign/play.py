@@ -1,15 +1,14 @@
-"""Playing a campaign: phase by phase, each from what the one before it left, resumable at any moment.
+"""Plays a campaign phase by phase, each from the pack that the phase before it passed on; resumable at any moment.
 
-What is played next and from what is derived from the phase records in the campaign's folder and nothing
-else. A record is written whole when its phase is done; a phase that was interrupted is played again, its sweep
-going on under its own name where the durable study stands.
+The next phase and its start follow from the phase records in the campaign's folder and from nothing else. A record
+is written whole when its phase is done. An interrupted phase is played again, and its sweep resumes from its study.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from lanelock.policies import IntegrityError, LaneError, Pack, diff, pack_of
@@ -42,18 +41,18 @@ from lanelock.sweeps.workspace import Workspace
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a campaign stands: what is done, and what is played now."""
+    """The state of a campaign: the phases that are done, and the phase that is being played."""
 
     campaign: Campaign
     run: str  # `<campaign>-<n>`
     records: tuple[PhaseRecord, ...]
     playing: Phase | None
-    progress: Progress | None  # of the sweep that is played
+    progress: Progress | None  # of its sweep
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """What a phase starts from: a pack, and the lock it came from where there is one."""
+class Start:
+    """The pack that a phase starts from or passes on, and the file name of the lock it came from, if any."""
 
     pack: Pack
     lock: str | None
@@ -71,7 +70,7 @@ def play_campaign(
     track: bool = True,
     watch: Watch = lambda standing: None,
 ) -> Standing:
-    """Plays to the freeze. Raises LaneError where it is played elsewhere or there is nothing to resume."""
+    """Plays to the freeze. Raises LaneError if another process plays it, or if there is nothing to resume."""
     with workspace.alone(f"campaign-{campaign.id}"):
         folder = _opened(campaign, workspace, resume)
         player = _Player(campaign, workspace, folder, jobs, track, watch)
@@ -81,24 +80,19 @@ def play_campaign(
 
 
 def _opened(campaign: Campaign, workspace: Workspace, resume: bool) -> Path:
-    """The folder of the run: the newest one's to resume, or a new one's."""
+    """Returns the folder of the run: the newest run's to resume, or a new folder."""
     root = workspace.campaigns
-    numbers = [
-        int(path.name.rpartition("-")[2])
-        for path in root.glob(f"{campaign.id}-*")
-        if path.name.rpartition("-")[2].isdigit()
-    ]
-    if resume:
-        if not numbers:
-            raise LaneError(f"campaign {campaign.id}: --resume: no run of it is in this workspace")
-        folder = root / f"{campaign.id}-{max(numbers)}"
-        if begun_with(folder) != campaign.identity:
-            raise LaneError(
-                f"campaign {campaign.id}: --resume: the campaign, a lane or the code changed since {folder.name} began"
-            )
-        return folder
-    folder = root / f"{campaign.id}-{max(numbers, default=0) + 1}"
-    write_begun(folder, campaign.identity, campaign.document)
+    suffixes = (path.name.rpartition("-")[2] for path in root.glob(f"{campaign.id}-*"))
+    newest = max((int(suffix) for suffix in suffixes if suffix.isdigit()), default=0)
+    folder = root / f"{campaign.id}-{newest if resume else newest + 1}"
+    if not resume:
+        write_begun(folder, campaign.identity, campaign.document)
+    elif not newest:
+        raise LaneError(f"campaign {campaign.id}: --resume: no run of it is in this workspace")
+    elif begun_with(folder) != campaign.identity:
+        raise LaneError(
+            f"campaign {campaign.id}: --resume: the campaign, a lane or the code changed since {folder.name} began"
+        )
     return folder
 
 
@@ -113,7 +107,7 @@ class _Player:
         self._done: list[PhaseRecord] = list(records_in(folder))
 
     def next_phase(self) -> Phase | None:
-        """The phase that follows from what is done; None after the freeze."""
+        """Returns the phase that follows; None after the freeze."""
         name = self._done[-1].next if self._done else self._campaign.document["first"]
         return None if name is None else self._campaign.phases[name]
 
@@ -121,28 +115,22 @@ class _Player:
         return Standing(self._campaign, self._folder.name, tuple(self._done), phase, progress)
 
     def play(self, phase: Phase) -> None:
-        """One phase, to its record."""
+        """Plays one phase and writes its record."""
         self._watch(self.standing(phase))
         began = time.perf_counter()
-        held = self._held()
+        start = self._start()
         kinds = {"authority": self._authority, "lane": self._lane, "certify": self._certify, "freeze": self._freeze}
-        result, candidate = kinds[phase.kind](phase, held)
+        result, candidate = kinds[phase.kind](phase, start)
         branch = phase.then.get(result.outcome)
-        holder = candidate if branch is not None and branch.carry == CANDIDATE and candidate is not None else held
-        changes = () if held is None or candidate is None else tuple(diff(held.pack, candidate.pack))
+        holder = candidate if branch is not None and branch.carry == CANDIDATE and candidate is not None else start
+        changes = () if start is None or candidate is None else tuple(diff(start.pack, candidate.pack))
         record = PhaseRecord(
+            **{field.name: getattr(result, field.name) for field in fields(result)},
             phase=phase.id,
             kind=phase.kind,
             title=phase.title,
             why=phase.why,
-            authority=None if held is None else {"name": held.pack.name, "digest": held.pack.digest},
-            outcome=result.outcome,
-            reason=result.reason,
-            verdict=result.verdict,
-            metrics=result.metrics,
-            tried=result.tried,
-            graded=result.graded,
-            end=result.end,
+            authority=None if start is None else {"name": start.pack.name, "digest": start.pack.digest},
             changes=changes,
             carried=None if holder is None else CANDIDATE if holder is candidate else AUTHORITY,
             holder=None if holder is None else Holder(holder.pack.carried(), holder.lock),
@@ -153,34 +141,32 @@ class _Player:
         self._done.append(record)
         self._watch(self.standing(None))
 
-    def _held(self) -> Held | None:
-        """What the record before this left."""
+    def _start(self) -> Start | None:
+        """Returns what the phase before passed on; None at the first phase. Raises IntegrityError if it was changed."""
         if not self._done:
             return None
         last, schemas = self._done[-1], self._campaign.engine.policy_schemas
         if last.holder is None:
-            raise IntegrityError(
-                f"{self._folder}: {last.phase}: /holder: nothing was passed on, yet {last.next} follows"
-            )
+            raise IntegrityError(f"{self._folder}: {last.phase}: /holder: missing, yet {last.next} follows")
         pack = last.holder.pack.opened(schemas, self._folder.name)
         if pack.digest != last.holder.pack.digest:
             raise IntegrityError(f"{self._folder}: {last.phase}: /holder: its policies digest to {pack.digest}")
-        return Held(pack, last.holder.lock)
+        return Start(pack, last.holder.lock)
 
     # --- the four kinds -------------------------------------------------------------------------------
 
-    def _authority(self, phase: Phase, held: Held | None) -> tuple[Result, Held | None]:
+    def _authority(self, phase: Phase, start: Start | None) -> tuple[Result, Start | None]:
         assert phase.pack is not None  # by the schema
         until = phase.document.get("until", self._campaign.until)
         graded = grade_pack(self._campaign, phase.pack, self._campaign.seeds, until)
         verdict = str(graded.verdict)
         reason = f"what the campaign starts from; as it stands {verdict}: {graded.reason}"
         metrics = self._measured(phase.pack)
-        return Result(outcome="GO", reason=reason, verdict=verdict, metrics=metrics), Held(phase.pack, None)
+        return Result(outcome="GO", reason=reason, verdict=verdict, metrics=metrics), Start(phase.pack, None)
 
-    def _lane(self, phase: Phase, held: Held | None) -> tuple[Result, Held | None]:
-        assert phase.lane is not None and held is not None  # by the schema, and because an authority comes first
-        lane = phase.lane.with_authority(held.pack)
+    def _lane(self, phase: Phase, start: Start | None) -> tuple[Result, Start | None]:
+        assert phase.lane is not None and start is not None  # by the schema, and because an authority comes first
+        lane = phase.lane.with_authority(start.pack)
         tried = Tried(
             lane={key: lane.document[key] for key in ("id", "title", "why", "seeds", "budget")},
             knobs={knob.name: KnobRange(knob.at, knob.extent) for knob in lane.knobs},
@@ -197,12 +183,12 @@ class _Player:
             self._workspace,
             jobs=self._jobs,
             name=f"{self._folder.name}.{phase.id}",
-            found=reach,
+            reach=reach,
             track=self._track,
             watch=lambda progress: self._watch(self.standing(phase, progress)),
         )
         decision, lock = closed.decision, Lock.read(closed.lock)
-        candidate = Held(self._candidate(phase, lane, decision, lock), closed.lock.name)
+        candidate = Start(self._candidate(phase, lane, decision, lock), closed.lock.name)
         tried = replace(tried, reach=reach, blockers=decision.blockers, swept=_swept(lane, closed, lock))
         return Result(
             outcome=decision.outcome,
@@ -213,69 +199,68 @@ class _Player:
         ), candidate
 
     def _candidate(self, phase: Phase, lane: Lane, decision: Decision, lock: Lock) -> Pack:
-        """What a closed sweep locked, under the phase's name."""
+        """Returns the pack that a closed sweep locked, under the phase's name."""
         name, schemas = f"{self._folder.name}.{phase.id}", lane.engine.policy_schemas
         pack = pack_of(name, lock.candidate_pack.policies, schemas)
         if decision.best is not None:
-            lane.admit(pack)  # a lane may touch only its knobs: refused here, not passed on
+            lane.admit(pack)  # raises if more than the lane's knobs moved
         return pack
 
-    def _certify(self, phase: Phase, held: Held | None) -> tuple[Result, Held | None]:
-        assert held is not None
-        if held.lock is None:
+    def _certify(self, phase: Phase, start: Start | None) -> tuple[Result, Start | None]:
+        assert start is not None
+        if start.lock is None:
             return Result(
                 outcome="NO_GO", reason="no lane left a lock: what the campaign started from still stands"
             ), None
-        found = certify_lock(
-            self._workspace.locks / held.lock,
+        certified = certify_lock(
+            self._workspace.locks / start.lock,
             self._workspace,
             seeds=phase.document["seeds"],
             holdout=phase.document.get("holdout", 0),
             jobs=self._jobs,
         )
-        accepted = found.verdict.rank >= self._campaign.gates.of_band(phase.document["accept_band"]).rank
+        accepted = certified.verdict.rank >= self._campaign.gates.of_band(phase.document["accept_band"]).rank
         return Result(
             outcome="GO" if accepted else "NO_GO",
-            reason=found.reason,
-            verdict=str(found.verdict),
-            graded=Graded(found.verdict.band, found.document, found.folder.name),
+            reason=certified.reason,
+            verdict=str(certified.verdict),
+            graded=Graded(certified.verdict.band, certified.document, certified.folder.name),
         ), None
 
-    def _freeze(self, phase: Phase, held: Held | None) -> tuple[Result, Held | None]:
-        assert held is not None
+    def _freeze(self, phase: Phase, start: Start | None) -> tuple[Result, Start | None]:
+        assert start is not None
         end, reason = freeze(self._done, self._campaign.gates.bands)
-        return Result(outcome="FROZEN", reason=reason, metrics=self._measured(held.pack), end=end), held
+        return Result(outcome="FROZEN", reason=reason, metrics=self._measured(start.pack), end=end), start
 
     def _measured(self, pack: Pack) -> dict[int, dict[str, float]]:
-        """A candidate on the campaign's seeds: metrics by seed, whatever its lane went to."""
+        """Returns a pack's metrics by campaign seed, to the campaign's last state even if its lane stops earlier."""
         return {seed: measured(self._campaign, pack, seed) for seed in self._campaign.seeds}
 
 
 def measured(campaign: Campaign, pack: Pack, seed: int) -> dict[str, float]:
-    """What a pack measures on one seed, to the campaign's last state."""
+    """Returns a pack's metrics on one seed, computed to the campaign's last state."""
     run = campaign.engine.evaluate(pack, seed, until=campaign.until)
     return dict(score(campaign.metrics.measure(run), campaign.gates, seed=seed, authority=None).metrics)
 
 
 def grade_pack(campaign: Campaign, pack: Pack, seeds: Sequence[int], until: str) -> Certification:
-    """A pack graded on seeds by every gate of the engine whose metric's state was computed."""
+    """Grades a pack by every gate of the engine whose metric's state is computed at `until`."""
     states = campaign.engine.states
     done = set(states[: states.index(until) + 1])
-    gates = campaign.gates.select([
-        gate.id for gate in campaign.gates.gates if campaign.gates.metrics[gate.metric].state in done
-    ])  # fmt: skip
+    metrics = campaign.gates.metrics
+    gates = campaign.gates.select([gate.id for gate in campaign.gates.gates if metrics[gate.metric].state in done])
     runs = (campaign.engine.evaluate(pack, seed, until=until) for seed in seeds)
     return certify([score(campaign.metrics.measure(run), gates, seed=run.seed, authority=None) for run in runs], gates)
 
 
 def freeze(records: Sequence[PhaseRecord], bands: Sequence[str]) -> tuple[End, str]:
-    """Returns the end and why: from the last certification, and the floors in its way."""
+    """Returns the end and why: the last certification, and the gates that are provably out of reach."""
     last = next((record for record in reversed(records) if record.graded is not None), None)
     graded = None if last is None else last.graded
     if last is not None and graded is not None and graded.band is not None:
         seeds = ", ".join(map(str, graded.certification["seeds"]))
         return End(f"FROZEN_CERTIFIED_{spelled(graded.band)}", True), f"certified on seeds {seeds}: {last.reason}"
-    floors = dict[str, None]()  # each once, in the order in which lanes met them
+    floors = dict[str, None]()  # without repetition, in the order of the lanes
     for tried in (record.tried for record in records if record.tried is not None):
         for blocker in (blocker for blocker in tried.blockers or () if blocker.bound is not None):
             floors[f"{blocker.gate} is out of reach, {blocker.proof}; movable by {blocker.movable_by}"] = None

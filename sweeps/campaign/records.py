@@ -1,4 +1,4 @@
-"""What a campaign writes down: how its run began, and each phase as it was played. All else is derived from these."""
+"""The records of a campaign: how its run began, and each phase as it was played. All else is derived from these."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from lanelock.sweeps.lanes.runtime import Runtime
 from lanelock.sweeps.workspace import write_document
 
 _BEGUN, _PHASES = "campaign.json", "[0-9][0-9].*.json"  # in the run's folder
-_NEEDED = ("phase", "kind", "title", "outcome", "reason", "next", "seconds")  # of a phase's record, as they stand
+_NEEDED = ("phase", "kind", "title", "outcome", "reason", "next", "seconds")  # fields of every record, as they are
 _Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """What a phase passes on: a pack, and the file name of the lock it came from where there is one."""
+    """The pack that a phase passes on, and the file name of the lock it came from, if any."""
 
     pack: CarriedPack
     lock: str | None
@@ -39,7 +39,7 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class KnobRange:
-    """Where a knob may go."""
+    """The range of a knob."""
 
     at: str  # policy#/pointer
     values: tuple[Value, ...]  # all choices, or both ends
@@ -47,7 +47,7 @@ class KnobRange:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What a lane's sweep came to."""
+    """The result of a lane's sweep."""
 
     sweep: str
     trials: int
@@ -65,12 +65,12 @@ class Swept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
-    """What a lane asked, and how far its phase came: refused, or swept."""
+    """A lane, and how far its phase came: refused, or swept."""
 
     lane: Mapping[str, Any]  # id, title, why, seeds and budget
     knobs: Mapping[str, KnobRange]
-    reach: tuple[GateReach, ...] | None = None  # None: refused before it was asked
-    blockers: tuple[Blocker, ...] | None = None  # None: the same
+    reach: tuple[GateReach, ...] | None = None  # None: refused before it was computed
+    blockers: tuple[Blocker, ...] | None = None  # likewise
     swept: Swept | None = None
 
     @classmethod
@@ -96,7 +96,7 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """What a certification came to."""
+    """The result of a certification."""
 
     band: str | None
     certification: Mapping[str, Any]  # its document
@@ -105,7 +105,7 @@ class Graded:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """What a freeze came to."""
+    """The result of a freeze."""
 
     status: str
     certified: bool
@@ -113,7 +113,7 @@ class End:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a phase came to, whatever follows from it."""
+    """The result of a phase, before it is decided what follows."""
 
     outcome: str
     reason: str
@@ -125,12 +125,12 @@ class Result:
 
     @property
     def ending(self) -> str:
-        """Its outcome; of a freeze, its status."""
+        """The outcome, or the status of a freeze."""
         return self.outcome if self.end is None else self.end.status
 
     @property
     def trials(self) -> int | None:
-        """How many trials its sweep had; None where none was begun."""
+        """The number of trials of its sweep; None without a sweep."""
         return None if self.tried is None or self.tried.swept is None else self.tried.swept.trials
 
 
@@ -151,7 +151,7 @@ class PhaseRecord(Result):
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> PhaseRecord:
-        """Returns the record in a document. Records of older versions may lack what only a report shows."""
+        """Returns the record in a document. Older versions may lack the fields that only a report shows."""
         metrics, holder, graded = row.get("metrics"), row["holder"], row.get("certification")
         return cls(
             **{name: row[name] for name in _NEEDED},
@@ -159,7 +159,7 @@ class PhaseRecord(Result):
             carried=row.get("carried"),
             verdict=row.get("verdict"),
             why=row.get("why", ""),
-            metrics=None if metrics is None else {int(seed): found for seed, found in metrics.items()},
+            metrics=None if metrics is None else {int(seed): values for seed, values in metrics.items()},
             tried=None if "lane" not in row else Tried.of(row),
             graded=None if graded is None else Graded(row["band"], graded, row["evidence"]),
             end=None if "status" not in row else End(row["status"], row["certified"]),
@@ -169,8 +169,8 @@ class PhaseRecord(Result):
 
     @property
     def document(self) -> dict[str, Any]:
-        """Plain JSON. What a kind of phase does not have is left out."""
-        metrics = None if self.metrics is None else {str(seed): dict(found) for seed, found in self.metrics.items()}
+        """JSON, without the fields that this kind of phase does not have."""
+        metrics = None if self.metrics is None else {str(seed): dict(values) for seed, values in self.metrics.items()}
         return {
             **{name: getattr(self, name) for name in (*_NEEDED, "why", "authority", "carried")},
             "metrics": metrics,
@@ -184,22 +184,22 @@ class PhaseRecord(Result):
 
 
 def write_phase(folder: Path, place: int, record: PhaseRecord) -> None:
-    """Writes the record of a run's phase number `place`, whole or not at all."""
+    """Writes the record of phase number `place` of a run, whole or not at all."""
     write_document(folder / f"{place:02d}.{record.phase}.json", record.document)
 
 
 def records_in(folder: Path) -> Iterator[PhaseRecord]:
-    """The records of a run's phases, in the order they were played. Raises IntegrityError naming one that is broken."""
+    """Yields the records of a run's phases, in order. Raises IntegrityError that names a broken record."""
     return (_read(path, PhaseRecord.of) for path in sorted(folder.glob(_PHASES)))
 
 
 def write_begun(folder: Path, identity: str, campaign: Mapping[str, Any]) -> None:
-    """Writes how a run began: what decides how it is played, and the campaign's file."""
+    """Writes how a run began: the campaign's identity and its document."""
     write_document(folder / _BEGUN, {"identity": identity, "campaign": dict(campaign)})
 
 
 def begun_with(folder: Path) -> str:
-    """The identity that a run was begun with. Raises IntegrityError where its record is broken."""
+    """Returns the identity of the campaign when the run began. Raises IntegrityError if its record is broken."""
     return _read(folder / _BEGUN, lambda begun: str(begun["identity"]))
 
 

@@ -1,7 +1,7 @@
-"""What a closed campaign says, in the order of a closure record: the end, the table, each phase, what differs and why.
+"""The report of a closed campaign, in the order of a closure record: the end, the table, each phase, the proof.
 
-Everything here is derived from the phase records and, where a record of an earlier cycle is set beside them,
-from running its candidates again: no number and no reason is written by hand but the record's own.
+Everything is derived from the phase records. If the campaign names the record of an earlier cycle, its candidates are
+run again and stand beside this campaign's; only that record's own numbers and reasons were written by hand.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lanelock.sweeps.campaign.play import Standing, measured
 from lanelock.sweeps.campaign.records import Graded, PhaseRecord, Tried
 from lanelock.sweeps.pages.page import Block, Heading, Paragraph, Points, as_html, as_markdown, table
 from lanelock.sweeps.pages.text import short
-from lanelock.sweeps.proof.certificate import beside, grade
+from lanelock.sweeps.proof.certificate import grades
 from lanelock.sweeps.workspace import writing
 
 HEAD = ("phase", "outcome", "trials", "seconds", "why")
@@ -27,7 +27,7 @@ _WIDE = "body{max-width:100rem}"  # the table beside the record, with its outcom
 
 
 def write_report(standing: Standing, folder: Path) -> tuple[Path, Path]:
-    """report.md and report.html in the campaign's folder."""
+    """Writes report.md and report.html into the campaign's folder and returns their paths."""
     blocks = tuple(report(standing))
     texts = {"report.md": as_markdown(blocks), "report.html": as_html(standing.campaign.title, blocks, _WIDE)}
     with writing(folder):
@@ -37,14 +37,13 @@ def write_report(standing: Standing, folder: Path) -> tuple[Path, Path]:
 
 
 def report(standing: Standing) -> Iterator[Block]:
-    """The page of a campaign that was played to its freeze."""
+    """Yields the page of a campaign that was played to its freeze."""
     campaign, records = standing.campaign, standing.records
     end = records[-1]
     yield Heading(1, campaign.title)
     yield Paragraph(f"{end.ending}: {end.reason}.")
-    yield Paragraph(
-        f"{campaign.document['why']} Run {standing.run}: {len(records)} phases in {_minutes(records)} minutes."
-    )
+    minutes = sum(record.seconds for record in records) / 60
+    yield Paragraph(f"{campaign.document['why']} Run {standing.run}: {len(records)} phases in {minutes:.1f} minutes.")
     yield Heading(2, "What was decided")
     yield table(HEAD, map(line, records))
     if "record" in campaign.document:
@@ -60,13 +59,9 @@ def report(standing: Standing) -> Iterator[Block]:
 
 
 def line(record: PhaseRecord) -> tuple[str, ...]:
-    """A phase as a line under HEAD."""
+    """Returns a phase as a table row under HEAD."""
     trials = "–" if record.trials is None else str(record.trials)
     return record.title, record.outcome, trials, f"{record.seconds:.1f}", record.reason
-
-
-def _minutes(records: tuple[PhaseRecord, ...]) -> str:
-    return f"{sum(record.seconds for record in records) / 60:.1f}"
 
 
 # --- beside the record ----------------------------------------------------------------------------------
@@ -86,7 +81,7 @@ def _beside_the_record(campaign: Campaign, records: tuple[PhaseRecord, ...]) -> 
     ends = [row for row in record["rows"] if campaign.phases[row["phase"]].kind == "freeze"]
     for row in (row for row in record["rows"] if row not in ends):
         lines += _lines(row, done.get(row["phase"]), here, columns, seed)
-    known = {row["phase"] for row in record["rows"]}  # and before the end, what the record did not have
+    known = {row["phase"] for row in record["rows"]}  # phases that the record does not have stand before the end
     lines += [_line(played.title, played, columns, seed) for played in records if played.phase not in known]
     for row in ends:
         lines += _lines(row, done.get(row["phase"]), here, columns, seed)
@@ -96,15 +91,18 @@ def _beside_the_record(campaign: Campaign, records: tuple[PhaseRecord, ...]) -> 
 
 
 def _outcome(played: PhaseRecord) -> str:
-    """A phase's outcome, and its verdict where it has one."""
+    """Returns a phase's outcome, and its verdict if it has one."""
     return f"{played.ending} ({played.verdict})" if played.verdict and played.end is None else played.ending
 
 
 def _lines(
-    row: Mapping[str, Any], played: PhaseRecord | None, here: Mapping[str, Mapping[str, float]],
-    columns: Mapping[str, str], seed: int,
-) -> Iterator[tuple[str, ...]]:  # fmt: skip
-    """What the record states of a phase, what its own candidate measures here, and this campaign's."""
+    row: Mapping[str, Any],
+    played: PhaseRecord | None,
+    here: Mapping[str, Mapping[str, float]],
+    columns: Mapping[str, str],
+    seed: int,
+) -> Iterator[tuple[str, ...]]:
+    """Yields a phase's numbers: as recorded, of the recorded candidate run here, and of this campaign's candidate."""
     yield (row["label"], "recorded", *_cells(columns, row["values"]), row["outcome"])
     if row["phase"] in here:
         yield ("", "its pack, here", *_cells(columns, here[row["phase"]]), "")
@@ -117,7 +115,7 @@ def _line(label: str, played: PhaseRecord | None, columns: Mapping[str, str], se
 
 
 def _values(played: PhaseRecord, seed: int) -> Mapping[str, float | str]:
-    """What a phase's candidate measures on a seed; of a refused lane, the bounds that forbid it."""
+    """Returns the metrics of a phase's candidate on a seed, or the bounds that forbid a refused lane."""
     if played.metrics:
         return played.metrics.get(seed, {})
     reach = () if played.tried is None else played.tried.reach or ()
@@ -125,8 +123,8 @@ def _values(played: PhaseRecord, seed: int) -> Mapping[str, float | str]:
 
 
 def _cells(columns: Mapping[str, str], values: Mapping[str, float | str]) -> list[str]:
-    found = (values.get(name, "") for name in columns)
-    return [cell if isinstance(cell, str) else f"{cell:.6f}" for cell in found]
+    cells = (values.get(name, "") for name in columns)
+    return [cell if isinstance(cell, str) else f"{cell:.6f}" for cell in cells]
 
 
 def _differences(
@@ -152,7 +150,7 @@ def _differences(
 
 
 def _unknown(campaign: Campaign, row: Mapping[str, Any], played: PhaseRecord, metrics: Mapping[str, float]) -> str:
-    """Of a recorded candidate whose policies are not known, only this campaign's own can stand beside its numbers."""
+    """Compares the record's numbers with this campaign's candidate; the recorded policies are not known."""
     farthest = _farthest(campaign, row["values"], metrics)
     closed = f"{played.outcome}: {played.reason}"
     if farthest is None:
@@ -160,11 +158,13 @@ def _unknown(campaign: Campaign, row: Mapping[str, Any], played: PhaseRecord, me
     return f"{row['label']}: its policies are not on record; this campaign's candidate comes to {farthest} at most."
 
 
-def _farthest(campaign: Campaign, stated: Mapping[str, float | str], found: Mapping[str, float]) -> str | None:
-    """The number that differs most from the record's; None where the record has none."""
+def _farthest(campaign: Campaign, stated: Mapping[str, float | str], measures: Mapping[str, float]) -> str | None:
+    """Returns the number that differs most from the record's; None if the record has no number."""
     columns = campaign.document["record"]["columns"]
     pairs = [
-        (columns[name], was, found[name]) for name, was in stated.items() if not isinstance(was, str) and name in found
+        (columns[name], was, measures[name])
+        for name, was in stated.items()
+        if not isinstance(was, str) and name in measures
     ]
     if not pairs:
         return None
@@ -173,7 +173,7 @@ def _farthest(campaign: Campaign, stated: Mapping[str, float | str], found: Mapp
 
 
 def _artifacts(campaign: Campaign, label: str, metrics: Mapping[str, float]) -> Iterator[str]:
-    """The vetoes that the record's own candidate fails here."""
+    """Yields the vetoes that the record's own candidate fails here."""
     card = score(metrics, campaign.gates, seed=None, authority=None)
     why = {gate.id: gate.why for gate in campaign.gates.gates}
     for row in card.gates:
@@ -184,7 +184,7 @@ def _artifacts(campaign: Campaign, label: str, metrics: Mapping[str, float]) -> 
 
 
 def _fields(campaign: Campaign, label: str, recorded: Pack, played: PhaseRecord) -> Iterator[str]:
-    """Where this campaign's candidate has other policies than the record's."""
+    """Yields the fields in which this campaign's candidate differs from the record's."""
     if played.carried != CANDIDATE or played.holder is None:
         return
     ours = played.holder.pack.opened(campaign.engine.policy_schemas, played.phase)
@@ -195,7 +195,7 @@ def _fields(campaign: Campaign, label: str, recorded: Pack, played: PhaseRecord)
 
 
 def _field(pointer: str) -> str:
-    """The end of a pointer, long enough to tell two fields apart."""
+    """Returns the end of a pointer, long enough to tell two fields apart."""
     return "/".join(pointer.split("/")[-3:])
 
 
@@ -238,18 +238,16 @@ def _tried(tried: Tried) -> Iterator[Block]:
 
 
 def _reach(tried: Tried) -> Iterator[Block]:
-    """Per gate of the lane: the bound, the best found, and the gap between them."""
+    """Yields, per gate of the lane, the bound, the best value found, and the gap between them."""
     if not tried.reach:
         return
     yield Heading(3, "What could be reached")
     best, lines = {} if tried.swept is None else tried.swept.best, []
     for gate in tried.reach:
-        found, bound = best.get(gate.gate), gate.bound
-        gap = "–" if found is None or bound is None else f"{abs(found - bound):.6f}"
-        out = [band for band, within in gate.reachable.items() if not within]
-        lines.append(
-            (gate.gate, short(bound), short(found), gap, ", ".join(out) or "none", gate.proof, gate.movable_by)
-        )
+        value, bound = best.get(gate.gate), gate.bound
+        gap = "–" if value is None or bound is None else f"{abs(value - bound):.6f}"
+        out = ", ".join(band for band, within in gate.reachable.items() if not within) or "none"
+        lines.append((gate.gate, short(bound), short(value), gap, out, gate.proof, gate.movable_by))
     yield table(("gate", "bound", "best found", "gap", "bands out of reach", "proof", "movable by"), lines)
 
 
@@ -272,10 +270,6 @@ def _measured(campaign: Campaign, played: PhaseRecord, metrics: Mapping[int, Map
 
 
 def _certified(graded: Graded, bands: tuple[str, ...]) -> Iterator[Block]:
-    found = graded.certification
-    yield Heading(3, f"Certified: {found['verdict']}")
-    yield from grade("On the seeds asked for", found["graded"], bands)
-    if found["holdout"] is not None:
-        yield from beside(found["graded"], found["holdout"], bands)
-        yield from grade("On seeds held out of every sweep", found["holdout"], bands)
+    yield Heading(3, f"Certified: {graded.certification['verdict']}")
+    yield from grades(graded.certification, bands)
     yield Paragraph(f"Evidence: lanelock verify {graded.evidence}")

@@ -1,13 +1,13 @@
-"""How a lane closes. Pure: from what was told and measured to GO or NO_GO, with the evidence.
+"""How a lane closes: a pure function from the finished trials to GO or NO_GO, with the evidence.
 
-A gate out of reach (a structural floor) never hides which candidate is best: candidates are ranked by
-the gates they can pass, and the floor is named as the blocker.
+A gate that no trial can pass never hides which candidate is best: candidates are ranked by the gates they can pass,
+and the unreachable gate is named as the blocker.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from operator import ge
@@ -23,7 +23,7 @@ from lanelock.sweeps.lanes.trial import Trial
 
 @dataclass(frozen=True, slots=True)
 class Blocker:
-    """A gate the best candidate does not pass, and what is known of why."""
+    """A gate that the best candidate fails, and the known reason."""
 
     gate: str
     metric: str
@@ -31,9 +31,9 @@ class Blocker:
     value: float | None
     threshold: Threshold | None
     seed: int
-    bound: float | None  # the best any trial of this lane can reach, where a bound is known
-    proof: str
-    movable_by: str
+    bound: float | None = None  # the best value any trial of the lane can give, where one is proven
+    proof: str = ""
+    movable_by: str = ""
 
     def __str__(self) -> str:
         seen = "not measured" if self.value is None else f"{self.value:.6g}"
@@ -42,18 +42,17 @@ class Blocker:
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Blocker:
-        """Returns the blocker in a document: the inverse of `as_document`."""
+        """Returns the blocker that `as_document` wrote."""
         threshold = document["threshold"]
         return cls(**{**document, "threshold": tuple(threshold) if isinstance(threshold, list) else threshold})
 
     def as_document(self) -> dict[str, Any]:
-        """Plain JSON."""
         return asdict(self) | {"threshold": plain(self.threshold)}
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """GO with the accepted candidate, or NO_GO with the terminal one and what stood in the way."""
+    """GO with the accepted candidate, or NO_GO with the terminal candidate and its blockers."""
 
     outcome: str  # "GO" or "NO_GO"
     verdict: str
@@ -71,54 +70,55 @@ class Decision:
 
 
 class Ledger:
-    """The scorecards of told trials, derived once each from what they measured."""
+    """The scorecards of finished trials, each derived once from the metrics of its trial."""
 
     def __init__(self, ground: Ground) -> None:
         self.ground = ground
         self._cards: dict[int, dict[int, Scorecard]] = {}
         self._overall: dict[int, Scorecard] = {}
 
-    def cards(self, told: Trial) -> Mapping[int, Scorecard]:
-        """Seed -> card, in the order in which the seeds were run."""
-        if told.number not in self._cards:
-            lane = self.ground.lane
-            self._cards[told.number] = {
-                seed: score(metrics, lane.gates, seed=seed, authority=self.ground.authority[seed])
-                for seed, metrics in told.record.measures.items()
+    def cards(self, trial: Trial) -> Mapping[int, Scorecard]:
+        """Returns seed -> scorecard, in the order in which the seeds were run."""
+        if trial.number not in self._cards:
+            self._cards[trial.number] = {
+                seed: score(metrics, self.ground.lane.gates, seed=seed, authority=self.ground.authority[seed])
+                for seed, metrics in trial.record.measures.items()
             }
-        return self._cards[told.number]
+        return self._cards[trial.number]
 
-    def overall(self, told: Trial) -> Scorecard:
-        """The worst over the seeds that were run."""
-        if told.number not in self._overall:
-            self._overall[told.number] = combine(tuple(self.cards(told).values()), self.ground.lane.gates)
-        return self._overall[told.number]
+    def overall(self, trial: Trial) -> Scorecard:
+        if trial.number not in self._overall:
+            self._overall[trial.number] = combine(tuple(self.cards(trial).values()), self.ground.lane.gates)
+        return self._overall[trial.number]
 
-    def vetoed(self, told: Trial) -> tuple[str, ...]:
-        """Ids of the vetoes and rails that ended this trial."""
-        return tuple(dict.fromkeys(name for card in self.cards(told).values() for name in card.vetoed))
+    def complete(self, trial: Trial) -> bool:
+        """Returns whether a trial ran on every seed of the lane."""
+        return len(self.cards(trial)) == len(self.ground.lane.seeds)
+
+    def vetoed(self, trial: Trial) -> tuple[str, ...]:
+        """Returns the ids of the vetoes and rails that ended a trial."""
+        return tuple(dict.fromkeys(name for card in self.cards(trial).values() for name in card.vetoed))
 
     def vetoes(self, history: Sequence[Trial]) -> Mapping[str, int]:
-        """Veto id -> trials it ended."""
-        return Counter(name for told in history for name in self.vetoed(told))
+        """Returns veto id -> number of trials it ended."""
+        return Counter(name for trial in history for name in self.vetoed(trial))
 
-    def band(self, told: Trial, *, reachable_only: bool = False) -> str | None:
-        """The highest band that a trial meets on every seed of the lane; None below the lowest.
+    def band(self, trial: Trial, *, reachable_only: bool = False) -> str | None:
+        """Returns the highest band that a trial meets on every seed of the lane; None below the lowest.
 
-        `reachable_only`: by the graded gates alone, those left out that no trial of the lane can pass.
+        `reachable_only`: counts only the graded gates that some trial of the lane can pass.
         """
-        lane, cards, unreachable = self.ground.lane, self.cards(told), self.ground.unreachable
-        if told.objectives is None or len(cards) < len(lane.seeds) or self.vetoed(told):
+        gates, unreachable = self.ground.lane.gates, self.ground.unreachable
+        if trial.objectives is None or not self.complete(trial) or self.vetoed(trial):
             return None
         if not reachable_only:
-            return self.overall(told).verdict.band
-        return highest(
-            lane.gates.bands, lambda band: all(card.margin(band, unreachable[band]) >= 0 for card in cards.values())
-        )
+            return self.overall(trial).verdict.band
+        cards = self.cards(trial).values()
+        return highest(gates.bands, lambda band: all(card.margin(band, unreachable[band]) >= 0 for card in cards))
 
 
 def decide(history: Sequence[Trial], ledger: Ledger) -> Decision:
-    """GO if the best candidate meets the lane's accept band on every seed without a veto."""
+    """Returns GO if the best candidate meets the lane's accept band on every seed without a veto."""
     lane = ledger.ground.lane
     gates = lane.gates
     if not history:
@@ -139,143 +139,122 @@ def decide(history: Sequence[Trial], ledger: Ledger) -> Decision:
 
 
 def front(history: Sequence[Trial], ledger: Ledger) -> tuple[Trial, ...]:
-    """The trials without a veto that no other is as good as in every objective and better than in one.
+    """Returns the Pareto front: the trials without a veto that no other trial beats.
 
-    Trials that score the same are all on it: no objective says which of them is better.
+    One trial beats another if it is at least as good in every objective and better in one; trials with equal scores
+    are all on the front.
     """
-    lane = ledger.ground.lane
-    held = {
-        told.number: _signed(told.objectives, lane)
-        for told in history
-        if told.objectives is not None and not ledger.vetoed(told) and len(ledger.cards(told)) == len(lane.seeds)
+    scores = {
+        trial.number: _signed(trial.objectives, ledger.ground.lane)
+        for trial in history
+        if trial.objectives is not None and not ledger.vetoed(trial) and ledger.complete(trial)
     }
-    kept = {
+    unbeaten = {
         number
-        for number, ours in held.items()
-        if not any(theirs != ours and all(map(ge, theirs, ours)) for theirs in held.values())
+        for number, ours in scores.items()
+        if not any(theirs != ours and all(map(ge, theirs, ours)) for theirs in scores.values())
     }
-    return tuple(told for told in history if told.number in kept)
+    return tuple(trial for trial in history if trial.number in unbeaten)
 
 
 def ranking(history: Sequence[Trial], ledger: Ledger) -> tuple[Trial, ...]:
-    """The trials, best first, in the order by which the decision takes one; of equals the first told."""
-    return tuple(sorted(history, key=lambda told: _rank(told, ledger), reverse=True))
+    """Returns the trials in the decision's order, best first; of equal trials the earlier comes first."""
+    return tuple(sorted(history, key=lambda trial: _rank(trial, ledger), reverse=True))
 
 
-def in_reserve(told: Trial, ledger: Ledger) -> bool:
-    """Whether a trial held with as much of its first objective as the decision asks before it weighs the others."""
-    if told.objectives is None or ledger.vetoed(told):
+def in_reserve(trial: Trial, ledger: Ledger) -> bool:
+    """Returns whether a trial without a veto reaches the margin from which the other objectives count."""
+    if trial.objectives is None or ledger.vetoed(trial):
         return False
-    lane = ledger.ground.lane
-    reserve: float = lane.document["decision"]["margin_reserve"]
-    return _signed(told.objectives, lane)[0] >= reserve
+    reserve: float = ledger.ground.lane.document["decision"]["margin_reserve"]
+    return _signed(trial.objectives, ledger.ground.lane)[0] >= reserve
 
 
 def seed_order(history: Sequence[Trial], ledger: Ledger) -> tuple[int, ...]:
-    """The lane's seeds, the one that fails most and has the least margin first, so that vetoes come cheap."""
+    """Returns the lane's seeds, hardest first (most vetoes, then the least mean margin), so that vetoes come cheap."""
     lane = ledger.ground.lane
-    objective = next((objective.band for objective in lane.objectives if objective.band), lane.gates.bands[-1])
-    skip = ledger.ground.unreachable[objective]
-    vetoes: Counter[int] = Counter()
-    margins: dict[int, list[float]] = {seed: [] for seed in lane.seeds}
-    for told in history:
-        for seed, card in ledger.cards(told).items():
+    band = next((objective.band for objective in lane.objectives if objective.band), lane.gates.bands[-1])
+    vetoes = Counter[int]()
+    margins = defaultdict[int, list[float]](list)
+    for trial in history:
+        for seed, card in ledger.cards(trial).items():
             vetoes[seed] += bool(card.vetoed)
-            margin = card.margin(objective, skip)
+            margin = card.margin(band, ledger.ground.unreachable[band])
             if math.isfinite(margin):
                 margins[seed].append(margin)
 
     def hardness(seed: int) -> tuple[float, float]:
-        seen = margins[seed]
-        return -vetoes[seed], sum(seen) / len(seen) if seen else 0.0
+        return -vetoes[seed], sum(margins[seed]) / max(1, len(margins[seed]))
 
     return tuple(sorted(lane.seeds, key=hardness))  # stable: ties keep the lane's order
 
 
-def _rank(told: Trial, ledger: Ledger) -> tuple[float, ...]:
-    """Greater is better: fewer violations, then the band over reachable gates, margin up to the reserve, the rest."""
+def _rank(trial: Trial, ledger: Ledger) -> tuple[float, ...]:
+    """Returns a sort key, greater is better.
+
+    Fewer violations first, then the band over reachable gates, the first objective up to the reserve, the others.
+    """
     lane = ledger.ground.lane
-    if told.objectives is None:
+    if trial.objectives is None:
         return (-math.inf,)
-    violation = sum(max(0.0, value) for value in told.constraints.values())
-    complete = len(ledger.cards(told)) == len(lane.seeds)
-    band = ledger.band(told, reachable_only=True)
-    graded = -1 if band is None else lane.gates.bands.index(band)
-    signed = _signed(told.objectives, lane)
+    violation = sum(max(0.0, value) for value in trial.constraints.values())
+    band = ledger.band(trial, reachable_only=True)
+    level = -1 if band is None else lane.gates.bands.index(band)
+    signed = _signed(trial.objectives, lane)
     first = min(signed[0], lane.document["decision"]["margin_reserve"]) if len(signed) > 1 else signed[0]
-    return (float(complete), -violation, graded, first, *signed[1:], signed[0])
+    return (float(ledger.complete(trial)), -violation, level, first, *signed[1:], signed[0])
 
 
 def _signed(objectives: Sequence[float], lane: Lane) -> tuple[float, ...]:
-    """Objectives by which greater is better."""
+    """Returns the objectives with signs such that greater is better."""
     named = zip(lane.objectives, objectives, strict=True)
     return tuple(value if objective.maximize else -value for objective, value in named)
 
 
 def _blockers(best: Trial, ledger: Ledger, accept: str) -> tuple[Blocker, ...]:
-    """Per gate that fails the accept band, its worst seed; gates out of reach first."""
-    worst: dict[str, tuple[int, GateResult]] = {}
+    """Returns the gates that fail the accept band, each on its worst seed; the unreachable gates first."""
+    failed = defaultdict[str, list[tuple[float, int, GateResult]]](list)
     for seed, card in ledger.cards(best).items():
-        for result in card.gates:
-            if result.severity is Severity.GATE and not result.passed[accept]:
-                held = worst.get(result.id)
-                if held is None or _margin(result, accept) < _margin(held[1], accept):
-                    worst[result.id] = seed, result
-    reach = {row.gate: row for row in ledger.ground.reach if not row.reachable.get(accept, True)}
-    blockers = [_blocker(result, accept, seed, reach.get(name)) for name, (seed, result) in worst.items()]
+        for row in card.gates:
+            if row.severity is Severity.GATE and not row.passed[accept]:
+                margin = row.margins.get(accept)
+                failed[row.id].append((-math.inf if margin is None else margin, seed, row))
+    unreachable = _unreachable(ledger.ground.reach, accept)
+    blockers = []
+    for gate, results in failed.items():
+        _, seed, row = min(results, key=lambda result: result[0])
+        limit = row.thresholds.get(accept)
+        blockers.append(Blocker(gate, row.metric, accept, row.value, limit, seed, *_proof(unreachable.get(gate))))
     return tuple(sorted(blockers, key=lambda blocker: blocker.bound is None))
 
 
-def _blocker(result: GateResult, band: str, seed: int, reach: GateReach | None) -> Blocker:
-    """`reach`: of a gate that no trial of the lane can pass in this band."""
-    return Blocker(
-        gate=result.id,
-        metric=result.metric,
-        band=band,
-        value=result.value,
-        threshold=result.thresholds.get(band),
-        seed=seed,
-        bound=None if reach is None else reach.bound,
-        proof="" if reach is None else reach.proof,
-        movable_by="" if reach is None else reach.movable_by,
-    )
+def _unreachable(reach: Iterable[GateReach], band: str) -> dict[str, GateReach]:
+    return {row.gate: row for row in reach if not row.reachable.get(band, True)}
 
 
-def _margin(result: GateResult, band: str) -> float:
-    margin = result.margins.get(band)
-    return -math.inf if margin is None else margin
+def _proof(reach: GateReach | None) -> tuple[float | None, str, str]:
+    return (None, "", "") if reach is None else (reach.bound, reach.proof, reach.movable_by)
 
 
-def refusal(lane: Lane, found: tuple[GateReach, ...]) -> Decision | None:
-    """NO_GO without a trial where a gate's bound forbids the lane's accept band; None where none does."""
+def refusal(lane: Lane, reach: tuple[GateReach, ...]) -> Decision | None:
+    """Returns NO_GO without a trial where a gate's bound forbids the lane's accept band; otherwise None."""
     accept = lane.document["decision"]["accept_band"]
     blockers = tuple(
-        Blocker(
-            gate=row.gate,
-            metric=row.metric,
-            band=accept,
-            value=row.bound,
-            threshold=row.thresholds[accept],
-            seed=row.seed or 0,
-            bound=row.bound,
-            proof=row.proof,
-            movable_by=row.movable_by,
-        )
-        for row in found
-        if not row.reachable.get(accept, True)
+        Blocker(gate, row.metric, accept, row.bound, row.thresholds[accept], row.seed or 0, *_proof(row))
+        for gate, row in _unreachable(reach, accept).items()
     )
     if not blockers:
         return None
-    told = "; ".join(f"{row.gate}: {row.proof}, against {threshold_text(row.threshold)}" for row in blockers)
-    reason = f"refused without a trial: band {accept} is out of reach. {told}"
+    proofs = "; ".join(f"{row.gate}: {row.proof}, against {threshold_text(row.threshold)}" for row in blockers)
+    reason = f"refused without a trial: band {accept} is out of reach. {proofs}"
     return Decision("NO_GO", str(lane.gates.of_band(None)), reason, None, blockers)
 
 
 def best_found(locked: Scorecard, history: Iterable[Trial], ledger: Ledger) -> dict[str, float]:
-    """By gate, the best worst-of-seeds value of the locked candidate and of the trials that ran on every seed."""
-    lane, found = ledger.ground.lane, dict[str, tuple[float, float]]()
-    whole = (told for told in history if len(ledger.cards(told)) == len(lane.seeds))
-    for row in (row for card in (locked, *map(ledger.overall, whole)) for row in card.gates):
-        if row.value is not None and row.known:
-            found[row.id] = max(found.get(row.id, (row.worst_margin, row.value)), (row.worst_margin, row.value))
-    return {gate: value for gate, (_, value) in found.items()}
+    """Returns gate -> the best worst-of-seeds value among the locked candidate and the trials run on every seed."""
+    best = dict[str, tuple[float, float]]()
+    for card in (locked, *(ledger.overall(trial) for trial in history if ledger.complete(trial))):
+        for row in card.gates:
+            if row.value is not None and row.known:
+                best[row.id] = max(best.get(row.id, (-math.inf, 0.0)), (row.worst_margin, row.value))
+    return {gate: value for gate, (_, value) in best.items()}

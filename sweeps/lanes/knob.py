@@ -1,8 +1,8 @@
 """A knob: one field that a trial may move, and all arithmetic along it.
 
-A place along a knob is a unit, 0 at the first end and 1 at the last, on the knob's own scale: by ratio where it is
-logarithmic, by index where it has choices. `knob.along(knob.unit(value)) == value` for every value that it allows, to
-the last digits of a float where it has no step.
+A position along a knob is a number from 0 (first end) to 1 (last end) on the knob's own scale: by ratio where it is
+logarithmic, by index where it has choices. `knob.along(knob.unit(value)) == value` for every allowed value; without a
+step, up to rounding.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Value = float | int | str | bool
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """One field a trial may move. Either `choices`, or a range [low, high] with an optional step."""
+    """One field that a trial may move: `choices`, or a range [low, high] with an optional step."""
 
     name: str
     at: str  # policy#/pointer
@@ -29,7 +29,7 @@ class Knob:
     step: float | int | None = None
     log: bool = False
     choices: tuple[Value, ...] = ()
-    options: Mapping[str, Any] | None = None  # choice -> what stands in the pack for it, where that has a structure
+    options: Mapping[str, Any] | None = None  # choice -> the structure that the pack holds for it
 
     @classmethod
     def of(cls, name: str, row: Mapping[str, Any], field: str) -> Knob:
@@ -55,39 +55,35 @@ class Knob:
     def scale(self) -> str:
         return "log" if self.log else "linear"
 
-    # --- what stands in a pack --------------------------------------------------------------------------
-
     @property
     def extent(self) -> tuple[Value, ...]:
-        """All choices, or both ends of the range."""
         return self.choices or (self.low, self.high)
 
     def ends(self) -> tuple[Any, ...]:
-        """What stands in the pack at each choice, or at both ends: valid there, it is valid between."""
+        """Returns the pack's content at each choice, or at both ends; if both ends are valid, so is all between."""
         return tuple(map(self.placed, self.extent))
 
     def placed(self, value: Value) -> Any:
-        """What stands in the pack for a value of the knob."""
+        """Returns the pack's content for a value of the knob."""
         return value if self.options is None else self.options[str(value)]
 
     def value_of(self, placed: Any) -> Value | None:
-        """The knob's value for what stands in a pack; None where the knob cannot put it there."""
+        """Returns the knob's value for a pack's content; None where the knob cannot give that content."""
         if self.choices:
             return next((value for value in self.choices if self.placed(value) == placed), None)
         number = isinstance(placed, int | float) and not isinstance(placed, bool)
         return placed if number and self.low <= placed <= self.high else None
 
-    # --- along its range --------------------------------------------------------------------------------
-
     def unit(self, value: Value) -> float:
-        """Returns where a value stands along the knob, 0 … 1 on its own scale."""
+        """Returns a value's position along the knob, 0 … 1 on its own scale."""
         if self.choices:
             return self.choices.index(value) / max(1, len(self.choices) - 1)
-        low, high, at = (self._scaled(float(number)) for number in (self.low, self.high, value))
+        ends = (float(number) for number in (self.low, self.high, value))
+        low, high, at = map(math.log, ends) if self.log else ends
         return (at - low) / (high - low)
 
     def along(self, unit: float) -> Value:
-        """Returns the allowed value nearest to a place along the knob."""
+        """Returns the allowed value nearest to a position along the knob."""
         if self.choices:
             return self.choices[round(unit * (len(self.choices) - 1))]
         number = self._number(unit)
@@ -96,7 +92,7 @@ class Knob:
         return round(number) if self.integral else number
 
     def points(self, count: int) -> tuple[Value, ...]:
-        """Returns what a grid tries: every value where a step or few integers say which, else at most `count`."""
+        """Returns the values of a grid: every value where there is a step or few integers, else at most `count`."""
         if self.choices:
             return self.choices
         if self.step is not None or (self.integral and self.high - self.low < count):
@@ -105,35 +101,29 @@ class Knob:
         return tuple(dict.fromkeys(self.along(i / (count - 1)) for i in range(count)))
 
     def bin(self, value: Value, count: int) -> int:
-        """Returns which of `count` equal parts of the range a value falls into; its index where it is a choice."""
+        """Returns which of `count` equal parts of the range holds a value; of a choice, its index."""
         return self.choices.index(value) if self.choices else min(count - 1, int(count * self.unit(value)))
 
     def bins(self, count: int) -> tuple[dict[str, Value], ...]:
-        """Returns what each of `bin`'s parts covers: a choice, or the range from low to high."""
+        """Returns the extent of each of `bin`'s parts: a choice, or low and high."""
         if self.choices:
             return tuple({"choice": choice} for choice in self.choices)
         edges = [self._number(part / count) for part in range(count + 1)]
         return tuple({"low": low, "high": high} for low, high in pairwise(edges))
 
     def middle(self, low: float, high: float) -> float:
-        """Returns the number half-way between two, on the knob's scale."""
+        """Returns the midpoint of two numbers on the knob's scale."""
         return math.sqrt(low * high) if self.log else (low + high) / 2
 
     def _number(self, unit: float) -> float:
-        """The number at a place along the range, whether or not a step allows it."""
+        """Returns the number at a position along the range, ignoring the step."""
         low, high = float(self.low), float(self.high)
         return low * (high / low) ** unit if self.log else low + unit * (high - low)
 
-    def _scaled(self, number: float) -> float:
-        return math.log(number) if self.log else number
-
-    # --- in words ---------------------------------------------------------------------------------------
-
     def ends_text(self) -> tuple[str, str]:
-        """Returns the first and the last value, as short as they go."""
+        """Returns the first and the last value as short text."""
         first, last = (str(end) if self.choices else f"{end:g}" for end in (self.extent[0], self.extent[-1]))
         return first, last
 
     def range_text(self) -> str:
-        """Returns every value that is allowed, on one line."""
         return ", ".join(map(str, self.choices)) or f"{self.low} … {self.high}"

@@ -1,8 +1,8 @@
-"""A lane: a bounded permission, read from data and checked whole before anything runs.
+"""A lane: a bounded permission, read from a file and checked completely before anything runs.
 
-Checking whole means: every knob and fixed field exists in the authority's pack, both ends of every knob
-keep the pack valid, every graded gate exists, and no field is both fixed and a knob. A lane may touch
-nothing else: `Lane.candidate` is the only way from the authority to a trial's pack.
+Every knob and fixed field must exist in the authority's pack, both ends of every knob must keep the pack valid, every
+graded gate must exist, and no field may be both fixed and a knob. A lane may change nothing else: `Lane.candidate` is
+the only way from the authority to a trial's pack.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from lanelock.sweeps.lanes.knob import Knob, Value
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What the search improves: a band's worst margin, or a metric's mean over seeds."""
+    """A quantity that the search improves: a band's least margin, or a metric's mean over seeds."""
 
     name: str
     maximize: bool
@@ -44,8 +44,8 @@ class Lane:
     metrics: MetricSource
     authority: Pack
     references: Mapping[str, Pack]  # further packs that rails may compare with, by name
-    gates_file: Mapping[str, Any]  # the gate file the lane chose from: what a lock carries
-    gates: GateSet  # the graded ones, with the lane's rails
+    gates_file: Mapping[str, Any]  # the whole gate file, as a lock carries it
+    gates: GateSet  # the graded gates and the lane's rails
     knobs: tuple[Knob, ...]
     objectives: tuple[Objective, ...]
 
@@ -67,7 +67,7 @@ class Lane:
 
     @cached_property
     def identity(self) -> str:
-        """Hex64 over what decides a trial: the lane less its budget, the authority and the gates."""
+        """Returns a hex digest of all that determines a trial: the lane without its budget, the packs and the gates."""
         lane = {key: value for key, value in self.document.items() if key not in ("budget", "$schema")}
         references = {name: pack.digest for name, pack in self.references.items()}
         return digest({
@@ -76,26 +76,23 @@ class Lane:
 
     @cached_property
     def start(self) -> Pack:
-        """The authority's pack with the lane's fixed fields set."""
         return self.authority.with_knobs(self.document["fixed"])
 
     def candidate(self, values: Mapping[str, Value]) -> Pack:
-        """The pack of one trial: `values` by knob name."""
+        """Returns the pack of one trial; `values` by knob name."""
         return self.start.with_knobs({knob.at: knob.placed(values[knob.name]) for knob in self.knobs})
 
     def moved(self, values: Mapping[str, Value]) -> dict[str, tuple[Any, Any]]:
-        """Field -> what stands there under the authority, and under a trial of these values, where they differ."""
+        """Returns field -> (authority's value, trial's value), where the two differ."""
         placed = {**self.document["fixed"], **{knob.at: knob.placed(values[knob.name]) for knob in self.knobs}}
-        fields = {at: (value_at(self.authority[policy], pointer, at), placed[at])
-                  for at in placed for policy, pointer in [split_address(at)]}  # fmt: skip
-        return {at: (before, after) for at, (before, after) in fields.items() if before != after}
+        before = {at: _field(self.authority, at, at) for at in placed}
+        return {at: (before[at], placed[at]) for at in placed if before[at] != placed[at]}
 
     def admit(self, pack: Pack) -> dict[str, Value]:
-        """The knobs of a pack that this lane may have made. Raises LaneError naming what else it touches."""
+        """Returns the knob values that give a pack. Raises LaneError naming a field that this lane cannot have set."""
         values: dict[str, Value] = {}
         for knob in self.knobs:
-            policy, pointer = split_address(knob.at)
-            placed = value_at(pack[policy], pointer, f"pack {pack.name}")
+            placed = _field(pack, knob.at, f"pack {pack.name}")
             value = knob.value_of(placed)
             if value is None:
                 raise LaneError(
@@ -106,26 +103,28 @@ class Lane:
             change = others[0]
             raise LaneError(
                 f"lane {self.id}: {change.policy}#{change.pointer} is {change.after!r}, not {change.before!r}; "
-                "a lane may touch nothing of its authority but its knobs"
+                "a lane may change only its knobs"
             )
         return values
 
     def with_authority(self, authority: Pack) -> Lane:
-        """This lane from another authority: a campaign's holder instead of the pack the lane names."""
-        return _build(
-            self.document, authority, self.references, f"lane {self.id}", parse_gates(self.gates_file, self.id)
-        )
+        """Returns this lane with another authority: a campaign's, instead of the pack that the lane names."""
+        gates = parse_gates(self.gates_file, self.id)
+        return _build(self.document, authority, self.references, f"lane {self.id}", gates)
 
     def yardstick(self, seed: int, world: Path | None) -> dict[str, float]:
-        """What rails compare with: the authority's metrics, and each reference's as `name:metric`."""
-        found = self.measure(self.engine.evaluate(self.authority, seed, world=world, until=self.until))
+        """Returns what rails compare with: the authority's metrics, and each reference's as `name:metric`."""
+
+        def measured(pack: Pack) -> dict[str, float]:
+            return self.measure(self.engine.evaluate(pack, seed, world=world, until=self.until))
+
+        metrics = measured(self.authority)
         for name, pack in self.references.items():
-            run = self.engine.evaluate(pack, seed, world=world, until=self.until)
-            found |= {f"{name}:{metric}": value for metric, value in self.measure(run).items()}
-        return found
+            metrics |= {f"{name}:{metric}": value for metric, value in measured(pack).items()}
+        return metrics
 
     def measure(self, run: Run) -> dict[str, float]:
-        """The run's metrics; a number that does not exist is left out, so that its gate cannot pass."""
+        """Returns the run's metrics. Leaves out a value that is not finite, so that its gate cannot pass."""
         return {name: value for name, value in self.metrics.measure(run).items() if math.isfinite(value)}
 
     def with_search(
@@ -136,20 +135,20 @@ class Lane:
         seconds: float | None = None,
         batch: int | None = None,
     ) -> Lane:
-        """This lane with its search changed from the command line; what it may touch stays."""
+        """Returns this lane with another sampler, budget or batch; None keeps the lane's own."""
         document = dict(self.document)
         if sampler is not None:
             document["sampler"] = {**document["sampler"], "name": sampler}
         if batch is not None:
             document["batch"] = batch
         budget = {"trials": trials, "seconds": seconds}
-        document["budget"] = {**document["budget"], **{key: of for key, of in budget.items() if of is not None}}
+        document["budget"] = document["budget"] | {key: value for key, value in budget.items() if value is not None}
         validate(document, shipped_schema("lane"), f"lane {self.id}")
         return replace(self, document=document)
 
 
 def load_lane(name_or_path: str) -> Lane:
-    """The lane in a file, or a shipped one by name. Raises PolicyError or LaneError naming file and field."""
+    """Returns the lane in a file, or a shipped lane by name. Raises PolicyError or LaneError naming file and field."""
     path = resolve(name_or_path, "lanes", ".json")
     if path.is_dir():
         raise LaneError(f"{path}: a lane is a JSON file, this is a folder")
@@ -161,8 +160,9 @@ def load_lane(name_or_path: str) -> Lane:
         name: load_pack(beside(path, pack), engine.policy_schemas, engine.name)
         for name, pack in document.get("references", {}).items()
     }
-    gates = _gate_file(path, document, metrics_named(document["engine"]))
-    return _build(document, authority, references, str(path), gates)
+    gates = document["gates"].get("file")
+    gates = str(metrics_named(document["engine"]).gates_file) if gates is None else beside(path, gates)
+    return _build(document, authority, references, str(path), load_gates(gates))
 
 
 def lane_of(
@@ -172,7 +172,7 @@ def lane_of(
     gate_file: Mapping[str, Any],
     where: str,
 ) -> Lane:
-    """A lane rebuilt from what a lock or a study carries: its document, its packs and its gate file."""
+    """Returns the lane that a lock or a study carries: its document, its packs and its gate file."""
     validate(document, shipped_schema("lane"), where)
     schemas = engine_named(document["engine"]).policy_schemas
     packs = {name: pack.opened(schemas, where) for name, pack in references.items()}
@@ -220,11 +220,10 @@ def _check(lane: Lane, where: str) -> None:
     if len({knob.at for knob in lane.knobs}) < len(lane.knobs):
         raise LaneError(f"{where}: /knobs: two knobs move the same field")
     for knob in lane.knobs:
-        policy, pointer = split_address(knob.at)
-        field = f"{where}: /knobs/{knob.name}"
+        policy, field = split_address(knob.at)[0], f"{where}: /knobs/{knob.name}"
         if policy not in lane.authority.policies:
             raise LaneError(f"{field}: {lane.authority.name} has no policy {policy}")
-        value_at(lane.authority[policy], pointer, field)
+        _field(lane.authority, knob.at, field)
         for end in knob.ends():
             try:
                 lane.start.with_knobs({knob.at: end})
@@ -232,12 +231,12 @@ def _check(lane: Lane, where: str) -> None:
                 raise LaneError(f"{field}: {end!r} is outside the policy's bounds: {error}") from None
 
 
-def _gate_file(path: Path, document: Mapping[str, Any], metrics: MetricSource) -> GateSet:
-    named = document["gates"].get("file")
-    return load_gates(str(metrics.gates_file) if named is None else beside(path, named))
+def _field(pack: Pack, at: str, where: str) -> Any:
+    policy, pointer = split_address(at)
+    return value_at(pack[policy], pointer, where)
 
 
 def beside(lane: Path, name: str) -> str:
-    """A path given in a file that starts with a dot is looked for beside the file first, then as given."""
-    beside = lane.parent / name
-    return str(beside) if name.startswith(".") and beside.exists() else name
+    """Returns a path that a file gives: beside that file where it starts with a dot and exists there, else as given."""
+    path = lane.parent / name
+    return str(path) if name.startswith(".") and path.exists() else name

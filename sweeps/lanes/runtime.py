@@ -1,8 +1,8 @@
-"""What an accepted candidate costs in time beside its authority: a lane's precondition, outside every metric.
+"""The run time of an accepted candidate against its authority's: a lane's precondition, outside every metric.
 
-Both packs are run on seeds that nothing has used, so that no remembered state is timed, turn and turn about. What
-counts is the middle one of the ratios round by round, in processor seconds: on a busy machine the least of each side's
-seconds still swung by a fifth over five rounds, this by a twentieth over twenty-five.
+The two packs run alternately, each time on an unused seed, so that no cached state is timed. The median of the ratios
+per round decides, in processor seconds: on a busy machine it varied by a twentieth over 25 rounds, whereas each side's
+minimum varied by a fifth over five.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from lanelock.policies import Pack
 from lanelock.sweeps.lanes.decision import Blocker, Decision
 from lanelock.sweeps.lanes.lane import Lane
 
-ROUNDS = 25  # odd: one of them is the middle
+ROUNDS = 25  # odd, so that the median is one of them
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """Seconds of the timed states, and how they compare."""
+    """Seconds of the timed states, and their ratio."""
 
-    authority_seconds: float  # of the processor, median over the rounds
+    authority_seconds: float  # processor time, median over the rounds
     candidate_seconds: float  # the same
-    ratio: float  # candidate's to authority's in one round, median over the rounds
+    ratio: float  # candidate / authority per round, median over the rounds
     at_most: float
 
     @property
@@ -40,42 +40,32 @@ class Runtime:
 
 
 def time_candidate(lane: Lane, candidate: Pack, world: Path | None) -> Runtime | None:
-    """Both packs timed; None where the lane asks for nothing. The first round warms up and does not count."""
-    asked: Mapping[str, Any] | None = lane.document.get("runtime")
-    if asked is None:
+    """Times both packs; None where the lane sets no limit. The first round warms up and does not count."""
+    limit: Mapping[str, Any] | None = lane.document.get("runtime")
+    if limit is None:
         return None
     sides = {"authority": lane.authority, "candidate": candidate}
-    spent: dict[str, list[float]] = {name: [] for name in sides}
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(ROUNDS + 1):
         for name in sides if turn % 2 else reversed(sides):
-            seed = secrets.randbelow(1 << 32)  # each its own: where the packs are alike so far, a state is not reused
+            seed = secrets.randbelow(1 << 32)  # one per run: packs that are alike so far would share a cached state
             began = time.process_time()
-            lane.engine.evaluate(sides[name], seed, world=world, until=asked["until"])
-            spent[name].append(time.process_time() - began)
-    theirs, ours = (spent[name][1:] for name in sides)
+            lane.engine.evaluate(sides[name], seed, world=world, until=limit["until"])
+            seconds[name].append(time.process_time() - began)
+    theirs, ours = (seconds[name][1:] for name in sides)
     ratio = statistics.median(mine / its for its, mine in zip(theirs, ours, strict=True))
-    at_most = float(asked["at_most_times"])
-    return Runtime(statistics.median(theirs), statistics.median(ours), ratio, at_most)
+    return Runtime(statistics.median(theirs), statistics.median(ours), ratio, float(limit["at_most_times"]))
 
 
-def hold_to_runtime(decision: Decision, found: Runtime | None, lane: Lane) -> Decision:
-    """The decision, turned to NO_GO where the candidate takes too long."""
-    if found is None or found.holds or decision.outcome != "GO":
+def hold_to_runtime(decision: Decision, runtime: Runtime | None, lane: Lane) -> Decision:
+    """Returns the decision, changed to NO_GO where the candidate takes too long."""
+    if runtime is None or runtime.holds or decision.outcome != "GO":
         return decision
     proof = (
-        f"the candidate takes {found.ratio:.2f} times what the authority takes, {found.at_most:g} are allowed "
-        f"({found.candidate_seconds:.3f} s against {found.authority_seconds:.3f} s)"
+        f"the candidate takes {runtime.ratio:.2f} times what the authority takes, {runtime.at_most:g} are allowed "
+        f"({runtime.candidate_seconds:.3f} s against {runtime.authority_seconds:.3f} s)"
     )
     band, verdict = lane.document["decision"]["accept_band"], str(lane.gates.of_band(None))
-    blocker = Blocker(  # of no gate: a lock's document has this one place for what stood in the way
-        gate="runtime",
-        metric="seconds/ratio",
-        band=band,
-        value=found.ratio,
-        threshold=found.at_most,
-        seed=0,
-        bound=None,
-        proof=proof,
-        movable_by="",
-    )
+    # Not a gate, but a lock has no other field for what stood in the way.
+    blocker = Blocker("runtime", "seconds/ratio", band, runtime.ratio, runtime.at_most, seed=0, proof=proof)
     return replace(decision, outcome="NO_GO", verdict=verdict, reason=f"runtime: {proof}", blockers=(blocker,))

@@ -1,42 +1,42 @@
-"""What moved what: each knob's weight on each gate, and the curve along it, from trials already paid for.
+"""Which knob moved which gate: each knob's importance for each gate, and a curve along it. Runs no trial.
 
-Importance is fANOVA's, the share of a gate's variance that a knob explains by itself; a curve is a conditional mean
-with its envelope, along one knob while the others vary as the search let them. Only knobs that can touch a gate's
-state count: one of a later state can follow it by the search's habit alone. Nothing is run.
+Importance is fANOVA's: the share of a gate's variance that a knob explains by itself. A curve is the conditional mean,
+minimum and maximum along one knob while the others vary as in the search. Only knobs that can affect a gate's state
+count: a knob of a later state can only correlate with the gate.
 """
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from lanelock.policies.pack import first_state, split_address
-from lanelock.scoring.gates import Gate, Metric, Severity
+from lanelock.scoring.gates import Metric, Severity
 from lanelock.sweeps.lanes.decision import Ledger
 from lanelock.sweeps.lanes.knob import Knob, Value
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.trial import Trial
 
-BINS = 8  # of a knob's range; a knob with choices has one each
-LEAST = 8  # trials from which anything is said
+BINS = 8  # per range of a knob; a knob with choices has a bin per choice
+LEAST = 8  # trials; below this, no importance and no curve
 
 
 def sensitivity(sweep: str, history: Sequence[Trial], ledger: Ledger) -> dict[str, Any]:
-    """Per gate of the lane: importance by knob (None where the gate never moved), and a curve a knob."""
+    """Returns, per gate, the importance of each knob (None where the gate never moved) and a curve per knob."""
     lane = ledger.ground.lane
     worst = {trial.number: ledger.overall(trial).metrics for trial in history}
-    rows, seen = [], dict[str, dict[str, Any]]()
-    for gate in lane.gates.gates:
-        if gate.metric not in seen:
-            seen[gate.metric] = _metric(gate, history, worst, able(lane, lane.gates.metrics[gate.metric]))
-        rows.append({"gate": gate.id, "metric": gate.metric, **seen[gate.metric]})
+    moved = {
+        metric: _metric(metric, history, worst, able(lane, lane.gates.metrics[metric]))
+        for metric in {gate.metric for gate in lane.gates.gates}
+    }
+    rows = [{"gate": gate.id, "metric": gate.metric, **moved[gate.metric]} for gate in lane.gates.gates]
     return {"sweep": sweep, "lane": lane.id, "trials": len(history), "gates": rows}
 
 
 def able(lane: Lane, metric: Metric) -> tuple[Knob, ...]:
-    """The knobs that can move a metric: those whose first state is not after the metric's."""
+    """Returns the knobs that can move a metric: those whose first state is not after the metric's."""
     order = {state: place for place, state in enumerate(lane.engine.states)}
     last = order.get(metric.state, -1)
 
@@ -48,13 +48,13 @@ def able(lane: Lane, metric: Metric) -> tuple[Knob, ...]:
 
 
 def _metric(
-    gate: Gate, history: Sequence[Trial], worst: Mapping[int, Mapping[str, float]], knobs: Sequence[Knob]
+    metric: str, history: Sequence[Trial], worst: Mapping[int, Mapping[str, float]], knobs: Sequence[Knob]
 ) -> dict[str, Any]:
-    measured = [(trial, worst[trial.number][gate.metric]) for trial in history if gate.metric in worst[trial.number]]
+    measured = [(trial, worst[trial.number][metric]) for trial in history if metric in worst[trial.number]]
     values = [value for _, value in measured]
     if len(values) < LEAST or max(values) == min(values) or not knobs:
         return {"trials": len(values), "importance": None, "curves": {}}
-    from lanelock.sweeps.lanes.study import importance  # a lane that is refused never pays for the search
+    from lanelock.sweeps.lanes.study import importance  # slow to import; a refused lane never needs it
 
     names = [knob.name for knob in knobs]
     shares = importance(knobs, [({name: trial.values[name] for name in names}, value) for trial, value in measured])
@@ -65,20 +65,19 @@ def _metric(
 
 
 def _curve(knob: Knob, points: Sequence[tuple[Value, float]]) -> Iterator[dict[str, Any]]:
-    """Bins along a knob that hold a trial: where, how many, mean and envelope."""
+    """Yields the non-empty bins along a knob: range or choice, number of trials, mean, minimum and maximum."""
     bins = defaultdict[int, list[float]](list)
     for place, value in points:
         bins[knob.bin(place, BINS)].append(value)
     for index, where in enumerate(knob.bins(BINS)):
         if values := bins.get(index):
-            mean = math.fsum(values) / len(values)
-            yield {**where, "trials": len(values), "mean": mean, "min": min(values), "max": max(values)}
+            yield {**where, "trials": len(values), "mean": fmean(values), "min": min(values), "max": max(values)}
 
 
 def by_seed(lane: Lane) -> frozenset[str]:
-    """The metrics worth a column a seed: of gates and objectives, and not the same in every trial of the lane.
+    """Returns the metrics worth a column per seed: those of gates and objectives that the lane's knobs can move.
 
-    What a page of runs takes to open is what its runs hold; the rest of each seed's numbers is in the trial's files.
+    More columns would make MLflow's page of runs slow to open; a trial's files hold its other metrics per seed.
     """
     named = {gate.metric for gate in lane.gates.gates if gate.severity is Severity.GATE}
     named |= {str(objective.metric) for objective in lane.objectives}
@@ -86,8 +85,6 @@ def by_seed(lane: Lane) -> frozenset[str]:
 
 
 def of_upstream(lane: Lane) -> frozenset[str]:
-    """The metrics of what lies before the engine's first state and stays: they describe an input, not a trial."""
-    return frozenset(
-        name for name, metric in lane.gates.metrics.items()
-        if metric.state not in lane.engine.states and not able(lane, metric)
-    )  # fmt: skip
+    """Returns the metrics of the frozen upstream: they describe an input, not a trial."""
+    metrics, states = lane.gates.metrics.items(), lane.engine.states
+    return frozenset(name for name, metric in metrics if metric.state not in states and not able(lane, metric))

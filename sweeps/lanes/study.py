@@ -1,9 +1,9 @@
 """The search: one Optuna study that spends a lane's budget. The only module that imports optuna.
 
-Two storages stand behind one study. Proposals are made against an in-memory mirror; a trial reaches
-the durable storage once, whole, when it is told. So there is never a half-made trial on disk: a killed
-sweep has lost only proposals, and since each proposal is drawn by a sampler seeded by (lane seed, trial
-number) from the history told before its batch, the resumed sweep makes the very same ones again.
+A study has two storages. Proposals are made in an in-memory mirror; a trial reaches the durable storage once, whole,
+when it has finished, so no unfinished trial is ever on disk. A killed sweep loses only proposals, and a resumed one
+makes the same proposals again: each is drawn by a sampler seeded by (lane seed, trial number) from the trials that
+finished before its batch.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 _DIRECTIONS: Mapping[bool, Literal["minimize", "maximize"]] = {True: "maximize", False: "minimize"}
 _RECORD = "lanelock"  # the user attribute that carries a trial's record
-_PATIENCE = 180.0  # seconds a sweep waits for the study's database to come back
-GRID_POINTS = 5  # values a knob without a step takes in a grid
+_PATIENCE = 180.0  # seconds that a sweep waits for an unreachable study database
+GRID_POINTS = 5  # values in a grid of a knob without a step
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A trial asked for and not yet told."""
+    """A proposed trial that has not finished."""
 
     number: int
     values: Mapping[str, Value]  # by knob name
@@ -52,19 +52,19 @@ class Proposal:
 
 
 class Study:
-    """One sweep's trials. Contract: asking then telling the same numbers in order is deterministic."""
+    """One sweep's trials. Contract: the same results in the same order give the same proposals."""
 
     def __init__(self, durable: optuna.Study, lane: Lane) -> None:
         self._durable = durable
-        self.name = durable.study_name  # asked once: a database may be away when it is asked again
-        self.attributes: dict[str, Any] = durable.user_attrs  # what was said when the study was created
+        self.name = durable.study_name  # read once: the database may be unreachable later
+        self.attributes: dict[str, Any] = durable.user_attrs  # as `Studies.create` stored them
         self._lane = lane
         self._space = {knob.name: _distribution(knob) for knob in lane.knobs}
         directions = [_DIRECTIONS[objective.maximize] for objective in lane.objectives]
         self._mirror = optuna.create_study(directions=directions)
         stored = durable.get_trials(deepcopy=False)
-        # A kill may have left a batch half told. What it saw when it was asked must be seen again, so the
-        # mirror starts at the batch's beginning and the trials told of it wait to be recognised.
+        # A kill may leave a batch unfinished. Its proposals must be drawn from the same history again, so the mirror
+        # starts at the beginning of the batch, and the batch's stored trials wait in `_ahead` to be matched.
         whole = len(stored) // lane.document["batch"] * lane.document["batch"]
         self._mirror.add_trials(stored[:whole])
         self.history: list[Trial] = [_trial(self.name, frozen) for frozen in stored[:whole]]
@@ -77,13 +77,12 @@ class Study:
 
     @property
     def capacity(self) -> int | None:
-        """How many different trials the sampler can propose; None: as many as one likes."""
+        """Returns how many different trials the sampler can propose; None: without limit."""
         if self._lane.document["sampler"]["name"] != "grid":
             return None
         return math.prod(map(len, _grid(self._lane.knobs).values()))
 
     def ask(self, count: int) -> tuple[Proposal, ...]:
-        """The next `count` proposals, in order."""
         return tuple(self._ask_one() for _ in range(count))
 
     def _ask_one(self) -> Proposal:
@@ -91,7 +90,7 @@ class Study:
         self._mirror.sampler = _sampler(self._lane, number)
         trial = self._mirror.ask(self._space)
         if trial.number != number:
-            raise IntegrityError(f"study {self.name}: asked for trial {number}, was given {trial.number}")
+            raise IntegrityError(f"study {self.name}: expected trial {number}, Optuna returned {trial.number}")
         ahead = self._ahead.get(number)
         if ahead is not None and dict(ahead.values) != dict(trial.params):
             raise IntegrityError(
@@ -101,7 +100,7 @@ class Study:
         return Proposal(number, dict(trial.params), trial)
 
     def stored(self, proposal: Proposal) -> Trial | None:
-        """What is already stored of a proposal, where a kill came between two tellings of one batch."""
+        """Returns the trial already stored for a proposal, where a kill interrupted its batch."""
         return self._ahead.get(proposal.number)
 
     def tell(
@@ -111,7 +110,7 @@ class Study:
         constraints: Mapping[str, float],
         record: TrialRecord,
     ) -> Trial:
-        """Closes a proposal, in memory and, in one append, on disk."""
+        """Finishes a proposal, in memory and, in one append, on disk."""
         trial = proposal.handle
         for name, violation in constraints.items():
             trial.set_constraint(name, violation)
@@ -130,14 +129,14 @@ class Study:
 
 
 class Studies:
-    """The durable storage of a workspace: a journal file, or a database by URL."""
+    """The studies of a workspace: in a journal file, or in a database by URL."""
 
     def __init__(self, place: Path | str, *, reading: bool = False) -> None:
-        """Opens the storage. `reading` a journal locks, mends and creates nothing: it may be on a read-only disk."""
+        """Opens the storage. `reading` a journal neither locks, repairs nor creates it: its disk may be read-only."""
         self._storage = _open(place, reading)
 
     def names(self) -> tuple[str, ...]:
-        """All studies, oldest first."""
+        """Returns the names of all studies, oldest first."""
         return tuple(study.study_name for study in self._storage.get_all_studies())
 
     def summaries(self) -> tuple[tuple[str, int, Mapping[str, Any]], ...]:
@@ -146,12 +145,12 @@ class Studies:
         return tuple((study.study_name, study.n_trials, study.user_attrs) for study in studies)
 
     def create(self, name: str, lane: Lane, attributes: Mapping[str, Any]) -> Study:
-        """A new study under a name not yet taken."""
+        """Creates a study. Raises LaneError where the name is taken."""
         directions = [_DIRECTIONS[objective.maximize] for objective in lane.objectives]
         try:
             durable = optuna.create_study(storage=self._storage, study_name=name, directions=directions)
         except optuna.exceptions.DuplicatedStudyError:
-            raise LaneError(f"lane {lane.id}: {name} was begun by another process just now; begin again") from None
+            raise LaneError(f"lane {lane.id}: another process has just started {name}; start again") from None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             durable.set_metric_names([objective.name for objective in lane.objectives])
@@ -160,22 +159,22 @@ class Studies:
         return Study(durable, lane)
 
     def attributes(self, name: str) -> Mapping[str, Any]:
-        """What was noted of a study."""
-        return optuna.load_study(study_name=name, storage=self._storage).user_attrs
+        """Returns what `create` stored with a study."""
+        return self._load(name).user_attrs
 
     def trials(self, name: str) -> tuple[Trial, ...]:
-        """Every trial of a study, in order."""
-        stored = optuna.load_study(study_name=name, storage=self._storage).get_trials(deepcopy=False)
-        return tuple(_trial(name, frozen) for frozen in stored)
+        return tuple(_trial(name, frozen) for frozen in self._load(name).get_trials(deepcopy=False))
 
     def open(self, name: str, lane: Lane) -> Study:
-        """The study with its history."""
-        return Study(optuna.load_study(study_name=name, storage=self._storage), lane)
+        return Study(self._load(name), lane)
+
+    def _load(self, name: str) -> optuna.Study:
+        return optuna.load_study(study_name=name, storage=self._storage)
 
 
 def importance(knobs: Sequence[Knob], points: Sequence[tuple[Mapping[str, Value], float]]) -> dict[str, float]:
-    """Share of the points' variance by knob, the greatest first, by fANOVA over a seeded forest. They sum to 1."""
-    # Its forest is scikit-learn's, seconds of imports that only a sweep's close pays.
+    """Returns each knob's share of the points' variance, greatest first, by fANOVA with a seeded forest. Sums to 1."""
+    # Imports scikit-learn for its forest: seconds that only the end of a sweep pays.
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
     space = {knob.name: _distribution(knob) for knob in knobs}
@@ -187,40 +186,40 @@ def importance(knobs: Sequence[Knob], points: Sequence[tuple[Mapping[str, Value]
 
 
 class _KernelLock:
-    """A journal lock that dies with its process, unlike a lock made of a file's mere existence."""
+    """A journal lock that ends with its process, unlike Optuna's own, which a killed process leaves behind."""
 
     def __init__(self, path: str) -> None:
-        self._lock = FileLock(f"{path}.lock")
+        self.file = FileLock(f"{path}.lock")
 
     def acquire(self) -> bool:
-        self._lock.acquire()
+        self.file.acquire()
         return True
 
     def release(self) -> None:
-        self._lock.release()
+        self.file.release()
 
 
-class _Told(Exception):
-    """The database already holds a trial of that number."""
+class _AlreadyStored(Exception):
+    """The database already has a trial of that number."""
 
 
 class _Database(RDBStorage):
-    """Optuna's tables, taking each trial once, under its own number.
+    """Optuna's tables, storing each trial once, under its own number.
 
-    Optuna numbers a trial when it arrives, and sends it again where an answer was lost; so a trial could be stored
-    twice. The number is compared inside Optuna's own transaction, which holds the study's row. No connection is kept
-    between two transactions: none is stale after the database was away.
+    Optuna numbers a trial on arrival, and sends it again where an answer was lost, so a trial could be stored twice.
+    The number is therefore compared inside Optuna's own transaction, which locks the study's row. No connection
+    outlives its transaction, so an outage leaves no stale connection.
     """
 
     def _get_prepared_new_trial(self, study_id: int, template_trial: FrozenTrial | None, session: Any) -> Any:
         trial = super()._get_prepared_new_trial(study_id, template_trial, session)
         if template_trial is not None and trial.number != template_trial.number:
-            raise _Told  # and so rolled back
+            raise _AlreadyStored  # rolls the transaction back
         return trial
 
 
 def _store(study: optuna.Study, frozen: FrozenTrial) -> None:
-    """Stores a trial, in one append or one transaction. A database that is away is waited for: the study is the truth.
+    """Stores a trial, in one append or one transaction, and waits for a database that is unreachable.
 
     Raises LaneError where another process has stored a trial of that number meanwhile.
     """
@@ -229,34 +228,33 @@ def _store(study: optuna.Study, frozen: FrozenTrial) -> None:
         try:
             study.add_trial(frozen)
             return
-        except _Told:
+        except _AlreadyStored:
             stored = next((trial for trial in study.get_trials() if trial.number == frozen.number), None)
             if stored is None or stored.user_attrs != frozen.user_attrs:
                 raise LaneError(
-                    f"study {study.study_name}: trial {frozen.number} was told by another process; one sweep is one "
-                    "process: wait for it to end, then go on with --resume"
+                    f"study {study.study_name}: trial {frozen.number} was stored by another process; a sweep runs in "
+                    "one process: wait for the other to end, then continue with --resume"
                 ) from None
-            return  # by us: the answer was lost
+            return  # this process stored it, and the answer was lost
         except OSError as error:
             raise WorkspaceError(f"study {study.study_name}: the trial cannot be stored: {error.strerror}") from None
         except optuna.exceptions.StorageInternalError as error:
             if not _is_away(error) or time.monotonic() > until:
                 raise WorkspaceError(
-                    f"the study's database: the trial cannot be stored: {_first_line(error)}; what was told before is "
-                    "kept: go on with --resume"
+                    f"the study's database: the trial cannot be stored: {_first_line(error)}; earlier trials are "
+                    "stored: continue with --resume"
                 ) from None
             time.sleep(1)
 
 
 def _is_away(error: Exception) -> bool:
-    """Whether a database may answer later."""
-    return isinstance(error.__cause__, OperationalError | InterfaceError) or bool(
-        getattr(error.__cause__, "connection_invalidated", False)
-    )
+    """Returns whether the database may answer later."""
+    cause = error.__cause__
+    return isinstance(cause, OperationalError | InterfaceError) or getattr(cause, "connection_invalidated", False)
 
 
 def _first_line(error: Exception) -> str:
-    """What the database itself said."""
+    """Returns the database's own message."""
     cause = error.__cause__ or error
     return str(getattr(cause, "orig", cause)).strip().splitlines()[0][:200]
 
@@ -265,15 +263,12 @@ def _open(place: Path | str, reading: bool) -> BaseStorage:
     if isinstance(place, str):
         return _open_database(place)
     if reading and not place.exists():
-        return optuna.storages.InMemoryStorage()  # no study
+        return optuna.storages.InMemoryStorage()  # empty
     lock = _KernelLock(str(place))
     try:
-        if not reading:  # Optuna itself passes over a last line without its end
-            lock.acquire()
-            try:
-                _mend_torn_tail(place)
-            finally:
-                lock.release()
+        if not reading:  # a reader needs no repair: Optuna ignores a last line without its end
+            with lock.file:
+                _drop_torn_line(place)
         return JournalStorage(JournalFileBackend(str(place), lock_obj=lock))  # type: ignore[arg-type]
     except OSError as error:
         raise WorkspaceError(f"{place}: the study journal cannot be opened: {error.strerror}") from None
@@ -296,7 +291,7 @@ def _open_database(url: str) -> BaseStorage:
 
 
 def _refuse_other_tables(url: str, place: str) -> None:
-    """MLflow and Optuna both keep their version in a table of one name: together they would read each other's."""
+    """Raises WorkspaceError for MLflow's tables: both programs keep their version in a table of the same name."""
     engine = create_engine(url, poolclass=NullPool)
     try:
         tables = set(inspect(engine).get_table_names())
@@ -308,19 +303,15 @@ def _refuse_other_tables(url: str, place: str) -> None:
         )
 
 
-def _mend_torn_tail(journal: Path) -> None:
-    """Drops a last line that a killed writer left without its end: nobody was told it was stored."""
-    if not journal.exists():
-        return
-    with journal.open("rb+") as file:
-        data = file.read()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            file.truncate(whole)
+def _drop_torn_line(journal: Path) -> None:
+    """Drops a last line without its end, which a killed writer left: it was never reported as stored."""
+    if journal.exists():
+        with journal.open("rb+") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def _sampler(lane: Lane, number: int) -> BaseSampler:
-    """The sampler of one trial: seeded by the lane's seed and the trial's number, so resumable anywhere."""
+    """Returns the sampler of one trial, seeded by the lane's seed and the trial's number: so a sweep can resume."""
     name, base = lane.document["sampler"]["name"], lane.document["sampler"]["seed"]
     seed = int.from_bytes(hashlib.sha256(f"{base}/{number}".encode()).digest()[:4], "little")
     batch = lane.document["batch"]
@@ -336,7 +327,7 @@ def _sampler(lane: Lane, number: int) -> BaseSampler:
             case "random":
                 return RandomSampler(seed=seed)
             case "grid":
-                return GridSampler(_grid(lane.knobs), seed=base)  # the seed orders the whole grid: one for all trials
+                return GridSampler(_grid(lane.knobs), seed=base)  # orders the whole grid, so all trials share it
     raise LaneError(f"/sampler/name: {name!r} is not one of tpe, gp, nsga2, random, grid")
 
 
@@ -344,7 +335,7 @@ def _gp(seed: int) -> BaseSampler:
     try:
         import torch
 
-        torch.set_num_threads(1)  # sums in another order would propose other trials
+        torch.set_num_threads(1)  # another order of summation would give other proposals
     except ImportError:
         raise LaneError("/sampler/name: gp needs PyTorch: make setup, or pip install 'lanelock[gp]'") from None
     return GPSampler(seed=seed, deterministic_objective=True)

@@ -1,8 +1,8 @@
-"""How many trials each sweep has, kept beside the study, so that asking how things stand opens no study.
+"""The number of trials of each sweep, kept in a file beside the study, so that `status` need not open the study.
 
-A sweep writes its tally when it begins, after each batch, and when it leaves. The study stays the truth. Where a tally
-may be wrong, since its sweep was killed, or is missing, since an older Lanelock kept none, the study is counted
-instead, which takes a second; the next sweep mends the tallies.
+A sweep writes its tally when it begins, after each batch, and when it ends; the study stays the source of truth. Where
+a tally may be wrong (its sweep was killed) or is missing (an older version wrote none), the study is counted instead,
+which takes a second, and the next sweep corrects the tallies.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """A sweep as far as a list of sweeps says it."""
+    """One row of a list of sweeps."""
 
     name: str
     trials: int
     lane: str = ""
     budget: int | None = None  # trials
     at_ms: int = 0  # when it began
-    left: bool = True  # False: its process is playing it, or was killed
+    left: bool = True  # False: its process is still running, or was killed
 
 
 def sweeps_in(workspace: Workspace) -> Mapping[str, Sweep]:
-    """Returns a workspace's sweeps by name, oldest first. Nothing is written."""
+    """Returns a workspace's sweeps by name, oldest first. Writes nothing."""
     if isinstance(workspace.study_storage, str):
         return _counted(workspace.study_storage)
     sweeps = _tallies(workspace)
     if workspace.journal.is_file() and (not sweeps or any(_killed(sweep, workspace) for sweep in sweeps.values())):
-        with suppress(WorkspaceError):  # of a journal that cannot be read, what was tallied is still known
+        with suppress(WorkspaceError):  # the tallies still serve where the journal cannot be read
             return _counted(workspace.journal)
     return sweeps
 
 
 @contextmanager
 def tallied(workspace: Workspace, studies: Studies, study: Study, lane: Lane) -> Iterator[Callable[[], None]]:
-    """Keeps the tally of a sweep that is played: yields what writes it anew. The caller is alone in the lane."""
+    """Keeps the tally of a running sweep: yields a function that rewrites it. The caller must hold the lane's lock."""
     if isinstance(workspace.study_storage, str):
         yield lambda: None
         return
@@ -65,8 +65,8 @@ def tallied(workspace: Workspace, studies: Studies, study: Study, lane: Lane) ->
 
 
 def _mend(workspace: Workspace, studies: Studies, lane: str, playing: str) -> None:
-    """Writes the tallies that are missing and those of this lane's sweeps that were killed, and drops what has gone."""
-    tallies = _tallies(workspace)  # first: a study is there before its tally
+    """Writes missing tallies, corrects those of this lane's killed sweeps, and deletes those of deleted studies."""
+    tallies = _tallies(workspace)  # before the studies' names: a study is created before its tally
     names = {*studies.names()}
     stale = {name for name in names if name not in tallies or not (tallies[name].left or tallies[name].lane != lane)}
     if stale - {playing}:
@@ -78,8 +78,8 @@ def _mend(workspace: Workspace, studies: Studies, lane: str, playing: str) -> No
 
 
 def _counted(place: Path | str) -> dict[str, Sweep]:
-    """The sweeps of a study storage, counted by Optuna."""
-    from lanelock.sweeps.lanes.study import Studies  # a second of imports that a whole tally saves
+    """Returns the sweeps of a study storage, counted by Optuna."""
+    from lanelock.sweeps.lanes.study import Studies  # a second of imports, which complete tallies save
 
     sweeps = {}
     for name, trials, attributes in Studies(place, reading=True).summaries():
@@ -93,7 +93,7 @@ def _killed(sweep: Sweep, workspace: Workspace) -> bool:
 
 
 def _tallies(workspace: Workspace) -> dict[str, Sweep]:
-    """By name, oldest first. A file that a machine going down left in part is none."""
+    """Returns the tallied sweeps by name, oldest first. Ignores a file that a crash left incomplete."""
     sweeps = []
     for path in _file(workspace, "").parent.glob("[!.]*.json"):
         with suppress(OSError, ValueError, TypeError):
@@ -103,7 +103,7 @@ def _tallies(workspace: Workspace) -> dict[str, Sweep]:
 
 def _write(workspace: Workspace, sweep: Sweep) -> None:
     path = _file(workspace, sweep.name)
-    with suppress(WorkspaceError), writing(path.parent):  # no sweep ends for the want of its tally
+    with suppress(WorkspaceError), writing(path.parent):  # a sweep does not fail because its tally cannot be written
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps(asdict(sweep), sort_keys=True), synced=False)
 

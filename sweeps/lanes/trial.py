@@ -1,4 +1,4 @@
-"""A trial as the durable study holds it, and what a run stood on."""
+"""A finished trial, its stored record, and the data sets that a run used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lanelock.sweeps.lanes.knob import Value
 
 @dataclass(frozen=True, slots=True)
 class TrialRecord:
-    """What a trial measured and what it stood on: all else that is said of it is derived from this."""
+    """The metrics of a trial and the digests of its inputs; everything else about the trial is derived from these."""
 
     measures: Mapping[int, Mapping[str, float]]  # seed -> metrics, in the order in which the seeds were run
     pack: str  # digest
@@ -22,7 +22,7 @@ class TrialRecord:
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> TrialRecord:
-        """Returns the record in a stored trial. `TrialRecord.of(record.document) == record`."""
+        """Returns the record of a stored trial. `TrialRecord.of(record.document) == record`."""
         measures = {int(seed): metrics for seed, metrics in document["measures"].items()}
         worlds = {int(seed): world for seed, world in document["worlds"].items()}
         policies, seconds = document["policies"], document["seconds"]
@@ -30,7 +30,6 @@ class TrialRecord:
 
     @property
     def document(self) -> dict[str, Any]:
-        """Plain JSON, as the study stores it."""
         return {
             "measures": {str(seed): dict(metrics) for seed, metrics in self.measures.items()},
             "pack": self.pack,
@@ -43,7 +42,7 @@ class TrialRecord:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A finished trial, as the durable study holds it."""
+    """A finished trial, as the durable study stores it."""
 
     number: int
     values: Mapping[str, Value]  # by knob name
@@ -54,11 +53,11 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A data set that a run stood on."""
+    """A data set that a run used."""
 
     name: str
-    digest: str  # whole; MLflow shows its beginning
+    digest: str  # complete; MLflow shows its beginning
     kind: str  # "drawn" or "imported"
-    context: str  # what it was for
-    source: Mapping[str, Any]  # where it comes from
-    profile: Mapping[str, float]  # what was measured of it
+    context: str  # its purpose
+    source: Mapping[str, Any]  # its origin
+    profile: Mapping[str, float]  # its metrics

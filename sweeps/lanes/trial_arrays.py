@@ -1,7 +1,9 @@
-"""A sweep's trials as arrays: what its figures are drawn from."""
+"""A sweep's trials as arrays, from which its figures are drawn."""
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +24,7 @@ UNGRADED, BELOW = "not graded", "no veto, no band"
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """The best an objective can be, whatever a trial does: proved before the first one."""
+    """The proven upper bound of an objective over all trials of a lane."""
 
     value: float
     gate: str
@@ -31,7 +33,7 @@ class Ceiling:
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """One gate that the lane can move: what its trials measured, worst over seeds, and what none can."""
+    """One gate that the lane can move: each trial's worst value over seeds, and the proven bound."""
 
     gate: Gate
     values: NDArray[np.float64]  # [t] in the metric's unit; NaN where not measured
@@ -40,7 +42,7 @@ class Strip:
 
 @dataclass(frozen=True, slots=True)
 class Trials:
-    """[t] trials in the order in which they finished; rows of every array."""
+    """[t] trials in the order in which they finished, the rows of every array."""
 
     sweep: str
     number: NDArray[np.int64]
@@ -48,110 +50,98 @@ class Trials:
     scores: NDArray[np.float64]  # [t, objectives] NaN where not graded
     knobs: tuple[Knob, ...]
     places: NDArray[np.float64]  # [t, knobs] 0 … 1 along each knob's range, on its own scale
-    bands: tuple[str, ...]  # the outcomes that are a band, lowest first
-    outcome: tuple[str, ...]  # one of them, BELOW, UNGRADED or VETOED + ids
-    front: NDArray[np.int64]  # rows of the trials that the decision calls its front, equal scores each with its own
+    bands: tuple[str, ...]  # the outcomes that name a band, lowest first
+    outcome: tuple[str, ...]  # [t] a band's, BELOW, UNGRADED or VETOED + ids
+    front: NDArray[np.int64]  # rows of the Pareto front, trials with equal scores included
     chosen: int | None  # row of the trial that the sweep locked
-    reserve: float  # of the first objective, from which the decision weighs the others
+    reserve: float  # value of the first objective from which the decision weighs the others
     ceiling: Ceiling | None  # of the first objective
-    left_out: tuple[str, ...]  # gates out of reach, which the first objective does not count
+    left_out: tuple[str, ...]  # unreachable gates, which the first objective does not count
     strips: tuple[Strip, ...]
 
     @property
-    def held(self) -> NDArray[np.bool_]:
-        """Graded, and not vetoed."""
-        free = [not name.startswith(VETOED) and name != UNGRADED for name in self.outcome]
-        return np.array(free, dtype=bool)
+    def valid(self) -> NDArray[np.bool_]:
+        """[t] Whether a trial was graded without a veto."""
+        return np.array([not name.startswith((VETOED, UNGRADED)) for name in self.outcome], dtype=bool)
 
     @property
     def kept(self) -> tuple[int, ...]:
-        """Rows of the trials that one may want to open: the front, and the one that was locked."""
-        chosen = () if self.chosen is None else (self.chosen,)
-        return tuple(sorted({*self.front.tolist(), *chosen}))
+        """Rows of the trials worth opening: the front and the locked trial."""
+        return tuple(sorted({*self.front.tolist(), self.chosen} - {None}))
 
     @property
     def outcomes(self) -> tuple[str, ...]:
-        """Those that occur: bands first, then what fell short, then the vetoes, each by how often it came."""
-        order = sorted(set(self.outcome), key=lambda name: (name.startswith(VETOED), -self.outcome.count(name), name))
-        return tuple(order)
+        """Each outcome once: the vetoes last, otherwise the most frequent first."""
+        counts = Counter(self.outcome)
+        return tuple(sorted(counts, key=lambda name: (name.startswith(VETOED), -counts[name], name)))
 
     def best_so_far(self) -> NDArray[np.float64]:
-        """[t] of the first objective, over the trials that held; NaN before the first of them."""
-        sign = 1.0 if self.objectives[0].maximize else -1.0
-        held = np.where(self.held, sign * self.scores[:, 0], -np.inf)
-        best = np.maximum.accumulate(held) if len(held) else held
-        return np.where(np.isfinite(best), sign * best, np.nan)
+        """[t] The best first objective of a valid trial so far; NaN before the first valid trial."""
+        best_of = np.fmax if self.objectives[0].maximize else np.fmin
+        best: NDArray[np.float64] = best_of.accumulate(np.where(self.valid, self.scores[:, 0], np.nan))
+        return best
 
 
 def trials_of(sweep: str, history: Sequence[Trial], ledger: Ledger, best: Trial | None) -> Trials:
-    """The arrays of a sweep's history; `best`: the trial that was locked."""
+    """Returns the arrays of a sweep's trials; `best` is the locked trial."""
     lane, ground = ledger.ground.lane, ledger.ground
     worst = [ledger.overall(trial).metrics for trial in history]
-    scores = np.full((len(history), len(lane.objectives)), np.nan)
-    for row, trial in enumerate(history):
-        if trial.objectives is not None:
-            scores[row] = trial.objectives
+    ungraded = (math.nan,) * len(lane.objectives)
+    scores = np.array([ungraded if trial.objectives is None else trial.objectives for trial in history], dtype=float)
     moved, reach = by_seed(lane), {row.gate: row for row in ground.reach}
     strips = tuple(
-        Strip(gate, np.array([found.get(gate.metric, np.nan) for found in worst]), reach.get(gate.id))
+        Strip(gate, np.array([metrics.get(gate.metric, np.nan) for metrics in worst]), reach.get(gate.id))
         for gate in lane.gates.gates
         if gate.severity is Severity.GATE and gate.metric in moved
     )
     rows = {trial.number: row for row, trial in enumerate(history)}
     places = np.array([[knob.unit(trial.values[knob.name]) for knob in lane.knobs] for trial in history])
     first = lane.objectives[0]
-    out = () if first.band is None else ground.unreachable[first.band]
     return Trials(
         sweep=sweep,
         number=np.array([trial.number for trial in history], dtype=np.int64),
         objectives=lane.objectives,
-        scores=scores,
+        scores=scores.reshape(-1, len(lane.objectives)),
         knobs=lane.knobs,
         places=places.reshape(-1, len(lane.knobs)),
-        bands=tuple(map(_in_band, lane.gates.bands)),
-        outcome=tuple(_outcome(told, ledger) for told in history),
-        front=np.array([rows[told.number] for told in front(history, ledger)], dtype=np.int64),
+        bands=tuple(f"band {band}" for band in lane.gates.bands),
+        outcome=tuple(_outcome(trial, ledger) for trial in history),
+        front=np.array([rows[trial.number] for trial in front(history, ledger)], dtype=np.int64),
         chosen=None if best is None else rows.get(best.number),
         reserve=float(lane.document["decision"]["margin_reserve"]),
         ceiling=_ceiling(first, ledger, reach),
-        left_out=tuple(sorted(out)),
+        left_out=() if first.band is None else tuple(sorted(ground.unreachable[first.band])),
         strips=strips,
     )
 
 
 def chosen_words(trials: Trials) -> str:
-    """Which trial was locked, and what it scored."""
+    """Returns a sentence that names the locked trial and its scores."""
     if trials.chosen is None:
         return "No trial was locked."
-    scores = ", ".join(f"{of.name} {value:.4g}" for of, value in zip(trials.objectives, trials.scores[trials.chosen],
-                                                                    strict=True))  # fmt: skip
-    return f"Trial {trials.number[trials.chosen]} was locked ({scores})."
+    scores = zip(trials.objectives, trials.scores[trials.chosen], strict=True)
+    words = ", ".join(f"{objective.name} {value:.4g}" for objective, value in scores)
+    return f"Trial {trials.number[trials.chosen]} was locked ({words})."
 
 
 def _outcome(trial: Trial, ledger: Ledger) -> str:
-    vetoed = ledger.vetoed(trial)
-    if vetoed:
+    if vetoed := ledger.vetoed(trial):
         return VETOED + ", ".join(vetoed)
     if trial.objectives is None:
         return UNGRADED
     band = ledger.band(trial)
-    return BELOW if band is None else _in_band(band)
-
-
-def _in_band(band: str) -> str:
-    return f"band {band}"
+    return BELOW if band is None else f"band {band}"
 
 
 def _ceiling(first: Objective, ledger: Ledger, reach: Mapping[str, GateReach]) -> Ceiling | None:
-    """The least of what the gates' bounds leave of the margin, over the gates that the margin counts."""
-    if first.band is None:
+    """Returns the least bound on the margin over the gates that it counts; None for a metric or without a bound."""
+    band, ground, ceilings = first.band, ledger.ground, list[Ceiling]()
+    if band is None:
         return None
-    ground, found = ledger.ground, list[Ceiling]()
     for gate in ground.lane.gates.gates:
         row = reach.get(gate.id)
-        greatest = None if row is None else row.margins.get(first.band)
-        if row is None or greatest is None or gate.id in ground.unreachable[first.band]:
-            continue
-        if gate.severity is Severity.GATE:
-            found.append(Ceiling(greatest, gate.id, row.proof))
-    return min(found, key=lambda ceiling: ceiling.value, default=None)
+        greatest = None if row is None else row.margins.get(band)
+        counted = gate.severity is Severity.GATE and gate.id not in ground.unreachable[band]
+        if row is not None and greatest is not None and counted:
+            ceilings.append(Ceiling(greatest, gate.id, row.proof))
+    return min(ceilings, key=lambda ceiling: ceiling.value, default=None)

@@ -1,4 +1,4 @@
-"""Gates as rows of text: the one place that lays out a gate's value, thresholds, margins and what it holds."""
+"""Gates as rows of text: the one place that lays out a gate's value, thresholds, margins and held band."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DASH = "–"
 
 
 def reach_table(rows: Sequence[GateReach], bands: Sequence[str]) -> str:
-    """What each gate can at best reach, with its proof."""
+    """Returns a table of each gate's reach, with its proof."""
     body = []
     for row in rows:
         bound = "none known" if row.bound is None else f"{row.bound:.6g}"
@@ -25,14 +25,14 @@ def reach_table(rows: Sequence[GateReach], bands: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class GateRow:
-    """One gate over the seeds of a candidate, in words: every table of gates is laid out from these parts."""
+    """The texts of one gate over the seeds of a candidate, from which every table of gates is laid out."""
 
     result: GateResult  # the worst over the seeds
-    value: str  # the worst
+    value: str  # on the worst seed
     values: tuple[str, ...]  # per seed
     thresholds: tuple[str, ...]  # per band, lowest first
     margins: tuple[str, ...]  # per band
-    seed: str  # the worst
+    seed: str  # the worst seed
     holds: str  # the highest band that every seed meets
 
 
@@ -55,8 +55,8 @@ def gate_table(
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Returns (head, rows) of a table of gates, one row per gate.
 
-    `cards`: the results of every gate on each seed. `parts`: the columns in their order, each named as its head; three
-    stand for several columns: "bands" for the thresholds, "margins" for one per band, "seeds" for the value on each.
+    `cards`: per seed, the results of every gate. `parts`: the columns' heads in order, of which three give several
+    columns: "bands" the thresholds per band, "margins" a margin per band, "seeds" the value per seed.
     """
     bands, seeds = list(cards[0][0].passed) if cards[0] else [], [card[0].seed for card in cards if card]
     heads = {"bands": bands, "margins": [f"margin {band}" for band in bands], "seeds": [f"seed {at}" for at in seeds]}
@@ -87,6 +87,6 @@ def _cells(row: GateRow, part: str) -> tuple[str, ...]:
 
 
 def scorecard_text(card: Scorecard) -> str:
-    """A scorecard, the failed gates first."""
+    """Returns a scorecard as text, the failed gates first."""
     parts = ("gate", "kind", "value", "", "bands", "margins", "holds")
     return f"{card.verdict}\n\n{columns(*gate_table((card.gates,), parts, failed_first=True))}"

@@ -1,4 +1,4 @@
-"""A page as headings, paragraphs, lists and tables, written as Markdown or as one self-contained HTML file."""
+"""A page of headings, paragraphs, lists and tables, written as Markdown or as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Markup:
-    """HTML written elsewhere, safe as it is, and what stands for it in Markdown."""
+    """Finished HTML, already escaped, and its equivalent in Markdown."""
 
     html: str
     markdown: str
@@ -64,13 +64,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
 
 
 def as_markdown(blocks: Iterable[Block]) -> str:
-    """The page as Markdown."""
-    return "\n\n".join(_markdown(block) for block in blocks) + "\n"
+    return "\n\n".join(map(_markdown, blocks)) + "\n"
 
 
 def as_html(title: str, blocks: Iterable[Block], style: str = "") -> str:
-    """The page as one HTML file that needs nothing beside it, in light and dark; `style` is added to the pages' own."""
-    body = "\n".join(_html(block) for block in blocks)
+    """Returns the page as one HTML file without references, for light and dark themes. `style`: further CSS."""
+    body = "\n".join(map(_html, blocks))
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width,initial-scale=1"><link rel="icon" href="data:,">'
@@ -110,42 +109,37 @@ def _html(block: Block) -> str:
 
 
 def _inline(text: str) -> str:
-    """Text as it is, but what stands in backticks set as code, as Markdown has it."""
+    """Returns escaped text, with text in backticks as code."""
     return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
-# --- how a page begins -----
+def banner(verdict: str, tone: str, about: str, title: str, more: str, why: Sequence[tuple[str, str]] = ()) -> Markup:
+    """Returns the head of a page: its subject, its title in large type, and the verdict with further words.
 
-
-def banner(verdict: str, tone: str, about: str, said: str, more: str, why: Sequence[tuple[str, str]] = ()) -> Markup:
-    """What a page is `about`, what is `said` of it in large, its verdict with what there is `more` to say of it.
-
-    `tone`: one of BADGES. `why`: (gate, what it says), each with a link to that gate's row on the page.
+    `tone`: a key of BADGES. `why`: (gate, text), each with a link to that gate's row on the page.
     """
     items = "".join(f'<li><a href="#gate-{escape(gate)}">{escape(gate)}</a> {escape(text)}</li>' for gate, text in why)
     body = (
         f'<header class="banner {tone}">{BADGES[tone]}<div><p class="kind">{_with_digests(about)}</p>'
-        f'<h1>{escape(said)}</h1><p class="verdict"><code>{escape(verdict)}</code> {escape(more)}</p>'
+        f'<h1>{escape(title)}</h1><p class="verdict"><code>{escape(verdict)}</code> {escape(more)}</p>'
         f"{f'<ul>{items}</ul>' if items else ''}</div></header>"
     )
-    lines = [f"# {said}", f"{about}: {verdict} {more}", "\n".join(f"- {gate} {text}" for gate, text in why)]
+    lines = [f"# {title}", f"{about}: {verdict} {more}", "\n".join(f"- {gate} {text}" for gate, text in why)]
     return Markup(body, "\n\n".join(filter(None, lines)))
 
 
-def facts(of: Mapping[str, str]) -> Markup:
-    """Name and value of each, digests and ids set apart."""
-    rows = "".join(f"<div><dt>{escape(name)}</dt><dd>{_with_digests(value)}</dd></div>" for name, value in of.items())
-    return Markup(f'<dl class="facts">{rows}</dl>', "\n".join(f"- {name}: {value}" for name, value in of.items()))
+def facts(values: Mapping[str, str]) -> Markup:
+    """Returns a list of names and values, digests and ids set as code."""
+    items = [f"<div><dt>{escape(name)}</dt><dd>{_with_digests(value)}</dd></div>" for name, value in values.items()]
+    words = "\n".join(f"- {name}: {value}" for name, value in values.items())
+    return Markup(f'<dl class="facts">{"".join(items)}</dl>', words)
 
 
 def _with_digests(text: str) -> str:
-    return re.sub(r"\b[0-9a-f]{12,}\b", lambda found: f"<code>{found[0]}</code>", escape(text))
+    return re.sub(r"\b[0-9a-f]{12,}\b", r"<code>\g<0></code>", escape(text))
 
 
-# --- figures -----
-
-
-FIGURE_STYLE = """
+_FIGURES = """
 .figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,30rem),1fr));gap:1.2rem}
 figure{margin:0;padding:1rem 1.1rem 1.1rem;background:var(--surface);border:1px solid var(--line);border-radius:10px;
 display:flex;flex-direction:column}
@@ -156,7 +150,7 @@ svg text{font-family:inherit}
 
 
 def drawn(figures: Sequence[Figure]) -> Markup:
-    """All figures side by side, as many in a row as the page has room for; in Markdown their words."""
+    """Returns the figures side by side, as many in a row as fit; in Markdown, their captions."""
     cards = (
         f'<figure id="figure-{figure.id}"><h3>{escape(figure.title)}</h3>\n{svg(figure)}\n'
         f"<figcaption>{escape(figure.says)}</figcaption></figure>"
@@ -166,7 +160,7 @@ def drawn(figures: Sequence[Figure]) -> Markup:
     return Markup(f'<div class="figures">{"".join(cards)}</div>', words)
 
 
-BADGES = {  # a shape for each tone, so that none rests on colour
+BADGES = {  # a shape per tone, so that no meaning depends on colour alone
     "good": '<svg viewBox="0 0 48 48" aria-hidden="true"><circle cx="24" cy="24" r="20"/>'
     '<path d="M14 25l7 7l14 -15"/></svg>',
     "bad": '<svg viewBox="0 0 48 48" aria-hidden="true"><path d="M16 4h16l12 12v16l-12 12h-16l-12 -12v-16z"/>'
@@ -176,7 +170,8 @@ BADGES = {  # a shape for each tone, so that none rests on colour
 }
 
 
-CARD_STYLE = """
+STYLE = (
+    """
 .banner{display:flex;gap:1.2rem;align-items:flex-start;padding:1.3rem 1.5rem;background:var(--surface);
 border:1px solid var(--line);border-left:8px solid var(--tone);border-radius:10px}
 .banner>svg{flex:none;width:56px;height:56px;fill:none;stroke:var(--tone);stroke-width:4;stroke-linejoin:round}
@@ -212,3 +207,5 @@ font-weight:600;white-space:nowrap;font-size:.88rem}
 @media (max-width:30rem){figure{padding:.7rem .6rem}h1{font-size:1.35rem}
 .banner{padding:1rem;gap:.8rem}.banner>svg{width:36px;height:36px}}
 """
+    + _FIGURES
+)

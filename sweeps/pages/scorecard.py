@@ -1,6 +1,6 @@
-"""A scorecard as a page: the verdict, what was graded, every gate with its margins and seeds, what lies behind.
+"""A scorecard as a page: the verdict, the candidate, every gate with its margins and seeds, and the figures.
 
-One order for a run and for a lock, that of a reader's questions: does it hold, what is it, at which gate and by how
+The order is that of a reader's questions, for a run and for a lock: does it hold, what is it, at which gate and by how
 much, on every seed, what changed, and do the distributions look right.
 """
 
@@ -18,54 +18,39 @@ from lanelock.scoring.figures.drawing import Figure
 from lanelock.scoring.figures.sides import SIGNS
 from lanelock.scoring.gates import GateSet, Severity, threshold_text
 from lanelock.scoring.scorecard import GateResult, Scorecard, combine
+from lanelock.sweeps.pages import page
 from lanelock.sweeps.pages.gates import gate_row, gate_table
-from lanelock.sweeps.pages.page import CARD_STYLE as STYLE
-from lanelock.sweeps.pages.page import (
-    FIGURE_STYLE,
-    Block,
-    Heading,
-    Markup,
-    Paragraph,
-    Points,
-    as_html,
-    as_markdown,
-    banner,
-    drawn,
-    facts,
-    table,
-)
 from lanelock.sweeps.pages.text import short
 
 _KINDS = {
-    Severity.GATE: ("Gates", "What the bands ask. A margin is the distance to a threshold over the gate's scale."),
-    Severity.VETO: ("Vetoes", "Detectors of artifacts: one that fails ends a candidate, whatever the gates say."),
-    Severity.RAIL: ("Rails", "What was won before stays won: each follows the authority on the same seed."),
+    Severity.GATE: ("Gates", "What the bands require. A margin is the distance to a threshold over the gate's scale."),
+    Severity.VETO: ("Vetoes", "Detectors of artifacts: a failed veto ends a candidate, whatever the gates say."),
+    Severity.RAIL: ("Rails", "Regression guards: each follows the authority's value on the same seed."),
     Severity.PRECONDITION: ("Preconditions", "Without these there is no grade at all."),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a page is about: one candidate, its cards, and what it is compared with."""
+    """The content of a page: one candidate, its scorecards, and the authority it is compared with."""
 
     kind: str  # "run" or "lock"
     name: str
-    cards: tuple[Scorecard, ...]  # one a seed
+    cards: tuple[Scorecard, ...]  # one per seed
     gates: GateSet
-    authority: Mapping[int, Mapping[str, float]]  # seed -> metrics of what it is compared with
-    beside: str  # what that is, in words
+    authority: Mapping[int, Mapping[str, float]]  # seed -> metrics of the authority
+    beside: str  # the authority in words
     facts: Mapping[str, str]
-    notes: tuple[str, ...]  # further things a reader must know of the verdict
+    notes: tuple[str, ...]  # the reasons of the decision
     changes: tuple[FieldChange, ...]  # from the authority's pack to the candidate's
-    figures: tuple[Figure, ...]  # on the first seed
-    proof: tuple[str, ...]  # commands by which all this is found again
+    figures: tuple[Figure, ...]  # of the first seed
+    proof: tuple[str, ...]  # commands that reproduce the content
 
     @property
     def overall(self) -> Scorecard:
         return combine(self.cards, self.gates)
 
     def as_document(self) -> dict[str, Any]:
-        """Plain JSON."""
         return {
             "kind": self.kind,
             "name": self.name,
@@ -74,55 +59,47 @@ class Report:
             "facts": dict(self.facts),
             "cards": [card.as_document() for card in self.cards],
             "authority": {str(seed): dict(metrics) for seed, metrics in self.authority.items()},
-            "figures": [{"id": one.id, "title": one.title, "says": one.says} for one in self.figures],
+            "figures": [{"id": figure.id, "title": figure.title, "says": figure.says} for figure in self.figures],
         }
 
 
 def html(report: Report) -> str:
-    """The page as one file that needs nothing beside it."""
-    return as_html(f"{report.kind} {report.name}: {report.overall.verdict}", _blocks(report), STYLE + FIGURE_STYLE)
+    return page.as_html(f"{report.kind} {report.name}: {report.overall.verdict}", _blocks(report), page.STYLE)
 
 
 def markdown(report: Report) -> str:
-    """The same in words and tables."""
-    return as_markdown(_blocks(report))
+    return page.as_markdown(_blocks(report))
 
 
-def _blocks(report: Report) -> Iterator[Block]:
+def _blocks(report: Report) -> Iterator[page.Block]:
     overall = report.overall
     yield _banner(report, overall)
-    yield facts(report.facts)
+    yield page.facts(report.facts)
     if report.notes:
-        yield Heading(2, "Why it was decided so")
-        yield Points(report.notes)
-    yield Heading(2, "Scorecard")
-    yield legend(report)
-    for kind, (title, said) in _KINDS.items():
+        yield page.Heading(2, "Why this decision")
+        yield page.Points(report.notes)
+    yield page.Heading(2, "Scorecard")
+    yield _legend(report)
+    for kind, (title, text) in _KINDS.items():
         rows = [at for at, row in enumerate(overall.gates) if row.severity is kind]
         if rows:
-            yield Heading(3, title)
-            yield Paragraph(said)
+            yield page.Heading(3, title)
+            yield page.Paragraph(text)
             yield _gates(report, overall, rows)
     yield from _spreads(report)
     yield from _changes(report)
     if report.figures:
-        yield Heading(2, "What lies behind the gates")
-        yield Paragraph(
-            f"Candidate beside {report.beside}, on seed {report.cards[0].seed}: every row of both is counted, "
-            "none sampled."
-        )
-        yield drawn(report.figures)
-    yield Heading(2, "Find it again")
-    yield Points(report.proof)
+        yield page.Heading(2, "What lies behind the gates")
+        yield page.Paragraph(f"Candidate beside {report.beside}, on seed {report.cards[0].seed}: all rows, no sample.")
+        yield page.drawn(report.figures)
+    yield page.Heading(2, "Reproduce this page")
+    yield page.Points(report.proof)
 
 
-# --- the verdict and what it is about -----------------------------------------------------------------------
-
-
-def _banner(report: Report, overall: Scorecard) -> Markup:
+def _banner(report: Report, overall: Scorecard) -> page.Markup:
     verdict, on = overall.verdict, ", ".join(str(card.seed) for card in report.cards)
     seeds = f"seed {on}" if len(report.cards) == 1 else f"the worst of seeds {on}"
-    return banner(
+    return page.banner(
         str(verdict),
         "good" if verdict.passed else "unsure" if verdict.invalid else "bad",
         f"{report.kind} {report.name}",
@@ -141,7 +118,7 @@ def _sentence(overall: Scorecard, gates: GateSet) -> str:
 
 
 def _reasons(overall: Scorecard) -> list[tuple[str, str]]:
-    """(gate, what it says) of all that keep the candidate where it is; of a full pass, the gate nearest to failing."""
+    """Returns (gate, text) of each gate that limits the verdict; of a full pass, of the gate closest to failing."""
     failed = [row for row in overall.gates if not row.full]
     if overall.verdict.invalid:
         failed = [row for row in failed if not row.known or row.severity is Severity.PRECONDITION]
@@ -152,47 +129,38 @@ def _reasons(overall: Scorecard) -> list[tuple[str, str]]:
 
 
 def _against(row: GateResult) -> str:
-    seen = "not measured" if row.value is None else f"{row.value:.6g}"
+    value = "not measured" if row.value is None else f"{row.value:.6g}"
     band = next((band for band, passed in row.passed.items() if not passed), list(row.passed)[-1])
     limit, on = row.thresholds.get(band), "" if row.seed is None else f" on seed {row.seed}"
     asks = "an unknown threshold" if limit is None else f"{SIGNS[row.comparison]} {threshold_text(limit)}"
-    return f"{seen} against {asks} ({band if row.severity is Severity.GATE else row.severity}){on}"
+    return f"{value} against {asks} ({band if row.severity is Severity.GATE else row.severity}){on}"
 
 
-# --- beside the gates ---------------------------------------------------------------------------------------
-
-
-def _spreads(report: Report) -> Iterator[Block]:
+def _spreads(report: Report) -> Iterator[page.Block]:
     if len(report.cards) < 2 or not (spreads := certify(report.cards, report.gates).spreads):
         return
-    yield Heading(3, "Across seeds")
-    yield Paragraph("The coefficient of variation over seeds, at most what each band allows.")
-    bands, seeds = list(report.gates.cross_seed_limits), [card.seed for card in report.cards]
-    yield table(
-        ("metric", "CV", *(f"{band} at most" for band in bands), *(f"seed {seed}" for seed in seeds)),
-        (
-            (row.metric, short(row.cv), *(short(row.limits.get(band)) for band in bands),
-             *(short(row.values.get(seed)) for seed in seeds if seed is not None))
-            for row in spreads
-        ),
-    )  # fmt: skip
-
-
-def _changes(report: Report) -> Iterator[Block]:
-    yield Heading(2, "What changed in the policies")
-    if not report.changes:
-        yield Paragraph(f"Nothing: the pack is that of {report.beside}.")
-        return
-    yield table(
-        ("policy", "field", report.beside, "candidate", "first state"),
-        ((row.policy, row.pointer, short(row.before), short(row.after), row.state) for row in report.changes),
+    yield page.Heading(3, "Across seeds")
+    yield page.Paragraph("The coefficient of variation (CV) over seeds, and the limit of each band.")
+    bands, seeds = list(report.gates.cross_seed_limits), [card.seed for card in report.cards if card.seed is not None]
+    rows = (
+        (row.metric, short(row.cv), *map(short, map(row.limits.get, bands)), *map(short, map(row.values.get, seeds)))
+        for row in spreads
+    )
+    yield page.table(
+        ("metric", "CV", *(f"{band} at most" for band in bands), *(f"seed {seed}" for seed in seeds)), rows
     )
 
 
-# --- the gates: one row each, with its value, what it asks, its margins as bars and its seeds ------
+def _changes(report: Report) -> Iterator[page.Block]:
+    yield page.Heading(2, "What changed in the policies")
+    if not report.changes:
+        yield page.Paragraph(f"Nothing: the pack equals that of {report.beside}.")
+        return
+    rows = ((row.policy, row.pointer, short(row.before), short(row.after), row.state) for row in report.changes)
+    yield page.table(("policy", "field", report.beside, "candidate", "first state"), rows)
 
 
-KEYS = {  # the shapes that seeds are drawn with
+_KEYS = {  # the shapes of the legend
     name: f'<svg class="bars" width="{wide}" height="14" aria-hidden="true">{shape}</svg>'
     for name, wide, shape in (
         ("seed", 14, '<circle cx="7" cy="7" r="4" style="fill:var(--candidate)"/>'),
@@ -203,20 +171,18 @@ KEYS = {  # the shapes that seeds are drawn with
 }
 
 
-def legend(report: Report) -> Markup:
-    """What the shapes of the tables stand for."""
+def _legend(report: Report) -> page.Markup:
+    """Returns the legend of the tables' shapes."""
     several = len(report.cards) > 1
     names = {"seed": "a seed" if several else "the candidate", **({"worst": "the worst seed"} if several else {})}
     names |= {"authority": report.beside, "holding": "where the lowest band holds"}
-    items = "".join(f"<li>{KEYS[key]} {escape(name)}</li>" for key, name in names.items())
-    said = (
-        "Margin bars: right of the line passes, left and dashed fails; one that ends in a tip goes on past one scale."
-    )
-    return Markup(f'<ul class="legend">{items}<li>{said}</li></ul>', "A margin below 0 fails.")
+    items = "".join(f"<li>{_KEYS[key]} {escape(name)}</li>" for key, name in names.items())
+    bars = "Margin bars: right of the line passes, left and dashed fails; a bar with a tip is longer than one scale."
+    return page.Markup(f'<ul class="legend">{items}<li>{bars}</li></ul>', "A margin below 0 fails.")
 
 
-def _gates(report: Report, overall: Scorecard, places: Sequence[int]) -> Markup:
-    """One row a gate, the failed ones first."""
+def _gates(report: Report, overall: Scorecard, places: Sequence[int]) -> page.Markup:
+    """Returns a table with one row per gate, the failed gates first."""
     order = sorted(places, key=lambda at: overall.gates[at].full)
     why = {gate.id: gate.why for gate in report.gates.gates}
     rows = "".join(_gate_row(report, [card.gates[at] for card in report.cards], why) for at in order)
@@ -226,18 +192,18 @@ def _gates(report: Report, overall: Scorecard, places: Sequence[int]) -> Markup:
         f'<tbody role="rowgroup">{rows}</tbody></table>'
     )
     cards = [[card.gates[at] for at in order] for card in report.cards]
-    return Markup(body, _gates_in_words(cards, ("gate", "worst", "", "bands", "margins", "seed", "holds")))
+    return page.Markup(body, _gates_in_words(cards, ("gate", "worst", "", "bands", "margins", "seed", "holds")))
 
 
 def scorecard_markdown(card: Scorecard) -> str:
-    """Returns a scorecard as a table for people, the failed gates first."""
+    """Returns a scorecard as a Markdown table, the failed gates first."""
     parts = ("gate", "metric", "kind", "value", "", "bands", "margins", "seed", "holds")
     head = f"**{card.verdict}**" + ("" if card.seed is None else f", seed {card.seed}")
     return f"{head}\n\n{_gates_in_words((card.gates,), parts, failed_first=True)}"
 
 
 def _gates_in_words(cards: Sequence[Sequence[GateResult]], parts: Sequence[str], *, failed_first: bool = False) -> str:
-    return as_markdown([table(*gate_table(cards, parts, failed_first=failed_first))]).strip()
+    return page.as_markdown([page.table(*gate_table(cards, parts, failed_first=failed_first))]).strip()
 
 
 def _heads(report: Report) -> tuple[str, ...]:
@@ -249,9 +215,7 @@ def _gate_row(report: Report, rows: Sequence[GateResult], why: Mapping[str, str]
     parts = gate_row(rows)
     worst = parts.result
     unit = report.gates.metrics[worst.metric].unit
-    beside = {
-        seed: found[worst.metric] for seed, found in report.authority.items() if found.get(worst.metric) is not None
-    }
+    beside = {seed: metrics[worst.metric] for seed, metrics in report.authority.items() if worst.metric in metrics}
     where = "every seed" if len({row.value for row in rows}) == 1 else f"seed {parts.seed}"
     on = f'<br><span class="muted">on {where}</span>' if len(rows) > 1 else ""
     cells = (

@@ -1,4 +1,4 @@
-"""Values and tables as plain text, for a terminal and for pages alike."""
+"""Values and tables as plain text, for the terminal and for pages."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ _DASH = "–"
 
 
 def columns(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Aligned columns, as wide as their content."""
-    drawn = Table(*head, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    """Returns a table as aligned text, its columns as wide as their content."""
+    table = Table(*head, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for row in rows:
-        drawn.add_row(*(cell if isinstance(cell, str) else short(cell) for cell in row))
-    console = Console(file=io.StringIO(), width=240, color_system=None, highlight=False, markup=False)
-    console.print(drawn)
-    return "\n".join(line.rstrip() for line in console.file.getvalue().rstrip().splitlines())  # type: ignore[attr-defined]
+        table.add_row(*(cell if isinstance(cell, str) else short(cell) for cell in row))
+    text = io.StringIO()
+    Console(file=text, width=240, color_system=None, highlight=False, markup=False).print(table)
+    return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
 
 
 def fields(document: Mapping[str, Any]) -> str:
-    """One `name  value` a line."""
+    """Returns one `name  value` per line."""
     width = max(map(len, document))
     return "\n".join(f"{name:<{width}}  {short(value, 200)}" for name, value in document.items())
 
 
 def short(value: Any, limit: int = 60) -> str:
-    """A value on one line, cut where it is long."""
+    """Returns a value on one line, cut at `limit` characters."""
     if value is None:
         return _DASH
     text = f"{value:.6g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)

@@ -1,4 +1,4 @@
-"""What a certification says to people: the page that lies in an evidence pack."""
+"""The readable page of a certification, which lies in its evidence pack."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lanelock.sweeps.pages.text import short
 
 
 def certificate(document: Mapping[str, Any], bands: Sequence[str]) -> Iterator[Block]:
-    """The page of a certification document; `bands`: those of its gates, lowest first."""
+    """Yields the page of a certification document. `bands` are those of its gates, lowest first."""
     yield Heading(1, f"{document['verdict']}: {document['sweep']}")
     yield Paragraph(f"{document['reason']}.")
     yield Points((
@@ -22,34 +22,35 @@ def certificate(document: Mapping[str, Any], bands: Sequence[str]) -> Iterator[B
         f"engine {document['engine']}, code {document['code_version']}",
     ))  # fmt: skip
     yield Heading(2, "Preconditions")
-    rows = ((row["name"], "holds" if row["ok"] else "fails", "" if row["ok"] else row["said"])
-            for row in document["preconditions"])  # fmt: skip
-    yield table(("what", "", "found"), rows)
+    rows = document["preconditions"]
+    results = (("holds", "") if row["ok"] else ("fails", row["said"]) for row in rows)
+    yield table(("what", "", "found"), ((row["name"], *result) for row, result in zip(rows, results, strict=True)))
     yield Heading(2, "Grades")
-    yield from grade("On the seeds asked for", document["graded"], bands)
-    if document["holdout"] is not None:
-        yield from beside(document["graded"], document["holdout"], bands)
-        yield from grade("On seeds held out of every sweep", document["holdout"], bands)
+    yield from grades(document, bands)
     yield Heading(2, "Proof")
     yield Paragraph("Every number on this page can be proved again, offline, from this folder and the package:")
     yield Points(("lanelock verify FOLDER",))
 
 
-def grade(title: str, found: Mapping[str, Any], bands: Sequence[str]) -> Iterator[Block]:
-    """One grade: every gate on every seed, and how much the seeds vary."""
-    yield Heading(3, f"{title}: {found['verdict']}")
-    yield table(*gate_table(_results(found, bands), ("gate", "kind", "", "bands", "holds", "seeds")))
-    if found["cv"]:
-        spread = (
-            (row["metric"], short(row["cv"]), *(short(row["limits"].get(band)) for band in bands),
-             ", ".join(map(str, row["collapsed"])) or "none")
-            for row in found["cv"]
-        )  # fmt: skip
-        yield table(("cross-seed", "CV", *(f"{band} at most" for band in bands), "collapsed seeds"), spread)
+def grades(document: Mapping[str, Any], bands: Sequence[str]) -> Iterator[Block]:
+    """Yields the grades of a certification document, on the seeds asked for and on the held-out seeds."""
+    yield from _grade("On the seeds asked for", document["graded"], bands)
+    if document["holdout"] is not None:
+        yield from _beside(document["graded"], document["holdout"], bands)
+        yield from _grade("On seeds held out of every sweep", document["holdout"], bands)
 
 
-def beside(graded: Mapping[str, Any], holdout: Mapping[str, Any], bands: Sequence[str]) -> Iterator[Block]:
-    """The least margin of every graded gate, on either set of seeds: a candidate tuned to its seeds shows here."""
+def _grade(title: str, graded: Mapping[str, Any], bands: Sequence[str]) -> Iterator[Block]:
+    """Yields one grade: every gate on every seed, and how much the metrics vary between seeds."""
+    yield Heading(3, f"{title}: {graded['verdict']}")
+    yield table(*gate_table(_results(graded, bands), ("gate", "kind", "", "bands", "holds", "seeds")))
+    if graded["cv"]:
+        head = ("cross-seed", "CV", *(f"{band} at most" for band in bands), "collapsed seeds")
+        yield table(head, (_spread(row, bands) for row in graded["cv"]))
+
+
+def _beside(graded: Mapping[str, Any], holdout: Mapping[str, Any], bands: Sequence[str]) -> Iterator[Block]:
+    """Yields the least margin of every graded gate on both sets of seeds, to show a candidate tuned to its seeds."""
     yield Heading(3, "Tuned to its seeds?")
     yield Paragraph(
         "The least margin of each graded gate over the seeds asked for, beside that over seeds held out. "
@@ -64,9 +65,14 @@ def beside(graded: Mapping[str, Any], holdout: Mapping[str, Any], bands: Sequenc
     yield table(("gate", *(f"{band}, {what}" for band in bands for what in ("asked for", "held out"))), lines)
 
 
-def _results(found: Mapping[str, Any], bands: Sequence[str]) -> list[list[GateResult]]:
-    """Every gate's result on each seed."""
-    return [[GateResult.read(row, bands) for row in card["gates"]] for card in found["cards"]]
+def _results(graded: Mapping[str, Any], bands: Sequence[str]) -> list[list[GateResult]]:
+    """Returns every gate's result, by seed."""
+    return [[GateResult.read(row, bands) for row in card["gates"]] for card in graded["cards"]]
+
+
+def _spread(row: Mapping[str, Any], bands: Sequence[str]) -> tuple[str, ...]:
+    limits = (short(row["limits"].get(band)) for band in bands)
+    return row["metric"], short(row["cv"]), *limits, ", ".join(map(str, row["collapsed"])) or "none"
 
 
 def _least(results: Sequence[GateResult], band: str) -> float | None:

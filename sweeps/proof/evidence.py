@@ -1,23 +1,24 @@
-"""Certification of a lock, and the evidence pack by which a third party proves it again, offline.
+"""Certification of a lock, and the evidence pack with which a third party proves it again, offline.
 
 A pack is one folder:
 
     lock.json             the candidate as it was locked
-    gates.json            what it is graded by: the engine's own gate file, whole
+    gates.json            the engine's whole gate file, by which it is graded
     certification.json    preconditions, cards on the seeds asked for and on seeds held out, cross-seed limits, verdict
     seeds/<seed>.json     per seed: run id, world, digests of all surfaces, metrics
-    world/                the tables of the world, where it was brought in from outside
-    report.md, .html      the same for people
+    world/                the tables of the world, if it was imported
+    report.md, .html      the certification as a page
     index.json            every file above with its SHA-256
-    _passed.flag          SHA-256 over the indexed bytes in ASCII order of paths; only where the verdict is a pass
+    _passed.flag          SHA-256 over the indexed bytes in ASCII order of paths; only if the verdict is a pass
 
-Nothing in it depends on the clock, the host or the workspace: certifying again writes the same bytes. Which seeds
-are held out follows from the candidate's digest, so that nobody could have tuned to them.
+Nothing in it depends on the clock, the host or the workspace: certifying again writes the same bytes. The held-out
+seeds follow from the candidate's digest, so nobody could have tuned to them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -26,7 +27,7 @@ from typing import Any
 
 from lanelock.engine.keep.receipts import bundle, digests, text_of
 from lanelock.engine.keep.staging import place, staging
-from lanelock.engine.protocol import Feeding, Run
+from lanelock.engine.protocol import Feeding
 from lanelock.engine.resolved import Resolved
 from lanelock.policies import IntegrityError, Pack, PolicyError
 from lanelock.policies.documents import digest, read_json, shipped_schema, validate
@@ -37,8 +38,7 @@ from lanelock.sweeps.engines import engine_named, metrics_named
 from lanelock.sweeps.lanes.trial import Input
 from lanelock.sweeps.pages.page import as_html, as_markdown
 from lanelock.sweeps.proof.certificate import certificate
-from lanelock.sweeps.proof.checks import Check, collected, hold, same
-from lanelock.sweeps.proof.checks import Watch as Checking
+from lanelock.sweeps.proof.checks import Check, Watch, collected, hold, same, whole
 from lanelock.sweeps.proof.lock import Lock, SeedProof
 from lanelock.sweeps.proof.lock_files import FILE, carry_world, world_beside
 from lanelock.sweeps.workspace import Workspace, writing
@@ -48,21 +48,19 @@ GATES, CERTIFICATION = "gates.json", "certification.json"
 INDEX, FLAG = "index.json", "_passed.flag"
 _SEED_BITS = 31
 
-Watch = Callable[[Scorecard], None]
-
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What one seed gave."""
+    """The results of one seed."""
 
     card: Scorecard
-    audited: bool  # no audit of the engine's own failed
+    audited: bool  # the engine's own audit passed, or it has none
     document: Mapping[str, Any]  # run id, world, digests of surfaces, metrics
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What the proofs of a lock's seeds come to."""
+    """The conclusion from the proofs of a lock's seeds."""
 
     verdict: Verdict
     reason: str
@@ -71,7 +69,7 @@ class Finding:
     preconditions: tuple[Precondition, ...]
 
     def as_document(self, lock: Lock, code_version: str) -> dict[str, Any]:
-        """JSON under `evidence.schema.json`."""
+        """Returns JSON under `evidence.schema.json`."""
         document = {
             "format": FORMAT,
             "lock_id": lock.lock_id,
@@ -93,14 +91,14 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Certified(Finding):
-    """A finding on record, and where the evidence stands."""
+    """A finding with its written evidence."""
 
     document: Mapping[str, Any]
     folder: Path
 
 
 def prove(engine: Resolved, metrics: MetricSource, gates: GateSet, pack: Pack, seed: int, world: Path | None) -> Proof:
-    """One seed, run to its end, measured over every row, scored."""
+    """Runs one seed to the last state, measures every row and scores it."""
     run = engine.evaluate(pack, seed, world=world)
     card = score(metrics.measure(run), gates, seed=seed, authority=None)
     document = {
@@ -110,20 +108,18 @@ def prove(engine: Resolved, metrics: MetricSource, gates: GateSet, pack: Pack, s
         "surfaces": run.digests(),
         "metrics": dict(card.metrics),
     }
-    return Proof(card, _audited(run), document)
+    return Proof(card, run.audit is None or bool(run.audit.passed), document)
 
 
 def held_out(pack_digest: str, count: int, used: Sequence[int]) -> tuple[int, ...]:
-    """`count` seeds that follow from a candidate's digest, none of them `used`."""
-    found: list[int] = []
-    number = 0
-    while len(found) < count:
-        drawn = hashlib.sha256(f"{pack_digest}/{number}".encode()).digest()
-        seed = int.from_bytes(drawn[:4], "big") >> (32 - _SEED_BITS)
-        number += 1
-        if seed not in found and seed not in used:
-            found.append(seed)
-    return tuple(found)
+    """Returns `count` seeds that follow from a candidate's digest, without those in `used`."""
+    drawn = (hashlib.sha256(f"{pack_digest}/{number}".encode()).digest() for number in itertools.count())
+    seeds: dict[int, None] = {}
+    while len(seeds) < count:
+        seed = int.from_bytes(next(drawn)[:4], "big") >> (32 - _SEED_BITS)
+        if seed not in used:
+            seeds[seed] = None
+    return tuple(seeds)
 
 
 def certify_lock(
@@ -134,12 +130,12 @@ def certify_lock(
     holdout: int = 0,
     world: Path | None = None,
     jobs: int = 1,
-    watch: Watch = lambda card: None,
+    watch: Callable[[Scorecard], None] = lambda card: None,
 ) -> Certified:
     """Grades a lock's candidate by every gate of its engine, and writes the evidence.
 
-    `seeds` default to the lock's. Raises PolicyError on a lock that cannot be run here and on fewer seeds than a grade
-    takes, IntegrityError on a lock that was changed or where other evidence stands under the same name.
+    `seeds` default to the lock's. Raises PolicyError for a lock that cannot be run here and for fewer seeds than a
+    grade needs; IntegrityError for a lock that was changed, or if other evidence of the same name exists.
     """
     lock = Lock.read(path)
     lock.needs_its_world(world, str(path))
@@ -152,21 +148,23 @@ def certify_lock(
     if holdout:
         _enough(gates, "--holdout-seeds", holdout, str(path))
 
-    def one(seed: int) -> Proof:
+    def prove_seed(seed: int) -> Proof:
         proof = prove(engine, metrics, gates, pack, seed, world)
         watch(proof.card)
         return proof
 
     with ThreadPoolExecutor(jobs, thread_name_prefix="seed") as workers:
-        proofs = dict(zip((*asked, *fresh), workers.map(one, (*asked, *fresh)), strict=True))
-    found = _find(lock, pack, gates, proofs, asked, fresh)
-    document = found.as_document(lock, engine.code_version)
+        proofs = dict(zip((*asked, *fresh), workers.map(prove_seed, (*asked, *fresh)), strict=True))
+    finding = _find(lock, pack, gates, proofs, asked, fresh)
+    document = finding.as_document(lock, engine.code_version)
     folder = _write(workspace, lock, gates, document, proofs, world)
-    return Certified(found.verdict, found.reason, found.graded, found.holdout, found.preconditions, document, folder)
+    return Certified(
+        finding.verdict, finding.reason, finding.graded, finding.holdout, finding.preconditions, document, folder
+    )
 
 
 def _enough(gates: GateSet, option: str, count: int, where: str) -> None:
-    """Refused before anything is run: a seed alone shows no spread, and would fail for that alone."""
+    """Raises PolicyError, before anything runs, for too few seeds to show how far a metric varies."""
     if count < gates.least_seeds:
         limited = ", ".join(gates.cross_seed_metrics)
         raise PolicyError(
@@ -176,29 +174,24 @@ def _enough(gates: GateSet, option: str, count: int, where: str) -> None:
 
 
 def evidence_in(workspace: Workspace) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """(folder, certification) of all evidence in the workspace. Raises IntegrityError where one is none."""
+    """Yields (folder, certification) of all evidence here. Raises IntegrityError for an invalid certification."""
     for path in sorted(workspace.evidence.glob(f"*/{CERTIFICATION}")):
-        try:
-            document: dict[str, Any] = read_json(path)
-            validate(document, shipped_schema("evidence"), str(path))
-        except PolicyError as error:
-            raise IntegrityError(f"not a whole certification: {error}") from None
-        yield path.parent, document
+        yield path.parent, whole(path, "evidence", "certification")
 
 
 def evidence_of(lock_id: str, workspace: Workspace) -> list[tuple[Path, dict[str, Any]]]:
-    """(folder, certification) of all evidence on a lock in the workspace, the best verdict first."""
+    """Returns (folder, certification) of all evidence here for a lock, the best verdict first."""
     rows = [row for row in evidence_in(workspace) if row[1]["lock_id"] == lock_id]
     return sorted(rows, key=lambda row: verdict_in(row[0]).rank, reverse=True)
 
 
 def gates_of(folder: Path) -> GateSet:
-    """The gates that a pack carries: those it was graded by."""
+    """Returns the gates in an evidence pack, by which it was graded."""
     return parse_gates(read_json(folder / GATES), str(folder / GATES))
 
 
 def verdict_in(folder: Path) -> Verdict:
-    """The verdict that a pack states, as its own gates name it. Raises IntegrityError where they have no such name."""
+    """Returns the verdict that a pack states. Raises IntegrityError for a name that its own gates do not have."""
     try:
         return gates_of(folder).verdict(str(read_json(folder / CERTIFICATION).get("verdict")))
     except PolicyError as error:
@@ -206,46 +199,46 @@ def verdict_in(folder: Path) -> Verdict:
 
 
 def certified_on(lock: Lock, folder: Path) -> Iterator[Input]:
-    """The data sets that the runs behind an evidence pack stood on: of every seed its world, and what else fed it."""
+    """Yields the data sets behind an evidence pack: for every seed its world, and the surfaces that fed it."""
     engine, kind = engine_named(lock.engine), lock.world_source
     feeds = engine.own.feeds if isinstance(engine.own, Feeding) else {}
     stated = read_json(folder / CERTIFICATION)
     for seed in (*stated["seeds"], *stated["holdout_seeds"]):
         proof = read_json(folder / _seed_file(seed))
-        what = f"{'held-out ' if seed in stated['holdout_seeds'] else ''}seed {seed}"
+        what = f"certified, {'held-out ' if seed in stated['holdout_seeds'] else ''}seed {seed}"
         source = {"seed": seed, "run": proof["run_id"]}
-        yield Input(f"seed_{seed}/world", proof["world"], kind, f"certified, {what}", source, {})
+        yield Input(f"seed_{seed}/world", proof["world"], kind, what, source, {})
         for name, surface in feeds.items():
-            yield Input(f"seed_{seed}/{name}", proof["surfaces"][surface], "drawn", f"certified, {what}", source, {})
+            yield Input(f"seed_{seed}/{name}", proof["surfaces"][surface], "drawn", what, source, {})
 
 
 def find_evidence(name: str, workspace: Workspace) -> Path | None:
-    """An evidence pack by its path or its folder's name; None where there is none."""
+    """Returns the evidence pack with this path or folder name, or None."""
     for folder in (Path(name), workspace.evidence / name):
         if (folder / INDEX).is_file() or (folder / CERTIFICATION).is_file():
             return folder
     return None
 
 
-def verify_evidence(folder: Path, watch: Checking = lambda check: None) -> list[Check]:
-    """Every digest and every number of an evidence pack, from the pack and the package alone.
+def verify_evidence(folder: Path, watch: Watch = lambda check: None) -> list[Check]:
+    """Checks every digest and number of an evidence pack, from the pack and the package alone.
 
-    Files against the index and the flag; the lock against its own id; then each seed is run, measured and scored again,
-    and the verdict derived again. Where a file is not what the index states, nothing that stands on it is run.
+    Compares files with the index and the flag, and the lock with its own id; then runs, measures and scores each seed
+    again and derives the verdict again. If a file differs from the index, nothing is run.
     """
     checks = collected(_filed(folder), watch)
     return checks + (collected(_proved(folder), watch) if all(check.ok for check in checks) else [])
 
 
 def check_files(folder: Path) -> dict[str, Any]:
-    """The certification of a pack whose files are as indexed. Raises IntegrityError where one is not."""
+    """Returns the certification of a pack. Raises IntegrityError if a file differs from the index."""
     hold(folder, "evidence", list(_filed(folder)))
     document: dict[str, Any] = read_json(folder / CERTIFICATION)
     return document
 
 
 def _filed(folder: Path) -> Iterator[Check]:
-    """The folder against its index and its flag."""
+    """Compares the folder with its index and its flag."""
     try:
         stated = {row["path"]: row["sha256"] for row in read_json(folder / INDEX)["files"]}
     except (PolicyError, KeyError, TypeError) as error:
@@ -268,7 +261,7 @@ def _filed(folder: Path) -> Iterator[Check]:
 
 
 def _proved(folder: Path) -> Iterator[Check]:
-    """The numbers of a pack whose files are as indexed."""
+    """Proves the numbers of a pack again; its files are as the index states."""
     document, lock = read_json(folder / CERTIFICATION), Lock.read(folder / FILE)
     validate(document, shipped_schema("evidence"), str(folder / CERTIFICATION))
     yield same("lock", document["lock_id"], lock.lock_id)
@@ -285,15 +278,14 @@ def _proved(folder: Path) -> Iterator[Check]:
     expected = held_out(pack.digest, len(document["holdout_seeds"]), (*document["seeds"], *lock.seeds))
     yield same("holdout seeds", document["holdout_seeds"], list(expected))
     again = _find(lock, pack, gates, proofs, document["seeds"], document["holdout_seeds"])
-    # Which code found it is on record, not held: other code that finds the same to the last digest proves it as well.
+    # The code version is stated, not checked: other code that gives the same digests proves the pack as well.
     yield same("certification", digest(document), digest(again.as_document(lock, document["code_version"])))
 
 
 def _find(
-    lock: Lock, pack: Pack, gates: GateSet, proofs: Mapping[int, Proof], asked: Sequence[int],
-    fresh: Sequence[int],
-) -> Finding:  # fmt: skip
-    """Grades the proofs of the seeds asked for and of those held out, where there are any."""
+    lock: Lock, pack: Pack, gates: GateSet, proofs: Mapping[int, Proof], asked: Sequence[int], fresh: Sequence[int]
+) -> Finding:
+    """Grades the proofs of the seeds asked for, and of the held-out seeds if there are any."""
     graded = certify([proofs[seed].card for seed in asked], gates)
     holdout = certify([proofs[seed].card for seed in fresh], gates) if fresh else None
     preconditions = tuple(_preconditions(lock, pack, proofs))
@@ -301,23 +293,21 @@ def _find(
 
 
 def _preconditions(lock: Lock, pack: Pack, proofs: Mapping[int, Proof]) -> Iterator[Precondition]:
-    """What must be so before there is a grade; a failed one leaves none."""
+    """Yields the preconditions; if one fails, there is no grade."""
     stated = lock.candidate_pack.digest
-    yield Precondition(
-        "policies", pack.digest == stated, f"the pack digests to {pack.digest}, the lock states {stated}"
-    )
+    same_pack = f"the pack digests to {pack.digest}, the lock states {stated}"
+    yield Precondition("policies", pack.digest == stated, same_pack)
     for seed, proof in proofs.items():
         if seed in lock.proof:
             moved = [*_moved(lock.proof[seed], proof.document)]
-            yield Precondition(
-                f"lock on seed {seed}", not moved, f"{', '.join(moved) or 'nothing'} is other than the lock states"
-            )
+            differs = f"{', '.join(moved) or 'nothing'} is other than the lock states"
+            yield Precondition(f"lock on seed {seed}", not moved, differs)
     failed = [str(seed) for seed, proof in proofs.items() if not proof.audited]
     yield Precondition("audit", not failed, f"the engine's own audit fails on seeds {', '.join(failed) or 'none'}")
 
 
 def _moved(stated: SeedProof, found: Mapping[str, Any]) -> Iterator[str]:
-    """What a lock states of a seed and is not found again; a lock's lane may have gone less far."""
+    """Yields what differs from a lock's statements about a seed; its lane may have stopped at an earlier state."""
     if stated.world != found["world"]:
         yield "the world"
     yield from (name for name, sha256 in stated.surfaces.items() if found["surfaces"].get(name) != sha256)
@@ -325,10 +315,14 @@ def _moved(stated: SeedProof, found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _write(
-    workspace: Workspace, lock: Lock, gates: GateSet, document: Mapping[str, Any],
-    proofs: Mapping[int, Proof], world: Path | None,
-) -> Path:  # fmt: skip
-    """The pack, whole or not at all; the same evidence again is left as it stands."""
+    workspace: Workspace,
+    lock: Lock,
+    gates: GateSet,
+    document: Mapping[str, Any],
+    proofs: Mapping[int, Proof],
+    world: Path | None,
+) -> Path:
+    """Writes the pack, whole or not at all. The same evidence, if already there, is left alone."""
     name = f"{lock.name}.{digest(document)[:12]}"
     target, blocks = workspace.evidence / name, tuple(certificate(document, gates.bands))
     texts = {
@@ -356,8 +350,3 @@ def _write(
 
 def _seed_file(seed: int) -> str:
     return f"seeds/{seed}.json"
-
-
-def _audited(run: Run) -> bool:
-    """An engine that audits itself must have passed; one that does not has nothing to fail."""
-    return run.audit is None or bool(run.audit.passed)

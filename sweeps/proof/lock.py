@@ -2,10 +2,10 @@
 
 It carries the candidate's pack, the authority's pack, the lane, the gates, and per seed the digests of
 world and surfaces and the whole scorecard. Its id is the SHA-256 of everything else in it. Proving a
-lock needs the lock and the installed package, nothing more (and the world folder, where one was brought
-in from outside): every digest is computed again, every seed run and scored again.
+lock needs only the lock and the installed package (and the folder of an imported world): every digest
+is computed again, every seed run and scored again.
 
-Where locks lie, and how one is found by name, is in `sweeps.proof.lock_files`.
+`sweeps.proof.lock_files` stores locks and finds them by name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FORMAT = "lanelock.lock/1"
 
 @dataclass(frozen=True, slots=True)
 class SeedProof:
-    """What the candidate gave on one seed."""
+    """The candidate's results on one seed."""
 
     run_id: str
     world: str  # digest
@@ -42,7 +42,7 @@ class SeedProof:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock:
-    """A lock, as its document states it. Law: `Lock.of(lock.document) == lock`, and the id follows from the rest."""
+    """A lock. Law: `Lock.of(lock.document) == lock`, and the id follows from the other fields."""
 
     decision: str  # "GO" or "NO_GO"
     verdict: str
@@ -71,12 +71,12 @@ class Lock:
 
     @classmethod
     def of(cls, document: Mapping[str, Any], where: str) -> Lock:
-        """Returns the lock in a document. Raises PolicyError off its schema, IntegrityError off its own id."""
+        """Returns the lock in a document. Raises PolicyError off its schema, IntegrityError if its id is wrong."""
         validate(document, shipped_schema("lock"), where)
         authority, references = document["authority"], document["references"]
         try:
-            metrics = {int(seed): found for seed, found in authority["metrics"].items()}
-            proof = {int(seed): SeedProof(**found) for seed, found in document["proof"].items()}
+            metrics = {int(seed): values for seed, values in authority["metrics"].items()}
+            proof = {int(seed): SeedProof(**row) for seed, row in document["proof"].items()}
         except ValueError as error:
             raise PolicyError(f"{where}: /proof, /authority/metrics: seeds are whole numbers: {error}") from None
         lock = cls(
@@ -98,7 +98,7 @@ class Lock:
 
     @classmethod
     def read(cls, path: Path) -> Lock:
-        """Returns the lock in a file. Raises IntegrityError where a byte was changed, PolicyError where no file is."""
+        """Returns the lock in a file. Raises IntegrityError if it was changed, PolicyError if there is no such file."""
         try:
             return cls.of(read_json(path), str(path))
         except PolicyError as error:
@@ -108,13 +108,13 @@ class Lock:
 
     @property
     def document(self) -> dict[str, Any]:
-        """Plain JSON under `lock.schema.json`."""
+        """JSON under `lock.schema.json`."""
         return {**self._body, "lock_id": self.lock_id}
 
     @property
     def _body(self) -> dict[str, Any]:
-        """What the id is the digest of."""
-        metrics = {str(seed): dict(found) for seed, found in self.authority_metrics.items()}
+        """The part that the id is the digest of."""
+        metrics = {str(seed): dict(values) for seed, values in self.authority_metrics.items()}
         return {
             "format": FORMAT,
             **{name: getattr(self, name) for name in _PLAIN},
@@ -133,19 +133,19 @@ class Lock:
 
     @property
     def name(self) -> str:
-        """What its file is called."""
+        """The name of its file, without the suffix."""
         return f"{self.sweep}.{self.short_id}"
 
     def lane(self, where: str = "") -> Lane:
-        """Returns the lane it was played in, rebuilt from what it carries. `where` is named by errors."""
+        """Returns its lane, rebuilt from the lock alone. `where` is the name that errors give."""
         return lane_of(self.lane_document, self.authority, self.references, self.gates, where or self.name)
 
     def pack(self, where: str = "") -> Pack:
-        """Returns its candidate. Raises PolicyError where it is not valid under the engine that is installed."""
+        """Returns its candidate. Raises PolicyError if the installed engine's schemas do not allow it."""
         return self.candidate_pack.opened(engine_named(self.engine).policy_schemas, where or self.name)
 
     def cards(self, lane: Lane) -> tuple[Scorecard, ...]:
-        """Returns one scorecard per lane seed, in lane order, computed from the metrics stored in the lock."""
+        """Returns one scorecard per lane seed, in lane order, computed from the metrics in the lock."""
         return tuple(
             score(self.proof[seed].metrics, lane.gates, seed=seed, authority=self.authority_metrics[seed])
             for seed in lane.seeds
@@ -156,13 +156,12 @@ class Lock:
         return combine(self.cards(lane), lane.gates)
 
     def needs_its_world(self, world: Path | None, where: str = "") -> None:
-        """Raises PolicyError where it stands on a world brought in from outside and none is named."""
+        """Raises PolicyError if the lock needs an imported world and `world` is None."""
         if self.world_source == "imported" and world is None:
-            place = where or self.name
-            raise PolicyError(f"{place}: the lock stands on a world brought in from outside: name it with --world DIR")
+            raise PolicyError(f"{where or self.name}: the lock needs its imported world; name it with --world DIR")
 
 
-# Fields that stand in the document as they are.
+# Fields that the document holds unchanged.
 _PLAIN = (
     "decision", "verdict", "reason", "candidate", "sweep", "trial", "runs", "engine", "code_version", "knobs", "gates",
     "world_source",
@@ -170,17 +169,16 @@ _PLAIN = (
 
 
 def make_lock(ground: Ground, decision: Decision, sweep: str, runs: Mapping[str, str | None]) -> Lock:
-    """The lock of a closed sweep.
+    """Returns the lock of a closed sweep, after running the candidate again on every seed, with digests.
 
-    The candidate is run again on every seed, with digests; its metrics must be what the sweep recorded.
-    Raises IntegrityError where they are not.
+    Raises IntegrityError if its metrics differ from those the sweep recorded.
     """
     lane, best = ground.lane, decision.best
     pack = lane.start if best is None else lane.candidate(best.values)
     proof = {seed: _prove(lane, pack, seed, ground.world) for seed in lane.seeds}
     for seed, recorded in (best.record.measures if best is not None else {}).items():
         if proof[seed].metrics != recorded:
-            raise IntegrityError(f"{sweep}: the candidate on seed {seed} does not measure again what was recorded")
+            raise IntegrityError(f"{sweep}: the candidate on seed {seed} does not measure what the sweep recorded")
     lock = Lock(
         decision=decision.outcome,
         verdict=decision.verdict,
@@ -208,12 +206,12 @@ def make_lock(ground: Ground, decision: Decision, sweep: str, runs: Mapping[str,
 
 
 def verify_lock(path: Path, world: Path | None = None, watch: Watch = lambda check: None) -> list[Check]:
-    """Every check, in order; the lock holds if all are ok. Never stops at the first difference."""
+    """Returns every check, in order; the lock holds if all are ok. A difference does not stop it."""
     return collected(_checks(Lock.read(path), str(path), world), watch)
 
 
 def _checks(lock: Lock, where: str, world: Path | None) -> Iterator[Check]:
-    yield same("lock_id", lock.lock_id, lock.lock_id)  # it was read
+    yield same("lock_id", lock.lock_id, lock.lock_id)  # `read` has checked it
     lock.needs_its_world(world, where)
     try:
         lane, pack = lock.lane(where), lock.pack(where)

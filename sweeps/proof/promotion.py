@@ -1,18 +1,18 @@
-"""Promotion: moving a name onto a lock, by rule, and letting the model registry follow.
+"""Promotion: moving an alias to a lock, by rule.
 
-What each name asks of a lock:
+What each alias asks of a lock:
 
     candidate   the lock verifies
     authority   and its lane closed GO
     last-good   and it is certified, at any band
     certified   and it is certified at the highest band
 
-and of all: that the lock's parent, the authority it was tuned from, is the name's present holder, so that nobody
-promotes past a candidate he has not seen. A rule that is not met is an answer (`Promotion.refusals`), not an
-error; a lock or evidence that does not verify is an IntegrityError.
+Every alias also asks that the lock's parent (the authority it was tuned from) is the pack of the alias's present
+lock, so that nobody promotes past an unseen candidate. An unmet rule is a result (`Promotion.refusals`), not an
+error; a lock or evidence that does not verify raises IntegrityError.
 
-The order is: verify, write the record, then let the registry follow. The records are the truth and the registry a view
-of them: where a process was killed in between, or the registry was away, the next call of `follow` brings it there.
+The order is: verify, write the record, update the model registry. The records are the truth and the registry is a view
+of them: after a kill in between, or if the registry was away, the next call of `follow` updates it.
 """
 
 from __future__ import annotations
@@ -30,27 +30,17 @@ from lanelock.sweeps.proof.checks import Watch, hold
 from lanelock.sweeps.proof.evidence import evidence_of, gates_of, verify_evidence
 from lanelock.sweeps.proof.lock import Lock, verify_lock
 from lanelock.sweeps.proof.lock_files import FILE, carry_world
-from lanelock.sweeps.proof.moves import (
-    PROMOTE,
-    ROLLBACK,
-    Move,
-    Standing,
-    append,
-    earlier,
-    moves,
-    new_move,
-    stack,
-)
+from lanelock.sweeps.proof.moves import PROMOTE, ROLLBACK, Move, Standing, append, moves, new_move, stack
 from lanelock.sweeps.workspace import Workspace, writing
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a name asks of a lock beyond that it verifies."""
+    """What an alias asks of a lock besides that it verifies."""
 
     accepted: bool  # its lane closed GO
-    certified: bool  # there is evidence of a pass
-    highest: bool  # and of the highest band
+    certified: bool  # its certification is a pass
+    highest: bool  # in the highest band
 
 
 ALIASES: Mapping[str, Rule] = {
@@ -63,10 +53,10 @@ ALIASES: Mapping[str, Rule] = {
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """What came of asking for a move."""
+    """The result of asking for a move."""
 
     move: Move  # as written, or as it would be
-    refusals: tuple[str, ...]  # rules that are not met
+    refusals: tuple[str, ...]  # unmet rules
     written: bool
 
 
@@ -81,10 +71,10 @@ def promote(
     world: Path | None = None,
     watch: Watch = lambda check: None,
 ) -> Promotion:
-    """Moves `alias` onto the lock at `path`, where the rules allow.
+    """Moves `alias` to the lock at `path`, if the rules allow.
 
-    `force` sets aside the rule on the parent, and that alone. Raises IntegrityError where lock or evidence was changed,
-    PolicyError where the world it stands on is not there, LaneError on a name that is none.
+    `force` overrides only the rule on the parent. Raises IntegrityError if lock or evidence was changed, PolicyError if
+    its imported world is not given, LaneError for an unknown alias.
     """
     rule, lock, history = _rule(alias), Lock.read(path), moves(workspace)
     if not isinstance(engine_named(lock.engine).own, Serving):
@@ -104,74 +94,71 @@ def promote(
 
 
 def rollback(alias: str, workspace: Workspace, *, why: str = "", dry_run: bool = False) -> Promotion:
-    """Moves `alias` back onto what it stood on before its present holder was promoted.
+    """Moves `alias` back to the lock it pointed to before the present one was promoted.
 
-    The lock is held to its own id, not run again: a rollback must be possible when the code in place is what broke.
+    The lock's id is checked, but nothing is run: a rollback must work even if the installed code is what broke.
     """
     _rule(alias)
     history = moves(workspace)
-    held, to = stack(history, alias), earlier(history, alias)
-    if not held:
-        raise LaneError(f"{alias}: it stands on nothing in {workspace.root}; promote a lock to it first")
-    if to is None:
-        move = new_move(history, workspace, ROLLBACK, alias, held[-1], forced=False, why=why)
-        return Promotion(
-            move, (f"{alias} has stood on nothing before {held[-1].sweep}: there is nothing to go back to",), False
-        )
-    Lock.read(workspace.promoted / to.lock_id / FILE)
+    targets = stack(history, alias)
+    if not targets:
+        raise LaneError(f"{alias}: it points to no lock in {workspace.root}; promote a lock to it first")
+    to = targets[-2] if len(targets) > 1 else targets[-1]
     move = new_move(history, workspace, ROLLBACK, alias, to, forced=False, why=why)
+    if len(targets) == 1:
+        return Promotion(move, (f"{alias} pointed to no lock before {to.sweep}: nothing to roll back to",), False)
+    Lock.read(workspace.promoted / to.lock_id / FILE)
     return Promotion(move, (), False) if dry_run else _move(workspace, move, history)
 
 
 def _rule(alias: str) -> Rule:
     if alias not in ALIASES:
-        raise LaneError(f"{alias}: not a name that can be moved: {', '.join(ALIASES)}")
+        raise LaneError(f"{alias}: not an alias; the aliases are {', '.join(ALIASES)}")
     return ALIASES[alias]
 
 
 def _standing(lock: Lock, workspace: Workspace) -> tuple[Standing, Path | None]:
-    """What is known of a lock here, and its best evidence."""
-    known = evidence_of(lock.lock_id, workspace)
-    folder, document = known[0] if known else (None, None)
+    """Returns a lock as the target of a move, and the folder of its best evidence."""
+    folder, document = next(iter(evidence_of(lock.lock_id, workspace)), (None, None))
     verdict = lock.verdict if document is None else document["verdict"]
     name = None if folder is None else folder.name
     return Standing(lock.lock_id, lock.sweep, lock.engine, lock.candidate_pack.digest, verdict, name), folder
 
 
 def _unmet(lock: Lock, rule: Rule, to: Standing, evidence: Path | None) -> list[str]:
-    """The rules on the lock itself that are not met."""
-    found = []
+    """Returns the unmet rules on the lock itself."""
+    refusals = []
     if rule.accepted and lock.decision != "GO":
-        found.append(f"its lane closed {lock.decision}: {lock.reason}")
+        refusals.append(f"its lane closed {lock.decision}: {lock.reason}")
     verdicts = () if evidence is None else gates_of(evidence).verdicts
     passes = [str(verdict) for verdict in verdicts if verdict.passed]
     if rule.certified and to.verdict not in passes:
         graded = "it was never certified here" if evidence is None else f"its certification says {to.verdict}"
-        found.append(f"{graded}; see: lanelock certify {lock.sweep}")
+        refusals.append(f"{graded}; see: lanelock certify {lock.sweep}")
     elif rule.highest and to.verdict != passes[-1]:
-        found.append(f"its certification says {to.verdict}, {passes[-1]} is needed")
-    return found
+        refusals.append(f"its certification says {to.verdict}, {passes[-1]} is needed")
+    return refusals
 
 
 def _stale(lock: Lock, alias: str, history: tuple[Move, ...], force: bool) -> list[str]:
-    """Whether the lock was tuned from something else than what the name stands on."""
-    stands = stack(history, alias)
-    if not stands:
+    """Returns a refusal if the alias points to the lock already, or to another pack than the lock was tuned from."""
+    targets = stack(history, alias)
+    if not targets:
         return []
-    held = stands[-1]
-    if held.lock_id == lock.lock_id:
-        return [f"{alias} stands on it already"]
-    if force or held.pack == lock.authority.digest:
+    present = targets[-1]
+    if present.lock_id == lock.lock_id:
+        return [f"{alias} points to it already"]
+    if force or present.pack == lock.authority.digest:
         return []
-    parent, there = lock.authority.digest[:12], held.pack[:12]
+    parent, pack = lock.authority.digest[:12], present.pack[:12]
     return [
-        f"its parent is pack {parent}, but {alias} stands on {held.sweep}, pack {there}; "
+        f"its parent is pack {parent}, but {alias} points to {present.sweep}, pack {pack}; "
         "tune from that, or give --force with --why"
     ]
 
 
 def _carry(lock: Lock, workspace: Workspace, world: Path | None) -> None:
-    """Keeps what a promoted lock needs to be served, whatever becomes of the file it was promoted from."""
+    """Copies what a promoted lock needs to be served, so that the file it came from may go."""
     with writing(workspace.root), staging(workspace.promoted, lock.lock_id) as folder:
         (folder / FILE).write_text(text_of(lock.document), encoding="utf-8")
         if lock.world_source == "imported" and world is not None:
@@ -180,13 +167,11 @@ def _carry(lock: Lock, workspace: Workspace, world: Path | None) -> None:
 
 
 def _move(workspace: Workspace, move: Move, seen: tuple[Move, ...]) -> Promotion:
-    """Writes the record, unless the name was moved since it was looked at."""
+    """Writes the record, unless another process has moved the alias since `seen` was read."""
     while not append(workspace, move):
         now = moves(workspace)
         if theirs := next((other for other in now[len(seen) :] if other.alias == move.alias), None):
-            told = (
-                f"{theirs.who} moved {theirs.alias} to {theirs.to.sweep} meanwhile (record {theirs.number}); look again"
-            )
-            return Promotion(move, (told,), False)
+            refusal = f"{theirs.who} moved {move.alias} to {theirs.to.sweep} meanwhile (record {theirs.number})"
+            return Promotion(move, (f"{refusal}; look again",), False)
         move = new_move(now, workspace, move.kind, move.alias, move.to, forced=move.forced, why=move.why)
     return Promotion(move, (), True)

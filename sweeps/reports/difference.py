@@ -1,13 +1,13 @@
-"""What differs between two subjects: policy fields, metrics with their margins, states, verdicts. Pure.
+"""The difference between two subjects: policy fields, metrics with their margins, states, verdicts. Pure.
 
-A metric is better or worse by the comparison of the gates that read it, and neutral where none does. States
-are compared by the engine's own keys: one whose key differs would be computed anew on the way from one to the
-other. Over several seeds each metric is its worst one, as everywhere.
+A metric is better or worse by the comparison of the gates that read it, and neutral without a gate. States are compared
+by the engine's own keys: a state whose key differs would be recomputed on the way from one side to the other. Over
+several seeds, each metric is its worst value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,7 +26,17 @@ class GateChange:
 
     before: GateResult
     after: GateResult
-    direction: str  # BETTER, WORSE or SAME
+
+    @property
+    def direction(self) -> str:
+        """BETTER, WORSE or SAME, by the gate's comparison."""
+        before, after = self.before, self.after
+        if before.value is None or after.value is None or before.value == after.value:
+            return SAME
+        if before.comparison in ("==", WITHIN):  # nearer is better, from either side
+            old, new = before.worst_margin, after.worst_margin
+            return SAME if old == new else BETTER if new > old else WORSE
+        return BETTER if (after.value > before.value) == (before.comparison == ">=") else WORSE
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +47,13 @@ class MetricChange:
     unit: str
     before: float
     after: float
-    direction: str  # BETTER, WORSE, NEUTRAL, or MIXED where its gates disagree
-    gates: tuple[GateChange, ...]  # those that read it
+    gates: tuple[GateChange, ...]  # the gates that read it
+
+    @property
+    def direction(self) -> str:
+        """BETTER, WORSE, NEUTRAL, or MIXED where its gates disagree."""
+        directions = {row.direction for row in self.gates} - {SAME}
+        return NEUTRAL if not directions else directions.pop() if len(directions) == 1 else MIXED
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,25 +63,25 @@ class StateChange:
     name: str
     recomputed: bool
     moved_by: tuple[str, ...]
-    before: str | None  # key; None: not run on that side
+    before: str | None  # its key; None: not run on that side
     after: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """All that differs between `before` and `after`."""
+    """All differences between `before` and `after`."""
 
     before: Subject
     after: Subject
-    seeds: tuple[tuple[int, ...], tuple[int, ...]]  # compared, of either side
+    seeds: tuple[tuple[int, ...], tuple[int, ...]]  # compared, per side
     bands: tuple[str, ...]
     policies: tuple[FieldChange, ...]
-    metrics: tuple[MetricChange, ...]  # that differ
-    same: tuple[str, ...]  # metrics that do not
-    unmeasured: tuple[tuple[str, ...], tuple[str, ...]]  # measured by the other side alone
+    metrics: tuple[MetricChange, ...]  # the metrics that differ
+    same: tuple[str, ...]  # the metrics that do not differ
+    unmeasured: tuple[tuple[str, ...], tuple[str, ...]]  # per side, the metrics measured on the other side alone
     gates: tuple[GateChange, ...]
     states: tuple[StateChange, ...]
-    cards: tuple[Scorecard, Scorecard]  # of either side by its own gates, over all its seeds
+    cards: tuple[Scorecard, Scorecard]  # per side, by its own gates over all its seeds
     notes: tuple[str, ...]
 
     @property
@@ -74,9 +89,7 @@ class Difference:
         return self.cards[0].vetoed, self.cards[1].vetoed
 
     def as_document(self) -> dict[str, Any]:
-        """Plain JSON, whole."""
-        pairs = zip((self.before, self.after), self.cards, self.seeds, self.unmeasured, strict=True)
-        sides = [_side(*pair) for pair in pairs]
+        sides = list(map(_side, (self.before, self.after), self.cards, self.seeds, self.unmeasured))
         return {
             "before": sides[0],
             "after": sides[1],
@@ -92,27 +105,31 @@ class Difference:
 
 
 def compare(before: Subject, after: Subject) -> Difference:
-    """Both sides measured. Raises PolicyError where they are of different engines."""
+    """Returns the differences between two measured subjects of one engine."""
     seeds = _seeds(before, after)
     gates, rails = _judge(before, after)
-    cards = tuple(
-        combine([score(one.measures[seed], gates, seed=seed, authority=one.authority.get(seed) if rails else None)
-                 for seed in on], gates)
-        for one, on in zip((before, after), seeds, strict=True)
-    )  # fmt: skip
-    changes = tuple(
-        GateChange(old, new, _direction(old, new)) for old, new in zip(cards[0].gates, cards[1].gates, strict=True)
-    )
+    cards = [_card(side, gates, on, rails=rails) for side, on in zip((before, after), seeds, strict=True)]
+    changes = tuple(map(GateChange, cards[0].gates, cards[1].gates))
     old, new = cards[0].metrics, cards[1].metrics
     known = (*gates.metrics, *sorted(old.keys() - gates.metrics.keys()))
     both = [name for name in known if name in old and name in new]
+    metrics = (
+        MetricChange(
+            name,
+            gates.metrics[name].unit if name in gates.metrics else "",
+            old[name],
+            new[name],
+            tuple(row for row in changes if row.before.metric == name),
+        )
+        for name in both
+    )
     return Difference(
         before,
         after,
         seeds,
         gates.bands,
         tuple(diff(before.pack, after.pack)),
-        tuple(_moved_metric(name, old[name], new[name], gates, changes) for name in both if old[name] != new[name]),
+        tuple(row for row in metrics if row.before != row.after),
         tuple(name for name in both if old[name] == new[name]),
         (tuple(sorted(new.keys() - old.keys())), tuple(sorted(old.keys() - new.keys()))),
         changes,
@@ -123,69 +140,52 @@ def compare(before: Subject, after: Subject) -> Difference:
 
 
 def same_engine(before: Subject, after: Subject) -> None:
-    """Raises PolicyError where there is nothing to compare."""
+    """Raises PolicyError where the engines differ."""
     if before.engine.name != after.engine.name:
         raise PolicyError(
             f"{before.name} is of engine {before.engine.name}, {after.name} of engine {after.engine.name}: "
-            "they share no policy, metric or state; compare two of one engine"
+            "they share no policy, metric or state; compare subjects of one engine"
         )
 
 
 def moved_by(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Which parts of a state's address differ between two runs, by name."""
-    found = []
+    """Returns the names of the parts of a state's address that differ between two runs."""
+    parts = []
     for part in sorted(before.keys() | after.keys()):
         old, new = before.get(part), after.get(part)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += [f"{part[:-1] if part != 'policies' else 'policy'} {name}"
+            parts += [f"{part[:-1] if part != 'policies' else 'policy'} {name}"
                       for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]  # fmt: skip
         elif old != new:
-            found.append(part)
-    return found
+            parts.append(part)
+    return parts
 
 
 def _seeds(before: Subject, after: Subject) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The seeds both were measured on; where there is none, each side's own."""
+    """Returns the seeds measured on both sides; without a shared seed, each side's own."""
     shared = tuple(seed for seed in before.measures if seed in after.measures)
     return (shared, shared) if shared else (tuple(before.measures), tuple(after.measures))
 
 
 def _judge(before: Subject, after: Subject) -> tuple[GateSet, bool]:
-    """The gates by which both are read, and whether rails are among them: their lane's if it is one, else the engine's.
+    """Returns the gates that read both sides, and whether they include rails.
 
-    Of two lanes that ask different things neither is the other's judge.
+    These are the lane's gates where both sides share them, else the engine's.
     """
     if before.gates is not None and after.gates is not None and before.gates.document == after.gates.document:
         return before.gates, True
     states = before.engine.states
-    return engine_gates(min(before, after, key=lambda one: states.index(one.until))), False
+    return engine_gates(min(before, after, key=lambda side: states.index(side.until))), False
+
+
+def _card(subject: Subject, gates: GateSet, seeds: Iterable[int], *, rails: bool = True) -> Scorecard:
+    authority = subject.authority if rails else {}
+    cards = [score(subject.measures[seed], gates, seed=seed, authority=authority.get(seed)) for seed in seeds]
+    return combine(cards, gates)
 
 
 def _own_card(subject: Subject) -> Scorecard:
-    gates, found = subject.gates or engine_gates(subject), subject.measures
-    return combine(
-        [score(found[seed], gates, seed=seed, authority=subject.authority.get(seed)) for seed in found], gates
-    )
-
-
-def _direction(before: GateResult, after: GateResult) -> str:
-    """Which way a gate's value went, by its comparison."""
-    if before.value is None or after.value is None or before.value == after.value:
-        return SAME
-    if before.comparison in ("==", WITHIN):  # better is nearer, from whichever side
-        old, new = before.worst_margin, after.worst_margin
-        return SAME if old == new else BETTER if new > old else WORSE
-    return BETTER if (after.value > before.value) == (before.comparison == ">=") else WORSE
-
-
-def _moved_metric(
-    name: str, before: float, after: float, gates: GateSet, changes: Sequence[GateChange]
-) -> MetricChange:
-    rows = tuple(row for row in changes if row.before.metric == name)
-    said = {row.direction for row in rows} - {SAME}
-    direction = NEUTRAL if not said else said.pop() if len(said) == 1 else MIXED
-    unit = gates.metrics[name].unit if name in gates.metrics else ""
-    return MetricChange(name, unit, before, after, direction, rows)
+    return _card(subject, subject.gates or engine_gates(subject), subject.measures)
 
 
 def _state_changes(before: Sequence[State], after: Sequence[State]) -> Iterator[StateChange]:
@@ -199,15 +199,15 @@ def _state_changes(before: Sequence[State], after: Sequence[State]) -> Iterator[
 
 def _notes(before: Subject, after: Subject, seeds: Any, rails: bool) -> Iterator[str]:
     if seeds[0] != seeds[1]:
-        yield "no seed was measured on both sides: worlds differ with the seed, and so does all that stands on them"
-    for one, on in zip((before, after), seeds, strict=True):
-        if len(on) < len(one.measures):
-            left = ", ".join(str(seed) for seed in one.measures if seed not in on)
-            yield f"{one.name} was measured on seed {left} too, which the other side was not: left out below"
-        if one.code_version not in (None, one.engine.code_version):
-            yield f"{one.name} was measured by other code than is installed; its states are those of the code installed"
+        yield "no seed was measured on both sides: different seeds draw different worlds, so all metrics may differ"
+    for side, on in zip((before, after), seeds, strict=True):
+        if len(on) < len(side.measures):
+            others = ", ".join(str(seed) for seed in side.measures if seed not in on)
+            yield f"{side.name} was also measured on seed {others}, the other side was not: left out below"
+        if side.code_version not in (None, side.engine.code_version):
+            yield f"{side.name} was measured by code other than the installed code; its states are the installed code's"
     if not rails and (before.gates or after.gates):
-        yield "not both are of one lane: read by the engine's gates, without a lane's rails"
+        yield "the two sides are not of one lane: read by the engine's gates, without a lane's rails"
 
 
 def _side(subject: Subject, card: Scorecard, seeds: Sequence[int], unmeasured: Sequence[str]) -> dict[str, Any]:

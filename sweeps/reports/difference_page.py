@@ -1,4 +1,4 @@
-"""A comparison as a person reads it: first what it comes to, then field by field, on a terminal or as one page."""
+"""A comparison as text for the terminal or as a page: a summary, then field by field."""
 
 from __future__ import annotations
 
@@ -17,65 +17,62 @@ NAMED = 20  # characters of a name at the head of a column
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A table under a title, or what is said where it has no row."""
+    """A table under a title, or a text where it has no rows."""
 
     title: str
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    none: str
+    empty: str
 
 
-def as_text(found: Difference) -> str:
-    """For the terminal."""
-    width = max(len(name) for name, _ in _summary(found))
-    lines = [title(found), "", *(f"{name:<{width}}  {said}" for name, said in _summary(found))]
-    for section in _sections(found):
-        lines += ["", section.none if not section.rows else columns(section.head, section.rows)]
-    return "\n".join([*lines, *(f"\nnote: {note}" for note in found.notes)])
+def as_text(difference: Difference) -> str:
+    summary = list(_summary(difference))
+    width = max(len(name) for name, _ in summary)
+    lines = [title(difference), "", *(f"{name:<{width}}  {text}" for name, text in summary)]
+    for section in _sections(difference):
+        lines += ["", section.empty if not section.rows else columns(section.head, section.rows)]
+    return "\n".join([*lines, *(f"\nnote: {note}" for note in difference.notes)])
 
 
-def as_blocks(found: Difference) -> Iterator[Block]:
-    """For a page."""
-    yield Heading(1, title(found))
-    yield Points(tuple(f"{name}: {said}" for name, said in _summary(found)))
-    if found.notes:
-        yield Points(tuple(f"Note: {note}." for note in found.notes))
-    for section in _sections(found):
+def as_blocks(difference: Difference) -> Iterator[Block]:
+    yield Heading(1, title(difference))
+    yield Points(tuple(f"{name}: {text}" for name, text in _summary(difference)))
+    if difference.notes:
+        yield Points(tuple(f"Note: {note}." for note in difference.notes))
+    for section in _sections(difference):
         yield Heading(2, section.title)
-        yield table(section.head, section.rows) if section.rows else Paragraph(section.none)
+        yield table(section.head, section.rows) if section.rows else Paragraph(section.empty)
     yield Heading(2, "Metrics that are the same")
-    yield Paragraph(", ".join(found.same) or "None.")
+    yield Paragraph(", ".join(difference.same) or "None.")
 
 
-def title(found: Difference) -> str:
-    return _pair(*(f"{one.kind} {one.name}" for one in (found.before, found.after)))
+def title(difference: Difference) -> str:
+    return _pair(*(f"{side.kind} {side.name}" for side in (difference.before, difference.after)))
 
 
-def _summary(found: Difference) -> Iterator[tuple[str, str]]:
-    on = [f"seed {', '.join(map(str, seeds))}" for seeds in found.seeds]
-    yield "measured", f"engine {found.before.engine.name}, {on[0] if on[0] == on[1] else _pair(*on)}"
-    yield "verdict", _pair(*(str(card.verdict) for card in found.cards))
-    for one in (found.before, found.after):
-        if one.stated is not None:
-            yield "stated", f"of {one.name}: {short(one.stated, 160)}"
-    yield "vetoed", _pair(*(", ".join(names) or "nothing" for names in found.vetoes))
-    went = Counter(row.direction for row in found.metrics)
-    told = ", ".join(f"{went[way]} {way}" for way in (BETTER, WORSE, MIXED, NEUTRAL) if went[way]) or "none differs"
-    yield "metrics", f"{told}; {len(found.same)} the same"
-    for seen, names in zip((found.after, found.before), found.unmeasured, strict=True):
+def _summary(difference: Difference) -> Iterator[tuple[str, str]]:
+    on = [f"seed {', '.join(map(str, seeds))}" for seeds in difference.seeds]
+    yield "measured", f"engine {difference.before.engine.name}, {on[0] if on[0] == on[1] else _pair(*on)}"
+    yield "verdict", _pair(*(str(card.verdict) for card in difference.cards))
+    for side in (difference.before, difference.after):
+        if side.stated is not None:
+            yield "stated", f"of {side.name}: {short(side.stated, 160)}"
+    yield "vetoed", _pair(*(", ".join(names) or "nothing" for names in difference.vetoes))
+    ways = Counter(row.direction for row in difference.metrics)
+    counts = ", ".join(f"{ways[way]} {way}" for way in (BETTER, WORSE, MIXED, NEUTRAL) if ways[way]) or "none differs"
+    yield "metrics", f"{counts}; {len(difference.same)} the same"
+    for side, names in zip((difference.after, difference.before), difference.unmeasured, strict=True):
         if names:
-            yield "", f"{len(names)} measured of {seen.name} alone: {short(', '.join(names), 120)}"
-    for said, moved in (
-        ("won", _climbed(found.gates, 1)),
-        ("lost", _climbed(found.gates, -1)),
-    ):
-        yield said, ", ".join(moved) or "no gate"
-    anew = [state.name for state in found.states if state.recomputed]
-    yield "states", f"{len(anew)} of {len(found.states)} would be computed anew{': ' * bool(anew)}{', '.join(anew)}"
+            yield "", f"{len(names)} measured of {side.name} alone: {short(', '.join(names), 120)}"
+    yield "won", ", ".join(_climbed(difference.gates, 1)) or "no gate"
+    yield "lost", ", ".join(_climbed(difference.gates, -1)) or "no gate"
+    anew = [state.name for state in difference.states if state.recomputed]
+    listed = f": {', '.join(anew)}" if anew else ""
+    yield "states", f"{len(anew)} of {len(difference.states)} would be computed anew{listed}"
 
 
 def _climbed(rows: Sequence[GateChange], way: int) -> list[str]:
-    """The gates that hold a higher band than before (`way` 1), or a lower one (-1)."""
+    """Returns the gates that hold a higher band than before (`way` 1), or a lower band (-1)."""
     climbed = (row for row in rows if (row.after.level - row.before.level) * way > 0)
     return [f"{row.before.id} ({_held(row)})" for row in climbed]
 
@@ -84,22 +81,23 @@ def _held(row: GateChange) -> str:
     return _pair(row.before.holds or "no", row.after.holds or "no")
 
 
-def _sections(found: Difference) -> Iterator[Section]:
-    before, after = (short(one.name, NAMED) for one in (found.before, found.after))
-    fields = tuple((row.policy, row.pointer, short(row.before), short(row.after), row.state) for row in found.policies)
+def _sections(difference: Difference) -> Iterator[Section]:
+    before, after = (short(side.name, NAMED) for side in (difference.before, difference.after))
+    changes = difference.policies
+    fields = tuple((row.policy, row.pointer, short(row.before), short(row.after), row.state) for row in changes)
     yield Section("Policy fields changed", ("policy", "field", before, after, "first state"), fields,
                   "no policy field differs")  # fmt: skip
     metrics = tuple(
         (row.name, short(row.before), short(row.after), f"{row.after - row.before:+.6g}", row.direction, row.unit)
-        for row in found.metrics
+        for row in difference.metrics
     )
     yield Section("Metrics changed", ("metric", before, after, "change", "", "unit"), metrics, "no metric differs")
-    thresholds = [part for band in found.bands for part in (band, f"margin to {band}")]
+    thresholds = [part for band in difference.bands for part in (band, f"margin to {band}")]
     head = ("gate", "kind", "value", "", *thresholds, "holds", "direction")
-    moved = [row for row in found.gates if _judged(row.before) != _judged(row.after)]
-    gates = tuple(_gate_row(row, found.bands) for row in moved)
-    yield Section("Gates that read them", head, gates, "no gate says anything else")
-    states = tuple(_state_row(row) for row in found.states)
+    moved = [row for row in difference.gates if _judged(row.before) != _judged(row.after)]
+    gates = tuple(_gate_row(row, difference.bands) for row in moved)
+    yield Section("Gates that read them", head, gates, "no gate's result differs")
+    states = tuple(_state_row(row) for row in difference.states)
     yield Section("States, by the engine's keys", ("state", "", "moved by"), states, "no state was run")
 
 

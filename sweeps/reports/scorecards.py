@@ -1,4 +1,4 @@
-"""What a scorecard's page can be about: a published run, scored again from its files, or a lock."""
+"""The report of a published run, scored again from its files, or of a lock."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from lanelock.sweeps.workspace import Workspace
 
 
 def run_report(folder: Path, workspace: Workspace) -> Report:
-    """A published run, measured and scored again from its files, beside its engine's baseline run on its world."""
+    """Returns a published run, scored again from its files, beside the engine's baseline on the same world."""
     run = publisher_of(folder).open_run(folder)
     engine, source = engine_named(run.engine), metrics_named(run.engine)
     gates = load_gates(str(source.gates_file))
     baseline = _baseline(engine, run, folder)
-    beside = "itself: its engine names no baseline" if baseline is run else f"authority {baseline.pack.name}"
+    pack = f"{workspace.remembered(run.run_id)['pack']} " if workspace.recalls(run.run_id) else ""
     facts = {
         "run": run.run_id,
-        "pack": f"{_made_as(run.run_id, workspace)}{run.pack.digest}",
+        "pack": pack + run.pack.digest,
         **({} if baseline is run else {"authority": f"{baseline.pack.name} {baseline.pack.digest}"}),
         "world": run.world_digest,
         "seed": str(run.seed),
@@ -42,7 +42,7 @@ def run_report(folder: Path, workspace: Workspace) -> Report:
         cards=(score(source.measure(run), gates, seed=run.seed, authority=None),),
         gates=gates,
         authority={run.seed: {name: at for name, at in source.measure(baseline).items() if math.isfinite(at)}},
-        beside=beside,
+        beside="itself: its engine names no baseline" if baseline is run else f"authority {baseline.pack.name}",
         facts=facts,
         notes=(),
         changes=tuple(diff(baseline.pack, run.pack)),
@@ -52,22 +52,21 @@ def run_report(folder: Path, workspace: Workspace) -> Report:
 
 
 def _baseline(engine: Resolved, run: Run, folder: Path) -> Run:
-    """The engine's baseline on the world of a published run; the run itself where the engine names none."""
+    """Returns the engine's baseline on the world of a published run; the run itself where it names no baseline."""
     if engine.baseline is None:
         return run
     pack = load_pack(engine.baseline, engine.policy_schemas, engine.name)
     world = engine.own.world_of(folder) if isinstance(engine.own, Worlds) else None
     baseline = engine.evaluate(pack, run.seed, world=world)
     if baseline.world_digest != run.world_digest:
-        raise IntegrityError(f"{world or folder}: read again it gives another world than the run states")
+        raise IntegrityError(f"{world or folder}: the world read from here is not the world that the run states")
     return baseline
 
 
 def lock_report(lock: Lock, world: Path | None, shown: tuple[Figure, ...] | None = None) -> Report:
-    """A lock: its candidate's cards as it states them, and the figures of its first seed, run again.
+    """Returns a lock: its candidate's scorecards as stated, and figures of its first seed, run again.
 
-    `shown`: these figures, where they were just made from the runs that the lock states. Raises IntegrityError where
-    that seed does not measure what the lock states.
+    `shown`: the figures, where already drawn. Raises IntegrityError where the seed's metrics differ from the lock's.
     """
     lock.needs_its_world(world)
     lane, pack, first, name = lock.lane(), lock.pack(), lock.seeds[0], lock.name
@@ -75,7 +74,7 @@ def lock_report(lock: Lock, world: Path | None, shown: tuple[Figure, ...] | None
         measured = lane.measure(lane.engine.evaluate(pack, first, world=world, until=lane.until))
         if measured != lock.proof[first].metrics:
             raise IntegrityError(
-                f"{name}: /proof/{first}/metrics: not what its candidate measures here; lanelock verify says where"
+                f"{name}: /proof/{first}/metrics: the candidate gives other metrics here; lanelock verify shows which"
             )
     return Report(
         kind="lock",
@@ -112,20 +111,13 @@ def _lock_facts(lock: Lock) -> dict[str, str]:
 
 
 def _code(stated: str, here: str) -> str:
-    """The code's version, and the one that draws the figures where that is another."""
+    """Returns the code's version, and the version that draws the figures where it differs."""
     return stated if stated == here else f"{stated}, figures by {here}"
 
 
-def _made_as(run_id: str, workspace: Workspace) -> str:
-    """The name of the pack that a run was made from, where it was made here."""
-    return f"{workspace.remembered(run_id)['pack']} " if workspace.recalls(run_id) else ""
-
-
 def figures(lane: Lane, pack: Pack, seed: int, world: Path | None) -> tuple[Figure, ...]:
-    """The figures of a pack on one seed of a lane; none where the lane's engine draws none."""
+    """Returns the figures of a pack on one seed of a lane; empty where the engine draws no figures."""
     if not isinstance(lane.metrics, Showing):
         return ()
-    candidate, authority = (
-        lane.engine.evaluate(each, seed, world=world, until=lane.until) for each in (pack, lane.authority)
-    )
-    return tuple(lane.metrics.figures(candidate, authority, lane.gates))
+    runs = [lane.engine.evaluate(side, seed, world=world, until=lane.until) for side in (pack, lane.authority)]
+    return tuple(lane.metrics.figures(runs[0], runs[1], lane.gates))

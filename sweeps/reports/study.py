@@ -1,6 +1,6 @@
-"""A study as a page: how it closed, what its trials reached, what ended them, which knob moved what, and the bounds.
+"""A study as a page: its decision, its trials' results, the vetoes, each knob's importance, and the bounds.
 
-From the sweep's lock and its durable study alone: no trial is run again.
+Made from the sweep's lock and its durable study alone: no trial is run again.
 """
 
 from __future__ import annotations
@@ -21,21 +21,7 @@ from lanelock.sweeps.lanes.study import Studies
 from lanelock.sweeps.lanes.survey import Ground
 from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.lanes.trial_arrays import Trials, trials_of
-from lanelock.sweeps.pages.page import CARD_STYLE as STYLE
-from lanelock.sweeps.pages.page import (
-    FIGURE_STYLE,
-    Block,
-    Heading,
-    Markup,
-    Paragraph,
-    Points,
-    as_html,
-    as_markdown,
-    banner,
-    drawn,
-    facts,
-    table,
-)
+from lanelock.sweeps.pages import page
 from lanelock.sweeps.pages.text import short
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import find_lock
@@ -47,7 +33,7 @@ _SHOWN = 12  # candidates in the table
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """A closed sweep as its records hold it."""
+    """A closed sweep, as its lock and its study hold it."""
 
     lock: Lock
     history: Sequence[Trial]
@@ -62,7 +48,7 @@ class Closed:
 
 
 def closed(sweep: str, workspace: Workspace) -> Closed:
-    """A sweep whose lock and study are in the workspace. Raises PolicyError where they are not."""
+    """Returns a sweep whose lock and study are in the workspace. Raises PolicyError where one is missing."""
     lock = Lock.read(find_lock(sweep, workspace))
     lane = lock.lane(sweep)
     studies = Studies(workspace.study_storage, reading=True)
@@ -73,44 +59,42 @@ def closed(sweep: str, workspace: Workspace) -> Closed:
     history, ledger = study.trials, Ledger(Ground(lane, None, lock.authority_metrics, reach))
     best = next((trial for trial in history if trial.number == lock.trial), None)
     trials = trials_of(lock.sweep, history, ledger, best)
-    found = sensitivity(lock.sweep, history, ledger)
-    figures = (*trial_figures(trials), *sensitivity_figures(trials, found))
-    return Closed(lock, history, ledger, trials, found, figures)
+    moved = sensitivity(lock.sweep, history, ledger)
+    figures = (*trial_figures(trials), *sensitivity_figures(trials, moved))
+    return Closed(lock, history, ledger, trials, moved, figures)
 
 
 def html(of: Closed) -> str:
-    """The page as one file that needs nothing beside it."""
-    return as_html(f"sweep {of.lock.sweep}: {of.lock.decision}", _blocks(of), STYLE + FIGURE_STYLE)
+    return page.as_html(f"sweep {of.lock.sweep}: {of.lock.decision}", _blocks(of), page.STYLE)
 
 
 def markdown(of: Closed) -> str:
-    """The same in words and tables."""
-    return as_markdown(_blocks(of))
+    return page.as_markdown(_blocks(of))
 
 
-def _blocks(of: Closed) -> Iterator[Block]:
+def _blocks(of: Closed) -> Iterator[page.Block]:
     yield _banner(of)
     yield _facts(of)
-    yield Paragraph(str(of.lane.document["why"]))
-    yield Heading(2, "What its trials reached")
-    yield drawn(of.figures)
-    yield Heading(2, "The best that held")
+    yield page.Paragraph(str(of.lane.document["why"]))
+    yield page.Heading(2, "What its trials reached")
+    yield page.drawn(of.figures)
+    yield page.Heading(2, "The best trials without a veto")
     yield from _best(of)
-    yield Heading(2, "What ended trials")
+    yield page.Heading(2, "Vetoes")
     yield from _vetoes(of)
-    yield Heading(2, "What no trial can pass")
+    yield page.Heading(2, "Proven bounds")
     yield from _bounds(of)
-    yield Heading(2, "What it may touch")
+    yield page.Heading(2, "Knobs")
     yield _knobs(of.lane)
-    yield Heading(2, "Find it again")
-    yield Points((f"`lanelock report {of.lock.sweep} --html FILE`", f"`lanelock verify {of.lock.short_id}`",
+    yield page.Heading(2, "Reproduce this page")
+    yield page.Points((f"`lanelock report {of.lock.sweep} --html FILE`", f"`lanelock verify {of.lock.short_id}`",
                   f"`lanelock report {of.lock.short_id} --html FILE`"))  # fmt: skip
 
 
-def _banner(of: Closed) -> Markup:
+def _banner(of: Closed) -> page.Block:
     lock = of.lock
     invalid = lock.verdict == str(of.lane.gates.invalid)
-    return banner(
+    return page.banner(
         lock.verdict,
         "good" if lock.decision == "GO" else "unsure" if invalid else "bad",
         f"sweep {lock.sweep} of lane {of.lane.id}: {of.lane.title}",
@@ -119,9 +103,9 @@ def _banner(of: Closed) -> Markup:
     )
 
 
-def _facts(of: Closed) -> Markup:
+def _facts(of: Closed) -> page.Block:
     lock, vetoes = of.lock, sum(map(bool, map(of.ledger.vetoed, of.history)))
-    return facts({
+    return page.facts({
         "trials": f"{len(of.history)}, of which vetoes ended {vetoes}",
         "seeds": ", ".join(map(str, of.lane.seeds)),
         "locked": "none" if lock.trial is None else f"trial {lock.trial}",
@@ -131,31 +115,30 @@ def _facts(of: Closed) -> Markup:
     })  # fmt: skip
 
 
-def _best(of: Closed) -> Iterator[Block]:
-    """The trials without a veto, by the first objective, and what each was made of."""
+def _best(of: Closed) -> Iterator[page.Block]:
+    """Yields a table of the best trials without a veto: outcome, objectives, gates and knobs."""
     trials, lane = of.trials, of.lane
     places = {trial.number: row for row, trial in enumerate(of.history)}
-    rows = [places[trial.number] for trial in ranking(of.history, of.ledger) if trials.held[places[trial.number]]]
+    ranked = (places[trial.number] for trial in ranking(of.history, of.ledger))
+    rows = [row for row in ranked if trials.valid[row]]
     if not rows:
-        yield Paragraph("None: every trial was vetoed or could not be graded.")
+        yield page.Paragraph("None: every trial was vetoed or could not be graded.")
         return
-    shown = rows[:_SHOWN]
-    yield Paragraph(
-        f"Of {len(rows)} trials without a veto, the first in the order by which the sweep takes one: {_order(trials)}. "
+    yield page.Paragraph(
+        f"The first of {len(rows)} trials without a veto, in the order of the decision: {_order(trials)}. "
         "Gates are the worst over seeds."
     )
-    head = ("trial", "outcome", *(of.name for of in trials.objectives), *(strip.gate.id for strip in trials.strips),
-            *(knob.name for knob in lane.knobs))  # fmt: skip
-    yield table(head, (tuple(_candidate(of, row)) for row in shown))
+    gates = [strip.gate.id for strip in trials.strips]
+    names = (*(row.name for row in trials.objectives), *gates, *(knob.name for knob in lane.knobs))
+    yield page.table(("trial", "outcome", *names), (tuple(_candidate(of, row)) for row in rows[:_SHOWN]))
 
 
 def _order(trials: Trials) -> str:
-    """How the decision ranks trials, in words."""
     first, *others = trials.objectives
     if not others:
         return f"the highest band, then {first.name}"
-    rest = ", then ".join(f"the {'greatest' if one.maximize else 'least'} {one.name}" for one in (*others, first))
-    return f"the highest band, then {first.name} as far as {trials.reserve:g}, then {rest}"
+    rest = ", then ".join(f"the {'greatest' if of.maximize else 'least'} {of.name}" for of in (*others, first))
+    return f"the highest band, then {first.name} up to {trials.reserve:g}, then {rest}"
 
 
 def _candidate(of: Closed, row: int) -> Iterator[str]:
@@ -167,29 +150,29 @@ def _candidate(of: Closed, row: int) -> Iterator[str]:
     yield from (short(trial.values[knob.name]) for knob in of.lane.knobs)
 
 
-def _vetoes(of: Closed) -> Iterator[Block]:
+def _vetoes(of: Closed) -> Iterator[page.Block]:
     counts = of.ledger.vetoes(of.history)
     rows = [gate for gate in of.lane.gates.gates if gate.severity.ends_trial]
     if not counts:
-        yield Paragraph(f"Nothing: no trial failed one of the lane's {len(rows)} vetoes and rails.")
+        yield page.Paragraph(f"No trial failed any of the lane's {len(rows)} vetoes and rails.")
         return
     rows = sorted((gate for gate in rows if counts[gate.id]), key=lambda gate: -counts[gate.id])
-    yield table(
-        ("veto", "kind", "trials ended", "asks", "why"),
-        ((gate.id, str(gate.severity), str(counts[gate.id]), asked(gate.comparison, gate.thresholds), gate.why)
-         for gate in rows),
-    )  # fmt: skip
+    cells = (
+        (gate.id, str(gate.severity), str(counts[gate.id]), asked(gate.comparison, gate.thresholds), gate.why)
+        for gate in rows
+    )
+    yield page.table(("veto", "kind", "trials ended", "asks", "why"), cells)
 
 
-def _bounds(of: Closed) -> Iterator[Block]:
-    rows = [row for row in of.ledger.ground.reach if row.bound is not None]
-    rows = [row for row in rows if _severity(of.lane, row.gate) is Severity.GATE]
+def _bounds(of: Closed) -> Iterator[page.Block]:
+    graded = {gate.id for gate in of.lane.gates.gates if gate.severity is Severity.GATE}
+    rows = [row for row in of.ledger.ground.reach if row.bound is not None and row.gate in graded]
     if not rows:
-        yield Paragraph("No bound was proved, or the sweep is older than the keeping of them.")
+        yield page.Paragraph("No bound was proved, or an older version made this sweep and did not store bounds.")
         return
-    yield Paragraph("Proved before the first trial, from what the lane leaves frozen and the box of its knobs.")
+    yield page.Paragraph("Proved before the first trial, from what the lane leaves frozen and the ranges of its knobs.")
     best = best_found(of.lock.card(of.lane), of.history, of.ledger)
-    yield table(
+    yield page.table(
         ("gate", "asks", "best possible", "best found", "gap", "out of reach", "proof", "movable by"),
         (
             (row.gate, asked(row.comparison, row.thresholds), short(row.bound), short(best.get(row.gate)),
@@ -200,16 +183,9 @@ def _bounds(of: Closed) -> Iterator[Block]:
     )  # fmt: skip
 
 
-def _knobs(lane: Lane) -> Block:
-    return table(
-        ("knob", "field", "from", "to", "step"),
-        (
-            (knob.name, knob.at, *((knob.range_text(), "", "") if knob.choices else
-             (short(knob.low), short(knob.high), "log" if knob.log else short(knob.step))))
-            for knob in lane.knobs
-        ),
-    )  # fmt: skip
-
-
-def _severity(lane: Lane, gate: str) -> Severity:
-    return next(row.severity for row in lane.gates.gates if row.id == gate)
+def _knobs(lane: Lane) -> page.Block:
+    rows = []
+    for knob in lane.knobs:
+        limits = short(knob.low), short(knob.high), "log" if knob.log else short(knob.step)
+        rows.append((knob.name, knob.at, *((knob.range_text(), "", "") if knob.choices else limits)))
+    return page.table(("knob", "field", "from", "to", "step"), rows)

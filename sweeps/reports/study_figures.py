@@ -1,6 +1,6 @@
-"""The figures of a study: what its trials reached, what was vetoed and by what, which knob moved what, and the bounds.
+"""The figures of a study: its trials' scores, their vetoes, the gates' values, and the bounds.
 
-Outcomes are told apart by mark and word as well as by colour. A veto has a mark of its own wherever its trials stand.
+Outcomes differ by mark and word as well as by colour; each frequent veto has a mark of its own.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from lanelock.scoring.gates import ends
 from lanelock.sweeps.lanes.trial_arrays import BELOW, UNGRADED, VETOED, Strip, Trials, chosen_words
 from lanelock.sweeps.reports.study_knobs import curves_figure, importance_figure, parallel_figure
 
-_VETO_MARKS = "xX+1*2dv"  # one a veto, the most frequent first; the last for all others
+_VETO_MARKS = "xX+1*2dv"  # one per veto, the most frequent first
 _SHOWN = 5  # vetoes with a mark of their own
 _ROW = 58  # pixels of a gate's strip
 
 
 def trial_figures(trials: Trials) -> Iterator[Figure]:
-    """Every figure that the trials can carry by themselves."""
+    """Yields the figures that need the trials alone."""
     if not len(trials.number):
         return
     if len(trials.objectives) > 1:
@@ -37,31 +37,28 @@ def trial_figures(trials: Trials) -> Iterator[Figure]:
 
 
 def sensitivity_figures(trials: Trials, sensitivity: Mapping[str, Any]) -> Iterator[Figure]:
-    """Those of what moved what, where anything did."""
+    """Yields the figures of the knobs' importance, where a gate moved."""
     moved = [row for row in sensitivity["gates"] if row["importance"]]
     if moved:
         yield importance_figure(moved)
         yield from curves_figure(moved, trials)
 
 
-# --- margin against intervention ----------------------------------------------------------------------------
-
-
 def _pareto(trials: Trials) -> Figure:
     first, second = (objective.name for objective in trials.objectives[:2])
     says = (
-        f"{len(trials.front)} of {len(trials.number)} trials are on the front: no trial that held is as good in every "
-        "objective and better in one."
+        f"{len(trials.front)} of {len(trials.number)} trials are on the front: no trial without a veto is as good in "
+        "every objective and better in one."
     )
-    return Figure("study_pareto", f"{first} against {second}", f"{says} {chosen_words(trials)}{_bound(trials)}", 400,
-                  partial(_draw_pareto, trials))  # fmt: skip
+    says = f"{says} {chosen_words(trials)}{_bound(trials)}"
+    return Figure("study_pareto", f"{first} against {second}", says, 400, partial(_draw_pareto, trials))
 
 
 def _draw_pareto(trials: Trials, canvas: Any) -> None:
     axis = canvas.add_subplot()
     x, y = trials.scores[:, 1], trials.scores[:, 0]
     _axes(axis, trials.objectives[1].name, trials.objectives[0].name, y)
-    if len(trials.front) and len(trials.objectives) == 2:  # of more, the picture shows a shadow of the front: no line
+    if len(trials.front) and len(trials.objectives) == 2:  # with more, this plane shows only a projection of it
         order = trials.front[np.argsort(x[trials.front], kind="stable")]
         axis.plot(x[order], y[order], color=LIGHT["ink"], linewidth=1, zorder=1, label="front")
     _scatter(axis, trials, x, y)
@@ -69,18 +66,15 @@ def _draw_pareto(trials: Trials, canvas: Any) -> None:
     _legend(canvas, axis)
 
 
-# --- best so far --------------------------------------------------------------------------------------------
-
-
 def _history(trials: Trials) -> Figure:
     first = trials.objectives[0]
     best = trials.best_so_far()
-    says = "No trial held." if np.isnan(best[-1]) else (
-        f"The best {first.name} of a trial that held was {best[-1]:.4g}, first reached by trial "
-        f"{trials.number[int(np.flatnonzero(best == best[-1])[0])]} of {len(trials.number)}."
-    )  # fmt: skip
-    return Figure("study_history", f"{first.name}, trial by trial", says + _bound(trials), 330,
-                  partial(_draw_history, trials, best))  # fmt: skip
+    says = "Every trial was vetoed or could not be graded."
+    if not np.isnan(best[-1]):
+        trial = f"trial {trials.number[np.argmax(best == best[-1])]} of {len(best)}"
+        says = f"The best {first.name} without a veto was {best[-1]:.4g}, first reached by {trial}."
+    draw = partial(_draw_history, trials, best)
+    return Figure("study_history", f"{first.name}, trial by trial", says + _bound(trials), 330, draw)
 
 
 def _draw_history(trials: Trials, best: NDArray[np.float64], canvas: Any) -> None:
@@ -93,18 +87,16 @@ def _draw_history(trials: Trials, best: NDArray[np.float64], canvas: Any) -> Non
     _legend(canvas, axis)
 
 
-# --- gate by gate -------------------------------------------------------------------------------------------
-
-
 def _gates(trials: Trials) -> Figure:
-    out = [strip for strip in trials.strips if strip.reach is not None and not all(strip.reach.reachable.values())]
-    says = "; ".join(
-        f"{strip.gate.id} cannot pass in band {', '.join(b for b, ok in strip.reach.reachable.items() if not ok)}"
-        for strip in out if strip.reach is not None
-    )  # fmt: skip
-    says = f"Worst over seeds of every trial, against each gate's thresholds. {says or 'No bound forbids a band.'}"
-    return Figure("study_gates", "What the trials reached, gate by gate", says, 66 + _ROW * len(trials.strips),
-                  partial(_draw_gates, trials))  # fmt: skip
+    forbidden = {
+        strip.gate.id: [band for band, reachable in strip.reach.reachable.items() if not reachable]
+        for strip in trials.strips
+        if strip.reach is not None
+    }
+    bounds = "; ".join(f"{gate} cannot pass in band {', '.join(bands)}" for gate, bands in forbidden.items() if bands)
+    says = f"Worst over seeds of every trial, against each gate's thresholds. {bounds or 'No bound forbids a band.'}"
+    height = 66 + _ROW * len(trials.strips)
+    return Figure("study_gates", "What the trials reached, gate by gate", says, height, partial(_draw_gates, trials))
 
 
 def _draw_gates(trials: Trials, canvas: Any) -> None:
@@ -116,13 +108,13 @@ def _draw_gates(trials: Trials, canvas: Any) -> None:
 
 
 def _draw_strip(axis: Any, strip: Strip, trials: Trials) -> None:
-    values, held = strip.values, trials.held
+    values, valid = strip.values, trials.valid
     marks = [(band, at) for band, threshold in strip.gate.thresholds.items() for at in ends(threshold)]
     bound = None if strip.reach is None else strip.reach.bound
     places = [*(at for _, at in marks), *([] if bound is None else [bound])]
-    seen = np.concatenate([values[np.isfinite(values)], places])
-    room = 0.06 * (np.ptp(seen) or abs(seen[0]) or 1.0)
-    low, high = seen.min() - room, seen.max() + room
+    shown = np.concatenate([values[np.isfinite(values)], places])
+    room = 0.06 * (np.ptp(shown) or abs(shown[0]) or 1.0)
+    low, high = shown.min() - room, shown.max() + room
     axis.set_xlim(low, high)
     axis.set_ylim(-1, 1)
     axis.set_yticks([])
@@ -130,12 +122,11 @@ def _draw_strip(axis: Any, strip: Strip, trials: Trials) -> None:
     axis.set_title(f"{strip.gate.id} {SIGNS[strip.gate.comparison]}", pad=3)
     for beyond in _beyond(strip, low, high):
         axis.axvspan(*beyond, facecolor="none", edgecolor=LIGHT["muted"], hatch="////", linewidth=0,
-                     label="out of any trial's reach")  # fmt: skip
-    shift = ((np.arange(len(values)) * 0.618034) % 1.0 - 0.5) * 1.1  # spread so that none hides its neighbour
-    for rows, name, ink, mark in ((held, "held", "candidate", "o"), (~held, "vetoed", "bad", "x")):
-        axis.scatter(
-            values[rows], shift[rows], s=9, marker=mark, color=LIGHT[ink], alpha=0.65, linewidth=0.8, label=name
-        )
+                     label="out of reach")  # fmt: skip
+    shift = ((np.arange(len(values)) * 0.618034) % 1.0 - 0.5) * 1.1  # spread, so that marks do not hide each other
+    for rows, label, ink, mark in ((valid, "no veto", "candidate", "o"), (~valid, "vetoed", "bad", "x")):
+        style = {"s": 9, "marker": mark, "color": LIGHT[ink], "alpha": 0.65, "linewidth": 0.8, "label": label}
+        axis.scatter(values[rows], shift[rows], **style)
     for band, at in marks:
         axis.axvline(at, color=LIGHT["ink"], linewidth=1.4, linestyle=(0, (1, 1.4)))
         axis.annotate(
@@ -148,7 +139,7 @@ def _draw_strip(axis: Any, strip: Strip, trials: Trials) -> None:
 
 
 def _beyond(strip: Strip, low: float, high: float) -> Iterator[tuple[float, float]]:
-    """The part of a strip that no trial can reach."""
+    """Yields the part of a strip that no trial can reach."""
     if strip.reach is None or strip.reach.bound is None:
         return
     kind, comparison = strip.reach.kind, strip.gate.comparison
@@ -158,11 +149,8 @@ def _beyond(strip: Strip, low: float, high: float) -> Iterator[tuple[float, floa
         yield low, strip.reach.bound
 
 
-# --- what they share ----------------------------------------------------------------------------------------
-
-
 def _scatter(axis: Any, trials: Trials, x: NDArray[Any], y: NDArray[np.float64]) -> None:
-    """Every trial as a mark of its outcome."""
+    """Draws every trial with the mark of its outcome."""
     names = np.array(trials.outcome)
     for name, style in _styles(trials):
         rows = np.isin(names, name.split("\n")) & np.isfinite(x) & np.isfinite(y)
@@ -176,7 +164,7 @@ def _scatter(axis: Any, trials: Trials, x: NDArray[Any], y: NDArray[np.float64])
 
 
 def _styles(trials: Trials) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Outcome -> mark and colour. Vetoes beyond the most frequent share one, their names joined by a line break."""
+    """Yields (outcome, its style). Rare vetoes share a style, their names joined by line breaks."""
     bands = [name for name in trials.bands if name in trials.outcomes]
     for place, name in enumerate(bands):
         top = place == len(bands) - 1
@@ -199,7 +187,7 @@ def _axes(axis: Any, x: str, y: str, values: NDArray[np.float64]) -> None:
 
 
 def _levels(axis: Any, trials: Trials) -> None:
-    """The bound that no trial passes, and the reserve from which the decision weighs the other objectives."""
+    """Draws the proven bound, and the reserve from which the decision weighs the other objectives."""
     if trials.ceiling is not None:
         axis.axhline(trials.ceiling.value, color=LIGHT["muted"], linewidth=1.6, linestyle=(0, (6, 1.5, 1, 1.5)),
                      zorder=2, label=f"bound: {trials.ceiling.gate}")  # fmt: skip
@@ -214,13 +202,10 @@ def _legend(canvas: Any, axis: Any) -> None:
 
 
 def _bound(trials: Trials) -> str:
-    """What no trial can pass, and what is not counted since none can pass it at all."""
-    first, ceiling = trials.objectives[0].name, trials.ceiling
-    said = (
-        ""
-        if ceiling is None
-        else f" No trial can pass {ceiling.value:.4g}, the bound of {ceiling.gate}: {ceiling.proof}."
-    )
+    """Returns a sentence on the proven bound, and one on the gates that are left out because they are unreachable."""
+    first, ceiling, says = trials.objectives[0].name, trials.ceiling, ""
+    if ceiling is not None:
+        says = f" No trial can pass {ceiling.value:.4g}, the bound of {ceiling.gate}: {ceiling.proof}."
     if trials.left_out:
-        said += f" The {first} does not count {', '.join(trials.left_out)}, which this lane cannot move far enough."
-    return said
+        says += f" The {first} does not count {', '.join(trials.left_out)}, which this lane cannot move far enough."
+    return says

@@ -1,4 +1,4 @@
-"""A study by its knobs: which moved which gate, each gate along its strongest one, and every trial across all."""
+"""The figures of a study's knobs: their importance, each gate along its strongest knob, and every trial across all."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def importance_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     says = "Share of a gate's variance that a knob explains: " + "; ".join(
         f"{gate} is moved most by {knob} ({share:.0%})" for gate, (knob, share) in first.items()
     )
-    return Figure("study_importance", "Which knob moved which gate", f"{says}.", 70 + 30 * len(rows),
-                  partial(_draw_importance, rows, knobs))  # fmt: skip
+    draw = partial(_draw_importance, rows, knobs)
+    return Figure("study_importance", "Which knob moved which gate", f"{says}.", 70 + 30 * len(rows), draw)
 
 
 def _draw_importance(rows: Sequence[Mapping[str, Any]], knobs: Sequence[str], canvas: Any) -> None:
@@ -45,17 +45,14 @@ def _draw_importance(rows: Sequence[Mapping[str, Any]], knobs: Sequence[str], ca
     axis.spines["bottom"].set_visible(False)
 
 
-# --- along the knob that moves a gate the most ---------------------------------------------------------------
-
-
 def _curve(row: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """The bins of the knob that weighs the most; none where it has choices, which stand in no order."""
+    """Returns the bins along the most important knob; empty for a knob with choices, which have no order."""
     bins: Sequence[Mapping[str, Any]] = row["curves"].get(next(iter(row["importance"])), ())
-    return bins if all("low" in one for one in bins) else ()
+    return bins if all("low" in part for part in bins) else ()
 
 
 def curves_figure(moved: Sequence[Mapping[str, Any]], trials: Trials) -> Iterator[Figure]:
-    """The figure, where a gate's strongest knob has a range."""
+    """Yields the figure where a gate's most important knob has a range."""
     rows = [row for row in moved if _curve(row)]
     if not rows:
         return
@@ -64,15 +61,15 @@ def curves_figure(moved: Sequence[Mapping[str, Any]], trials: Trials) -> Iterato
         f"along {next(iter(row['importance']))}"
         for row in rows
     )
-    says = f"Mean of the trials (line) and their least and greatest (band) along the knob that weighs the most: {says}."
-    yield Figure("study_curves", "Each gate along its strongest knob", says, 30 + 135 * ((len(rows) + 1) // 2),
-                  partial(_draw_curves, rows, trials))  # fmt: skip
+    says = f"Mean of the trials (line), their minimum and maximum (band) along the most important knob: {says}."
+    height, draw = 30 + 135 * ((len(rows) + 1) // 2), partial(_draw_curves, rows, trials)
+    yield Figure("study_curves", "Each gate along its strongest knob", says, height, draw)
 
 
 def _draw_curves(rows: Sequence[Mapping[str, Any]], trials: Trials, canvas: Any) -> None:
     panels = canvas.subplots((len(rows) + 1) // 2, 2, squeeze=False).ravel()
     knobs = {knob.name: knob for knob in trials.knobs}
-    asked = {strip.gate.id: strip.gate.thresholds for strip in trials.strips}
+    thresholds = {strip.gate.id: strip.gate.thresholds for strip in trials.strips}
     for axis in panels[len(rows) :]:
         axis.set_visible(False)
     for axis, row in zip(panels, rows, strict=False):
@@ -85,26 +82,22 @@ def _draw_curves(rows: Sequence[Mapping[str, Any]], trials: Trials, canvas: Any)
         axis.minorticks_off()
         if knob.log:
             axis.set_xticks([at[0], at[-1]], [f"{at[0]:.2g}", f"{at[-1]:.2g}"])
-        for at_threshold in (place for limit in asked.get(row["gate"], {}).values() for place in ends(limit)):
-            if min(low) <= at_threshold <= max(high):
-                axis.axhline(at_threshold, color=LIGHT["ink"], linewidth=1.2, linestyle=(0, (1, 1.4)))
+        for limit in (end for threshold in thresholds.get(row["gate"], {}).values() for end in ends(threshold)):
+            if min(low) <= limit <= max(high):
+                axis.axhline(limit, color=LIGHT["ink"], linewidth=1.2, linestyle=(0, (1, 1.4)))
         axis.set_title(row["gate"], fontsize=11)
         axis.set_xlabel(knob.name)
         axis.margins(x=0.04)
 
 
-# --- every trial across its knobs ---------------------------------------------------------------------------
-
-
 def parallel_figure(trials: Trials) -> Figure:
     first = trials.objectives[0].name
     says = (
-        f"Each line is a trial across its knobs to its {first}: the better, the stronger its colour. "
-        "Dashed where a veto ended it."
+        f"Each line is a trial, across its knobs to its {first}; better trials have a stronger colour. "
+        "Vetoed trials are dashed."
     )
-    return Figure(
-        "study_parallel", f"Knobs and {first}", f"{says} {chosen_words(trials)}", 360, partial(_draw_parallel, trials)
-    )
+    says = f"{says} {chosen_words(trials)}"
+    return Figure("study_parallel", f"Knobs and {first}", says, 360, partial(_draw_parallel, trials))
 
 
 def _draw_parallel(trials: Trials, canvas: Any) -> None:
@@ -115,23 +108,20 @@ def _draw_parallel(trials: Trials, canvas: Any) -> None:
     heights = np.column_stack([trials.places, _unit(trials.scores[:, 0], maximize=True)])
     drawn = np.flatnonzero(np.isfinite(heights).all(axis=1))
     lines = np.stack([np.broadcast_to(np.arange(columns + 1.0), heights.shape), heights], axis=2)
-    steps = np.clip((score * 5.999), 0, 5)
+    steps = np.clip(score * 5.999, 0, 5)
     for step in range(6):
-        rows = drawn[trials.held[drawn] & (steps[drawn].astype(int) == step)]
-        axis.add_collection(
-            LineCollection(list(lines[rows]), colors=LIGHT[f"share-{step}"], linewidths=0.9, alpha=0.75)
-        )
-    vetoed = drawn[~trials.held[drawn]]
-    axis.add_collection(
-        LineCollection(list(lines[vetoed]), colors=LIGHT["bad"], linewidths=0.8, linestyles=(0, (2, 2)))
-    )
+        rows = drawn[trials.valid[drawn] & (steps[drawn].astype(int) == step)]
+        colours = LineCollection(list(lines[rows]), colors=LIGHT[f"share-{step}"], linewidths=0.9, alpha=0.75)
+        axis.add_collection(colours)
+    vetoed = lines[drawn[~trials.valid[drawn]]]
+    axis.add_collection(LineCollection(list(vetoed), colors=LIGHT["bad"], linewidths=0.8, linestyles=(0, (2, 2))))
     if trials.chosen is not None:
         axis.plot(lines[trials.chosen, :, 0], lines[trials.chosen, :, 1], color=LIGHT["mark"], linewidth=3, zorder=4)
     _rulers(axis, trials)
 
 
 def _rulers(axis: Any, trials: Trials) -> None:
-    """An upright line a column, with its ends' values."""
+    """Draws a vertical line per column, with the values at its ends."""
     scores = trials.scores[np.isfinite(trials.scores[:, 0]), 0]
     ends = [knob.ends_text() for knob in trials.knobs]
     ends.append((f"{scores.min():.3g}", f"{scores.max():.3g}") if len(scores) else ("", ""))
@@ -149,7 +139,7 @@ def _rulers(axis: Any, trials: Trials) -> None:
 
 
 def _unit(values: NDArray[np.float64], maximize: bool) -> NDArray[np.float64]:
-    """0 … 1 from the worst to the best of them."""
+    """Returns the values scaled to 0 (worst) … 1 (best)."""
     known = values[np.isfinite(values)]
     if not len(known) or known.max() == known.min():
         return np.where(np.isfinite(values), 0.5, np.nan)

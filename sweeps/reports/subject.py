@@ -1,14 +1,13 @@
-"""What two sides of a comparison can be: a run, a trial, a lock, an evidence folder or a pack, seen as one thing.
+"""A side of a comparison: a run, a trial, a lock, an evidence folder or a pack, as one type.
 
-A run is read from its files, or executed again where it was not published; a trial is read from the durable
-study, a lock from its proof; a pack is run. Whatever a side does not hold is not invented: `measures` has only
-the seeds that were measured.
+A run is read from its files, or executed again if it was not published; a trial is read from the durable study, a lock
+from its proof; a pack is run. `measures` has only the seeds that were measured.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,34 +27,43 @@ from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import FILE, find_lock, world_beside
 from lanelock.sweeps.workspace import Workspace
 
-SEED = 42  # where nothing else names one
+SEED = 42  # where no campaign of the engine is shipped
 State = Mapping[str, Any]  # name, key, address
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One side."""
+    """One side of a comparison."""
 
     kind: str  # "run", "trial", "lock", "evidence" or "pack"
     name: str
     engine: Resolved
     pack: Pack
+    world: Path | None  # imported; None: the engine draws its own
     until: str  # the last state its metrics come from
-    gates: GateSet | None  # those of its lane; None: the engine's own
-    measures: Mapping[int, Mapping[str, float]]  # seed -> metrics; empty where it is a pack not yet run
-    authority: Mapping[int, Mapping[str, float]]  # seed -> what its rails compare with
-    stated: str | None  # what was decided of it, where something was
-    code_version: str | None  # of the engine that measured it
-    run: Callable[[int, str], Run] = field(repr=False)  # executes it again: seed, last state
-    kept: Sequence[State] | None = field(default=None, repr=False)  # the states of the one run it is
+    gates: GateSet | None = None  # its lane's; None: the engine's own
+    measures: Mapping[int, Mapping[str, float]] = field(default_factory=dict)  # seed -> metrics; empty: not yet run
+    authority: Mapping[int, Mapping[str, float]] = field(default_factory=dict)  # seed -> what its rails compare with
+    stated: str | None = None  # its decision or verdict, as recorded
+    code_version: str | None = None  # of the engine that measured it
+    kept: Sequence[State] | None = field(default=None, repr=False)  # the states of a run
+
+    def run(self, seed: int, until: str) -> Run:
+        """Executes the pack again on a seed, up to a state."""
+        return self.engine.evaluate(self.pack, seed, world=self.world, until=until)
 
     def states(self, seed: int) -> Sequence[State]:
-        """Its states on a seed, under the engine's own keys."""
+        """Returns its states on a seed, with the engine's own keys."""
         return _states(self.run(seed, self.until)) if self.kept is None else self.kept
+
+    def measured(self, run: Run) -> Subject:
+        """Returns this side with the metrics of its one run."""
+        measures = {run.seed: dict(metrics_named(run.engine).measure(run))}
+        return replace(self, measures=measures, code_version=run.code_version)
 
 
 def find(name: str, workspace: Workspace, world: str | None) -> Subject:
-    """The subject of that name. Raises PolicyError where nothing is called so."""
+    """Returns the subject of that name. Raises PolicyError where nothing has it."""
     if (evidence := find_evidence(name, workspace)) is not None:
         return _evidence(evidence)
     if (folder := published(name, workspace.runs)) is not None:
@@ -67,26 +75,28 @@ def find(name: str, workspace: Workspace, world: str | None) -> Subject:
     if (named := re.fullmatch(r"(.+)/(\d+)", name)) and not Path(name).exists():
         return _trial(named[1], int(named[2]), workspace)
     try:
-        return _lock("lock", find_lock(name, workspace), world)
+        return _lock(find_lock(name, workspace), world)
     except PolicyError as error:
         raise PolicyError(f"{error}; nor is it a run, a trial (SWEEP/NUMBER), a pack or an evidence folder") from None
 
 
-def settled(one: Subject, other: Subject, seeds: Sequence[int]) -> Subject:
-    """A pack, run where the other side was measured; of all else what was measured. Only on `seeds`, where given."""
-    if one.measures:
-        if missing := [seed for seed in seeds if seed not in one.measures]:
-            known = ", ".join(map(str, one.measures))
-            raise PolicyError(f"{one.name}: --seed {missing[0]}: it was measured on seed {known}")
-        return replace(one, measures={seed: one.measures[seed] for seed in seeds or one.measures})
-    where = tuple(seeds) or tuple(other.measures) or _usual(one.engine)
-    until = other.until if other.measures else one.until
-    source = metrics_named(one.engine.name)
-    return replace(one, until=until, measures={seed: dict(source.measure(one.run(seed, until))) for seed in where})
+def settled(subject: Subject, other: Subject, seeds: Sequence[int]) -> Subject:
+    """Returns a subject with metrics, only on `seeds` where given. A pack is run on the other side's seeds."""
+    if subject.measures:
+        if missing := [seed for seed in seeds if seed not in subject.measures]:
+            known = ", ".join(map(str, subject.measures))
+            raise PolicyError(f"{subject.name}: --seed {missing[0]}: it was measured on seed {known}")
+        return replace(subject, measures={seed: subject.measures[seed] for seed in seeds or subject.measures})
+    where = tuple(seeds) or tuple(other.measures) or _usual(subject.engine)
+    until = other.until if other.measures else subject.until
+    source = metrics_named(subject.engine.name)
+    return replace(
+        subject, until=until, measures={seed: dict(source.measure(subject.run(seed, until))) for seed in where}
+    )
 
 
 def engine_gates(subject: Subject) -> GateSet:
-    """The engine's own gates, less those on metrics of states that come after the subject's last."""
+    """Returns the engine's own gates, without those on metrics of states after the subject's last."""
     gates = load_gates(str(metrics_named(subject.engine.name).gates_file))
     states = list(subject.engine.states)
     later = set(states[states.index(subject.until) + 1 :])
@@ -94,7 +104,7 @@ def engine_gates(subject: Subject) -> GateSet:
 
 
 def _usual(engine: Resolved) -> tuple[int, ...]:
-    """The first seed of the first campaign shipped for this engine."""
+    """Returns the first seed of the engine's first shipped campaign."""
     campaigns = (read_json(path) for path in shipped("campaigns", ".json").values())
     seeds = [document["seeds"][0] for document in campaigns if document["engine"] == engine.name]
     return tuple(seeds[:1]) or (SEED,)
@@ -102,98 +112,74 @@ def _usual(engine: Resolved) -> tuple[int, ...]:
 
 def _pack(name: str, world: str | None) -> Subject:
     pack, engine = open_pack(name)
-    return _runnable("pack", pack.name, engine, pack, world)
+    return Subject("pack", pack.name, engine, pack, world_folder(world), engine.states[-1])
 
 
 def _remembered(document: Mapping[str, Any], world: str | None) -> Subject:
-    """A run that was made here and not published: executed again, if it is the same run."""
+    """Returns a run that was not published, executed again. Raises PolicyError where that gives another run."""
     name = str(document["run_id"])
     if "policies" not in document:
-        raise PolicyError(f"{name}: was remembered without its policies, by an older version; make the run again")
+        raise PolicyError(f"{name}: an older version recorded this run without its policies; make the run again")
     engine = engine_named(document["engine"])
     pack = pack_of(document["pack"], document["policies"], engine.policy_schemas, name)
-    again = engine.evaluate(pack, document["seed"], world=world_folder(world))
-    if again.run_id != name:
+    subject = Subject("run", name, engine, pack, world_folder(world), engine.states[-1], kept=document["states"])
+    run = subject.run(document["seed"], subject.until)
+    if run.run_id != name:
         raise PolicyError(f"{name}: cannot be made again here; name its world with --world, or publish it (--publish)")
-    return _measured(replace(_runnable("run", name, engine, pack, world), kept=document["states"]), again)
+    return subject.measured(run)
 
 
 def _published(folder: Path) -> Subject:
     run = publisher_of(folder).open_run(folder)
-    subject = _runnable("run", run.run_id, engine_named(run.engine), run.pack, None)
-    return _measured(replace(subject, kept=_states(run)), run)
+    engine = engine_named(run.engine)
+    return Subject("run", run.run_id, engine, run.pack, None, engine.states[-1], kept=_states(run)).measured(run)
 
 
 def _trial(sweep: str, number: int, workspace: Workspace) -> Subject:
-    """A trial from the durable study, which carries its lane."""
-    studies = Studies(workspace.study_storage, reading=True)
+    """Returns a trial of the durable study, which carries its lane."""
+    name, studies = f"{sweep}/{number}", Studies(workspace.study_storage, reading=True)
     known = studies.names()
     if sweep not in known:
-        raise PolicyError(
-            f"{sweep}/{number}: no sweep {sweep} in {workspace.root} (known: {', '.join(known) or 'none'})"
-        )
-    said = studies.attributes(sweep)
-    if "authority" not in said:
-        raise PolicyError(f"{sweep}/{number}: the sweep was begun by an older version, which kept no packs with it")
-    references = {name: CarriedPack.of(pack) for name, pack in said["references"].items()}
-    lane = lane_of(said["lane"], CarriedPack.of(said["authority"]), references, said["gates"], sweep)
+        raise PolicyError(f"{name}: no sweep {sweep} in {workspace.root} (known: {', '.join(known) or 'none'})")
+    begun = studies.attributes(sweep)
+    if "authority" not in begun:
+        raise PolicyError(f"{name}: an older version began this sweep without storing its packs")
+    references = {key: CarriedPack.of(pack) for key, pack in begun["references"].items()}
+    lane = lane_of(begun["lane"], CarriedPack.of(begun["authority"]), references, begun["gates"], sweep)
     trials = {trial.number: trial for trial in studies.trials(sweep)}
     if number not in trials:
-        raise PolicyError(f"{sweep}/{number}: /number: {number} is not among the {len(trials)} trials told, from 0")
-    trial, world = trials[number], world_folder(said["world"])
+        raise PolicyError(f"{name}: /number: {number} is not among the {len(trials)} finished trials, from 0")
+    trial, world = trials[number], world_folder(begun["world"])
     pack, measures = lane.candidate(trial.values), trial.record.measures
     if pack.digest != trial.record.pack:
-        raise IntegrityError(
-            f"{sweep}/{number}: the study states pack {trial.record.pack}, its knobs give {pack.digest}"
-        )
-    return Subject(
-        "trial", f"{sweep}/{number}", lane.engine, pack, lane.until, lane.gates, measures,
-        {seed: lane.yardstick(seed, world) for seed in measures}, None, None,
-        _runner(lane.engine, pack, world),
-    )  # fmt: skip
+        raise IntegrityError(f"{name}: the study states pack {trial.record.pack}, its knobs give {pack.digest}")
+    authority = {seed: lane.yardstick(seed, world) for seed in measures}
+    return Subject("trial", name, lane.engine, pack, world, lane.until, lane.gates, measures, authority)
 
 
-def _lock(kind: str, path: Path, world: str | None) -> Subject:
+def _lock(path: Path, world: str | None) -> Subject:
     lock = Lock.read(path)
     where = world_folder(world) if lock.world_source == "imported" else None
     lock.needs_its_world(where, str(path))
     lane, pack = lock.lane(str(path)), lock.pack(str(path))
+    measures = {seed: lock.proof[seed].metrics for seed in lock.seeds}
     return Subject(
-        kind, path.stem, lane.engine, pack, lane.until, lane.gates,
-        {seed: lock.proof[seed].metrics for seed in lock.seeds}, lock.authority_metrics,
+        "lock", path.stem, lane.engine, pack, where, lane.until, lane.gates, measures, lock.authority_metrics,
         f"{lock.decision}: {lock.reason}", lock.code_version,
-        _runner(lane.engine, pack, where),
     )  # fmt: skip
 
 
 def _evidence(folder: Path) -> Subject:
-    """A certified lock: whole runs on the seeds asked for and on those held out, read by the gates it was graded by."""
-    graded, lock = check_files(folder), Lock.read(folder / FILE)
-    engine, pack = engine_named(lock.engine), lock.pack(str(folder / FILE))
-    cards = [card for part in (graded["graded"], graded["holdout"]) if part is not None for card in part["cards"]]
+    """Returns a certified lock: whole runs on the asked and the held-out seeds, with the gates that graded them."""
+    document, lock = check_files(folder), Lock.read(folder / FILE)
+    engine, gates = engine_named(lock.engine), parse_gates(read_json(folder / GATES), str(folder / GATES))
+    parts = (document["graded"], document["holdout"])
+    measures = {card["seed"]: card["metrics"] for part in parts if part is not None for card in part["cards"]}
     return Subject(
-        "evidence", folder.resolve().name, engine, pack, engine.states[-1],
-        parse_gates(read_json(folder / GATES), str(folder / GATES)),
-        {card["seed"]: card["metrics"] for card in cards}, {}, f"{graded['verdict']}: {graded['reason']}",
-        graded["code_version"], _runner(engine, pack, world_beside(folder)),
+        "evidence", folder.resolve().name, engine, lock.pack(str(folder / FILE)), world_beside(folder),
+        engine.states[-1], gates, measures, {}, f"{document['verdict']}: {document['reason']}",
+        document["code_version"],
     )  # fmt: skip
-
-
-def _runnable(kind: str, name: str, engine: Resolved, pack: Pack, world: str | None) -> Subject:
-    again = _runner(engine, pack, world_folder(world))
-    return Subject(kind, name, engine, pack, engine.states[-1], None, {}, {}, None, None, again)
-
-
-def _runner(engine: Resolved, pack: Pack, world: Path | None) -> Callable[[int, str], Run]:
-    def run(seed: int, until: str) -> Run:
-        return engine.evaluate(pack, seed, world=world, until=until)
-
-    return run
-
-
-def _measured(subject: Subject, run: Run) -> Subject:
-    measures = {run.seed: dict(metrics_named(run.engine).measure(run))}
-    return replace(subject, measures=measures, code_version=run.code_version)
 
 
 def _states(run: Run) -> list[State]:

@@ -1,8 +1,7 @@
-"""Retention: what a workspace need not keep, and the proof that nothing refers to it.
+"""Retention: what a workspace may remove, because it can be made again and nothing that is kept refers to it.
 
-Kept for ever: locks, records of moves, of campaigns and of runs, the study, and every metric, parameter and tag.
-What may go is what takes room and can be made again: published runs and exports, evidence, artifacts of trials,
-states in the cache. It goes only where nothing that is kept refers to it:
+Always kept: locks, the records of moves, campaigns and runs, the study, and every metric, parameter and tag. May be
+removed: published runs and exports, evidence, artifacts of trials, cached states. These refer to what they need:
 
     an alias     its lock, and every lock that a rollback would lead to, with evidence, published runs and trials
     a lock       its sweep's and its trial's own artifacts
@@ -10,7 +9,7 @@ states in the cache. It goes only where nothing that is kept refers to it:
     a lane       its newest sweep, and the lock it left
     every lock   the published runs of the authority it was tuned from
 
-`survey` decides and touches nothing; `apply` removes what a survey named, and writes down what it did.
+`survey` decides and changes nothing; `apply` removes what a survey names and writes a summary.
 """
 
 from __future__ import annotations
@@ -36,25 +35,25 @@ from lanelock.sweeps.proof.moves import moves, stack
 from lanelock.sweeps.workspace import Workspace, size_of, write_document, writing
 
 if TYPE_CHECKING:
-    from lanelock.sweeps.record.shelf import SweepRecord  # the record's door: who surveys without it spares MLflow
+    from lanelock.sweeps.record.shelf import SweepRecord  # a survey without tracking does not import MLflow
 
-_GONE = ".pruned-"  # what a folder is called while it is being removed: no reader takes it for a whole one
+_GONE = ".pruned-"  # prefix of a folder that is being removed, so that no reader takes it for a whole one
 _SWEEP = re.compile(r"(?P<series>.+)-(?P<number>\d+)(?P<phase>\..+)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing that takes room."""
+    """A folder or a sweep's artifacts, and their size."""
 
     kind: str  # "run", "export", "evidence", "trials" or "cache"
     name: str
     bytes: int
-    why: str  # why it goes, or what refers to it
+    why: str  # why it is removed, or what refers to it
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What would go and what stays."""
+    """The items to remove and to keep."""
 
     remove: tuple[Item, ...]
     keep: tuple[Item, ...]
@@ -64,31 +63,27 @@ class Survey:
         return sum(item.bytes for item in self.remove)
 
     def as_document(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return {
-            "bytes": self.bytes,
-            "remove": [asdict(item) for item in self.remove],
-            "keep": [asdict(item) for item in self.keep],
-        }
+        """Returns JSON."""
+        return {"bytes": self.bytes, "remove": [*map(asdict, self.remove)], "keep": [*map(asdict, self.keep)]}
 
 
 @dataclass(slots=True)
 class _References:
-    """Names that something kept refers to, with what refers to them."""
+    """Names that something kept refers to; each maps to what refers to it."""
 
     runs: dict[str, str] = field(default_factory=dict)  # run id
     evidence: dict[str, str] = field(default_factory=dict)  # folder
-    sweeps: dict[str, str] = field(default_factory=dict)  # all trials
+    sweeps: dict[str, str] = field(default_factory=dict)  # with all trials
     packs: dict[str, str] = field(default_factory=dict)  # digest: every published run of it
-    tracked: set[str] = field(default_factory=set)  # MLflow runs: their own artifacts
+    tracked: set[str] = field(default_factory=set)  # MLflow runs, with their own artifacts
 
 
 def survey(workspace: Workspace, recorded: Iterable[SweepRecord] = ()) -> Survey:
-    """What may go. `recorded`: the sweeps of the tracking record, with what their trials' artifacts take.
+    """Returns what may be removed. `recorded` are the sweeps on the tracking server, with the size of their artifacts.
 
-    Raises IntegrityError where a lock or a record of a move was changed: what cannot be read cannot be weighed.
+    Raises IntegrityError if a lock or a record of a move was changed: its references are not known.
     """
-    held = _references(workspace)
+    references = _references(workspace)
     remove: list[Item] = []
     keep: list[Item] = []
 
@@ -100,30 +95,29 @@ def survey(workspace: Workspace, recorded: Iterable[SweepRecord] = ()) -> Survey
 
     for kind, root in (("run", workspace.runs), ("export", workspace.exports)):
         for folder in _folders(root):
-            kept_by = held.runs.get(folder.name) or _kept_by_its_pack(folder, held.packs)
+            kept_by = references.runs.get(folder.name) or _kept_by_its_pack(folder, references.packs)
             weigh(Item(kind, folder.name, size_of(folder), "no lock that is kept refers to it"), kept_by)
     for folder in _folders(workspace.evidence):
-        superseded = "no name, nor any campaign's newest run, stands on its lock"
-        weigh(Item("evidence", folder.name, size_of(folder), superseded), held.evidence.get(folder.name))
+        why = "no alias, and no campaign's newest run, refers to its lock"
+        weigh(Item("evidence", folder.name, size_of(folder), why), references.evidence.get(folder.name))
     newest = _newest([sweep.name for sweep in recorded])
     for sweep in recorded:
         follower = newest[_series(sweep.name)]
-        kept_by = held.sweeps.get(sweep.name) or (
-            f"the newest of {_series(sweep.name)}" if follower == sweep.name else None
-        )
-        mine = sum(size for run, size in sweep.artifacts.items() if run not in held.tracked)
-        if mine or (kept_by is None and not sweep.superseded):
-            weigh(Item("trials", sweep.name, mine, f"superseded by {follower}"), kept_by)
+        is_newest = f"the newest of {_series(sweep.name)}" if follower == sweep.name else None
+        kept_by = references.sweeps.get(sweep.name, is_newest)
+        room = sum(size for run, size in sweep.artifacts.items() if run not in references.tracked)
+        if room or (kept_by is None and not sweep.superseded):
+            weigh(Item("trials", sweep.name, room, f"superseded by {follower}"), kept_by)
     if (cache := size_of(workspace.cache)) > 0:
-        remove.append(Item("cache", workspace.cache.name, cache, "states are computed again when they are asked for"))
+        remove.append(Item("cache", workspace.cache.name, cache, "states are computed again when they are needed"))
     return Survey(tuple(remove), tuple(keep))
 
 
-def apply(found: Survey, workspace: Workspace, supersede: Callable[[str, str, frozenset[str]], None]) -> Path:
-    """Removes what `found` names and writes a summary; its path.
+def apply(surveyed: Survey, workspace: Workspace, supersede: Callable[[str, str, frozenset[str]], None]) -> Path:
+    """Removes what a survey names, writes a summary and returns its path.
 
-    `supersede(sweep, by, spared)` marks a sweep's runs in the tracking record and reclaims their artifacts, less those
-    of the runs in `spared`. Interrupted, what is gone is gone and the rest is found by the next survey.
+    `supersede(sweep, by, spared)` marks a sweep's tracking runs and deletes their artifacts, except those of the runs
+    in `spared`. After an interruption the next survey finds what is left.
     """
     tracked = frozenset(_references(workspace).tracked)
     roots = {
@@ -134,9 +128,9 @@ def apply(found: Survey, workspace: Workspace, supersede: Callable[[str, str, fr
     }
     with writing(workspace.root):
         for root in roots.values():
-            for left in root.glob(f"{_GONE}*"):  # by one that was interrupted
+            for left in root.glob(f"{_GONE}*"):  # by an interrupted call
                 shutil.rmtree(left)
-        for item in found.remove:
+        for item in surveyed.remove:
             if item.kind == "trials":
                 supersede(item.name, item.why.removeprefix("superseded by "), tracked)
             else:
@@ -144,17 +138,17 @@ def apply(found: Survey, workspace: Workspace, supersede: Callable[[str, str, fr
                 shutil.rmtree(gone)
     at = datetime.now(UTC).isoformat(timespec="seconds")
     path = workspace.prunes / f"{at.replace(':', '')}.json"
-    write_document(path, {"at": at, **found.as_document()})
+    write_document(path, {"at": at, **surveyed.as_document()})
     return path
 
 
 def _references(workspace: Workspace) -> _References:
-    """Follows every reference from what is kept."""
-    held = _References()
+    """Returns every reference from what is kept."""
+    references = _References()
     locks = {lock.lock_id: lock for lock in _locks(workspace)}
     for lock in locks.values():
-        held.tracked |= {run for run in lock.runs.values() if run is not None}
-        held.packs.setdefault(lock.authority.digest, f"{lock.sweep} was tuned from its pack")
+        references.tracked |= {run for run in lock.runs.values() if run is not None}
+        references.packs.setdefault(lock.authority.digest, f"{lock.sweep} was tuned from its pack")
     evidence = defaultdict[str, list[Path]](list)
     for folder, document in evidence_in(workspace):
         evidence[document["lock_id"]].append(folder)
@@ -164,54 +158,47 @@ def _references(workspace: Workspace) -> _References:
         if lock_id not in locks:
             raise IntegrityError(f"{workspace.root}: {why}: its lock {lock_id[:12]} is missing")
         lock = locks[lock_id]
-        held.sweeps.setdefault(lock.sweep, why)
+        references.sweeps.setdefault(lock.sweep, why)
         for proof in lock.proof.values():
-            held.runs.setdefault(proof.run_id, why)
-        held.packs.setdefault(lock.candidate_pack.digest, why)
+            references.runs.setdefault(proof.run_id, why)
+        references.packs.setdefault(lock.candidate_pack.digest, why)
         for folder in evidence.get(lock_id, ()):
-            held.evidence.setdefault(folder.name, why)
+            references.evidence.setdefault(folder.name, why)
             for seed in folder.glob("seeds/*.json"):
-                held.runs.setdefault(read_json(seed)["run_id"], why)
-    return held
+                references.runs.setdefault(read_json(seed)["run_id"], why)
+    return references
 
 
 def _roots(workspace: Workspace) -> dict[str, str]:
-    """lock_id -> what stands on it: names, what a rollback would lead to, the newest run of each campaign."""
-    found: dict[str, str] = {}
+    """Returns lock_id -> what refers to it: an alias, a possible rollback, or the newest run of a campaign."""
+    roots: dict[str, str] = {}
     history = moves(workspace)
     for alias in dict.fromkeys(move.alias for move in history):
-        *below, held = stack(history, alias)
+        *below, present = stack(history, alias)
         for standing in below:
-            found.setdefault(standing.lock_id, f"a rollback of {alias} would lead to it")
-        found[held.lock_id] = f"{alias} stands on it"
-    campaigns = [path.name for path in _folders(workspace.campaigns)]
-    newest = set(_newest(campaigns).values())
-    for run in sorted(newest):
+            roots.setdefault(standing.lock_id, f"a rollback of {alias} would lead to it")
+        roots[present.lock_id] = f"{alias} points to it"
+    for run in sorted(_newest(path.name for path in _folders(workspace.campaigns)).values()):
         for record in records_in(workspace.campaigns / run):
             if record.holder is not None and record.holder.lock is not None:
                 lock = Lock.read(workspace.locks / record.holder.lock)
-                found.setdefault(lock.lock_id, f"campaign {run} carried it on")
-    return found
+                roots.setdefault(lock.lock_id, f"campaign {run} carried it on")
+    return roots
 
 
 def _locks(workspace: Workspace) -> Iterator[Lock]:
-    """Every lock of the workspace, promoted ones as they are served."""
+    """Yields every lock of the workspace, then the copies of the promoted locks."""
     for path in [*sorted(workspace.locks.glob("*.json")), *sorted(workspace.promoted.glob(f"*/{FILE}"))]:
         yield Lock.read(path)
 
 
 def _newest(names: Iterable[str]) -> dict[str, str]:
-    """Series -> its member with the highest number."""
-    found: dict[str, str] = {}
-    for name in names:
-        series = _series(name)
-        if series not in found or _number(found[series]) < _number(name):
-            found[series] = name
-    return found
+    """Returns series -> its member with the highest number."""
+    return {_series(name): name for name in sorted(names, key=_number)}
 
 
 def _series(name: str) -> str:
-    """`p3` of `p3-2`, and `cycle.p3` of `cycle-2.p3`: what is played again and again."""
+    """Returns `p3` for `p3-2` and `cycle.p3` for `cycle-2.p3`: the name without the number of the repetition."""
     match = _SWEEP.fullmatch(name)
     return name if match is None else match["series"] + (match["phase"] or "")
 
@@ -226,11 +213,10 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _kept_by_its_pack(folder: Path, packs: Mapping[str, str]) -> str | None:
-    """What keeps a published run for the pack it was made with, or because its receipt does not hold.
+    """Returns what keeps a published run: the pack it was made with, or a damaged receipt, since its pack is unknown.
 
-    A run that is damaged is not known to be of no use. An export has no receipt and is kept by no pack.
+    An export has no receipt, so no pack keeps it.
     """
-
     if not (folder / RECEIPT).is_file():
         return None
     try:

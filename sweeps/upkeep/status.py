@@ -1,4 +1,4 @@
-"""What a workspace holds and what goes on in it, read without changing anything and without opening the record."""
+"""What a workspace holds and what runs in it, read without changing anything and without importing MLflow."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lanelock.sweeps.workspace import Workspace, size_of
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """A lock, as far as a list of locks says it."""
+    """The summary of a lock, for a list of locks."""
 
     name: str
     decision: str  # "GO", "NO_GO", or "unreadable"
@@ -27,7 +27,7 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """A campaign's run."""
+    """A run of a campaign."""
 
     run: str
     phases: int
@@ -37,7 +37,7 @@ class Played:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Something a living process plays here."""
+    """A sweep or campaign that a living process plays here."""
 
     kind: str  # "sweep" or "campaign"
     name: str
@@ -48,7 +48,7 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """All of it."""
+    """The state of a workspace."""
 
     root: Path
     exists: bool
@@ -59,22 +59,21 @@ class Status:
     remembered: int
     campaigns: tuple[Played, ...]
     evidence: int
-    holders: Mapping[str, str]  # alias -> what it stands on
+    holders: Mapping[str, str]  # alias -> the lock it points to
     running: tuple[Running, ...]
-    waiting: int  # entries of the record in the outbox
+    waiting: int  # pending uploads, in the outbox
 
     @property
     def trials(self) -> int:
         return sum(sweep.trials for sweep in self.sweeps)
 
     def as_document(self) -> dict[str, Any]:
-        """Plain JSON."""
-        document = asdict(self)
-        return document | {"root": str(self.root), "trials": self.trials}
+        """Returns JSON."""
+        return asdict(self) | {"root": str(self.root), "trials": self.trials}
 
 
 def status(workspace: Workspace) -> Status:
-    """How things stand. A workspace that is not there holds nothing; WorkspaceError where it is no folder."""
+    """Returns the state of a workspace; empty if there is none. Raises WorkspaceError if it is a file."""
     root = workspace.root
     if root.exists() and not root.is_dir():
         raise WorkspaceError(f"{root}: --workspace: is a file; name a folder")
@@ -89,20 +88,19 @@ def status(workspace: Workspace) -> Status:
         sum(1 for _ in workspace.run_records.glob("*.json")),
         campaigns,
         sum(1 for path in workspace.evidence.glob("*") if path.is_dir()),
-        _holders(workspace),
+        {alias: f"{move.to} since {move.at}" for alias, move in sorted(holders(workspace).items())},
         tuple(_running(workspace, sweeps, campaigns)),
-        _waiting(workspace),
+        sum(box.waits() for box in Outbox(workspace).boxes()),
     )
 
 
 def _bytes(workspace: Workspace) -> dict[str, int]:
-    parts = {"cache": workspace.cache, "runs": workspace.runs, "artifacts": workspace.artifacts}
-    found = {name: size_of(folder) for name, folder in parts.items()}
-    return found | {"all": size_of(workspace.root)}
+    parts = {"cache": workspace.cache, "runs": workspace.runs, "artifacts": workspace.artifacts, "all": workspace.root}
+    return {name: size_of(folder) for name, folder in parts.items()}
 
 
 def _locks(folder: Path) -> Iterator[Closed]:
-    """Locks as they state themselves, newest first: proving their ids would read the whole of each."""
+    """Yields locks as their files state them, newest first; checking their ids would take longer."""
     for path in sorted(folder.glob("[!.]*.json"), key=lambda path: -path.stat().st_mtime_ns):
         try:
             lock = read_json(path)
@@ -112,7 +110,7 @@ def _locks(folder: Path) -> Iterator[Closed]:
 
 
 def _campaigns(folder: Path) -> Iterator[Played]:
-    """Runs of campaigns, oldest first. Their records are typed where the search is imported, which costs a second."""
+    """Yields runs of campaigns, oldest first. Reads plain JSON: importing the records' types takes a second."""
     for began in sorted(folder.glob("*/campaign.json"), key=lambda path: path.stat().st_mtime_ns):
         records = sorted(began.parent.glob("[0-9][0-9].*.json"))
         try:
@@ -126,18 +124,8 @@ def _campaigns(folder: Path) -> Iterator[Played]:
 def _running(workspace: Workspace, sweeps: Mapping[str, Sweep], campaigns: tuple[Played, ...]) -> Iterator[Running]:
     for name, process in workspace.held("campaign"):
         run = next((played for played in reversed(campaigns) if played.run.rpartition("-")[0] == name), None)
-        seen = Played(name, 0, 0, None) if run is None else run
-        yield Running("campaign", seen.run, process, seen.done, seen.phases or None)
+        run = run or Played(name, 0, 0, None)
+        yield Running("campaign", run.run, process, run.done, run.phases or None)
     for lane, process in workspace.held("sweep"):
         newest = next((sweep for sweep in reversed([*sweeps.values()]) if sweep.lane == lane), Sweep(lane, 0))
         yield Running("sweep", newest.name, process, newest.trials, newest.budget)
-
-
-def _holders(workspace: Workspace) -> dict[str, str]:
-    """Alias -> the lock that it stands on."""
-    return {alias: f"{move.to} since {move.at}" for alias, move in sorted(holders(workspace).items())}
-
-
-def _waiting(workspace: Workspace) -> int:
-    """Entries that the record has not taken yet."""
-    return sum(box.waits() for box in Outbox(workspace).boxes())

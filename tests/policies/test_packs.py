@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from lanelock.engine.segment_2b.run import SEGMENT_2B
 from lanelock.policies import PolicyError, diff, load_pack
@@ -56,6 +57,12 @@ def test_a_policys_schema_has_one_key_of_ours_at_any_depth(node, said):
     validate(schema, shipped_schema("policy"), "mine")
     with pytest.raises(PolicyError, match=said):
         validate({**schema, **node}, shipped_schema("policy"), "mine")
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.schema.json")), ids=lambda path: path.name)
+def test_every_shipped_schema_is_a_json_schema(path):
+    """Held here, so that no start has to."""
+    Draft202012Validator.check_schema(read_json(path))
 
 
 @pytest.mark.parametrize("kind", ["packs/*/*", "gates", "lanes/*", "campaigns/*"])

@@ -156,7 +156,7 @@ def test_budget_in_seconds_ends_a_sweep(tmp_path, workspace):
 
 
 def test_resuming_needs_a_sweep_and_the_same_lane(tmp_path, workspace):
-    with pytest.raises(LaneError, match="no sweep of it is in this workspace"):
+    with pytest.raises(LaneError, match="this workspace has no sweep of the lane"):
         play(lane_with(tmp_path), workspace, resume=True, track=False)
     less = play(lane_with(tmp_path, budget={"trials": 8, "seconds": 60}), workspace, track=False)
     more = play(lane_with(tmp_path), workspace, resume=True, track=False)

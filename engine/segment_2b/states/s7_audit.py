@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from lanelock.engine.keep.columns import dtype_of
 from lanelock.engine.segment_2b.states import s7_arrivals, s7_weights
 from lanelock.engine.segment_2b.states.s7_evidence import Evidence, Failing, is_not
 from lanelock.engine.segment_2b.tables import TABLES
@@ -119,14 +120,9 @@ def _conform(surface: Surface, schema: pa.Schema) -> None:
             if surface.rows and not 0 <= column.codes.min() <= column.codes.max() < len(column.values):
                 raise ValueError(f"{name}: a code is past the {len(column.values)} values")
         else:
-            held = column.dtype == _held(kind)
+            held = column.dtype == dtype_of(kind)
         if not held:
             raise ValueError(f"{name}: not held as {kind}")
-
-
-def _held(kind: pa.DataType) -> np.dtype[Any]:
-    """The type in which an array holds a column's values: moments as microseconds, text and bytes as objects."""
-    return np.dtype(np.int64 if pa.types.is_timestamp(kind) else kind.to_pandas_dtype())
 
 
 def _ordinal(column: Column) -> NDArray[Any]:

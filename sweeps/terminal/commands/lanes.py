@@ -63,7 +63,7 @@ def sweep(session: Session, lane: str, jobs: int, resume: bool, anyway: bool, wo
 
     workspace = session.workspace()
     with resumable(workspace, f"lanelock sweep {lane} --resume"), watching(opened, live=session.live) as watch:
-        closed = play(opened, workspace, world=folder, jobs=jobs, resume=resume, found=reach, watch=watch)
+        closed = play(opened, workspace, world=folder, jobs=jobs, resume=resume, reach=reach, watch=watch)
     document = {
         **closed.decision.as_document(),
         "sweep": closed.sweep,

@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT, child_environment, remount, small_disk
 from worlds import tiny_world
 
+from lanelock.engine import surface
 from lanelock.engine.keep.receipts import bundle, digests, file_digest, read_receipt, write_json, write_receipt
 from lanelock.engine.segment_2b import store
 from lanelock.engine.segment_2b.run import SEGMENT_2B, Segment2B
@@ -20,6 +21,7 @@ from lanelock.engine.segment_2b.states import s5_routing
 from lanelock.engine.segment_2b.tables import TABLES, contract
 from lanelock.engine.segment_2b.world_import import write_world
 from lanelock.engine.steps import Memory, Stands, Steps
+from lanelock.engine.surface import table_digest
 from lanelock.policies import DataError, IntegrityError, WorkspaceError
 from lanelock.policies.documents import ROOT as POLICIES
 
@@ -365,6 +367,15 @@ def test_what_is_read_back_is_what_was_computed(packs, tiny, tmp_path):
     kept = [Segment2B().keeping(tmp_path, 1 << 30).evaluate(packs("p3"), 42, world=tiny) for _ in range(2)]
     assert all(state.reused for state in kept[1].states)
     assert kept[0].digests() == kept[1].digests() and kept[0].audit == kept[1].audit
+
+
+def test_the_digest_of_a_kept_surface_is_kept_with_it_and_a_part_has_its_own(packs, tiny, tmp_path, monkeypatch):
+    first, again = [Segment2B().keeping(tmp_path, 1 << 30).evaluate(packs("p3"), 42, world=tiny) for _ in range(2)]
+    assert first.digests() == {name: table_digest(made.table()) for name, made in again.surfaces.items()}
+    part = again.surfaces["s4_group_weights"].part(slice(0, 5))
+    assert part.digest() == table_digest(part.table()) != again.surfaces["s4_group_weights"].digest()
+    monkeypatch.setattr(surface, "table_digest", lambda _: 1 / 0)
+    assert again.digests() == first.digests()
 
 
 def test_a_corrupt_entry_is_named_set_aside_and_computed_anew(packs, tiny, tmp_path):

@@ -195,8 +195,8 @@ def test_a_campaign_that_does_not_hold_together_is_refused(tmp_path, changed, sa
         ({"phases__end__then": {"GO": {"next": "start"}}}, "/phases/end/then: does not belong here"),
         ({"phases__start__pack": None}, "/phases/start: missing field pack"),
         ({"phases__grade__lane": "x"}, "/phases/grade/lane: does not belong here"),
-        ({"phases__grade__seeds": [1]}, "/phases/grade/seeds: [1] holds fewer than 2"),
-        ({"phases__grade__seeds": [1, 1]}, "/phases/grade/seeds: [1, 1] holds something twice"),
+        ({"phases__grade__seeds": [1]}, "/phases/grade/seeds: [1] has fewer items than 2"),
+        ({"phases__grade__seeds": [1, 1]}, "/phases/grade/seeds: [1, 1] has an item twice"),
         ({"phases__grade__seeds": [1, 2**64]}, "/phases/grade/seeds/1: 18446744073709551616 is above the maximum"),
     ],
 )

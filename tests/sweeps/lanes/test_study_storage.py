@@ -45,7 +45,7 @@ def test_a_trial_stored_twice_is_stored_once_and_another_of_its_number_is_refuse
     _store(study, stored[2])  # as Optuna sends it again where an answer was lost
     assert len(study.get_trials()) == 4
     stored[2].user_attrs = {"lanelock": {"pack": "another"}}
-    with pytest.raises(LaneError, match="trial 2 was told by another process"):
+    with pytest.raises(LaneError, match="trial 2 was stored by another process"):
         _store(study, stored[2])
     assert len(study.get_trials()) == 4
 

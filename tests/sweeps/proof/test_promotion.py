@@ -27,7 +27,7 @@ from lanelock.sweeps.proof import promotion
 from lanelock.sweeps.proof.evidence import certify_lock
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import find_lock
-from lanelock.sweeps.proof.moves import earlier, holders, moves
+from lanelock.sweeps.proof.moves import holders, moves, stack
 from lanelock.sweeps.proof.promotion import ALIASES, promote, rollback
 from lanelock.sweeps.record.mlflow_store import Store
 from lanelock.sweeps.record.registry import follow
@@ -148,7 +148,7 @@ def test_a_stale_parent_is_refused_unless_forced_with_a_reason(place, lanelock):
     assert found.written
     last = moves(place)[-1]
     assert last.forced and last.why == "steady broke the service" and last.held == moves(place)[1].to.lock_id
-    assert promote(lock(place, "short"), "authority", place).refusals == ("authority stands on it already",)
+    assert promote(lock(place, "short"), "authority", place).refusals == ("authority points to it already",)
 
 
 def test_force_sets_aside_the_parent_and_nothing_else(place):
@@ -168,7 +168,7 @@ def test_a_dry_run_checks_everything_and_moves_nothing(place, tmp_path):
 
 
 def test_rollback_goes_back_move_by_move(place):
-    with pytest.raises(LaneError, match="it stands on nothing"):
+    with pytest.raises(LaneError, match="it points to no lock"):
         rollback("candidate", place)
     promote(lock(place, "short"), "candidate", place)
     promote(lock(place, "steady"), "candidate", place)
@@ -179,9 +179,9 @@ def test_rollback_goes_back_move_by_move(place):
     assert rollback("candidate", place).written
     assert holders(place)["candidate"].to.sweep == "counter-1.short"
     refused = rollback("candidate", place)
-    assert not refused.written and "nothing to go back to" in refused.refusals[0]
+    assert not refused.written and "nothing to roll back to" in refused.refusals[0]
     assert [move.kind for move in moves(place)] == ["promote"] * 3 + ["rollback"] * 2, "nothing is taken back"
-    assert earlier(moves(place), "candidate") is None
+    assert len(stack(moves(place), "candidate")) == 1
     promote(lock(place, "steady"), "candidate", place)
     assert rollback("candidate", place).move.to.sweep == "counter-1.short", "a move after a rollback is undone alone"
 

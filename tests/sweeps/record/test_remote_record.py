@@ -293,7 +293,7 @@ def test_two_workspaces_cannot_tell_the_same_study(workspace, tmp_path):
     def meddle():
         play(lane(16), other, resume=True, track=False)
 
-    with pytest.raises(Exception, match="was told by another process"):
+    with pytest.raises(Exception, match="was stored by another process"):
         play(lane(24), workspace, resume=True, track=False, watch=at(t12=meddle))
     assert told(workspace, first.sweep) == 16
 

@@ -176,7 +176,7 @@ def test_what_cannot_be_compared_is_refused_in_one_line(here, workspace, tmp_pat
     page = tmp_path / "page.html"
     for a, b, *said in (
         ("p1", "queue-1/0", "engine segment_2b", "engine queue"),
-        ("p1", "nothing", "nothing: no lock is named so", "nor is it a run"),
+        ("p1", "nothing", "nothing: no lock has this name", "nor is it a run"),
         ("queue-1/0", "queue-1/999", "queue-1/999: /number: 999 is not among the 24 trials"),
         ("queue-9/0", "queue-1/0", "no sweep queue-9", "known: queue-1"),
     ):

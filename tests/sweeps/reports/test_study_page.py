@@ -133,7 +133,7 @@ def test_the_page_needs_nothing_beside_it_and_says_what_was_decided(swept):
         assert f"<td>{knob.name}</td>" in page
     first = page.split("<tbody><tr><td>")[1]
     assert first.startswith(f"{closed.decision.best.number} (locked)"), "what was chosen stands first"
-    assert "by which the sweep takes one: the highest band, then margin as far as" in page
+    assert "in the order of the decision: the highest band, then margin up to" in page
 
 
 def test_beside_each_bound_stand_the_best_that_was_found_and_the_gap(swept):

@@ -125,7 +125,7 @@ def test_a_campaign_without_a_last_state_goes_to_the_engines_last(third, tmp_pat
         (("world", "build", "--engine", "tides", "--pack", TIDES / "pack"), "Worlds"),
         (("world", "show", "--engine", "tides"), "--pack: needed"),
         (("world", "show", "--engine", "tides", "--pack", "p1"), "pack p1 is of engine segment_2b"),
-        (("run", "--pack", TIDES / "pack", "--seed", 1, "--world", TIDES), "takes no world: it stands on no world"),
+        (("run", "--pack", TIDES / "pack", "--seed", 1, "--world", TIDES), "takes no world: it uses no world"),
         (("run", "--pack", TIDES / "pack", "--seed", 1, "--feed", "tide=x.csv"), "Feeding"),
         (("run", "--pack", "p1", "--seed", 1, "--feed", "tide=x.csv"), "one of roster"),
         (("run", "--pack", QUEUE / "pack", "--seed", 1, "--publish"), "Publishing"),

@@ -125,13 +125,13 @@ def test_what_a_name_stands_on_or_a_rollback_leads_to_stays_with_its_evidence(pl
     workspace = Workspace.at(tmp_path)
     old, new = find_lock("queue-1", workspace), find_lock("queue-2", workspace)
     first = certify_lock(old, workspace, seeds=(1, 2)).folder.name
-    assert ("evidence", first) in removing(survey(workspace)), "its lane was played again, and no name stands on it"
+    assert ("evidence", first) in removing(survey(workspace)), "its lane was played again, and no alias points to it"
     promote(old, "candidate", workspace)
     assert ("evidence", first) not in removing(survey(workspace))
     promote(new, "candidate", workspace, force=True, why="newer")
     assert ("evidence", first) not in removing(survey(workspace)), "a rollback would lead to it"
     rollback("candidate", workspace)
-    assert next(item.why for item in survey(workspace).keep if item.name == first) == "candidate stands on it"
+    assert next(item.why for item in survey(workspace).keep if item.name == first) == "candidate points to it"
     apply(survey(workspace), workspace, lambda *given: None)
     assert (workspace.evidence / first).is_dir()
 
@@ -165,7 +165,7 @@ def invented(body, number, sweep):
     loose=st.integers(0, 3),
 )
 def test_nothing_that_is_referred_to_is_ever_removed(played, tmp_path_factory, sweeps, steps, loose):
-    """Any history of moves over any locks: every run of every lock that a name stands on or may go back to survives."""
+    """Any history of moves over any locks: every run of every lock that an alias points to or may go back to survives."""
     workspace = Workspace.at(tmp_path_factory.mktemp("any"))
     body = read_json(find_lock("queue-2", played))
     locks = [invented(body, number, sweep) for number, sweep in enumerate(sweeps)]
