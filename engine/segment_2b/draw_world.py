@@ -1,8 +1,8 @@
-"""The world: merchants, their sites, each site's zone. Drawn per seed from `world_v1`, in strata.
+"""Draws a world per seed from `world_v1`: merchants (1A), their sites (1B) and each site's zone (2A).
 
-Strata, not coins: site counts, zone counts, home shares and virtual merchants come as quotas of their
-distributions, shuffled by the seed, so that every seed's world stays near the reference facts while its
-merchants are others. Sites stand in real cities; zones follow from polygons (1A, 1B, 2A in this order).
+The draws are stratified: site counts, zone counts, home shares and virtual merchants are quotas of their
+distributions, shuffled by the seed. So every seed's world stays near the reference facts while its merchants
+differ. Sites lie in real cities; zones follow from polygons.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from lanelock.policies import DataError
 
 ZONE_SOURCES = ("nudge", "override", "polygon")
 _AT_ONCE = 8192  # merchants whose zones are chosen together
+_QUANTILES = {"min": 0, "p10": 0.1, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p90": 0.9, "p99": 0.99, "max": 1}
 
 
 def draw_world(policy: Mapping[str, Any], seed: int) -> World:
-    """The world of a seed. Source of the quotas: ENGINE facts, section 1, held as data in `world_v1`."""
+    """Returns the world of a seed. The quotas come from ENGINE facts, section 1, and are data of `world_v1`."""
     counts = _site_counts(policy["merchants"], seed)
     zones_wanted = _zone_counts(policy["breadth"], counts, seed)
     home = _home_sites(policy["dispersion"], counts, zones_wanted, seed)
     atlas = _Atlas(policy["breadth"])
-    chosen = atlas.zones_of(zones_wanted, seed)  # [m, most zones] pool index, -1 beyond
+    chosen = atlas.zones_of(zones_wanted, seed)
     merchant, zone = _spread(counts, zones_wanted, home, chosen)
     city = atlas.place(merchant, zone, chosen[:, 0], seed)
     count = int(policy["merchants"]["count"])
@@ -46,10 +47,8 @@ def draw_world(policy: Mapping[str, Any], seed: int) -> World:
         is_virtual=_shuffled(virtual, seed, "1A/virtual"),
         site_merchant=ids[merchant],
         country=Categories(land.country.codes[city], land.country.values),
-        site_order=None,
         lat_deg=land.lat_deg[city],
         lon_deg=land.lon_deg[city],
-        zone=None,
         zone_policy=policy["zones"],
     )
 
@@ -61,17 +60,17 @@ def assemble_world(
     is_virtual: NDArray[np.bool_],
     site_merchant: NDArray[np.uint64],
     country: Categories,
-    site_order: NDArray[np.int32] | None,
     lat_deg: NDArray[np.float64],
     lon_deg: NDArray[np.float64],
-    zone: Categories | None,
+    site_order: NDArray[np.int32] | None = None,
+    zone: Categories | None = None,
     zone_source: Categories | None = None,
     zone_policy: Mapping[str, Any] | None = None,
 ) -> World:
-    """Sorts sites by key, finds zones where none are given, builds the groups, digests, freezes.
+    """Sorts sites by key, builds the groups, digests and freezes; looks up zones if `zone` is None.
 
-    `merchant_id` ascends; every site's merchant is one of them and each has a site. Without `site_order`
-    sites are numbered from 1 within (merchant, country) in the order given.
+    `merchant_id` ascends and names the merchants of all sites, each with at least one. Without `site_order` sites are
+    numbered from 1 within (merchant, country), in the order given.
     """
     country = compacted(country)
     merchant = np.searchsorted(merchant_id, site_merchant)
@@ -87,8 +86,7 @@ def assemble_world(
     merchant, lat_deg, lon_deg = merchant[order], lat_deg[order], lon_deg[order]
     country = Categories(country.codes[order], country.values)
     if zone is None:
-        keys = (merchant_id[merchant], country, numbers)
-        zone, origin = _find_zones(keys, lat_deg, lon_deg, zone_policy or {})
+        zone, origin = _find_zones(merchant_id[merchant], country, numbers, lat_deg, lon_deg, zone_policy or {})
     else:
         zone = compacted(Categories(zone.codes[order], zone.values))
         polygon = np.full(len(order), ZONE_SOURCES.index("polygon"), np.int8)
@@ -113,7 +111,7 @@ def assemble_world(
 
 
 def describe(world: World) -> dict[str, Any]:
-    """The counts and shares by which a world is judged."""
+    """Returns the counts and shares that describe a world."""
     sites, groups = np.diff(world.site_offsets), np.diff(world.group_offsets)
     small = sites <= 5
     return {
@@ -129,41 +127,29 @@ def describe(world: World) -> dict[str, Any]:
         "two_group_share": float(np.mean(groups == 2)),
         "small_single_group_share": float(np.mean(groups[small] == 1)) if small.any() else 1.0,
         "virtual_share": float(np.mean(world.is_virtual)),
-        "site_count_quantiles": {
-            name: float(np.quantile(sites, at))
-            for name, at in (
-                ("min", 0),
-                ("p10", 0.1),
-                ("p25", 0.25),
-                ("p50", 0.5),
-                ("p75", 0.75),
-                ("p90", 0.9),
-                ("p99", 0.99),
-                ("max", 1),
-            )
-        },
+        "site_count_quantiles": {name: float(np.quantile(sites, at)) for name, at in _QUANTILES.items()},
         "zone_sources": {
             name: int(np.sum(world.zone_source.codes == code)) for code, name in enumerate(world.zone_source.values)
         },
     }
 
 
-# --- 1A: how many sites, how many zones, how much at home --------------------------------------------
+# --- 1A: numbers of sites and zones, share at home ------- --------------------------------------------
 
 
 def _site_counts(merchants: Mapping[str, Any], seed: int) -> NDArray[np.int64]:
-    """[m] sites of each merchant: quotas of the quantile table, log-linear between its knots."""
+    """Returns [m] the sites of each merchant: quotas of the quantile table, log-linear between its knots."""
     u = _strata(int(merchants["count"]), seed, "1A/sites")
     knots = np.array(merchants["site_count_quantiles"], np.float64)
-    found = np.rint(np.exp(np.interp(u, knots[:, 0], np.log(knots[:, 1]))))
-    return _shuffled(found.astype(np.int64), seed, "1A/sites/order")
+    counts = np.rint(np.exp(np.interp(u, knots[:, 0], np.log(knots[:, 1]))))
+    return _shuffled(counts.astype(np.int64), seed, "1A/sites/order")
 
 
 def _zone_counts(breadth: Mapping[str, Any], counts: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """[m] zones of each merchant. Quotas of F(k)^breadth: more breadth, fewer single-zone merchants.
+    """Returns [m] the zones of each merchant: quotas of F(k)^breadth, which leaves fewer in one zone as breadth grows.
 
-    Small merchants keep their own single-zone share, whatever the breadth; the others take the rest of
-    the quotas, more zones going, loosely, to more sites. No merchant has more zones than sites.
+    Small merchants keep their own single-zone share at any breadth; the others take the rest of the quotas, with
+    more zones tending to go to merchants with more sites. No merchant has more zones than sites.
     """
     size = len(counts)
     upto = np.cumsum(breadth["zone_count_shares"]) ** breadth["breadth"]
@@ -173,7 +159,8 @@ def _zone_counts(breadth: Mapping[str, Any], counts: NDArray[np.int64], seed: in
     zones = np.ones(size, np.int64)
     zones[_shuffled(small, seed, "1A/small")[single:]] = 2
     rest = np.setdiff1d(np.arange(size), small)
-    left = np.repeat(np.arange(1, len(quota) + 1), _less(np.diff(quota, prepend=0), np.bincount(zones[small])[1:]))
+    taken = np.bincount(zones[small])[1:]
+    left = np.repeat(np.arange(1, len(quota) + 1), _remaining(np.diff(quota, prepend=0), taken))
     pull = breadth["size_pull"]
     rank = np.argsort(np.argsort(counts[rest], kind="stable")) / max(1, len(rest))
     score = pull * rank + (1.0 - pull) * _strata_shuffled(len(rest), seed, "1A/zones")
@@ -181,15 +168,11 @@ def _zone_counts(breadth: Mapping[str, Any], counts: NDArray[np.int64], seed: in
     return np.minimum(zones, counts)
 
 
-def _less(quota: NDArray[np.int64], taken: NDArray[np.int64]) -> NDArray[np.int64]:
-    """[k] what is left of each count's quota; where one has too few, the next counts give instead."""
-    left, owed = quota.copy(), 0
-    for k in range(len(left)):
-        owed += int(taken[k]) if k < len(taken) else 0
-        given = min(owed, int(left[k]))
-        left[k] -= given
-        owed -= given
-    for k in range(len(left) - 1, -1, -1):  # more merchants are small than there are quotas above: take from below
+def _remaining(quota: NDArray[np.int64], taken: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns [k] the rest of each zone count's quota; a quota too small borrows from those above, then below."""
+    left, owed, upward = quota.copy(), 0, range(len(quota))
+    for step, k in enumerate([*upward, *reversed(upward)]):
+        owed += int(taken[k]) if step < min(len(taken), len(quota)) else 0
         given = min(owed, int(left[k]))
         left[k] -= given
         owed -= given
@@ -199,10 +182,10 @@ def _less(quota: NDArray[np.int64], taken: NDArray[np.int64]) -> NDArray[np.int6
 def _home_sites(
     dispersion: Mapping[str, Any], counts: NDArray[np.int64], zones: NDArray[np.int64], seed: int
 ) -> NDArray[np.int64]:
-    """[m] sites in the home zone: quotas of the home-share table, the highest to those that can have them.
+    """Returns [m] the sites in the home zone: quotas of the home-share table, highest first, to merchants with room.
 
-    A merchant of n zones cannot keep more at home than leaves its second zone visible (`second_share_min`),
-    so the highest shares go to two-zone merchants with many sites.
+    A merchant with three or more zones must leave its second zone visible (`second_share_min`), so the highest
+    shares go to two-zone merchants with many sites.
     """
     home = counts.copy()
     multi = _shuffled(np.flatnonzero(zones > 1), seed, "1A/home")
@@ -216,7 +199,7 @@ def _home_sites(
     waiting = list(np.argsort(most, kind="stable"))  # the last has the most room
     able: list[int] = []
     luck = _generator(seed, "1A/home/pick").random(len(multi))
-    for share, u in zip(shares, luck, strict=True):  # the highest first, to a random one of those with room for it
+    for share, u in zip(shares, luck, strict=True):  # highest first, to a random merchant with room for it
         while waiting and (not able or most[waiting[-1]] >= share):
             able.append(waiting.pop())
         at = int(u * len(able))
@@ -230,8 +213,8 @@ def _home_sites(
 def _spread(
     counts: NDArray[np.int64], zones: NDArray[np.int64], home: NDArray[np.int64], chosen: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """[n] merchant and pool zone of each site: the home zone its share, the others by 1/rank, none empty."""
-    parts = (np.arange(chosen.shape[1]) < zones[:, None]).astype(np.int64)  # [m, most zones] sites in each
+    """Returns [n] merchant and pool zone of each site: `home` sites at home, the others by 1/rank, no zone empty."""
+    parts = (np.arange(chosen.shape[1]) < zones[:, None]).astype(np.int64)  # [m, most zones] sites in each zone
     parts[:, 0] = home
     for n in range(2, chosen.shape[1] + 1):  # merchants of n zones at once
         rows = np.flatnonzero(zones == n)
@@ -246,11 +229,11 @@ def _spread(
     return np.repeat(np.arange(len(counts)), counts), np.repeat(chosen.ravel(), parts.ravel())
 
 
-# --- 1B: where --------------------------------------------------------------------------------------
+# --- 1B: places -------------------------------------------------------------------------------------
 
 
 class _Atlas:
-    """The zones a world may use, and the cities in them."""
+    """The zones that a world may use, and the cities in them."""
 
     def __init__(self, breadth: Mapping[str, Any]) -> None:
         land = geography.cities()
@@ -269,13 +252,13 @@ class _Atlas:
         )
 
     def zones_of(self, wanted: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-        """[m, most] pool indices, home first, then by Gumbel top-k over the home zone's appeal; -1 beyond."""
+        """Returns [m, most zones] pool indices: home, then Gumbel top-k by appeal from home; -1 beyond the wanted."""
         size, draw = len(wanted), _generator(seed, "1B/zones")
         upto = np.cumsum(self.weight) / self.weight.sum()
         home = np.searchsorted(upto, _strata_shuffled(size, seed, "1B/home"))
         most, appeal = int(wanted.max()), np.log(self.appeal)
         chosen = np.empty((size, most), np.int64)
-        for first in range(0, size, _AT_ONCE):  # the same draws in the same order: [m, pool] is never held whole
+        for first in range(0, size, _AT_ONCE):  # the same draws in the same order, without holding [m, pool] whole
             at = home[first : first + _AT_ONCE]
             keys = appeal[at] + draw.gumbel(size=(len(at), len(self.pool)))
             keys[np.arange(len(at)), at] = np.inf
@@ -285,7 +268,7 @@ class _Atlas:
     def place(
         self, merchant: NDArray[np.int64], zone: NDArray[np.int64], home: NDArray[np.int64], seed: int
     ) -> NDArray[np.int64]:
-        """[n] a city for each site, by population within its zone."""
+        """Returns [n] a city per site, drawn by population within its zone."""
         land = geography.cities()
         upto = np.concatenate([[0.0], np.cumsum(land.population)])
         low, high = upto[self.first[zone]], upto[self.last[zone]]
@@ -298,25 +281,27 @@ class _Atlas:
 
 
 def _find_zones(
-    keys: tuple[NDArray[np.uint64], Categories, NDArray[np.int32]],
+    merchant: NDArray[np.uint64],
+    country: Categories,
+    number: NDArray[np.int32],
     lat_deg: NDArray[np.float64],
     lon_deg: NDArray[np.float64],
     policy: Mapping[str, Any],
 ) -> tuple[Categories, Categories]:
-    """Zone and source of each site: polygon, nudged off a border, or overridden by country or site."""
+    """Returns zone and source of each site: polygon, nudged off a border, or overridden by country or site."""
     nudge = float(policy.get("tz_nudge", {}).get("epsilon_deg", 0.0))
     where, first = geography.distinct(lat_deg, lon_deg)  # many sites share few cities
-    points = np.stack([lat_deg[first], lon_deg[first]], axis=1)
-    found = [geography.zone_of(float(lat), float(lon), nudge) for lat, lon in points]
-    if nowhere := [i for i, (zone, _) in enumerate(found) if zone not in geography.known_zones()]:
-        lat, lon = points[nowhere[0]]
-        raise DataError(f"site at lat_deg {lat}, lon_deg {lon}: no zone's polygon holds the point")
-    names = sorted({name for name, _ in found} | {row["tzid"] for row in policy.get("tz_overrides", ())})
+    points = list(zip(lat_deg[first], lon_deg[first], strict=True))
+    zones = [geography.zone_of(float(lat), float(lon), nudge) for lat, lon in points]
+    for (lat, lon), (name, _) in zip(points, zones, strict=True):
+        if name not in geography.known_zones():
+            raise DataError(f"site at lat_deg {lat}, lon_deg {lon}: no zone's polygon holds the point")
+    overrides = policy.get("tz_overrides", ())
+    names = sorted({name for name, _ in zones} | {row["tzid"] for row in overrides})
     code = {name: place for place, name in enumerate(names)}
-    zone = np.array([code[name] for name, _ in found], np.int32)[where]
-    source = np.array([ZONE_SOURCES.index(origin) for _, origin in found], np.int8)[where]
-    merchant, country, number = keys
-    for row in policy.get("tz_overrides", ()):
+    zone = np.array([code[name] for name, _ in zones], np.int32)[where]
+    source = np.array([ZONE_SOURCES.index(origin) for _, origin in zones], np.int8)[where]
+    for row in overrides:
         hit = np.array([name == row["legal_country_iso"] for name in country.values])[country.codes]
         if "merchant_id" in row:
             hit = hit & (merchant == int(row["merchant_id"]))
@@ -339,7 +324,7 @@ def _generator(seed: int, name: str) -> np.random.Generator:
 
 
 def _strata(size: int, seed: int, name: str) -> NDArray[np.float64]:
-    """[size] ascending: one uniform in the inner part of each of `size` equal strata; the ends at 0 and 1."""
+    """Returns [size] ascending: a uniform in the inner part of each of `size` equal strata; the ends are 0 and 1."""
     u = (np.arange(size) + 0.5 + 0.8 * (_generator(seed, name).random(size) - 0.5)) / size
     u[0], u[-1] = 0.0, 1.0
     return u
@@ -354,22 +339,21 @@ def _shuffled(values: NDArray[Any], seed: int, name: str) -> NDArray[Any]:
 
 
 def _offsets(owner: NDArray[np.int64], owners: int) -> NDArray[np.int64]:
-    """[owners + 1] where each owner's rows begin; owners ascend along the rows."""
+    """Returns [owners + 1] where each owner's rows begin; owners ascend along the rows."""
     return np.searchsorted(owner, np.arange(owners + 1)).astype(np.int64)
 
 
 def _digest(arrays: Mapping[str, Any]) -> str:
-    """SHA-256 over names, types, shapes and bytes of all arrays, which it also makes read-only."""
+    """Returns the SHA-256 over names, types, lengths and bytes of all arrays, and makes them read-only."""
     sink = hashlib.sha256()
     for name, value in arrays.items():
-        parts = (value.codes.astype("<i4"), "\0".join(value.values)) if isinstance(value, Categories) else (value,)
         if isinstance(value, Categories):
             value.codes.flags.writeable = False
+            parts = [("<i4", value.codes.astype("<i4").tobytes()), ("text", "\0".join(value.values).encode())]
         else:
             value.flags.writeable = False
-        for part in parts:
-            data = part.encode() if isinstance(part, str) else np.ascontiguousarray(part).tobytes()
-            kind = "text" if isinstance(part, str) else part.dtype.str
+            parts = [(value.dtype.str, value.tobytes())]
+        for kind, data in parts:
             sink.update(f"{name}:{kind}:{len(data)}\n".encode())
             sink.update(data)
     return sink.hexdigest()

@@ -1,8 +1,8 @@
-"""Exact mass: shares as integer quanta over a power of two, so that a sum is exactly 1 in any order.
+"""Exact mass: shares as integer quanta over a power of two, so that they sum to exactly 1 in any order.
 
-Largest remainder: each share gets the floor of its quanta, and the quanta left over go one by one to the
-largest remainders, ties by index. This keeps order: if p_i < p_j then floor(i) <= floor(j), and where
-the floors are equal j has the larger remainder and is served first, so quanta(i) <= quanta(j).
+Largest remainder: each share gets the floor of its quanta, and the remaining quanta go one by one to the
+largest remainders, ties by index. This keeps order: if p_i < p_j then floor(i) <= floor(j), and if the
+floors are equal, j has the larger remainder and is served first, so quanta(i) <= quanta(j).
 """
 
 from __future__ import annotations
@@ -17,46 +17,33 @@ from numpy.typing import NDArray
 from lanelock.engine.compiled import compiled
 from lanelock.policies import PolicyError
 
-GROUP_BITS = 48  # quantum 2^-48 of S4: far below what any metric sees, and sums stay inside a double's 53 bits
+GROUP_BITS = 48  # S4's quantum is 2^-48: far below what any metric resolves, and sums fit a double's 53 bits
 
 
 def cumulative(weights: Iterable[float], field: str) -> NDArray[np.float64]:
-    """[k] cumulative shares of declared weights, the last one 1. Raises PolicyError where no weight is above 0."""
+    """Returns [k] cumulative shares of declared weights, ending at 1. Raises PolicyError if no weight is above 0."""
     listed = [float(weight) for weight in weights]
     total = math.fsum(listed)
     if not total > 0.0:
         raise PolicyError(f"{field}: one weight at least must be above 0")
     upto = np.cumsum(listed) / total
-    upto[np.flatnonzero(listed)[-1] :] = 1.0  # whatever rounding left: the last with a weight takes it
+    upto[np.flatnonzero(listed)[-1] :] = 1.0  # the last item with a weight absorbs the rounding error
     return upto
 
 
 @compiled
-def apportion(shares: Any, total: int, quanta: Any) -> None:
-    """Fills `quanta` (int64) with integers that sum to `total` and follow `shares` (which sum to about 1)."""
+def apportion(shares: Any, total: int, quanta: Any, rounded: bool = False) -> None:
+    """Fills `quanta` (int64) with integers that sum to `total` and follow `shares` (which sum to about 1).
+
+    With `rounded` (S1's law) a share starts from its nearest integer, half to even, instead of its floor. The
+    difference to `total` is then given, or taken back, one by one where shares are most under- or over-served.
+    """
     n = len(shares)
     left = total
     for i in range(n):
-        quanta[i] = np.int64(np.floor(shares[i] * total))
+        exact = shares[i] * total
+        quanta[i] = np.int64(np.round(exact) if rounded else np.floor(exact))
         left -= quanta[i]
-    _settle(shares, total, quanta, left)
-
-
-@compiled
-def apportion_rounded(shares: Any, total: int, quanta: Any) -> None:
-    """As `apportion`, but S1's law: round half to even first, then settle what is left by remainder."""
-    n = len(shares)
-    left = total
-    for i in range(n):
-        quanta[i] = np.int64(np.round(shares[i] * total))
-        left -= quanta[i]
-    _settle(shares, total, quanta, left)
-
-
-@compiled
-def _settle(shares: Any, total: int, quanta: Any, left: int) -> None:
-    """Gives (or takes) `left` quanta one by one where shares are most under- (or over-) served."""
-    n = len(shares)
     if left == 0:
         return
     remainder = np.empty(n)
@@ -72,8 +59,8 @@ def _settle(shares: Any, total: int, quanta: Any, left: int) -> None:
             quanta[best] += step
             remainder[best] -= step
         return
-    # One pass over a stable order is the same as one by one: no share is ever served twice before all
-    # are, because remainders lie within one quantum of each other.
+    # One pass in a stable order serves the same shares: remainders lie within one quantum of each other, so
+    # none is served twice before all are served once.
     order = np.argsort(-step * remainder, kind="mergesort")
     for k in range(abs(left)):
         quanta[order[k % n]] += step

@@ -1,4 +1,4 @@
-"""The run report of each state: what it wrote, what the audit found of it. No seconds: those differ between hosts."""
+"""The run report of each state: the rows it wrote and the audit's findings. No timings: those differ between hosts."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from lanelock.engine.protocol import Run
+from lanelock.engine.segment_2b.states.s3_day_effects import clipped_rows
 from lanelock.engine.segment_2b.tables import TABLES
 
 
 def state_reports(run: Run) -> dict[str, dict[str, Any]]:
-    """State -> report: `summary.overall_status` and `fail_count`, rows of each surface, checks by name."""
+    """Returns state -> report: `summary.overall_status` and `fail_count`, rows of each surface, checks by name."""
     reports = {}
     for state in ("S0", "S1", "S2", "S3", "S4", "S5", "S6", "S7"):
         checks = [check for check in run.audit.checks if state in (check.state, "S7")]
@@ -26,16 +27,12 @@ def state_reports(run: Run) -> dict[str, dict[str, Any]]:
 
 
 def _day_effect_draws(run: Run) -> dict[str, Any]:
-    """How many draws S3 made, and what became of them."""
-    surface, policy = run.surfaces["s3_day_effects"], run.pack["day_effect_policy_v1"]
-    gamma, log_gamma = np.asarray(surface["gamma"]), np.asarray(surface["log_gamma"])
-    clipped = 0
-    if policy["law"] == "sigma_gamma_policy_v2":
-        low, high = policy["sigma_gamma_policy_v2"]["gamma_clip"]
-        clipped = int(np.count_nonzero((gamma <= low) | (gamma >= high)))
+    """Returns how many draws S3 made, and how many gave an odd or clipped gamma."""
+    surface = run.surfaces["s3_day_effects"]
+    gamma = np.asarray(surface["gamma"])
     return {
         "rows_written": surface.rows,
         "nonpositive_gamma_rows": int(np.count_nonzero(~(gamma > 0.0))),
-        "gamma_clipped_rows": clipped,
-        "max_abs_log_gamma": float(np.max(np.abs(log_gamma))),
+        "gamma_clipped_rows": clipped_rows(gamma, run.pack["day_effect_policy_v1"]),
+        "max_abs_log_gamma": float(np.max(np.abs(np.asarray(surface["log_gamma"])))),
     }

@@ -1,8 +1,8 @@
-"""A roster brought in from outside: one table of arrivals, as .parquet or .csv, checked whole before it is used.
+"""Imports a roster: one table of arrivals, as .parquet or .csv, every row checked before any is used.
 
-Columns: utc_timestamp (with its offset: a time without one is refused), merchant_id, utc_day, is_virtual,
-arrival_class, channel. Rows ascend by (utc_timestamp, merchant_id). Every row is checked; the first fault
-is refused with file, row (from 1) and field. A published s5_arrival_roster reads back as it was.
+Columns: utc_timestamp (with an offset), merchant_id, utc_day, is_virtual, arrival_class, channel. Rows ascend by
+(utc_timestamp, merchant_id). The error names file, row (from 1) and field of the first bad row. A published
+s5_arrival_roster reads back unchanged.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from lanelock.engine.segment_2b.states.s5_roster import (
     names_of,
     occurrences,
 )
-from lanelock.engine.segment_2b.tables import TABLES
-from lanelock.engine.segment_2b.user_tables import read_table, typed_columns
+from lanelock.engine.segment_2b.tables import TABLES, constant, published
+from lanelock.engine.segment_2b.user_tables import read_table, refuse, refuse_empty, typed_columns
 from lanelock.engine.segment_2b.world import World
-from lanelock.engine.surface import Categories, Column, Surface
+from lanelock.engine.surface import Categories, Surface
 from lanelock.policies import DataError
 
 _NEEDED = ("utc_timestamp", "merchant_id", "utc_day", "is_virtual", "arrival_class", "channel")
-_IGNORED = ("occurrence", "created_utc")  # of a published roster: found again from the others
+_IGNORED = ("occurrence", "created_utc")  # columns of a published roster that follow from the others
 _SCHEMA = TABLES["s5_arrival_roster"].schema
-_A_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-_US = _A_SECOND["us"]
+_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_US = _PER_SECOND["us"]
 _EPOCH, _TICK = dt.datetime(1970, 1, 1, tzinfo=dt.UTC), dt.timedelta(microseconds=1)
 _TOO_FINE = re.compile(r"[.,]\d{6}0*[1-9]")  # a seventh digit of the second that is not 0
 
@@ -44,7 +44,7 @@ _TOO_FINE = re.compile(r"[.,]\d{6}0*[1-9]")  # a seventh digit of the second tha
 def open_roster(
     path: Path, world: World, days: tuple[str, ...], policy: Mapping[str, Any], created_utc: str
 ) -> Surface:
-    """The surface s5_arrival_roster in a file. Raises DataError naming file, row and field."""
+    """Returns a file as the surface s5_arrival_roster. Raises DataError naming file, row and field."""
     if not path.is_file():
         raise DataError(f"{path}: no such file; --roster names a .parquet or .csv table of arrivals")
     table = read_table(path)
@@ -53,64 +53,52 @@ def open_roster(
     moment = moments(path, table["utc_timestamp"])
     day, klass, channel = (categories(columns[name]) for name in ("utc_day", "arrival_class", "channel"))
     merchant, virtual = columns["merchant_id"], columns["is_virtual"]
-
-    def refuse(bad: NDArray[np.bool_], field: str, bound: str) -> None:
-        rows = np.flatnonzero(bad)
-        if len(rows):
-            raise DataError(f"{path}: row {rows[0] + 1}: {field}: {bound}")
-
     law = policy["roster"]
-    refuse(outside(day, days), "utc_day", f"outside the policy's horizon {days[0]} … {days[-1]}")
-    number = np.array([first_day((name,)) // DAY_US if name in days else 0 for name in day.values], np.int64)
-    refuse(moment // DAY_US != number[day.codes], "utc_day", "not the day of utc_timestamp")
+    refuse(path, outside(day, days), f"utc_day: outside the policy's horizon {days[0]} … {days[-1]}")
+    number = np.array([first_day((name,)) // DAY_US for name in day.values], np.int64)
+    refuse(path, moment // DAY_US != number[day.codes], "utc_day: not the day of utc_timestamp")
     at = merchants_at(world.merchant_id, merchant)
-    refuse(at < 0, "merchant_id", "not a merchant of the world")
-    refuse(world.is_virtual[at] != virtual, "is_virtual", "the world says otherwise of the merchant")
-    refuse(outside(klass, law["class_mix"]), "arrival_class", f"not one of {', '.join(law['class_mix'])}")
-    refuse(outside(channel, law["channel_mix"]), "channel", f"not one of {', '.join(law['channel_mix'])}")
+    refuse(path, at < 0, "merchant_id: not a merchant of the world")
+    refuse(path, world.is_virtual[at] != virtual, "is_virtual: the world says otherwise of the merchant")
+    refuse(path, outside(klass, law["class_mix"]), f"arrival_class: not one of {', '.join(law['class_mix'])}")
+    refuse(path, outside(channel, law["channel_mix"]), f"channel: not one of {', '.join(law['channel_mix'])}")
     before = np.zeros(len(moment), np.bool_)
     before[1:] = (moment[1:] < moment[:-1]) | ((moment[1:] == moment[:-1]) & (merchant[1:] < merchant[:-1]))
-    refuse(before, "utc_timestamp", "not in the order of (utc_timestamp, merchant_id)")
-    again = occurrences(moment, merchant)
-    refuse(
-        again >= OCCURRENCES, "utc_timestamp", f"more than {OCCURRENCES} arrivals of one merchant at one microsecond"
+    refuse(path, before, "utc_timestamp: not in the order of (utc_timestamp, merchant_id)")
+    occurrence = occurrences(moment, merchant)
+    crowded = f"utc_timestamp: more than {OCCURRENCES} arrivals of one merchant at one microsecond"
+    refuse(path, occurrence >= OCCURRENCES, crowded)
+    return published(
+        "s5_arrival_roster",
+        utc_timestamp=moment,
+        merchant_id=merchant,
+        utc_day=_recoded(day, days),
+        is_virtual=virtual,
+        arrival_class=_recoded(klass, names_of(law, "class_mix")),
+        channel=_recoded(channel, names_of(law, "channel_mix")),
+        occurrence=occurrence,
+        created_utc=constant(created_utc, len(moment)),
     )
-    found: dict[str, Column] = {
-        "utc_timestamp": moment,
-        "merchant_id": merchant,
-        "utc_day": _under(day, days),
-        "is_virtual": virtual,
-        "arrival_class": _under(klass, names_of(law, "class_mix")),
-        "channel": _under(channel, names_of(law, "channel_mix")),
-        "occurrence": again,
-        "created_utc": Categories(np.zeros(len(moment), np.int8), (created_utc,)),
-    }
-    return Surface("s5_arrival_roster", _SCHEMA, found)
 
 
 def moments(path: Path, values: Any) -> NDArray[np.int64]:
-    """[a] microseconds since 1970, UTC. Raises DataError where a time is empty, without an offset, or too fine."""
-    if values.null_count:
-        row = values.combine_chunks().is_null().to_pylist().index(True)
-        raise DataError(f"{path}: row {row + 1}: utc_timestamp: empty, a time with an offset is needed")
+    """Returns [a] microseconds since 1970, UTC. Raises DataError if a time is empty, has no offset or is too fine."""
+    refuse_empty(path, "utc_timestamp", values, "a time with an offset")
     if not pa.types.is_timestamp(values.type):
         return np.array([_moment(path, row, str(text)) for row, text in enumerate(values.to_pylist())], np.int64)
     if values.type.tz is None:
         raise DataError(f"{path}: row 1: utc_timestamp: a time without an offset; write it as UTC")
     ticks: NDArray[np.int64] = values.cast(pa.int64()).to_numpy()
-    a_second = _A_SECOND[values.type.unit]
-    fine, coarse = max(a_second // _US, 1), max(_US // a_second, 1)
-    for wrong, bound in (
-        (ticks % fine != 0, "finer than a microsecond"),
-        (np.abs(ticks // fine) > np.iinfo(np.int64).max // coarse, "outside what microseconds can hold"),
-    ):
-        if wrong.any():
-            raise DataError(f"{path}: row {int(np.argmax(wrong)) + 1}: utc_timestamp: {bound}")
+    per_second = _PER_SECOND[values.type.unit]
+    fine, coarse = max(per_second // _US, 1), max(_US // per_second, 1)
+    refuse(path, ticks % fine != 0, "utc_timestamp: finer than a microsecond")
+    huge = np.abs(ticks // fine) > np.iinfo(np.int64).max // coarse
+    refuse(path, huge, "utc_timestamp: outside what microseconds can hold")
     return ticks // fine * coarse
 
 
 def _moment(path: Path, row: int, text: str) -> int:
-    """Microseconds since 1970 of an ISO 8601 time."""
+    """Returns the microseconds since 1970 of an ISO 8601 time."""
     try:
         moment = dt.datetime.fromisoformat(text)
     except ValueError:
@@ -122,7 +110,7 @@ def _moment(path: Path, row: int, text: str) -> int:
     return (moment - _EPOCH) // _TICK
 
 
-def _under(column: Categories, values: tuple[str, ...]) -> Categories:
-    """The column with its codes in the order of `values`, as a drawn roster has them."""
+def _recoded(column: Categories, values: tuple[str, ...]) -> Categories:
+    """Returns the column with codes into `values`, as a drawn roster has them."""
     place = np.array([values.index(name) for name in column.values], np.int16)
     return Categories(place[column.codes], values)

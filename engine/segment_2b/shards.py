@@ -1,8 +1,8 @@
 """Shards: contiguous ranges of a world's merchants, mapped in order over threads.
 
-S1 to S4 know no merchant but the one at hand and draw by address, so a shard's rows are the whole's rows and
-laying them end to end gives the whole's bytes, whatever the cuts and however many workers. Threads, not
-processes: the laws are compiled loops without the interpreter's lock, and nothing has to be copied.
+S1 to S4 compute each merchant by itself and draw by address, so a shard's rows are the rows of the whole, and
+joining the shards gives the same bytes for any cuts and any number of workers. Threads, not processes: the laws
+are compiled loops that run without the interpreter's lock, so nothing has to be copied.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ Span = tuple[int, int]  # merchants [first, last)
 
 @dataclass(frozen=True, slots=True)
 class Cuts:
-    """How work is cut: it moves seconds and memory, never a byte."""
+    """The size and number of shards: it changes time and memory, never a byte."""
 
-    merchants: int | None = None  # about so many a shard; None: as many shards as threads
-    jobs: int | None = None  # threads; None: one over shards, and every core where a state spreads by itself
+    merchants: int | None = None  # about this many per shard; None: as many shards as threads
+    jobs: int | None = None  # threads; None: one for the shards, every core within a state that spreads its own work
 
     @property
     def threads(self) -> int:
         return self.jobs or 1
 
     def spans(self, world: World) -> tuple[Span, ...]:
-        """Shards of about equal rows of S3 and S4, whole merchants each, in order."""
+        """Returns shards of about equally many rows of S3 and S4, in order; each holds whole merchants."""
         size, groups = len(world.merchant_id), world.group_offsets
         count = self.threads if self.merchants is None else -(-size // self.merchants)
         edges = np.searchsorted(groups, np.arange(1, count) * int(groups[-1]) // count)
@@ -42,14 +42,14 @@ class Cuts:
 
 
 class Across:
-    """Computes states of one world over its shards, and lays the parts end to end."""
+    """Computes states of one world shard by shard and joins the parts."""
 
     def __init__(self, cuts: Cuts, world: World, days: int) -> None:
         self._world, self._days, self._threads = world, days, cuts.threads
         self._spans = cuts.spans(world)
 
     def __call__(self, law: Callable[..., Any], *inputs: Any) -> Any:
-        """`law(*inputs)`, where worlds, grids, surfaces and raw mixes among the inputs are cut, the rest is not."""
+        """Returns `law(*inputs)`, cutting worlds, grids, surfaces and raw mixes among the inputs, nothing else."""
         if len(self._spans) == 1:
             return law(*inputs)
         parts = mapped(lambda span: law(*(self._cut(value, span) for value in inputs)), self._spans, self._threads)
@@ -68,7 +68,7 @@ class Across:
 
 
 def joined(parts: list[Any]) -> Any:
-    """The parts of one surface or raw mix, in order, end to end."""
+    """Returns one surface or raw mix from its parts, in order."""
     whole = parts[0]
     if isinstance(whole, Surface):
         columns = {name: _end_to_end([part[name] for part in parts]) for name in whole.columns}

@@ -1,9 +1,9 @@
-"""Counter-based random numbers: every draw is addressed by (stream key, counter), never by what came before.
+"""Counter-based random numbers: every draw is addressed by (stream key, counter), independent of earlier draws.
 
 Philox4x64-10 (Salmon et al., 2011) over 64-bit words. A stream's key is SHA-256 over the manifest
 fingerprint, the seed and the stream's id, so no two states, worlds or seeds share a stream; within a
-stream the counter words are (lo, hi, 0, 0). `stable_uniform` is the same function under a key that
-knows neither seed nor world: the facts call it a stable hash.
+stream the counter words are (lo, hi, 0, 0). `stable_uniform` is the same function under a key without
+seed and world: ENGINE facts call it a stable hash.
 """
 
 from __future__ import annotations
@@ -28,36 +28,38 @@ Key = tuple[np.uint64, np.uint64]
 
 
 def stream_key(manifest_fingerprint: str, seed: int, stream: str) -> Key:
-    """128 bits of SHA-256 over what the stream belongs to."""
+    """Returns 128 bits of SHA-256 over the world, the seed and the stream's name."""
     return _key(f"{manifest_fingerprint}/{seed}/{stream}")
 
 
 def stable_uniform(name: str, lo: NDArray[np.uint64], hi: NDArray[np.uint64] | int = 0) -> NDArray[np.float64]:
-    """A uniform in (0, 1) that depends on `name` and the two words alone; shape of `lo`."""
+    """Returns uniforms in (0, 1) that depend only on `name` and the two words; shape of `lo`."""
     return uniforms(_key(f"stable/{name}"), lo, np.broadcast_to(np.asarray(hi, np.uint64), lo.shape))
 
 
+@compiled
 def uniforms(key: Key, lo: NDArray[np.uint64], hi: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """One uniform in (0, 1) a counter: (first output word >> 11, plus a half) / 2^53. Never 0, never 1.
-
-    The upper half of these has no room for the half, and rounds to even: the last one would be 1, and is kept below.
-    """
-    found: NDArray[np.float64] = _uniforms(key, lo, hi)
-    return found
+    """Returns one uniform in (0, 1) per counter."""
+    out = np.empty(len(lo), np.float64)
+    for i in range(len(lo)):
+        out[i] = unit(key, lo[i], hi[i])
+    return out
 
 
 def normals(key: Key, lo: NDArray[np.uint64], hi: NDArray[np.uint64]) -> NDArray[np.float64]:
     """Returns one standard normal per counter, by the inverse CDF of its uniform."""
-    from scipy.special import ndtri  # here, since it takes as long to import as a small state to compute
+    from scipy.special import ndtri  # imported here: it takes as long as a small state takes to compute
 
-    found: NDArray[np.float64] = ndtri(uniforms(key, lo, hi))
-    return found
+    return np.asarray(ndtri(uniforms(key, lo, hi)))
 
 
+@compiled
 def words(key: Key, lo: NDArray[np.uint64], hi: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The first output word of each counter, 64 random bits."""
-    found: NDArray[np.uint64] = _words(key[0], key[1], lo, hi)
-    return found
+    """Returns 64 random bits per counter: the first output word."""
+    out = np.empty(len(lo), np.uint64)
+    for i in range(len(lo)):
+        out[i] = philox(key[0], key[1], lo[i], hi[i])
+    return out
 
 
 def _key(text: str) -> Key:
@@ -66,7 +68,7 @@ def _key(text: str) -> Key:
 
 
 def _high_word(_context: Any, a: Any, b: Any) -> Any:
-    """The upper 64 bits of a 128-bit product: one instruction, which no loop of 64-bit words can ask for."""
+    """Types and builds the upper 64 bits of a 128-bit product: one instruction that Python code cannot express."""
 
     def build(_target: Any, builder: Any, _signature: Any, words: Any) -> Any:
         wide = ir.IntType(128)
@@ -81,7 +83,7 @@ _high: Any = intrinsic(_high_word)
 
 @compiled
 def philox(k0: Any, k1: Any, c0: Any, c1: Any) -> Any:
-    """First output word of Philox4x64-10 at counter (c0, c1, 0, 0)."""
+    """Returns the first output word of Philox4x64-10 at counter (c0, c1, 0, 0)."""
     c2, c3 = np.uint64(0), np.uint64(0)
     for _ in range(10):
         h0, l0 = _high(_M0, c0), _M0 * c0
@@ -93,27 +95,15 @@ def philox(k0: Any, k1: Any, c0: Any, c1: Any) -> Any:
 
 @compiled
 def unit(key: Any, lo: Any, hi: Any) -> Any:
-    """The uniform of one counter, for loops that draw as they go."""
+    """Returns the uniform of one counter, for compiled loops that draw as they go."""
     return fraction(philox(key[0], key[1], lo, hi))
 
 
 @compiled
 def fraction(word: Any) -> Any:
-    """The uniform of one output word."""
+    """Returns the uniform of one output word, (word >> 11, plus 1/2) / 2^53, never 0 and never 1.
+
+    Above 1/2 a double has no bit for the added half and rounds to even; the last value would round to 1, so it is
+    held just below.
+    """
     return min((np.float64(word >> _DROP) + 0.5) * _UNIT, _TOP)
-
-
-@compiled
-def _words(k0: Any, k1: Any, lo: Any, hi: Any) -> Any:
-    out = np.empty(len(lo), np.uint64)
-    for i in range(len(lo)):
-        out[i] = philox(k0, k1, lo[i], hi[i])
-    return out
-
-
-@compiled
-def _uniforms(key: Any, lo: Any, hi: Any) -> Any:
-    out = np.empty(len(lo), np.float64)
-    for i in range(len(lo)):
-        out[i] = unit(key, lo[i], hi[i])
-    return out

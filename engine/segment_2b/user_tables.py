@@ -1,12 +1,13 @@
-"""Tables that a user brings: .parquet or .csv, with declared columns and types, the first fault named by its row."""
+"""Reads a user's tables, .parquet or .csv, with declared columns and types; errors name the first bad row."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -14,7 +15,7 @@ from lanelock.policies import DataError
 
 
 def file_digest(path: Path) -> dict[str, str]:
-    """Name -> SHA-256 (hex64) of a file's bytes. Raises DataError where it cannot be read."""
+    """Returns name -> SHA-256 (hex64) of a file's bytes. Raises DataError if it cannot be read."""
     try:
         with path.open("rb") as file:
             return {path.name: hashlib.file_digest(file, "sha256").hexdigest()}
@@ -23,8 +24,8 @@ def file_digest(path: Path) -> dict[str, str]:
 
 
 def read_table(path: Path) -> pa.Table:
-    """The table in a file; of a .csv every column as text. Raises DataError where it cannot be read or is empty."""
-    import pyarrow.csv  # here, since only a run that is fed from outside reads a table
+    """Returns a file's table, every .csv column as text. Raises DataError if it cannot be read or is empty."""
+    import pyarrow.csv  # imported here: only runs on imported data read tables
     import pyarrow.parquet as pq
 
     try:
@@ -46,14 +47,23 @@ def read_table(path: Path) -> pa.Table:
     return table
 
 
+def refuse(path: Path, bad: NDArray[np.bool_], reason: str | Callable[[int], str]) -> None:
+    """Raises DataError naming the first bad row, counted from 1; `reason` may depend on its index, from 0."""
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise DataError(f"{path}: row {row + 1}: {reason if isinstance(reason, str) else reason(row)}")
+
+
+def refuse_empty(path: Path, column: str, values: Any, needed: str) -> None:
+    """Raises DataError naming the first empty cell of an Arrow column; `needed` says what belongs there."""
+    if values.null_count:
+        refuse(path, values.is_null().to_numpy(), f"{column}: empty, {needed} is needed")
+
+
 def typed_columns(
-    path: Path,
-    table: pa.Table,
-    types: Mapping[str, pa.DataType],
-    needed: tuple[str, ...],
-    optional: tuple[str, ...] = (),
+    path: Path, table: pa.Table, types: Mapping[str, Any], needed: tuple[str, ...], optional: tuple[str, ...] = ()
 ) -> dict[str, NDArray[Any]]:
-    """The columns in their declared types, empty cells refused. Raises DataError naming row and field."""
+    """Returns the columns in their Arrow `types`. Raises DataError naming row and field, also for empty cells."""
     seen = table.column_names
     if missing := [column for column in needed if column not in seen]:
         raise DataError(f"{path}: column {missing[0]} is missing (needed: {', '.join(needed)})")
@@ -65,10 +75,8 @@ def typed_columns(
 
 
 def _typed(path: Path, column: str, values: Any, want: pa.DataType) -> NDArray[Any]:
-    """A column in its declared type. Row by row only to name the first that does not fit."""
-    if values.null_count:
-        row = values.combine_chunks().is_null().to_pylist().index(True)
-        raise DataError(f"{path}: row {row + 1}: {column}: empty, a value of type {want} is needed")
+    """Returns a column in its declared type. Only after a failure does it go row by row, to name the first bad one."""
+    refuse_empty(path, column, values, f"a value of type {want}")
     try:
         typed = values.cast(want)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -78,5 +86,4 @@ def _typed(path: Path, column: str, values: Any, want: pa.DataType) -> NDArray[A
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
                 raise DataError(f"{path}: row {row + 1}: {column}: {value!r} is not of type {want}") from None
         raise DataError(f"{path}: {column}: type {values.type} cannot be read as {want}") from None
-    found: NDArray[Any] = typed.to_numpy(zero_copy_only=False)
-    return found
+    return np.asarray(typed.to_numpy(zero_copy_only=False))

@@ -1,9 +1,9 @@
 """The upstream of segment 2B as values: the world of one seed, and the rows that S3 and S4 publish.
 
-Everything here is frozen, and every array inside is read-only once built: a state receives values and returns values.
+Everything here is frozen, and every array is read-only once built.
 
-Array shapes use these letters: m merchants, n sites, g groups (distinct zones of one merchant, summed
-over merchants), d days, r rows of S3 and S4 (r = d * g).
+Letters of array shapes: m merchants, n sites, g groups (distinct zones of one merchant, summed over
+merchants), d days, r rows of S3 and S4 (r = d * g).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class World:
     """The frozen upstream of one seed: merchants, their sites, each site's zone.
 
     Merchants ascend by id; sites ascend by (merchant_id, legal_country_iso, site_order); groups
-    ascend by (merchant_id, zone name). `zones` and `countries` are sorted, so code order is name order.
+    ascend by (merchant_id, zone name). Zones and countries are sorted, so code order is name order.
     """
 
-    digest: str  # hex64, the manifest fingerprint: SHA-256 over the canonical bytes of all below
+    digest: str  # hex64, the manifest fingerprint: SHA-256 over the canonical bytes of all arrays
     source: str  # "drawn" or "imported"
     merchant_id: NDArray[np.uint64]  # [m] ascending, unique
     is_virtual: NDArray[np.bool_]  # [m]
@@ -38,11 +38,11 @@ class World:
     group_offsets: NDArray[np.int64]  # [m+1] merchant i owns groups group_offsets[i]:group_offsets[i+1]
     group_zone: NDArray[np.int32]  # [g] code into zone.values
     site_group: NDArray[np.int64]  # [n] index into the groups
-    merchants_before: int = 0  # of the whole world, where this is a shard of it
+    merchants_before: int = 0  # for a shard: how many merchants of the whole world precede it
 
     @property
     def rows(self) -> int:
-        """Sites."""
+        """Returns the number of sites."""
         return len(self.lat_deg)
 
     @property
@@ -50,9 +50,9 @@ class World:
         return self.zone.values
 
     def shard(self, first: int, last: int) -> World:
-        """A view of merchants [first, last), offsets and groups counted from its own first.
+        """Returns a view of merchants [first, last), with offsets and groups counted from its own start.
 
-        The digest stays the whole world's: it addresses the random streams, so a shard's rows are the whole's rows.
+        The digest stays that of the whole world: it addresses the random streams, so every row stays the same.
         """
         if not 0 <= first < last <= len(self.merchant_id):
             raise ValueError(f"no merchants [{first}, {last}) in a world of {len(self.merchant_id)}")
@@ -78,9 +78,9 @@ class World:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grid:
-    """The rows of S3 and S4: (merchant, day, group), groups fastest. Made once a world and horizon.
+    """The rows of S3 and S4: (merchant, day, group), groups fastest. Built once per world and horizon.
 
-    Row of (merchant i, day d, its k-th group) = days * group_offsets[i] + d * groups(i) + k.
+    The row of (merchant i, day d, its k-th group) is days * group_offsets[i] + d * groups(i) + k.
     """
 
     days: tuple[str, ...]  # ISO dates, ascending
@@ -89,19 +89,13 @@ class Grid:
     zone: Categories  # [r]
     group: NDArray[np.int64]  # [r] index into the world's groups
     rank: NDArray[np.int32]  # [r] k: the group's rank within its merchant
-    starts: NDArray[np.int64]  # [m*d + 1] first row of each merchant-day, and the number of rows
+    starts: NDArray[np.int64]  # [m*d + 1] first row of each merchant-day; last, the number of rows
 
     def shard(self, first: int, last: int) -> Grid:
-        """A view of the rows of merchants [first, last), rows and groups counted from its own first."""
+        """Returns a view of the rows of merchants [first, last), with rows and groups counted from its own start."""
         days = len(self.days)
         starts = self.starts[first * days : last * days + 1]
         rows = slice(starts[0], starts[-1])
-        return Grid(
-            self.days,
-            self.merchant_id[rows],
-            self.day[rows],
-            self.zone[rows],
-            self.group[rows] - self.group[starts[0]],
-            self.rank[rows],
-            starts - starts[0],
-        )
+        group = self.group[rows] - self.group[starts[0]]
+        columns = (self.merchant_id[rows], self.day[rows], self.zone[rows], group, self.rank[rows])
+        return Grid(self.days, *columns, starts - starts[0])

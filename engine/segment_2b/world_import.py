@@ -1,7 +1,7 @@
-"""A world brought in from outside, and one written out: the same tables both ways.
+"""Imports a world from a folder of tables, and writes one out in the same form.
 
 A folder holds `site_locations`, optionally `site_timezones` and `merchants`, each as .parquet or .csv.
-Every row is checked before any is used; the first fault is refused with file, row (from 1) and field.
+All rows are checked before any is used; the error names file, row (from 1) and field of the first bad one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lanelock.engine.keep.staging import write_file
 from lanelock.engine.segment_2b import geography
 from lanelock.engine.segment_2b.draw_world import ZONE_SOURCES, assemble_world, describe
 from lanelock.engine.segment_2b.geography import categories, compacted, distinct, outside
-from lanelock.engine.segment_2b.user_tables import read_table, typed_columns
+from lanelock.engine.segment_2b.user_tables import read_table, refuse, typed_columns
 from lanelock.engine.segment_2b.world import World
 from lanelock.engine.segment_2b.world_receipt import passed, world_files
 from lanelock.engine.surface import Categories
@@ -43,22 +43,22 @@ _COLUMNS = {
     "merchants": ("merchant_id", "is_virtual"),
 }
 _OPTIONAL = {"site_timezones": ("tz_source",)}
+_TWICE = f"the key ({', '.join(_KEY)}) is given twice"
 
 
 def open_world(folder: Path, policy: Mapping[str, Any]) -> World:
-    """The world in a folder; without site_timezones, zones are found by polygon under `policy`."""
-    world_files(folder)  # a world that was written is read only if it passes
+    """Returns the world in a folder; without site_timezones, zones are looked up by polygon under `policy`."""
+    world_files(folder)  # checks the receipt of a world that Lanelock wrote
     path, sites = _read(folder, "site_locations", required=True)
     _check_sites(path, sites)
     zone, zone_source = None, None
     if (zones := _read(folder, "site_timezones", required=False))[1] is not None:
         zone, zone_source = _zones_of(path, sites, *zones)
     ids = np.unique(sites["merchant_id"])
-    virtual = _virtual(folder, ids)
     return assemble_world(
         source="imported",
         merchant_id=ids,
-        is_virtual=virtual,
+        is_virtual=_virtual(folder, ids),
         site_merchant=sites["merchant_id"],
         country=categories(sites["legal_country_iso"]),
         site_order=sites["site_order"],
@@ -97,58 +97,53 @@ def files_of(world: World) -> dict[str, bytes]:
 
 
 def _read(folder: Path, name: str, *, required: bool) -> tuple[Path, Any]:
-    """Returns (path, columns) with the declared types, or (path, None) where it is optional and absent."""
-    found = [path for path in (folder / f"{name}.parquet", folder / f"{name}.csv") if path.exists()]
-    if len(found) > 1:
-        raise DataError(f"{folder}: both {found[0].name} and {found[1].name}: keep one")
-    path = found[0] if found else folder / f"{name}.parquet"
-    if not found:
+    """Returns (path, columns in their declared types), or (path, None) for an optional table that is absent."""
+    path, text = folder / f"{name}.parquet", folder / f"{name}.csv"
+    if path.exists() and text.exists():
+        raise DataError(f"{folder}: both {path.name} and {text.name}: keep one")
+    if text.exists():
+        path = text
+    elif not path.exists():
         if required:
             raise DataError(f"{path}: no such file (nor {name}.csv)")
         return path, None
-    table = read_table(path)
-    return path, typed_columns(path, table, _TYPES, _COLUMNS[name], _OPTIONAL.get(name, ()))
+    return path, typed_columns(path, read_table(path), _TYPES, _COLUMNS[name], _OPTIONAL.get(name, ()))
 
 
 def _check_sites(path: Path, sites: Table) -> None:
-    def refuse(bad: NDArray[np.bool_], column: str, bound: str) -> None:
-        rows = np.flatnonzero(bad)
-        if len(rows):
-            raise DataError(f"{path}: row {rows[0] + 1}: {column}: {sites[column][rows[0]]!s}: {bound}")
-
     countries = categories(sites["legal_country_iso"])
-    refuse(outside(countries, geography.known_countries()), "legal_country_iso", "not an ISO-3166 alpha-2 code")
-    refuse(sites["site_order"] < 1, "site_order", "below the minimum 1")
-    for column, limit in (("lat_deg", 90), ("lon_deg", 180)):
-        refuse(~(np.abs(sites[column]) <= limit), column, f"outside -{limit} … {limit}")  # NaN is outside too
-    refuse(_repeated(*_key(sites)), "site_order", f"the key ({', '.join(_KEY)}) is given twice")
+    for column, bad, bound in (
+        ("legal_country_iso", outside(countries, geography.known_countries()), "not an ISO-3166 alpha-2 code"),
+        ("site_order", sites["site_order"] < 1, "below the minimum 1"),
+        ("lat_deg", ~(np.abs(sites["lat_deg"]) <= 90), "outside -90 … 90"),  # NaN is outside too
+        ("lon_deg", ~(np.abs(sites["lon_deg"]) <= 180), "outside -180 … 180"),
+        ("site_order", _repeated(*_key(sites)), _TWICE),
+    ):
+        row = int(np.argmax(bad))  # the one that is refused
+        refuse(path, bad, f"{column}: {sites[column][row]!s}: {bound}")
 
 
 def _zones_of(path: Path, sites: Table, zone_path: Path, zones: Table) -> tuple[Categories, Categories]:
-    """Returns the zone of each site and where it came from, in the sites' order."""
+    """Returns each site's zone and the source of that zone, in the order of the sites."""
     zone = categories(zones["tzid"])
-    if len(unknown := np.flatnonzero(outside(zone, geography.known_zones()))):
-        row = unknown[0]
-        raise DataError(f"{zone_path}: row {row + 1}: tzid: {zones['tzid'][row]!r} is not an IANA zone")
-    if len(twice := np.flatnonzero(_repeated(*_key(zones)))):
-        raise DataError(f"{zone_path}: row {twice[0] + 1}: the key ({', '.join(_KEY)}) is given twice")
+    unknown = outside(zone, geography.known_zones())
+    refuse(zone_path, unknown, lambda row: f"tzid: {zones['tzid'][row]!r} is not an IANA zone")
+    refuse(zone_path, _repeated(*_key(zones)), _TWICE)
     which, first = distinct(*(np.concatenate(pair) for pair in zip(_key(zones), _key(sites), strict=True)))
-    row = first[which[len(zone) :]]  # a key stands first in the zones, where they have it
-    if len(missing := np.flatnonzero(row >= len(zone))):
-        raise DataError(f"{path}: row {missing[0] + 1}: the site has no row in {zone_path.name}")
-    if len(extra := np.setdiff1d(np.arange(len(zone)), row)):
-        raise DataError(f"{zone_path}: row {extra[0] + 1}: the site has no row in {path.name}")
+    row = first[which[len(zone) :]]  # the first occurrence of a key is its row in the zones, if they have it
+    refuse(path, row >= len(zone), f"the site has no row in {zone_path.name}")
+    refuse(zone_path, ~np.isin(np.arange(len(zone)), row), f"the site has no row in {path.name}")
     return compacted(Categories(zone.codes[row], zone.values)), _zone_sources(zone_path, zones, row)
 
 
 def _zone_sources(path: Path, zones: Table, row: NDArray[np.int64]) -> Categories:
-    """Returns where each zone came from; a table that does not say is taken to have looked it up."""
+    """Returns the source of each zone: "polygon" if the table has no tz_source."""
     if "tz_source" not in zones:
         return Categories(np.full(len(row), ZONE_SOURCES.index("polygon"), np.int8), ZONE_SOURCES)
     stated = categories(zones["tz_source"])
-    if len(unknown := np.flatnonzero(outside(stated, ZONE_SOURCES))):
-        value, known = zones["tz_source"][unknown[0]], ", ".join(ZONE_SOURCES)
-        raise DataError(f"{path}: row {unknown[0] + 1}: tz_source: {value!r} is not one of {known}")
+    known = ", ".join(ZONE_SOURCES)
+    unknown = outside(stated, ZONE_SOURCES)
+    refuse(path, unknown, lambda row: f"tz_source: {zones['tz_source'][row]!r} is not one of {known}")
     code = np.array([ZONE_SOURCES.index(value) for value in stated.values], np.int8)
     return Categories(code[stated.codes[row]], ZONE_SOURCES)
 
@@ -158,8 +153,7 @@ def _virtual(folder: Path, ids: NDArray[np.uint64]) -> NDArray[np.bool_]:
     if merchants is None:
         return np.zeros(len(ids), np.bool_)
     known = merchants["merchant_id"]
-    if len(twice := np.flatnonzero(_repeated(known))):
-        raise DataError(f"{path}: row {twice[0] + 1}: merchant_id: given twice")
+    refuse(path, _repeated(known), "merchant_id: given twice")
     if not np.array_equal(np.sort(known), ids):
         odd = np.setxor1d(known, ids)[0]
         raise DataError(f"{path}: merchant_id {odd}: merchants and site_locations must name the same merchants")
@@ -171,11 +165,10 @@ def _key(table: Table) -> list[NDArray[Any]]:
 
 
 def _repeated(*columns: NDArray[Any]) -> NDArray[np.bool_]:
-    """Returns [n] whether an earlier row holds the same."""
+    """Returns [n] whether an earlier row has the same values."""
     which, first = distinct(*columns)
     return first[which] < np.arange(len(which))
 
 
 def _strings(column: Categories) -> NDArray[np.object_]:
-    found: NDArray[np.object_] = np.array(column.values, object)[column.codes]
-    return found
+    return np.asarray(np.array(column.values, object)[column.codes])

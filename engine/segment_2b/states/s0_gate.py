@@ -1,4 +1,4 @@
-"""S0, the gate: what a run reads, sealed before anything reads it."""
+"""S0, the gate: seals every input of a run before any state reads it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Asset:
 
 @dataclass(frozen=True, slots=True)
 class SealedInputs:
-    """The receipt of S0. Every later state reads only what stands here."""
+    """The receipt of S0. Later states read only the inputs listed here."""
 
     manifest_fingerprint: str  # hex64, the world's digest
     parameter_hash: str  # hex64, the pack's digest
     seed: int
-    created_utc: str  # the world's verified time: anchored to the inputs, never to a clock
+    created_utc: str  # the verified time of the world policy, never a clock
     assets: tuple[Asset, ...]
 
     @property
@@ -36,15 +36,15 @@ class SealedInputs:
         return len(self.assets)
 
     def digests(self) -> dict[str, str]:
-        """Asset id -> sha256 (hex64)."""
+        """Returns asset id -> sha256 (hex64)."""
         return {asset.asset_id: asset.sha256 for asset in self.assets}
 
 
 def seal(world: World, pack: Pack, seed: int, roster_sha256: str | None = None) -> SealedInputs:
-    """Seals the world, every policy of the pack and, where one was brought in, the roster; in order of asset id.
+    """Seals the world, every policy of the pack and an imported roster, in order of asset id.
 
-    World and roster are sealed by their content, so the same tables in another file are the same input.
-    Raises PolicyError where two kinds of draw would share a random stream.
+    World and roster are sealed by content, so the same tables in another file are the same input. Raises PolicyError
+    if two kinds of draw would share a random stream.
     """
     _keep_streams_apart(pack)
     policies = (Asset(name, "policy", name.rpartition("_")[2], policy.digest) for name, policy in pack.policies.items())
@@ -56,12 +56,12 @@ def seal(world: World, pack: Pack, seed: int, roster_sha256: str | None = None) 
 
 
 def run_id_of(pack: Pack, seed: int, sealed: SealedInputs) -> str:
-    """Hex32: the same inputs sealed under the same seed are the same run."""
+    """Returns the run's id (hex32), which the sealed inputs and the seed determine."""
     return digest([ENGINE, pack.digest, seed, [asdict(asset) for asset in sealed.assets]])[:32]
 
 
 def _keep_streams_apart(pack: Pack) -> None:
-    """A stream's key is made of its name: two draws under one name could meet at one address, and be one draw."""
+    """Raises PolicyError if two draws name the same stream: at the same address they would get the same number."""
     taken = {str(pack["day_effect_policy_v1"]["rng_stream_id"]): "day_effect_policy_v1: /rng_stream_id"}
     for what, name in sorted(pack["route_rng_policy_v1"]["streams"].items()):
         where = f"route_rng_policy_v1: /streams/{what}"

@@ -1,8 +1,8 @@
 """S1: how a merchant's arrivals spread over its sites. Laws `uniform` and `profile_mixture_v2`.
 
-Under `uniform` the published weight is 1/N itself, so that residual and gap are exactly zero as the
-record has them; under `profile_mixture_v2` it is quanta / 2^bits, which sums to exactly 1 in any order.
-Both laws have quanta, and S2 is built from those.
+Under `uniform` the published weight is 1/N itself, so that residual and gap are exactly zero, as recorded;
+under `profile_mixture_v2` it is quanta / 2^bits, which sums to exactly 1 in any order. S2 is built from the
+quanta of either law.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from lanelock.engine.compiled import compiled
 from lanelock.engine.segment_2b import streams
-from lanelock.engine.segment_2b.mass import apportion_rounded
-from lanelock.engine.segment_2b.tables import TABLES
+from lanelock.engine.segment_2b.mass import apportion
+from lanelock.engine.segment_2b.tables import constant, published
 from lanelock.engine.segment_2b.world import World
 from lanelock.engine.surface import Categories, Surface
 
@@ -26,13 +26,13 @@ _HUB, _HEAVY = 0, 1
 
 
 def size_bucket(world: World) -> NDArray[np.int8]:
-    """[m] index into BUCKETS by site count: small 1–3, mid 4–8, large from 9."""
+    """Returns [m] an index into BUCKETS by site count: small 1–3, mid 4–8, large from 9."""
     sites = np.diff(world.site_offsets)
     return np.searchsorted([4, 9], sites, side="right").astype(np.int8)
 
 
 def site_weights(world: World, policy: Mapping[str, Any], created_utc: str) -> Surface:
-    """The surface s1_site_weights: [n] rows in site order."""
+    """Returns the surface s1_site_weights: [n] rows in site order."""
     merchants, sites = len(world.merchant_id), len(world.lat_deg)
     counts = np.diff(world.site_offsets)
     bucket, law = size_bucket(world), str(policy["law"])
@@ -44,52 +44,41 @@ def site_weights(world: World, policy: Mapping[str, Any], created_utc: str) -> S
     else:
         profile = policy["profile_mixture_v2"]
         component, alpha = _mixture(world, bucket, profile)
-        score = streams.stable_uniform("s1/rank", _position(world), np.repeat(world.merchant_id, counts))
+        position = (np.arange(sites) - np.repeat(world.site_offsets[:-1], counts)).astype(np.uint64)
+        score = streams.stable_uniform("s1/rank", position, np.repeat(world.merchant_id, counts))
         table = [[profile[key][name] for name in BUCKETS] for key in ("top1_soft_cap", "second_site_floor")]
         cap, floor = np.array(table, np.float64)[:, bucket]
         weight = np.empty(sites)
         _weigh(world.site_offsets, score, component, alpha, cap, floor, weight, floored)
     quanta = site_quanta(world, weight, bits)
-    published = weight if law == "uniform" else quanta / float(1 << bits)
     repeat = np.repeat(np.arange(merchants), counts)
-    constant = np.zeros(sites, np.int8)
-    return Surface(
+    return published(
         "s1_site_weights",
-        TABLES["s1_site_weights"].schema,
-        {
-            "merchant_id": world.merchant_id[repeat],
-            "legal_country_iso": world.country,
-            "site_order": world.site_order,
-            "p_weight": published,
-            "weight_source": Categories(constant, (law,)),
-            "quantised_bits": np.full(sites, bits, np.int32),
-            "floor_applied": floored,
-            "weight_profile": Categories(bucket[repeat], BUCKETS),
-            "mixture_component": Categories(component[repeat], COMPONENTS),
-            "alpha_used": alpha[repeat],
-            "created_utc": Categories(constant, (created_utc,)),
-        },
+        merchant_id=world.merchant_id[repeat],
+        legal_country_iso=world.country,
+        site_order=world.site_order,
+        p_weight=weight if law == "uniform" else quanta / float(1 << bits),
+        weight_source=constant(law, sites),
+        quantised_bits=np.full(sites, bits, np.int32),
+        floor_applied=floored,
+        weight_profile=Categories(bucket[repeat], BUCKETS),
+        mixture_component=Categories(component[repeat], COMPONENTS),
+        alpha_used=alpha[repeat],
+        created_utc=constant(created_utc, sites),
     )
 
 
 def site_quanta(world: World, weight: NDArray[np.float64], bits: int) -> NDArray[np.int64]:
-    """[n] integers that sum to 2^bits per merchant: round half to even, the residual by largest remainder."""
+    """Returns [n] integers that sum to 2^bits per merchant, rounded half to even, then settled by remainder."""
     quanta = np.empty(len(weight), np.int64)
     _quantise(world.site_offsets, weight, 1 << bits, quanta)
     return quanta
 
 
-def _position(world: World) -> NDArray[np.uint64]:
-    """[n] a site's place within its merchant, from 0."""
-    counts = np.diff(world.site_offsets)
-    within = np.arange(len(world.lat_deg)) - np.repeat(world.site_offsets[:-1], counts)
-    return within.astype(np.uint64)
-
-
 def _mixture(
     world: World, bucket: NDArray[np.int8], profile: Mapping[str, Any]
 ) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
-    """[m] component and exponent: a stable hash of the merchant against its bucket's mixture weights."""
+    """Returns [m] component and exponent: a stable hash of the merchant against its bucket's mixture weights."""
     weights = np.array([[profile["mixture"][name][size] for name in COMPONENTS] for size in BUCKETS])
     upto = np.cumsum(weights / weights.sum(axis=1, keepdims=True), axis=1)[bucket]
     u = streams.stable_uniform("s1/component", world.merchant_id)
@@ -132,4 +121,4 @@ def _weigh(
 def _quantise(offsets: Any, weight: Any, total: int, quanta: Any) -> None:
     for i in range(len(offsets) - 1):
         begin, end = offsets[i], offsets[i + 1]
-        apportion_rounded(weight[begin:end], total, quanta[begin:end])
+        apportion(weight[begin:end], total, quanta[begin:end], True)

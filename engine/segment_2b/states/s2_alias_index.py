@@ -1,18 +1,19 @@
-"""S2: one Walker/Vose alias table a merchant, in one blob, exact in integers.
+"""S2: one Walker/Vose alias table per merchant, all in one blob, exact in integers.
 
-A merchant with n sites has quanta q_i that sum to 2^bits. Scaled by n they have mean 2^bits, so every
-column of the alias table is filled to exactly 2^bits by integer subtraction; a column's own part, shifted
-to Q0.32, loses nothing while bits <= 32. A column that needs no alias points at itself and may hold any
-threshold (2^32 - 1 here). Decoding therefore gives the quanta back exactly.
+A merchant with n sites has quanta q_i that sum to 2^bits. Scaled by n their mean is 2^bits, so integer
+subtraction fills every column of the alias table to exactly 2^bits; a column's own part, shifted to Q0.32,
+loses nothing while bits <= 32. A column that needs no alias points at itself, with any threshold (here
+2^32 - 1). So decoding gives the quanta back exactly.
 
-Slice: u32 n_sites, u32 prob_qbits, two reserved u32, then n thresholds u32, then n aliases u32, all
+A slice is u32 n_sites, u32 prob_qbits, two reserved u32, then n thresholds u32, then n aliases u32, all
 little-endian; 16 + 8n bytes, so every slice is 8-byte aligned.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,9 @@ from numpy.typing import NDArray
 
 from lanelock.engine.compiled import compiled
 from lanelock.engine.segment_2b.states.s1_site_weights import site_quanta
-from lanelock.engine.segment_2b.tables import TABLES
+from lanelock.engine.segment_2b.tables import published
 from lanelock.engine.segment_2b.world import World
-from lanelock.engine.surface import Column, Surface
+from lanelock.engine.surface import Surface
 from lanelock.policies import IntegrityError
 
 PROB_QBITS = 32
@@ -30,7 +31,7 @@ _HEADER = 4  # u32 words
 
 
 def alias_index(world: World, s1: Surface, policy: Mapping[str, Any]) -> tuple[Surface, Surface]:
-    """The surfaces s2_alias_index ([m] rows) and s2_alias_blob (one row)."""
+    """Returns the surfaces s2_alias_index ([m] rows) and s2_alias_blob (one row)."""
     bits = int(policy["quantised_bits"])
     quanta = site_quanta(world, np.asarray(s1["p_weight"]), bits)
     sites = np.diff(world.site_offsets)
@@ -39,28 +40,24 @@ def alias_index(world: World, s1: Surface, policy: Mapping[str, Any]) -> tuple[S
     words = np.zeros(offset[-1] // 4, "<u4")
     _fill(world.site_offsets, quanta, bits, offset // 4, words)
     blob = words.tobytes()
-    digests = [hashlib.sha256(blob[offset[i] : offset[i + 1]]).digest() for i in range(len(sites))]
-    index: dict[str, Column] = {
-        "merchant_id": world.merchant_id,
-        "offset": offset[:-1],
-        "length": length.astype(np.int64),
-        "sites": sites.astype(np.int32),
-        "sha256": np.array([digest.hex() for digest in digests], object),
-    }
-    return Surface("s2_alias_index", TABLES["s2_alias_index"].schema, index), _blob_surface(blob)
+    index = published(
+        "s2_alias_index",
+        merchant_id=world.merchant_id,
+        offset=offset[:-1],
+        length=length.astype(np.int64),
+        sites=sites.astype(np.int32),
+        sha256=_digests(blob[begin:end] for begin, end in itertools.pairwise(offset)),
+    )
+    size = np.array([len(blob)], np.int64)
+    return index, published("s2_alias_blob", blob=np.array([blob], object), size=size, sha256=_digests([blob]))
 
 
-def _blob_surface(blob: bytes) -> Surface:
-    columns: dict[str, Column] = {
-        "blob": np.array([blob], object),
-        "size": np.array([len(blob)], np.int64),
-        "sha256": np.array([hashlib.sha256(blob).hexdigest()], object),
-    }
-    return Surface("s2_alias_blob", TABLES["s2_alias_blob"].schema, columns)
+def _digests(pieces: Iterable[bytes]) -> NDArray[np.object_]:
+    return np.array([hashlib.sha256(piece).hexdigest() for piece in pieces], object)
 
 
 def decode(blob: bytes, offset: int, length: int) -> NDArray[np.float64]:
-    """[n_sites] the weights of one slice. Raises IntegrityError where the slice is not whole."""
+    """Returns [n_sites] the weights of one slice. Raises IntegrityError if the slice is damaged."""
     words = np.frombuffer(blob[offset : offset + length], "<u4").astype(np.int64)
     n = int(words[0]) if len(words) >= _HEADER else -1
     if n < 1 or len(words) != _HEADER + 2 * n or words[1] != PROB_QBITS:
@@ -95,7 +92,7 @@ def _fill(offsets: Any, quanta: Any, bits: int, at: Any, words: Any) -> None:
         while smalls > 0:
             smalls -= 1
             lo = small[smalls]
-            hi = large[larges - 1]  # integers: while a column lacks mass, another has it
+            hi = large[larges - 1]  # exact integers: while one column lacks mass, another has a surplus
             words[base + 4 + lo] = left[lo] << (32 - bits)
             words[base + 4 + n + lo] = hi
             left[hi] -= full - left[lo]

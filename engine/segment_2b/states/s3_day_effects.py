@@ -1,8 +1,8 @@
-"""S3: day effects. log gamma = -sigma^2/2 + sigma z + weekly, one draw a row, gamma = exp(log gamma).
+"""S3: day effects. log gamma = -sigma^2/2 + sigma z + weekly, one draw per row, gamma = exp(log gamma).
 
 Laws `scalar_sigma_v1` (one sigma) and `sigma_gamma_policy_v2` (sigma by size bucket, zone and merchant,
-a weekly wave, gamma clipped). z is standard normal by inverse CDF of the row's own uniform, whose counter
-is (day * 65536 + group rank, merchant id): a merchant's draws depend on no other merchant.
+a weekly wave, gamma clipped). z is standard normal by the inverse CDF of the row's own uniform, whose counter
+is (day * 65536 + group rank, merchant id), so a merchant's draws do not depend on other merchants.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from numpy.typing import NDArray
 from lanelock.engine.compiled import compiled
 from lanelock.engine.segment_2b import streams
 from lanelock.engine.segment_2b.states.s1_site_weights import BUCKETS, size_bucket
-from lanelock.engine.segment_2b.tables import TABLES
+from lanelock.engine.segment_2b.tables import constant, published
 from lanelock.engine.segment_2b.world import Grid, World
 from lanelock.engine.surface import Categories, Surface
 
-_DAY_STRIDE = 65536  # more groups than any merchant has
+_DAY_STRIDE = 65536  # exceeds the number of groups of any merchant
 
 
 def horizon(policy: Mapping[str, Any]) -> tuple[str, ...]:
-    """The days of the policy's horizon, ISO dates, ascending."""
+    """Returns the days of the policy's horizon, ISO dates, ascending."""
     first, count = dt.date.fromisoformat(policy["horizon"]["start_day"]), int(policy["horizon"]["days"])
     return tuple((first + dt.timedelta(i)).isoformat() for i in range(count))
 
 
 def grid(world: World, policy: Mapping[str, Any]) -> Grid:
-    """The (merchant, day, group) rows of a world over the policy's horizon."""
+    """Returns the (merchant, day, group) rows of a world over the policy's horizon."""
     days = horizon(policy)
     count = len(days)
     groups = np.diff(world.group_offsets)
@@ -47,7 +47,7 @@ def grid(world: World, policy: Mapping[str, Any]) -> Grid:
 
 
 def day_effects(world: World, rows: Grid, policy: Mapping[str, Any], seed: int, created_utc: str) -> Surface:
-    """The surface s3_day_effects: [r] rows in grid order."""
+    """Returns the surface s3_day_effects: [r] rows in grid order."""
     stream = str(policy["rng_stream_id"])
     lo = counters(rows)
     z = streams.normals(streams.stream_key(world.digest, seed, stream), lo, rows.merchant_id)
@@ -56,37 +56,41 @@ def day_effects(world: World, rows: Grid, policy: Mapping[str, Any], seed: int, 
     clipped = policy["law"] == "sigma_gamma_policy_v2"
     low, high = policy["sigma_gamma_policy_v2"]["gamma_clip"] if clipped else (0.0, math.inf)
     gamma = _exponentials(log_gamma, low, high)
-    constant = np.zeros(len(gamma), np.int8)
-    return Surface(
+    return published(
         "s3_day_effects",
-        TABLES["s3_day_effects"].schema,
-        {
-            "merchant_id": rows.merchant_id,
-            "utc_day": rows.day,
-            "tz_group_id": rows.zone,
-            "gamma": gamma,
-            "log_gamma": log_gamma,
-            "sigma_gamma": sigma,
-            "rng_stream_id": Categories(constant, (stream,)),
-            "rng_counter_lo": lo,
-            "rng_counter_hi": rows.merchant_id,
-            "sigma_source": Categories(constant, (str(policy["law"]),)),
-            "sigma_value": sigma,
-            "weekly_amp": weekly_amp,
-            "created_utc": Categories(constant, (created_utc,)),
-        },
+        merchant_id=rows.merchant_id,
+        utc_day=rows.day,
+        tz_group_id=rows.zone,
+        gamma=gamma,
+        log_gamma=log_gamma,
+        sigma_gamma=sigma,
+        rng_stream_id=constant(stream, len(gamma)),
+        rng_counter_lo=lo,
+        rng_counter_hi=rows.merchant_id,
+        sigma_source=constant(str(policy["law"]), len(gamma)),
+        sigma_value=sigma,
+        weekly_amp=weekly_amp,
+        created_utc=constant(created_utc, len(gamma)),
     )
 
 
+def clipped_rows(gamma: NDArray[np.float64], policy: Mapping[str, Any]) -> int:
+    """Returns how many values lie at or beyond an end of the policy's range; 0 under a law that does not clip."""
+    if policy["law"] != "sigma_gamma_policy_v2":
+        return 0
+    low, high = policy["sigma_gamma_policy_v2"]["gamma_clip"]
+    return int(np.count_nonzero((gamma <= low) | (gamma >= high)))
+
+
 def counters(rows: Grid) -> NDArray[np.uint64]:
-    """[r] the lower counter word of each row's draw; the upper is its merchant."""
+    """Returns [r] the lower counter word of each row's draw; the upper word is its merchant."""
     return rows.day.codes.astype(np.uint64) * np.uint64(_DAY_STRIDE) + rows.rank.astype(np.uint64)
 
 
 def shape(
     world: World, rows: Grid, policy: Mapping[str, Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """[r] sigma, weekly amplitude and the weekly term of each row."""
+    """Returns [r] sigma, weekly amplitude and weekly term of each row."""
     size = len(rows.group)
     if policy["law"] == "scalar_sigma_v1":
         return np.full(size, float(policy["scalar_sigma_v1"]["sigma"])), np.zeros(size), np.zeros(size)
@@ -106,13 +110,13 @@ def shape(
     return sigma[rows.group], np.repeat(amp, groups * len(rows.days)), np.repeat(wave.ravel(), per_day)
 
 
-# NumPy picks its own exp and sin by what the processor can do, and they differ in the last bit. The C
-# library's are the same on every machine of one kind, so surfaces do not depend on the host.
+# NumPy chooses its exp and sin by the processor's features, and they differ in the last bit. Those of the C
+# library do not depend on the processor, so neither do the surfaces.
 
 
 @compiled
 def _exponentials(log_gamma: Any, low: float, high: float) -> Any:
-    """exp of each value, clipped to [low, high]; the values themselves are clipped with it, in place."""
+    """Returns exp of each value, clipped to [low, high]; clips `log_gamma` to match, in place."""
     out = np.empty_like(log_gamma)
     for i in range(len(out)):
         out[i] = math.exp(log_gamma[i])
@@ -133,6 +137,6 @@ def _sines(angles: Any) -> Any:
 
 
 def zone_multiplier(zone: str, law: Mapping[str, Any]) -> float:
-    """The multiplier of the longest prefix of `zone` that the policy names, else the default."""
+    """Returns the multiplier of the longest prefix of `zone` that the policy names, else the default."""
     prefixes = [prefix for prefix in law["tz_multipliers"] if zone.startswith(prefix)]
     return float(law["tz_multipliers"][max(prefixes, key=len)] if prefixes else law["tz_multiplier_default"])

@@ -1,28 +1,27 @@
 """S4: how a merchant's day mixes its zones. mass = base_share * gamma, p = mass / sum, then the regularizer.
 
-Laws of `group_mix_regularizer_v1`, all of which blend a day's raw shares q towards uniform over its n
-groups, p = (1 - w) q + w / n. They differ in how w follows the concentration.
+The laws of `group_mix_regularizer_v1` blend a day's raw shares q towards uniform over its n groups,
+p = (1 - w) q + w / n. They differ in how w depends on the concentration.
 
 `uniform_blend_v1`, the recorded law: w = strength, then just enough to bring the top group to the cap,
-then just enough to reach the entropy floor. "Just enough" sends every day above the cap onto the cap:
-an atom.
+then just enough to reach the entropy floor. So every day above the cap lands exactly on the cap: an atom.
 
 `smooth_soft_cap_v1`: let u = (max q - 1/n) / (1 - 1/n) in [0, 1] be the concentration excess, and
 c = (cap' - 1/n) / (1 - 1/n) > 0 the cap in the same measure. With knee k and strength s
 
     g(u) = u (1 + (c^-k - 1) u^k)^(-1/k)        u' = (1 - s) u + s g(u)        w = 1 - u'/u
 
-Why there is no atom. g^-k = u^-k + (c^-k - 1), so g strictly increases from g(0) = 0 to g(1) = c, and so
-does u' with it. The blend maps max q to 1/n + (1 - 1/n) u', hence the top share after is a strictly
-increasing function of the top share before: days that differed still differ, and a distribution without
-an atom is carried onto one without. Since u' < u only scales the distance from uniform (1 - w > 0), the
-order of the groups is kept and no group falls to zero.
+Why there is no atom: g^-k = u^-k + (c^-k - 1), so g strictly increases from g(0) = 0 to g(1) = c, and u'
+with it. The blend maps max q to 1/n + (1 - 1/n) u', so the top share after is a strictly increasing function
+of the top share before: days that differed still differ, and a distribution without an atom stays without
+one. The blend only scales the distance from uniform (1 - w > 0), so the order of the groups is kept and no
+group falls to zero.
 
-The entropy floor needs no second clamp. The least entropy that n groups can have when the top one holds
-m >= 1/2 is that of (m, 1 - m), so entropy > floor follows from max p < m_floor, where that binary entropy
-equals the floor. The effective cap' = min(cap, m_floor) is one number a policy; with strength 1 both hold.
+The entropy floor needs no second clamp. If the top group holds m >= 1/2, the least possible entropy is that
+of (m, 1 - m); so entropy > floor follows from max p < m_floor, where that binary entropy equals the floor.
+The effective cap' = min(cap, m_floor) is one number per policy; with strength 1 both limits are met.
 
-Every day is published as quanta of 2^-48, by largest remainder: it sums to exactly 1 in any order.
+Every day is published as quanta of 2^-48, by largest remainder, so it sums to exactly 1 in any order.
 """
 
 from __future__ import annotations
@@ -37,23 +36,23 @@ from numpy.typing import NDArray
 
 from lanelock.engine.compiled import compiled
 from lanelock.engine.segment_2b.mass import GROUP_BITS, apportion
-from lanelock.engine.segment_2b.tables import TABLES
+from lanelock.engine.segment_2b.tables import constant, published
 from lanelock.engine.segment_2b.world import Grid, World
-from lanelock.engine.surface import Categories, Surface
+from lanelock.engine.surface import Surface
 
 _OFF, _BLEND, _SMOOTH = 0, 1, 2
 _LAWS = {"uniform_blend_v1": _BLEND, "smooth_soft_cap_v1": _SMOOTH}
 
 
 def base_shares(world: World, s1: Surface) -> NDArray[np.float64]:
-    """[g] sum of the S1 weights of a group's sites."""
+    """Returns [g] the sum of the S1 weights of each group's sites."""
     weights = np.asarray(s1["p_weight"])
     return np.bincount(world.site_group, weights, minlength=len(world.group_zone)).astype(np.float64, copy=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RawMix:
-    """The mix before any regularizer: what S1 and S3 say, and no knob of S4 moves."""
+    """The mix before any regularizer; it depends on S1 and S3 alone, on no knob of S4."""
 
     base_share: NDArray[np.float64]  # [r] share, sums to 1 per merchant
     gamma: NDArray[np.float64]  # [r] multiplier, echoed from S3
@@ -61,12 +60,12 @@ class RawMix:
     denom: NDArray[np.float64]  # [r] sum of mass over the merchant-day
 
     def part(self, rows: slice) -> RawMix:
-        """A view of these rows."""
+        """Returns a view of these rows."""
         return RawMix(self.base_share[rows], self.gamma[rows], self.mass[rows], self.denom[rows])
 
 
 def raw_mix(world: World, rows: Grid, s1: Surface, s3: Surface) -> RawMix:
-    """Base share, mass and denominator of each row."""
+    """Returns base share, mass and denominator of each row."""
     gamma = np.asarray(s3["gamma"])
     base = base_shares(world, s1)[rows.group]
     mass = base * gamma
@@ -75,7 +74,7 @@ def raw_mix(world: World, rows: Grid, s1: Surface, s3: Surface) -> RawMix:
 
 
 def group_weights(rows: Grid, raw: RawMix, policy: Mapping[str, Any], created_utc: str) -> Surface:
-    """The surface s4_group_weights: [r] rows in grid order."""
+    """Returns the surface s4_group_weights: [r] rows in grid order."""
     size = len(raw.mass)
     p, delta, applied = np.empty(size), np.empty(size), np.empty(size, np.bool_)
     law = _LAWS[policy["law"]] if policy["enabled"] else _OFF
@@ -85,28 +84,25 @@ def group_weights(rows: Grid, raw: RawMix, policy: Mapping[str, Any], created_ut
         rows.starts, raw.mass, raw.denom, law, int(policy["apply_when_groups_ge"]), strength, cap,
         float(policy["entropy_floor"]), float(policy["knee"]), p, delta, applied,
     )  # fmt: skip
-    return Surface(
+    return published(
         "s4_group_weights",
-        TABLES["s4_group_weights"].schema,
-        {
-            "merchant_id": rows.merchant_id,
-            "utc_day": rows.day,
-            "tz_group_id": rows.zone,
-            "p_group": p,
-            "base_share": raw.base_share,
-            "gamma": raw.gamma,
-            "created_utc": Categories(np.zeros(size, np.int8), (created_utc,)),
-            "mass_raw": raw.mass,
-            "denom_raw": raw.denom,
-            "regularizer_applied": applied,
-            "regularizer_strength": np.where(applied, strength, 0.0),
-            "regularizer_delta_mass": delta,
-        },
+        merchant_id=rows.merchant_id,
+        utc_day=rows.day,
+        tz_group_id=rows.zone,
+        p_group=p,
+        base_share=raw.base_share,
+        gamma=raw.gamma,
+        created_utc=constant(created_utc, size),
+        mass_raw=raw.mass,
+        denom_raw=raw.denom,
+        regularizer_applied=applied,
+        regularizer_strength=np.where(applied, strength, 0.0),
+        regularizer_delta_mass=delta,
     )
 
 
 def effective_cap(policy: Mapping[str, Any]) -> float:
-    """min(cap, the top share at which a day could first fall to the entropy floor)."""
+    """Returns the lesser of the cap and the top share from which entropy can fall to the floor."""
     low, high, floor = 0.5, 1.0, float(policy["entropy_floor"])
     for _ in range(60):  # bisection: binary entropy falls from ln 2 to 0 on [1/2, 1]
         m = 0.5 * (low + high)
@@ -167,7 +163,7 @@ def _smooth_blend(top: float, n: int, strength: float, cap: float, knee: float) 
 def _recorded_blend(q: Any, top: float, strength: float, cap: float, floor: float) -> float:
     n = len(q)
     even = 1.0 / n
-    kept = 1.0 - strength  # share of the distance from uniform that is kept
+    kept = 1.0 - strength  # fraction of the distance from uniform that remains
     if even + kept * (top - even) > cap > even:
         kept = (cap - even) / (top - even)
     if _entropy(q, kept) < floor < np.log(n):
@@ -184,11 +180,11 @@ def _recorded_blend(q: Any, top: float, strength: float, cap: float, floor: floa
 
 @compiled
 def _entropy(q: Any, kept: float) -> float:
-    """Nats of q pulled to uniform, of whose distance the share `kept` is left."""
+    """Returns the entropy (nats) of q blended toward uniform; `kept` is the fraction of the distance that remains."""
     n = len(q)
-    found = 0.0
+    entropy = 0.0
     for i in range(n):
         x = 1.0 / n + kept * (q[i] - 1.0 / n)
         if x > 0.0:
-            found -= x * np.log(x)
-    return found
+            entropy -= x * np.log(x)
+    return entropy

@@ -1,14 +1,14 @@
-"""S5, the roster: which arrivals there are. Drawn by `route_rng_policy_v1`, or brought in from outside.
+"""S5, the roster: the arrivals, drawn by `route_rng_policy_v1`. An imported roster replaces it.
 
-Mode `smoke`, the record's baseline: one arrival a merchant, on the first day. Mode `realism`: every day of the
+Mode `smoke`, the recorded baseline: one arrival per merchant, on the first day. Mode `realism`: every day of the
 horizon, and on each merchant-day
 
     count = max(1, round(lambda * exp(s z - s^2 / 2)))      lambda = mean * N^e / average of N^e
 
 with N the merchant's sites, e and s the policy's `size_exponent` and `day_sigma`, z standard normal. The
-moment of an arrival follows `hour_weights` (UTC), its class and channel the declared mixes. Every draw is
-addressed by (day * 2^20 + arrival within the merchant-day) * 4 + what is drawn, and the merchant: of the
-other merchants only their average of N^e is felt. Rows ascend by (utc_timestamp, merchant_id).
+moment of an arrival follows `hour_weights` (UTC), its class and channel the declared mixes. The address of a
+draw is (day * 2^20 + arrival within the merchant-day) * 4 + kind of draw, and the merchant; other merchants
+matter only through the average of N^e. Rows ascend by (utc_timestamp, merchant_id).
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from lanelock.engine.compiled import compiled
 from lanelock.engine.segment_2b import streams
 from lanelock.engine.segment_2b.mass import cumulative
 from lanelock.engine.segment_2b.streams import unit
-from lanelock.engine.segment_2b.tables import TABLES
+from lanelock.engine.segment_2b.tables import constant, published
 from lanelock.engine.segment_2b.world import World
-from lanelock.engine.surface import Categories, Column, Surface
+from lanelock.engine.surface import Categories, Surface
 from lanelock.engine.workers import spread
 from lanelock.policies import DataError
 
 DAY_US = 86_400_000_000
-OCCURRENCES = 4096  # arrivals of one merchant at one microsecond that a counter can tell apart
+OCCURRENCES = 4096  # arrivals of one merchant in one microsecond that a counter can distinguish
 _HOUR_US = 3_600_000_000
-_COUNT, _MOMENT, _CLASS, _CHANNEL = 0, 1, 2, 3  # what a roster draw is for: the two lowest bits of its counter
+_COUNT, _MOMENT, _CLASS, _CHANNEL = 0, 1, 2, 3  # kinds of draw: the two lowest bits of the counter
 _PER_DAY = 1 << 20  # arrivals of one merchant-day
 _OF_DAY = 1 << 26  # arrivals of one day: with the moment (37 bits) they fill an int64
 
 
 def roster(world: World, days: tuple[str, ...], policy: Mapping[str, Any], seed: int, created_utc: str) -> Surface:
-    """The surface s5_arrival_roster. Raises DataError where a day holds more arrivals than a key can name."""
+    """Returns the surface s5_arrival_roster. Raises DataError if a day has more arrivals than a counter can address."""
     law, where = policy["roster"], "route_rng_policy_v1: /roster"
     key = streams.stream_key(world.digest, seed, str(policy["streams"]["roster"]))
     if law["mode"] == "smoke":
@@ -62,7 +62,7 @@ def roster(world: World, days: tuple[str, ...], policy: Mapping[str, Any], seed:
     def draw(day: int) -> None:
         rows = slice(ends[day] - counts[day].sum(), ends[day])
         order = _moments(key, day, world.merchant_id, counts[day], upto)
-        order.sort()  # each is unique: the moment, then the place among the day's, which ascends by merchant
+        order.sort()  # unique keys: the moment, then the place among the day's arrivals, which ascends by merchant
         moment[rows] = first_day(days) + day * DAY_US + order // _OF_DAY
         places = order & (_OF_DAY - 1)
         merchant[rows], klass[rows], channel[rows] = _kinds(
@@ -70,33 +70,32 @@ def roster(world: World, days: tuple[str, ...], policy: Mapping[str, Any], seed:
         )
 
     spread(draw, range(len(days)))
-    which = np.repeat(np.arange(len(days), dtype=np.int16), counts.sum(axis=1))
-    columns: dict[str, Column] = {
-        "utc_timestamp": moment,
-        "merchant_id": world.merchant_id[merchant],
-        "utc_day": Categories(which, days),
-        "is_virtual": world.is_virtual[merchant],
-        "arrival_class": Categories(klass, kinds),
-        "channel": Categories(channel, ways),
-        "occurrence": occurrences(moment, world.merchant_id[merchant]),
-        "created_utc": Categories(np.zeros(size, np.int8), (created_utc,)),
-    }
-    return Surface("s5_arrival_roster", TABLES["s5_arrival_roster"].schema, columns)
+    return published(
+        "s5_arrival_roster",
+        utc_timestamp=moment,
+        merchant_id=world.merchant_id[merchant],
+        utc_day=Categories(np.repeat(np.arange(len(days), dtype=np.int16), counts.sum(axis=1)), days),
+        is_virtual=world.is_virtual[merchant],
+        arrival_class=Categories(klass, kinds),
+        channel=Categories(channel, ways),
+        occurrence=occurrences(moment, world.merchant_id[merchant]),
+        created_utc=constant(created_utc, size),
+    )
 
 
 def names_of(law: Mapping[str, Any], mix: str) -> tuple[str, ...]:
-    """The names of a mix in ASCII order: a policy's digest knows no order of keys, so no law may."""
+    """Returns the names of a mix in ASCII order: a policy's digest ignores key order, so laws must not depend on it."""
     return tuple(sorted(law[mix]))
 
 
-def merchants_at(known: NDArray[np.uint64], asked: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Returns [a] the index of each merchant asked for among those known, which ascend; -1 where it is not known."""
-    at = np.minimum(np.searchsorted(known, asked), len(known) - 1)
-    return np.where(known[at] == asked, at, -1)
+def merchants_at(known: NDArray[np.uint64], merchant_id: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Returns [a] the index of each merchant in `known`, which ascends; -1 for an unknown merchant."""
+    at = np.minimum(np.searchsorted(known, merchant_id), len(known) - 1)
+    return np.where(known[at] == merchant_id, at, -1)
 
 
 def occurrences(utc_us: NDArray[np.int64], merchant_id: NDArray[np.uint64]) -> NDArray[np.int32]:
-    """[a] how many earlier rows have the same merchant and moment; rows ascend by (moment, merchant)."""
+    """Returns [a] how many earlier rows have the same merchant and moment; rows ascend by (moment, merchant)."""
     same = np.zeros(len(utc_us), np.bool_)
     same[1:] = (utc_us[1:] == utc_us[:-1]) & (merchant_id[1:] == merchant_id[:-1])
     at = np.arange(len(utc_us))
@@ -105,18 +104,17 @@ def occurrences(utc_us: NDArray[np.int64], merchant_id: NDArray[np.uint64]) -> N
 
 
 def _counts(world: World, days: int, law: Mapping[str, Any], key: streams.Key) -> NDArray[np.int64]:
-    """[d, m] arrivals of each merchant-day."""
+    """Returns [d, m] the number of arrivals of each merchant-day."""
     weight = np.diff(world.site_offsets).astype(np.float64) ** law["size_exponent"]
     mean = law["arrivals_per_merchant_day"] * weight / np.mean(weight)
     lo = (np.arange(days, dtype=np.uint64) * np.uint64(_PER_DAY * 4))[:, None] + np.uint64(_COUNT)
     lo, hi = (np.ascontiguousarray(part).ravel() for part in np.broadcast_arrays(lo, world.merchant_id))
     z = streams.normals(key, lo, hi).reshape(days, -1)
-    found: NDArray[np.int64] = _rounded(mean, z, float(law["day_sigma"]))
-    return found
+    return np.asarray(_rounded(mean, z, float(law["day_sigma"])))
 
 
 def first_day(days: tuple[str, ...]) -> int:
-    """Microseconds of the first day's midnight since 1970, UTC."""
+    """Returns the first day's midnight in microseconds since 1970, UTC."""
     return (dt.date.fromisoformat(days[0]) - dt.date(1970, 1, 1)).days * DAY_US
 
 
@@ -137,7 +135,7 @@ def _drawn(key: Any, day: Any, arrival: Any, what: Any, merchant: Any) -> Any:
 
 @compiled
 def _moments(key: Any, day: Any, merchant_id: Any, counts: Any, upto: Any) -> Any:
-    """[a] (microseconds of the day) * 2^26 + place among the day's arrivals, merchant by merchant."""
+    """Returns [a] (microseconds of the day) * 2^26 + place among the day's arrivals, merchant by merchant."""
     order, place = np.empty(counts.sum(), np.int64), 0
     for i in range(len(merchant_id)):
         for arrival in range(counts[i]):
@@ -154,7 +152,7 @@ def _moments(key: Any, day: Any, merchant_id: Any, counts: Any, upto: Any) -> An
 
 @compiled
 def _kinds(key: Any, day: Any, places: Any, merchant_id: Any, counts: Any, classes: Any, channels: Any) -> Any:
-    """Merchant index, class and channel of the day's arrivals at these places."""
+    """Returns merchant index, class and channel of the day's arrivals at these places."""
     size = len(places)
     owner, begins, place = np.empty(size, np.int32), np.empty(size, np.int64), 0
     for i in range(len(counts)):

@@ -1,16 +1,15 @@
 """S5, routing: each physical arrival goes to a zone by the day's mix, then to a site by its weight in that zone.
 
-Two uniforms an arrival, from two streams, both at the arrival's own address
+Each arrival takes two uniforms, from two streams, both at the arrival's own address
 
     lo = utc microseconds * 4096 + occurrence among equal (merchant, moment)      hi = merchant id
 
-so where an arrival goes is a function of (merchant, moment, occurrence) and the frozen tables alone: `Router`
-gives a service that sees arrivals in any order the very choices the log holds. A virtual arrival is not
-routed here: it takes an edge, in S6.
+so the choice depends only on (merchant, moment, occurrence) and the frozen tables: `Router` makes the choices of
+the published log for arrivals in any order. Virtual arrivals are not routed here; they take an edge in S6.
 
-The zone is the first whose cumulative share passes u; shares are quanta of 2^-48, so the sums are exact. The site
-is the first whose cumulative weight within the zone passes u times the zone's weight. A zone whose sites
-all have weight zero (heavy tails fall below a quantum) is drawn evenly.
+The zone is the first whose cumulative share exceeds u; shares are quanta of 2^-48, so the sums are exact. The
+site is the first whose cumulative weight within the zone exceeds u times the zone's weight. If all sites of the
+zone have weight zero (heavy tails fall below a quantum), the choice among them is even.
 """
 
 from __future__ import annotations
@@ -27,37 +26,37 @@ from lanelock.engine.segment_2b import streams
 from lanelock.engine.segment_2b.states import rng_log
 from lanelock.engine.segment_2b.states.s5_roster import DAY_US, OCCURRENCES, first_day, merchants_at, occurrences
 from lanelock.engine.segment_2b.streams import unit
-from lanelock.engine.segment_2b.tables import TABLES
+from lanelock.engine.segment_2b.tables import constant, published
 from lanelock.engine.segment_2b.world import World
 from lanelock.engine.surface import Categories, Column, Surface
 from lanelock.engine.workers import ranges, spread
 from lanelock.policies import DataError
 
-_PART = 1 << 18  # arrivals that a thread takes at a time
+_PART = 1 << 18  # arrivals per thread at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Router:
-    """The frozen tables of a run, laid out to be looked up by arrival. Nothing in it depends on a roster."""
+    """The frozen tables of a run, laid out for lookup by arrival; independent of any roster."""
 
     merchant_id: NDArray[np.uint64]  # [m] ascending
     group_offsets: NDArray[np.int64]  # [m+1] merchant i owns groups group_offsets[i]:group_offsets[i+1]
     group_zone: NDArray[np.int32]  # [g] code into zones
     zones: tuple[str, ...]
-    site_starts: NDArray[np.int64]  # [g+1] group k owns the sites site_starts[k]:site_starts[k+1] of the next two
+    site_starts: NDArray[np.int64]  # [g+1] group k owns sites site_starts[k]:site_starts[k+1] of `site_id` and `upto`
     site_id: NDArray[np.uint64]  # [n] by group, as `site_ids` packs them
     upto: NDArray[np.float64]  # [n] cumulative weight within the group
     p_group: NDArray[np.float64]  # [r] S4's shares in grid order
     first_day: int  # days since 1970 of the grid's first day
     days: int
-    keys: tuple[streams.Key, streams.Key]  # of the zone's draw and the site's
+    keys: tuple[streams.Key, streams.Key]  # stream keys of the zone draw and the site draw
 
     def route(
         self, merchant_id: NDArray[np.uint64], utc_us: NDArray[np.int64], rows: NDArray[np.int64] | None = None
     ) -> tuple[Categories, NDArray[np.uint64]]:
-        """Zone and site of each arrival, in any order; equal ones count as they stand.
+        """Returns zone and site of each arrival; arrivals come in any order, equal ones are numbered in that order.
 
-        Raises DataError naming the row whose merchant or day is not in the tables, by its number in `rows`.
+        Raises DataError naming the row whose merchant or day is not in the tables, by its index in `rows`.
         """
         order = np.lexsort((merchant_id, utc_us))
         merchant_id, utc_us = merchant_id[order], utc_us[order]
@@ -70,7 +69,7 @@ class Router:
     def places(
         self, merchant_id: NDArray[np.uint64], utc_us: NDArray[np.int64], rows: NDArray[np.int64] | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """[a] merchant's and day's index. Raises DataError; `rows` are the numbers by which to name an arrival."""
+        """Returns [a] indices of merchant and day. Raises DataError naming the row, by its index in `rows` if given."""
         merchant = merchants_at(self.merchant_id, merchant_id)
         day = utc_us // DAY_US - self.first_day
         unknown = merchant < 0
@@ -85,7 +84,7 @@ class Router:
     def choose(
         self, merchant: NDArray[np.int64], day: NDArray[np.int64], lo: NDArray[np.uint64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """[a] group, and place in `site_id`, of arrivals by merchant, day and counter."""
+        """Returns [a] group and index into `site_id` of arrivals, from merchant, day and counter."""
         group, site = np.empty(len(lo), np.int64), np.empty(len(lo), np.int64)
 
         def choose(rows: slice) -> None:
@@ -101,7 +100,7 @@ class Router:
 def router(
     world: World, s1: Surface, s4: Surface, policy: Mapping[str, Any], seed: int, first_day_us: int, days: int
 ) -> Router:
-    """Lays out a run's tables: sites by group, their weights summed within it."""
+    """Lays out a run's tables: sites by group, with cumulative weights within each group."""
     order = np.argsort(world.site_group, kind="stable")
     starts = np.searchsorted(world.site_group[order], np.arange(len(world.group_zone) + 1)).astype(np.int64)
     weight = np.asarray(s1["p_weight"])[order]
@@ -115,35 +114,37 @@ def router(
 
 
 def route(tables: Router, roster: Surface, policy: Mapping[str, Any], created_utc: str) -> Surface:
-    """The surface s5_selection_log: the physical arrivals of the roster, in its order."""
-    kept = np.flatnonzero(~np.asarray(roster["is_virtual"]))
-    utc_us, merchant_id = np.asarray(roster["utc_timestamp"])[kept], np.asarray(roster["merchant_id"])[kept]
-    merchant, day = tables.places(merchant_id, utc_us, kept)
-    lo = counters(utc_us, np.asarray(roster["occurrence"])[kept])
-    group, site = tables.choose(merchant, day, lo)
-    which: Categories = roster["utc_day"]  # type: ignore[assignment]
-    constant = np.zeros(len(kept), np.int8)
-    columns: dict[str, Column] = {
-        "utc_timestamp": utc_us,
-        "merchant_id": merchant_id,
-        "utc_day": Categories(which.codes[kept], which.values),
-        "tz_group_id": Categories(tables.group_zone[group], tables.zones),
-        "site_id": tables.site_id[site],
-        "rng_stream_id": Categories(constant, (stream_names(policy["streams"], ("group", "site")),)),
-        "ctr_group_hi": merchant_id,
-        "ctr_group_lo": lo,
-        "ctr_site_hi": merchant_id,
-        "ctr_site_lo": lo,
-        "created_utc": Categories(constant, (created_utc,)),
-    }
-    return Surface("s5_selection_log", TABLES["s5_selection_log"].schema, columns)
+    """Returns the surface s5_selection_log: the physical arrivals of the roster, in its order."""
+    rows = np.flatnonzero(~np.asarray(roster["is_virtual"]))
+    arrival, lo = arrivals(roster, rows)
+    utc_us, merchant_id = np.asarray(arrival["utc_timestamp"]), np.asarray(arrival["merchant_id"])
+    group, site = tables.choose(*tables.places(merchant_id, utc_us, rows), lo)
+    return published(
+        "s5_selection_log",
+        **arrival,
+        tz_group_id=Categories(tables.group_zone[group], tables.zones),
+        site_id=tables.site_id[site],
+        rng_stream_id=constant(stream_names(policy["streams"], ("group", "site")), len(rows)),
+        ctr_group_hi=merchant_id,
+        ctr_group_lo=lo,
+        ctr_site_hi=merchant_id,
+        ctr_site_lo=lo,
+        created_utc=constant(created_utc, len(rows)),
+    )
+
+
+def arrivals(roster: Surface, rows: NDArray[np.int64]) -> tuple[dict[str, Column], NDArray[np.uint64]]:
+    """Returns the columns that a log shares with these rows of the roster, and the counters of their draws."""
+    names = ("utc_timestamp", "merchant_id", "utc_day")
+    columns: dict[str, Column] = {name: roster[name][rows] for name in names}  # type: ignore[index]
+    return columns, counters(np.asarray(columns["utc_timestamp"]), np.asarray(roster["occurrence"])[rows])
 
 
 def routed(
     world: World, days: tuple[str, ...], s1: Surface, s4: Surface, roster: Surface, policy: Mapping[str, Any],
     seed: int, created_utc: str,
 ) -> tuple[Surface, Surface, Surface, Surface]:  # fmt: skip
-    """What S5 publishes beside the roster: selection log, both event logs, trace."""
+    """Returns what S5 publishes beside the roster: selection log, both event logs, trace."""
     tables = router(world, s1, s4, policy, seed, first_day(days), len(days))
     log = route(tables, roster, policy, created_utc)
     zone_stream, site_stream = (str(policy["streams"][name]) for name in ("group", "site"))
@@ -153,12 +154,12 @@ def routed(
 
 
 def stream_names(streams: Mapping[str, str], draws: Sequence[str]) -> str:
-    """How a log names the streams of its counters: each draw's, in their order."""
+    """Returns the value of a log's rng_stream_id: the streams of its draws, in order."""
     return "+".join(streams[draw] for draw in draws)
 
 
 def counters(utc_us: NDArray[np.int64], occurrence: NDArray[np.int32]) -> NDArray[np.uint64]:
-    """[a] the lower counter word of each arrival. Raises DataError past 4,096 arrivals of one merchant at once."""
+    """Returns [a] lower counter words. Raises DataError past 4,096 arrivals of one merchant in one microsecond."""
     if len(occurrence) and int(occurrence.max()) >= OCCURRENCES:
         raise DataError(
             f"arrivals: row {int(occurrence.argmax()) + 1}: more than {OCCURRENCES} of one merchant at once"
@@ -167,7 +168,7 @@ def counters(utc_us: NDArray[np.int64], occurrence: NDArray[np.int32]) -> NDArra
 
 
 def site_ids(world: World) -> NDArray[np.uint64]:
-    """[n] a site within its merchant: (country's two letters as ASCII bytes) * 2^32 + site_order."""
+    """Returns [n] ids of sites within their merchant: (the country's two ASCII letters) * 2^32 + site_order."""
     letters = np.array([(ord(name[0]) << 8) | ord(name[1]) for name in world.country.values], np.uint64)
     return np.asarray((letters[world.country.codes] << np.uint64(32)) + world.site_order.astype(np.uint64))
 
@@ -201,7 +202,7 @@ def _choose(
 
 @compiled
 def _site(upto: Any, begin: int, end: int, u: float) -> int:
-    """The first site of begin:end whose cumulative weight passes u of the whole; evenly where the whole is zero."""
+    """Returns the first site of begin:end whose cumulative weight exceeds u of the total; if that is 0, any evenly."""
     whole = upto[end - 1]
     if whole == 0.0:
         return begin + min(int(u * (end - begin)), end - begin - 1)

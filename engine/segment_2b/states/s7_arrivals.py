@@ -1,4 +1,4 @@
-"""What the audit asks of S5 and S6: the arrivals, where each went, and what was drawn for it."""
+"""The audit's checks of S5 and S6: the arrivals, the route of each, and the draws made for it."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ import numpy as np
 from lanelock.engine.compiled import compiled
 from lanelock.engine.segment_2b.states import s5_routing, s6_edges
 from lanelock.engine.segment_2b.states.s5_roster import DAY_US, first_day, merchants_at, occurrences
-from lanelock.engine.segment_2b.states.s7_evidence import Evidence, Failing, among, coded, differ, is_not
-from lanelock.engine.surface import Categories, Surface
+from lanelock.engine.segment_2b.states.s7_evidence import Evidence, Failing, among, any_differ, coded, differ, is_not
 from lanelock.engine.workers import ranges, spread
 
-_PART = 1 << 18  # rows that a thread looks at together, where a check costs much a row
+_PART = 1 << 18  # rows per thread at a time, in a check that is slow per row
 _ROUTING = "route_rng_policy_v1"
 
 
 def roster(evidence: Evidence) -> Failing:
-    """Arrival by arrival: a day of the horizon and of its own moment; a known merchant, virtual as the world says; a
-    declared class and channel; its number among those of its merchant and moment."""
-    found, world = evidence["s5_arrival_roster"], evidence.world
-    law, moment, merchant = evidence.pack[_ROUTING]["roster"], *_moments(found)
-    of_day = coded(found["utc_day"], {day: first_day((day,)) // DAY_US for day in evidence.horizon})
+    """Per arrival: its day is in the horizon and that of its moment; its merchant is known and virtual as in the world;
+    its class and channel are declared; its occurrence counts earlier arrivals of that merchant and moment."""
+    arrivals, world = evidence["s5_arrival_roster"], evidence.world
+    law = evidence.pack[_ROUTING]["roster"]
+    moment, merchant = np.asarray(arrivals["utc_timestamp"]), np.asarray(arrivals["merchant_id"])
+    of_day = coded(arrivals["utc_day"], {day: first_day((day,)) // DAY_US for day in evidence.horizon})
     at = merchants_at(world.merchant_id, merchant)
-    failing = (at < 0) | (world.is_virtual[at] != np.asarray(found["is_virtual"])) | (moment // DAY_US != of_day)
-    failing |= differ(found["occurrence"], occurrences(moment, merchant))
+    failing = (at < 0) | (world.is_virtual[at] != np.asarray(arrivals["is_virtual"])) | (moment // DAY_US != of_day)
+    failing |= differ(arrivals["occurrence"], occurrences(moment, merchant))
     for column, mix in (("arrival_class", "class_mix"), ("channel", "channel_mix")):
-        failing |= ~among(found[column], law[mix].__contains__)
+        failing |= ~among(arrivals[column], law[mix].__contains__)
     return np.asarray(failing)
 
 
 def coverage(evidence: Evidence) -> Failing:
-    """Merchant-day by merchant-day, a drawn roster has arrivals: one on the first day in smoke mode, some on every day
-    of the horizon in realism mode. Of one brought in nothing is promised here: gates say what a grade needs."""
+    """Per merchant-day: a drawn roster has one arrival on the first day (smoke mode) or at least one on every day
+    (realism mode). An imported roster need not cover its days: gates decide what a grade needs."""
     if "arrival_roster" in evidence.sealed.digests():
         return np.zeros(0, np.bool_)
-    found, days = evidence["s5_arrival_roster"], len(evidence.horizon)
-    merchant = merchants_at(evidence.world.merchant_id, np.asarray(found["merchant_id"]))
-    day = coded(found["utc_day"], evidence.horizon)
+    arrivals, days = evidence["s5_arrival_roster"], len(evidence.horizon)
+    merchant = merchants_at(evidence.world.merchant_id, np.asarray(arrivals["merchant_id"]))
+    day = coded(arrivals["utc_day"], evidence.horizon)
     cell, known = merchant * days + day, (merchant >= 0) & (day >= 0)
     counts = np.bincount(cell if known.all() else cell[known], minlength=len(evidence.world.merchant_id) * days)
     if evidence.pack[_ROUTING]["roster"]["mode"] == "realism":
@@ -49,30 +49,24 @@ def coverage(evidence: Evidence) -> Failing:
 
 
 def of_roster(name: str, streams: Sequence[str], *, virtual: bool) -> Callable[[Evidence], Failing]:
-    """Row by row, the log holds the roster's arrivals of its kind, each once, at the address that the law gives."""
+    """Returns a check, per row: the log holds each physical (or virtual) arrival once, at the law's address."""
 
     def check(evidence: Evidence) -> Failing:
-        found, log = evidence["s5_arrival_roster"], evidence[name]
-        kept = np.flatnonzero(np.asarray(found["is_virtual"]) == virtual)
-        moment, merchant = (column[kept] for column in _moments(found))
-        day = found["utc_day"]
-        assert isinstance(day, Categories)
-        day = Categories(day.codes[kept], day.values)
-        lo = s5_routing.counters(moment, np.asarray(found["occurrence"])[kept])
-        failing = differ(log["utc_timestamp"], moment) | differ(log["merchant_id"], merchant)
-        failing |= differ(log["utc_day"], day)
+        roster, log = evidence["s5_arrival_roster"], evidence[name]
+        expected, lo = s5_routing.arrivals(roster, np.flatnonzero(np.asarray(roster["is_virtual"]) == virtual))
+        failing = any_differ(log, expected, expected)
         failing |= is_not(log["rng_stream_id"], s5_routing.stream_names(evidence.streams, streams))
         for column in log.columns:
             if column.startswith("ctr_"):
-                failing |= differ(log[column], merchant if column.endswith("_hi") else lo)
+                failing |= differ(log[column], expected["merchant_id"] if column.endswith("_hi") else lo)
         return failing
 
     return check
 
 
 def routed(evidence: Evidence) -> Failing:
-    """Arrival by arrival: the zone is one of the merchant's with a share that day; the site one of that zone, and with
-    a weight, unless none there has one."""
+    """Per arrival: the zone is one of the merchant's, with a share that day; the site is in that zone, with a weight
+    unless all its sites have weight 0."""
     log, world, days = evidence["s5_selection_log"], evidence.world, len(evidence.horizon)
     p_group = np.asarray(evidence["s4_group_weights"]["p_group"])
     weight = np.asarray(evidence["s1_site_weights"]["p_weight"])
@@ -86,13 +80,13 @@ def routed(evidence: Evidence) -> Failing:
     starts = np.searchsorted(world.site_group[order], np.arange(len(world.group_zone) + 1))
     failing = np.empty(log.rows, np.bool_)
 
-    def look(rows: slice) -> None:
+    def check(rows: slice) -> None:
         _routed(
             merchant[rows], zone[rows], day[rows], site_id[rows], world.group_offsets, world.group_zone, p_group, days,
             starts, ids[order], weight[order], failing[rows],
         )  # fmt: skip
 
-    spread(look, ranges(log.rows, _PART))
+    spread(check, ranges(log.rows, _PART))
     return failing
 
 
@@ -118,14 +112,14 @@ def _routed(
 
 
 def edges(evidence: Evidence) -> Failing:
-    """Arrival by arrival, the edge is one with a weight that the policy offers its merchant, where it says it is."""
+    """Per arrival: the edge is one that the policy offers its merchant with a weight above 0, at its declared place."""
     log, offered = evidence["s6_edge_log"], s6_edges.offered(evidence.pack["virtual_edge_policy_v1"])
     merchant, lat, lon = (np.asarray(log[name]) for name in ("merchant_id", "edge_lat", "edge_lon"))
     known, alone = np.zeros(log.rows, np.bool_), np.zeros(log.rows, np.bool_)
-    for owner, some in offered.items():
+    for owner, choices in offered.items():
         mine = ~alone if owner is None else merchant == np.uint64(owner)
         alone |= mine
-        for edge in some:
+        for edge in choices:
             if edge["weight"] > 0:
                 place = (lat == edge["edge_lat"]) & (lon == edge["edge_lon"])
                 named = ~is_not(log["edge_id"], edge["edge_id"]) & ~is_not(log["ip_country"], edge["ip_country"])
@@ -134,22 +128,21 @@ def edges(evidence: Evidence) -> Failing:
 
 
 def events(event: str, log: str, counter: str, stream: str) -> Callable[[Evidence], Failing]:
-    """Row by row, the event log holds the log's draws: one each, for the same arrival, at the same address."""
+    """Returns a check, per row: the event log holds the log's draws, one each, for the same arrival and address."""
 
     def check(evidence: Evidence) -> Failing:
-        found, drawn = evidence[event], evidence[log]
-        failing = is_not(found["rng_stream_id"], evidence.streams[stream]) | (np.asarray(found["draws"]) != 1)
-        for column in ("utc_timestamp", "merchant_id", "utc_day"):
-            failing = failing | differ(found[column], drawn[column])
+        events, drawn = evidence[event], evidence[log]
+        failing = is_not(events["rng_stream_id"], evidence.streams[stream]) | (np.asarray(events["draws"]) != 1)
+        failing = failing | any_differ(events, drawn, ("utc_timestamp", "merchant_id", "utc_day"))
         for word in ("lo", "hi"):
-            failing = failing | differ(found[f"rng_counter_{word}"], drawn[f"{counter}_{word}"])
+            failing = failing | differ(events[f"rng_counter_{word}"], drawn[f"{counter}_{word}"])
         return np.asarray(failing)
 
     return check
 
 
 def trace(name: str, logs: Mapping[str, str]) -> Callable[[Evidence], Failing]:
-    """Stream by stream, the totals are those of its event log; `logs`: key of the policy's streams -> event log."""
+    """Returns a check, per stream: its totals are those of its event log; `logs` maps draw -> event log."""
 
     def check(evidence: Evidence) -> Failing:
         names = evidence[name]["rng_stream_id"]
@@ -163,11 +156,6 @@ def trace(name: str, logs: Mapping[str, str]) -> Callable[[Evidence], Failing]:
         return np.asarray(wrong | (np.asarray(evidence[name]["draws"]) != draws))
 
     return check
-
-
-def _moments(surface: Surface) -> tuple[Any, Any]:
-    """Moment and merchant of each row."""
-    return np.asarray(surface["utc_timestamp"]), np.asarray(surface["merchant_id"])
 
 
 CHECKS = (

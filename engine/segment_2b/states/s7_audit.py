@@ -1,9 +1,9 @@
 """S7, the audit: every check over every row, without random numbers, failing closed.
 
-A check states how many rows it looked at, how many failed, and the first that did. A surface that is missing,
-or that breaks a check in a way the check did not foresee, is a failure, never a pass: the audit of nothing
-fails. Every column of every surface is asked of by some check. What is asked of each state stands in
-`s7_weights` and `s7_arrivals`; what the numbers mean for a grade is not asked here.
+A check reports how many rows it looked at, how many failed, and the first that did. A missing surface, or one
+that makes a check raise, is a failure, never a pass; an audit of nothing fails too. Every column of every
+surface is covered by some check. The checks of each state are in `s7_weights` and `s7_arrivals`; grades are not
+decided here.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from lanelock.engine.workers import spread
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What one check found."""
+    """The result of one check."""
 
     name: str
     state: str
     passed: bool
-    rows: int  # looked at
+    rows: int  # checked
     failures: int
     first: int | None  # row of the first failure, from 0
-    reason: str  # empty where it passed
+    reason: str  # empty if it passed
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """The report of S7. `rows` counts the audited checks, as a surface's rows are counted."""
+    """The report of S7. Its `rows` are the checks, for the run's report of states."""
 
     checks: tuple[Check, ...]
 
@@ -52,7 +52,7 @@ class Audit:
         return len(self.checks)
 
     def as_document(self) -> dict[str, Any]:
-        """The published JSON s7_audit_report."""
+        """Returns the published JSON s7_audit_report."""
         failed = [check.name for check in self.checks if not check.passed]
         summary = {
             "overall_status": "PASS" if self.passed else "FAIL",
@@ -68,7 +68,7 @@ CHECKS = (*s7_weights.CHECKS, *s7_arrivals.CHECKS)
 
 
 def audit(evidence: Evidence) -> Audit:
-    """Every check, whatever the others found."""
+    """Runs every check, whatever the results of the others."""
     contracts = [(f"{name}: contract", spec.state, _contract(name)) for name, spec in TABLES.items()]
     return Audit(tuple(spread(lambda check: _run(*check, evidence), [*contracts, *CHECKS])))
 
@@ -76,7 +76,7 @@ def audit(evidence: Evidence) -> Audit:
 def _run(name: str, state: str, check: Callable[[Evidence], Failing], evidence: Evidence) -> Check:
     try:
         failing = np.atleast_1d(check(evidence))
-    except Exception as error:  # whatever keeps a check from being made keeps the run from passing
+    except Exception as error:  # a check that cannot be made fails the run
         missing = isinstance(error, KeyError) and error.args[0] in TABLES
         reason = f"the surface {error.args[0]} is missing" if missing else f"{type(error).__name__}: {error}"
         return Check(name, state, False, 0, 1, None, reason)
@@ -89,8 +89,8 @@ def _run(name: str, state: str, check: Callable[[Evidence], Failing], evidence: 
 
 
 def _contract(name: str) -> Callable[[Evidence], Failing]:
-    """Columns and their types as declared, equally long; the key strictly ascends, so it is unique too; the stamp is
-    the sealed time."""
+    """Returns a check, per row: columns have the declared types and equal lengths; the key strictly ascends, so it is
+    unique; created_utc is the sealed time."""
 
     def check(evidence: Evidence) -> Failing:
         surface, spec = evidence[name], TABLES[name]
@@ -110,23 +110,23 @@ def _contract(name: str) -> Callable[[Evidence], Failing]:
 
 
 def _conform(surface: Surface, schema: pa.Schema) -> None:
-    """Raises ValueError where columns are not those declared, in their types and of one length."""
+    """Raises ValueError unless the columns are those declared, of the declared types and of equal length."""
     if list(surface.columns) != schema.names or len({len(surface[name]) for name in schema.names}) != 1:
         raise ValueError(f"columns {list(surface.columns)} are not those declared")
     for name, kind in zip(schema.names, schema.types, strict=True):
         column = surface[name]
         if isinstance(column, Categories):
-            held = pa.types.is_string(kind)
+            fits = pa.types.is_string(kind)
             if surface.rows and not 0 <= column.codes.min() <= column.codes.max() < len(column.values):
                 raise ValueError(f"{name}: a code is past the {len(column.values)} values")
         else:
-            held = column.dtype == dtype_of(kind)
-        if not held:
+            fits = column.dtype == dtype_of(kind)
+        if not fits:
             raise ValueError(f"{name}: not held as {kind}")
 
 
 def _ordinal(column: Column) -> NDArray[Any]:
-    """Numbers in the order of the column's values."""
+    """Returns numbers in the same order as the column's values."""
     if not isinstance(column, Categories):
         return np.unique(column, return_inverse=True)[1] if column.dtype == object else column
     rank = np.empty(len(column.values), np.int64)

@@ -1,11 +1,10 @@
-"""What the audit reads, and how it compares columns."""
+"""The audit's evidence, and the comparisons of columns."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +15,12 @@ from lanelock.engine.segment_2b.world import Grid, World
 from lanelock.engine.surface import Categories, Column, Surface
 from lanelock.policies import Pack
 
-Failing = NDArray[np.bool_]  # one flag a row looked at, true where a check fails
+Failing = NDArray[np.bool_]  # one flag per checked row, true where the check fails
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """All that the audit reads. A surface that is asked for and missing is a KeyError, which fails the check."""
+    """All that the audit reads. A missing surface raises KeyError, which fails the check."""
 
     world: World
     pack: Pack
@@ -34,23 +33,22 @@ class Evidence:
 
     @cached_property
     def grid(self) -> Grid:
-        """The rows that S3 and S4 must have: from the world and the policy alone."""
+        """Returns the rows that S3 and S4 must have, from the world and the policy alone."""
         return s3_day_effects.grid(self.world, self.pack["day_effect_policy_v1"])
 
     @cached_property
     def horizon(self) -> Mapping[str, int]:
-        """Day -> index, over the policy's horizon."""
+        """Returns day -> index, over the policy's horizon."""
         return {day: at for at, day in enumerate(s3_day_effects.horizon(self.pack["day_effect_policy_v1"]))}
 
     @property
     def streams(self) -> Mapping[str, str]:
-        """Names of the random streams of S5 and S6."""
-        found: Mapping[str, str] = self.pack["route_rng_policy_v1"]["streams"]
-        return found
+        """Returns the names of the random streams of S5 and S6, by draw."""
+        return dict(self.pack["route_rng_policy_v1"]["streams"])
 
 
 def differ(ours: Column, theirs: Column) -> Failing:
-    """Row by row, whether two columns differ; another length is a failure of every row."""
+    """Returns per row whether two columns differ; if their lengths differ, every row does."""
     if len(ours) != len(theirs):
         return np.ones(max(len(ours), len(theirs)), np.bool_)
     if ours is theirs:
@@ -67,18 +65,23 @@ def differ(ours: Column, theirs: Column) -> Failing:
     return np.asarray(np.asarray(ours) != np.asarray(theirs))
 
 
+def any_differ(ours: Surface, theirs: Mapping[str, Column] | Surface, names: Iterable[str]) -> Failing:
+    """Returns per row whether any of the named columns differs."""
+    return np.asarray(np.logical_or.reduce([differ(ours[name], theirs[name]) for name in names]))
+
+
 def is_not(column: Column, value: str) -> Failing:
-    """Row by row, whether a column of strings says anything but `value`."""
+    """Returns per row whether a string differs from `value`."""
     return among(column, lambda name: name != value)
 
 
-def among(column: Column, holds: Any) -> NDArray[np.bool_]:
-    """Row by row, what `holds` says of the value: asked once a distinct one."""
+def among(column: Column, holds: Callable[[str], bool]) -> NDArray[np.bool_]:
+    """Returns per row whether `holds` is true of the string; calls it once per distinct string."""
     assert isinstance(column, Categories)
     return np.asarray(np.array([holds(value) for value in column.values], np.bool_)[column.codes])
 
 
 def coded(column: Column, place: Mapping[str, int]) -> NDArray[np.int64]:
-    """Row by row, the number that `place` gives the value, -1 where it gives none."""
+    """Returns per row the number that `place` gives the string, or -1."""
     assert isinstance(column, Categories)
     return np.asarray(np.array([place.get(value, -1) for value in column.values], np.int64)[column.codes])

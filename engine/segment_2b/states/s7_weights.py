@@ -1,6 +1,6 @@
-"""What the audit asks of S0 to S4: the tables from which arrivals are routed.
+"""The audit's checks of S0 to S4: the tables from which arrivals are routed.
 
-S1, S2 and S4 draw nothing, so their laws are held to every row again; of S3, all but the draw itself.
+S1, S2 and S4 draw nothing, so every row is computed again by their laws; of S3 all but the draw itself.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ import numpy as np
 
 from lanelock.engine.segment_2b.states import s1_site_weights, s2_alias_index, s3_day_effects, s4_group_weights
 from lanelock.engine.segment_2b.states.s0_gate import seal
-from lanelock.engine.segment_2b.states.s7_evidence import Evidence, Failing, differ, is_not
+from lanelock.engine.segment_2b.states.s7_evidence import Evidence, Failing, any_differ, differ, is_not
 from lanelock.engine.surface import table_digest
 
 _LAYOUT, _EFFECTS, _MIX = "alias_layout_policy_v1", "day_effect_policy_v1", "group_mix_regularizer_v1"
 
 
 def sealed(evidence: Evidence) -> Failing:
-    """World, policies and roster digest to what S0 sealed."""
+    """World, policies and roster have the digests that S0 sealed."""
     roster = evidence.sealed.digests().get("arrival_roster")
     now = seal(evidence.world, evidence.pack, evidence.seed, roster)
-    brought = roster is not None and table_digest(evidence["s5_arrival_roster"].table()) != roster
+    changed = roster is not None and table_digest(evidence["s5_arrival_roster"].table()) != roster
     unsealed = [asset not in evidence.sealed.assets for asset in now.assets]
-    return np.array([*unsealed, now != evidence.sealed, brought])
+    return np.array([*unsealed, now != evidence.sealed, changed])
 
 
 def site_mass(evidence: Evidence) -> Failing:
-    """Merchant by merchant: quantised weights sum to exactly 1; the uniform law's 1/N to within rounding."""
+    """Per merchant: quantised weights sum to exactly 1, the uniform law's 1/N to 1 within rounding."""
     s1 = evidence["s1_site_weights"]
     total = np.add.reduceat(np.asarray(s1["p_weight"]), evidence.world.site_offsets[:-1])
     uniform = evidence.pack[_LAYOUT]["law"] == "uniform"
@@ -47,17 +47,14 @@ def sites_of_world(evidence: Evidence) -> Failing:
 
 
 def site_law(evidence: Evidence) -> Failing:
-    """Site by site, weight and where it comes from are what the policy's law says."""
+    """Per site: the weight and its origin are those of the policy's law."""
     law = s1_site_weights.site_weights(evidence.world, evidence.pack[_LAYOUT], evidence.sealed.created_utc)
-    failing = np.zeros(law.rows, np.bool_)
-    for column in ("p_weight", "weight_source", "quantised_bits", "floor_applied", "weight_profile",
-                   "mixture_component", "alpha_used"):  # fmt: skip
-        failing |= differ(evidence["s1_site_weights"][column], law[column])
-    return failing
+    names = "p_weight weight_source quantised_bits floor_applied weight_profile mixture_component alpha_used"
+    return any_differ(evidence["s1_site_weights"], law, names.split())
 
 
 def alias_parity(evidence: Evidence) -> Failing:
-    """Slice by slice: it is its merchant's, its digest holds, and it decodes to S1's weights within a quantum."""
+    """Per slice: its merchant and digest match, and it decodes to S1's weights within a quantum."""
     index, blob = evidence["s2_alias_index"], bytes(np.asarray(evidence["s2_alias_blob"]["blob"])[0])
     weight, offsets = np.asarray(evidence["s1_site_weights"]["p_weight"]), evidence.world.site_offsets
     quantum = 2.0 ** -int(evidence.pack[_LAYOUT]["quantised_bits"])
@@ -65,15 +62,15 @@ def alias_parity(evidence: Evidence) -> Failing:
     failing = differ(index["merchant_id"], evidence.world.merchant_id) | differ(index["sites"], np.diff(offsets))
     for i in range(index.rows):
         piece = blob[offset[i] : offset[i] + length[i]]
-        wanted = weight[offsets[i] : offsets[i + 1]]
-        found = s2_alias_index.decode(blob, offset[i], length[i])
-        parity = len(found) == len(wanted) and np.abs(found - wanted).max() <= quantum
+        expected = weight[offsets[i] : offsets[i + 1]]
+        decoded = s2_alias_index.decode(blob, offset[i], length[i])
+        parity = len(decoded) == len(expected) and np.abs(decoded - expected).max() <= quantum
         failing[i] |= not parity or hashlib.sha256(piece).hexdigest() != digest[i]
     return failing
 
 
 def alias_blob(evidence: Evidence) -> Failing:
-    """Slices follow one another without a gap, and blob, size and digest agree."""
+    """The slices follow each other without a gap, and blob, size and digest agree."""
     whole, index = evidence["s2_alias_blob"], evidence["s2_alias_index"]
     blob = bytes(np.asarray(whole["blob"])[0])
     offset, length = np.asarray(index["offset"]), np.asarray(index["length"])
@@ -84,7 +81,7 @@ def alias_blob(evidence: Evidence) -> Failing:
 
 
 def day_grid(name: str) -> Callable[[Evidence], Failing]:
-    """Exactly one row for every day of the policy's horizon and every group of the world."""
+    """Returns a check, per row: there is one for every day of the policy's horizon and every group of the world."""
 
     def check(evidence: Evidence) -> Failing:
         rows, surface = evidence.grid, evidence[name]
@@ -100,7 +97,7 @@ def gamma_positive(evidence: Evidence) -> Failing:
 
 
 def day_draws(evidence: Evidence) -> Failing:
-    """Row by row, the draw has the stream and the address that are its own."""
+    """Per row: the draw has its own address in the policy's stream."""
     s3, rows = evidence["s3_day_effects"], evidence.grid
     failing = differ(s3["rng_counter_lo"], s3_day_effects.counters(rows))
     failing = failing | differ(s3["rng_counter_hi"], rows.merchant_id)
@@ -108,7 +105,7 @@ def day_draws(evidence: Evidence) -> Failing:
 
 
 def day_law(evidence: Evidence) -> Failing:
-    """Row by row, sigma and weekly amplitude are what the policy says, and gamma is e to the log of gamma."""
+    """Per row: sigma and weekly amplitude follow from the policy, and gamma is the exponential of log gamma."""
     s3, policy = evidence["s3_day_effects"], evidence.pack[_EFFECTS]
     sigma, weekly_amp, _ = s3_day_effects.shape(evidence.world, evidence.grid, policy)
     gamma, log_gamma = np.asarray(s3["gamma"]), np.asarray(s3["log_gamma"])
@@ -128,21 +125,18 @@ def base_share(evidence: Evidence) -> Failing:
 
 
 def group_mass(evidence: Evidence) -> Failing:
-    """Merchant-day by merchant-day: shares sum to exactly 1 and none is negative."""
+    """Per merchant-day: shares sum to exactly 1 and no share is negative."""
     p, starts = np.asarray(evidence["s4_group_weights"]["p_group"]), evidence.grid.starts[:-1]
     return np.asarray((np.add.reduceat(p, starts) != 1.0) | ~(np.minimum.reduceat(p, starts) >= 0.0))
 
 
 def group_law(evidence: Evidence) -> Failing:
-    """Row by row, mass, share and what the regularizer did are what the law makes of S1 and S3."""
+    """Per row: mass, share and the regularizer's columns are those that the law computes from S1 and S3."""
     s4, rows = evidence["s4_group_weights"], evidence.grid
     raw = s4_group_weights.raw_mix(evidence.world, rows, evidence["s1_site_weights"], evidence["s3_day_effects"])
     law = s4_group_weights.group_weights(rows, raw, evidence.pack[_MIX], evidence.sealed.created_utc)
-    failing = np.zeros(law.rows, np.bool_)
-    for column in ("p_group", "mass_raw", "denom_raw", "regularizer_applied", "regularizer_strength",
-                   "regularizer_delta_mass"):  # fmt: skip
-        failing |= differ(s4[column], law[column])
-    return failing
+    names = "p_group mass_raw denom_raw regularizer_applied regularizer_strength regularizer_delta_mass"
+    return any_differ(s4, law, names.split())
 
 
 CHECKS = (

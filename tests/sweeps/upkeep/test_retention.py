@@ -165,7 +165,7 @@ def invented(body, number, sweep):
     loose=st.integers(0, 3),
 )
 def test_nothing_that_is_referred_to_is_ever_removed(played, tmp_path_factory, sweeps, steps, loose):
-    """Any history of moves over any locks: every run of every lock that an alias points to or may go back to survives."""
+    """Any history of moves over any locks: the runs of each lock that an alias points to or may go back to survive."""
     workspace = Workspace.at(tmp_path_factory.mktemp("any"))
     body = read_json(find_lock("queue-2", played))
     locks = [invented(body, number, sweep) for number, sweep in enumerate(sweeps)]
