@@ -1,10 +1,10 @@
-"""`make bench`: what the engine, the search and the record cost, each beside something to measure it by.
+"""`make bench`: the cost of the engine, the search and tracking, each beside a yardstick.
 
-All from one run, since machines differ and the same machine differs by the hour: quote the ratios. Each part has a
-process of its own, since what it leaves behind (MLflow's tracking address, warm caches) would be the next one's. The
-hand-written loop is what a user would write without Lanelock: Optuna on journal storage, the engine and the scoring as
-they are, and one MLflow run per trial with the same numbers. `--short` runs every part at a size that measures nothing
-and shows that it runs: `tests/test_bench.py`.
+Machines differ, and one machine differs by the hour: quote the ratios of a single run. Each part has a process of its
+own, because it leaves behind state (MLflow's tracking address, warm caches) that would affect the next part. The
+hand-written loop is the code a user would write without Lanelock: Optuna on journal storage, the same engine and
+scoring, and one MLflow run per trial with the same numbers. `--short` only shows that every part runs
+(`tests/test_bench.py`).
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ SEED = 42
 
 @dataclass(frozen=True)
 class Size:
-    """How much is done."""
+    """The amount of work."""
 
     lane: str
-    merchants: int | None  # of the engine's world; None: the reference's
+    merchants: int | None  # in the engine's world; None: as in the reference world
     trials: int
-    tracked: int  # trials of the sweeps with and without their record
+    tracked: int  # trials of the sweeps with and without tracking
     rounds: int
     runs: int  # of the engine
 
     def pack(self):
-        """The pack that the engine is measured with."""
+        """Returns the pack that the engine is measured with."""
         pack = load_pack("p3", SEGMENT_2B.policy_schemas)
         return pack if self.merchants is None else pack.with_knobs({"world_v1#/merchants/count": self.merchants})
 
@@ -67,7 +67,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def bench_engine(size: Size) -> None:
-    """Seconds of each state, reference world, whole validation, realism roster; nothing remembered from before."""
+    """Prints the seconds of each state: reference world, whole validation, realism roster, empty caches."""
     pack = size.pack()
     SEGMENT_2B.evaluate(pack, SEED)  # compiles, and reads the cities
     rounds = []
@@ -82,12 +82,12 @@ def bench_engine(size: Size) -> None:
         for i, s in enumerate(rounds[0])
     ]
     total = statistics.median(sum(state.seconds for state in states) for states in rounds)
-    print(f"engine: seconds a state, reference world, one seed, S8 with publishing (median of {size.runs})")
+    print(f"engine: seconds per state, reference world, one seed, S8 with publishing (median of {size.runs})")
     print(columns(("state", "rows", "seconds"), [*rows, ("all", "", total)]), "\n")
 
 
 def bench_oracle(size: Size) -> None:
-    """The row-by-row oracle of each law against the engine, over every row of the reference world."""
+    """Times the row-by-row oracle of each law against the engine, over every row of the reference world."""
     pack = size.pack()
     run = Segment2B().evaluate(pack, SEED, until="S4")
     fast = {state.name: state.seconds for state in run.states}
@@ -123,7 +123,7 @@ def bench_oracle(size: Size) -> None:
 
 
 def bench_sweep(size: Size) -> None:
-    """The lane's trials a second, and what a trial costs beside the engine and the scoring."""
+    """Prints the lane's trials per second, and the cost of a trial apart from the engine and the scoring."""
     lane = load_lane(size.lane).with_search(trials=size.trials)
     ground = survey(lane, None)
     ours, hands, rates = [], [], []
@@ -131,7 +131,7 @@ def bench_sweep(size: Size) -> None:
         for index in range(size.rounds):
             place = Path(folder, str(index))
             closed = play(lane, Workspace.at(place / "ours"), jobs=1)
-            alone = bare(ground, [told.values for told in closed.trials])
+            alone = bare(ground, [trial.values for trial in closed.trials])
             ours.append((closed.seconds["search"] - alone) / size.trials)
             took, values = by_hand(ground, place / "hand", size.trials)
             hands.append((took - bare(ground, values)) / size.trials)
@@ -140,12 +140,12 @@ def bench_sweep(size: Size) -> None:
     mine, hand = statistics.median(ours), statistics.median(hands)
     print(f"sweep: {lane.id}, {len(lane.seeds)} seeds, {size.trials} trials (medians of {size.rounds})")
     print(f"  {statistics.median(rates):.1f} trials/s with --jobs {os.cpu_count()}, tracked")
-    print("  beside engine and scoring, one job, seconds a trial:")
+    print("  apart from engine and scoring, one job, seconds per trial:")
     print(columns(("harness", "hand-written loop", "ratio"), [(mine, hand, f"{mine / hand:.2f}")]), "\n")
 
 
 def bench_record(size: Size) -> None:
-    """Seconds of one sweep with its record and without, turn by turn; each tracked one makes its own database."""
+    """Prints the seconds of a sweep with tracking and without, in turn; each tracked sweep creates its own database."""
     lane = load_lane(size.lane).with_search(trials=size.tracked)
     survey(lane, None)
     rows = []
@@ -158,18 +158,18 @@ def bench_record(size: Size) -> None:
         off, on = (statistics.median(taken[track]) for track in (False, True))
         pairs = sorted(b / a for a, b in zip(taken[False], taken[True], strict=True))
         rows.append((str(jobs), off, on, f"{on / off:.3f}", f"{pairs[0]:.2f} … {pairs[-1]:.2f}"))
-    print(f"record: {lane.id}, {size.tracked} trials, wall seconds of the sweep (medians of {size.rounds})")
+    print(f"tracking: {lane.id}, {size.tracked} trials, wall seconds of the sweep (medians of {size.rounds})")
     print(columns(("jobs", "not tracked", "tracked", "ratio", "of pairs"), rows), "\n")
 
 
 def bare(ground: Ground, values: list[dict]) -> float:
-    """Seconds of the engine and the scoring alone on these trials."""
-    packs = [ground.lane.candidate(one) for one in values]
+    """Returns the seconds of the engine and the scoring alone on these trials."""
+    packs = [ground.lane.candidate(knobs) for knobs in values]
     return seconds(lambda: [evaluate(ground, pack, ground.lane.seeds) for pack in packs])
 
 
 def by_hand(ground: Ground, folder: Path, trials: int) -> tuple[float, list[dict]]:
-    """The loop a user writes: ask, evaluate on every seed until a veto, one MLflow run, tell."""
+    """Runs the loop a user would write: ask, evaluate on every seed until a veto, one MLflow run, tell."""
     import mlflow
     import optuna
     from optuna.storages import JournalStorage
@@ -198,8 +198,8 @@ def by_hand(ground: Ground, folder: Path, trials: int) -> tuple[float, list[dict
             values = {knob.name: suggested(trial, knob) for knob in lane.knobs}
             pack = lane.candidate(values)
             outcome = evaluate(ground, pack, lane.seeds)
-            cards = [score(found, lane.gates, seed=seed, authority=ground.authority[seed])
-                     for seed, found in outcome.record.measures.items()]  # fmt: skip
+            cards = [score(metrics, lane.gates, seed=seed, authority=ground.authority[seed])
+                     for seed, metrics in outcome.record.measures.items()]  # fmt: skip
             overall = combine(cards, lane.gates)
             metrics = dict(overall.metrics)
             for card in cards:

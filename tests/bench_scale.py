@@ -1,8 +1,7 @@
-"""`make bench-scale`: the reference world, ten and a hundred times as large, S0 to S4 measured and scored in shards.
+"""`make bench-scale`: worlds of one, ten and a hundred times the reference, S0 to S4 measured and scored in shards.
 
-Each size runs in a process of its own, so that its peak of memory is its own. Compiling and reading the
-cities come first and are not counted: they are the same for any size and would flatter the exponent. `--short` shows
-that it runs, on worlds that measure nothing.
+Each size runs in a process of its own, so that peak memory is its own. Compiling and reading the cities come first and
+are not counted: they take the same time for any size and would flatter the exponent. `--short` only shows that it runs.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ from lanelock.scoring.segment_2b.metrics import SEGMENT_2B as METRICS
 from lanelock.sweeps.pages.text import columns
 
 ROOT = Path(__file__).resolve().parent.parent
-REFERENCE, SHARD, SEED = 1238, 600, 42  # merchants, merchants a shard
+REFERENCE, SHARD, SEED = 1238, 600, 42  # merchants, merchants per shard
 SIZES, SHORT = (1, 10, 100), (0.02, 0.04)  # times the reference world
 
 
 def measured(times: float, jobs: int) -> dict[str, object]:
-    """Rows, seconds and peak memory of a world `times` the reference's, and what it scored."""
+    """Returns rows, seconds, peak memory and metrics of a world `times` as large as the reference."""
     pack = load_pack("p3", SEGMENT_2B.policy_schemas)
     play(Segment2B(), pack.with_knobs({"world_v1#/merchants/count": 20}))
     engine = Segment2B().sharded(SHARD, jobs)
@@ -53,7 +52,7 @@ def measured(times: float, jobs: int) -> dict[str, object]:
 
 
 def peak_gb() -> float:
-    """Of this process. Linux counts into getrusage what the parent held when it began this one, so ask for VmHWM."""
+    """Returns this process's peak memory. On Linux from VmHWM, because getrusage includes the parent's memory."""
     status = Path("/proc/self/status")
     if status.exists():
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
@@ -62,7 +61,7 @@ def peak_gb() -> float:
 
 
 def play(engine: Segment2B, pack: object) -> tuple[int, dict[str, float]]:
-    """Rows of S4, and the metrics of the scorecard."""
+    """Returns the rows of S4 and the metrics of the scorecard."""
     rows, samples = 0, []
     for run in engine.evaluate_shards(pack, SEED, until="S4"):
         rows += run.surfaces["s4_group_weights"].rows
@@ -72,7 +71,7 @@ def play(engine: Segment2B, pack: object) -> tuple[int, dict[str, float]]:
 
 
 def apart(times: float, jobs: int) -> dict[str, object]:
-    """`measured` in a process of its own."""
+    """Runs `measured` in a process of its own."""
     command = [sys.executable, "-m", "tests.bench_scale", str(times), str(jobs)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
@@ -82,14 +81,13 @@ def apart(times: float, jobs: int) -> dict[str, object]:
 
 def main(sizes: tuple[float, ...]) -> None:
     jobs = os.cpu_count() or 1
-    found = [apart(times, jobs) for times in sizes]
-    exponent = np.polyfit(np.log([one["rows"] for one in found]), np.log([one["seconds"] for one in found]), 1)[0]
+    worlds = [apart(times, jobs) for times in sizes]
+    exponent = np.polyfit(np.log([w["rows"] for w in worlds]), np.log([w["seconds"] for w in worlds]), 1)[0]
     print(f"scale: pack p3, S0 to S4, metrics and scorecard, shards of {SHARD} merchants, {jobs} threads")
-    head = ("world", "merchants", "sites", "rows of S4", "world s", "all s", "µs a row", "peak GB")
+    head = ("world", "merchants", "sites", "rows of S4", "world s", "all s", "µs per row", "peak GB")
     print(columns(head, [
-        (f"{one['times']:g}x", f"{one['merchants']:,}", f"{one['sites']:,}", f"{one['rows']:,}",
-         f"{one['draw_seconds']:.2f}", f"{one['seconds']:.2f}", f"{1e6 * one['seconds'] / one['rows']:.3f}",
-         f"{one['peak_gb']:.2f}") for one in found
+        (f"{w['times']:g}x", f"{w['merchants']:,}", f"{w['sites']:,}", f"{w['rows']:,}", f"{w['draw_seconds']:.2f}",
+         f"{w['seconds']:.2f}", f"{1e6 * w['seconds'] / w['rows']:.3f}", f"{w['peak_gb']:.2f}") for w in worlds
     ]))  # fmt: skip
     print(f"\ntime grows as rows to the power {exponent:.3f}")
 

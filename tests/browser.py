@@ -1,4 +1,4 @@
-"""A real browser on the real comparison page: chromium, driven by selenium; a skip with the reason without."""
+"""A real browser on the real comparison page: chromium, driven by selenium. Tests skip where it is not installed."""
 
 import json
 import os
@@ -14,7 +14,7 @@ import pytest
 from conftest import child_environment
 
 SIZE = 1680, 1050  # of the window, in pixels
-_SEEN = {  # what MLflow asks or offers at a first visit
+_SEEN = {  # answers to what MLflow asks or offers at a first visit
     "mlflow.workflowType_v1": '"machine_learning"',
     "mlflow.assistant.panelOpen_v1": "false",
     "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true",
@@ -23,7 +23,7 @@ _SEEN = {  # what MLflow asks or offers at a first visit
 
 
 def require():
-    """Skips where no browser can be driven."""
+    """Skips the test if no browser can be driven."""
     for program in ("chromium", "chromedriver"):
         if shutil.which(program) is None:
             pytest.skip(f"no browser: Debian's {program} is not installed (apt-get install chromium chromium-driver)")
@@ -32,7 +32,7 @@ def require():
 
 @contextmanager
 def browser():
-    """A headless window of SIZE."""
+    """Opens a headless window of SIZE."""
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
@@ -51,7 +51,7 @@ def browser():
 
 @contextmanager
 def comparison_page(workspace, end=signal.SIGINT):
-    """`lanelock ui` over a workspace, from its start to Ctrl-C or another signal: what it says of itself."""
+    """Runs `lanelock ui` over a workspace until Ctrl-C or another signal, and yields its JSON answer."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -77,7 +77,7 @@ def comparison_page(workspace, end=signal.SIGINT):
 
 
 class Page:
-    """What a test does with a window on the comparison page."""
+    """A window on the comparison page."""
 
     def __init__(self, driver, root, screenshots=None, visit="health"):
         self.driver, self.root, self._screenshots = driver, root, screenshots
@@ -87,17 +87,17 @@ class Page:
                 driver.execute_script("localStorage.setItem(arguments[0], arguments[1])", key, value)
 
     def open(self, address):
-        """Goes to an address, given whole or from the `#` on, as a new visitor would: everything is loaded again."""
+        """Opens a full address, or its part from `#` on, and loads everything again, as for a new visitor."""
         self.driver.get("about:blank")
         self.driver.get(address if address.startswith("http") else f"{self.root}/{address}")
 
     def until(self, what, seconds=60):
-        """Waits until a script or a function gives something true, and gives it back."""
+        """Waits until a script or a function returns a true value, and returns it."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            found = self.driver.execute_script(what) if isinstance(what, str) else what()
-            if found:
-                return found
+            value = self.driver.execute_script(what) if isinstance(what, str) else what()
+            if value:
+                return value
             time.sleep(0.05)
         raise AssertionError(f"not seen within {seconds} s: {what}\n{self.text()[:2000]}")
 
@@ -105,26 +105,26 @@ class Page:
         return self.driver.execute_script("return document.body.innerText")
 
     def rows(self):
-        """Run name -> {column: text} of every row drawn so far, in order. Columns outside the window are not drawn."""
+        """Returns run name -> {column: text} of every drawn row, in order. Columns outside the window are not drawn."""
         return {row["name"]: row["cells"] for row in self.until(_ROWS)}
 
     def click(self, css):
         self.until(lambda: self.driver.find_elements("css selector", css))[0].click()
 
     def follow(self, link):
-        """Goes where a link of this text leads; a note's links would open another window."""
-        found = self.until(lambda: self.driver.find_elements("link text", link))[0]
-        self.open(found.get_attribute("href"))
+        """Opens the target of a link; clicking a link in a note would open another window."""
+        element = self.until(lambda: self.driver.find_elements("link text", link))[0]
+        self.open(element.get_attribute("href"))
 
     def unfold(self):
-        """Shows a note whole."""
+        """Expands a note."""
         self.until("return [...document.querySelectorAll('button')].some(one => one.innerText === 'Show more')")
         self.driver.execute_script(
             "[...document.querySelectorAll('button')].find(one => one.innerText === 'Show more').click()"
         )
 
     def keep(self, name):
-        """A screenshot for docs/, where the tests were asked for some."""
+        """Saves a screenshot for docs/, if the tests were started with --screenshots."""
         if self._screenshots is not None:
             time.sleep(1.5)  # what fades in has faded in
             self.driver.save_screenshot(os.fspath(self._screenshots / f"{name}.png"))

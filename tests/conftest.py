@@ -1,4 +1,4 @@
-"""What tests share: packs, tiny worlds' policies, a workspace, the command."""
+"""Shared by all tests: packs, the command in this or another process, forged locks, small disks."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ settings.load_profile("lanelock")
 
 @pytest.fixture(scope="session")
 def packs():
-    """A shipped pack by name."""
+    """Returns a shipped pack by name."""
     return lambda name: load_pack(name, SEGMENT_2B.policy_schemas)
 
 
 @pytest.fixture(scope="session")
 def lanelock(tmp_path_factory):
-    """Runs the command in a process of its own: (exit code, stdout, stderr). `--json` is read back."""
+    """Runs the command in a process of its own: (exit code, stdout, stderr). With `--json`, stdout is parsed."""
     usual = tmp_path_factory.mktemp("workspace")
 
     def call(*arguments, workspace=usual, **environment):
@@ -47,7 +47,7 @@ def lanelock(tmp_path_factory):
 
 @pytest.fixture
 def here(capfd):
-    """The command in this process, where the engine already stands: (exit code, stdout, stderr)."""
+    """Runs the command in this process, where the engine is already loaded: (exit code, stdout, stderr)."""
 
     def call(*arguments, workspace):
         with pytest.raises(SystemExit) as left:
@@ -58,13 +58,13 @@ def here(capfd):
 
 
 def child_environment(**more):
-    """The environment in which a child finds the packages and the second engine."""
+    """Returns an environment in which a child process finds the packages and the second engine."""
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests" / "queue_engine")])
     return {**os.environ, "PYTHONPATH": path, "COLUMNS": "200", **more}
 
 
 def forged(lock, folder, **fields):
-    """A lock with fields replaced and its id made good, in `folder`: what a forger would hand in."""
+    """Writes a lock with fields replaced and its id recomputed, as a forger would."""
     body = {key: value for key, value in read_json(lock).items() if key != "lock_id"} | fields
     path = folder / "forged.json"
     path.write_text(json.dumps({**body, "lock_id": digest(body)}))
@@ -73,7 +73,7 @@ def forged(lock, folder, **fields):
 
 @contextmanager
 def small_disk(folder, size):
-    """A file system of `size` in memory, where this process may mount one."""
+    """Mounts a file system of `size` in memory; skips the test if this process may not mount."""
     folder.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True).returncode:
         pytest.skip("a file system of its own needs the right to mount")
@@ -89,7 +89,7 @@ def remount(folder, options):
 
 @pytest.fixture(scope="session")
 def screenshots(request):
-    """The folder that pictures for docs/ are written to; None where none were asked for."""
+    """Returns the folder for the screenshots of docs/, or None without --screenshots."""
     folder = request.config.getoption("--screenshots")
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -98,6 +98,6 @@ def screenshots(request):
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--screenshots", type=Path, metavar="DIR", help="Write what the browser tests see, for docs/images."
+        "--screenshots", type=Path, metavar="DIR", help="Write screenshots of the browser tests, for docs/images."
     )
-    parser.addoption("--golden", action="store_true", help="Write the golden files anew from what is computed now.")
+    parser.addoption("--golden", action="store_true", help="Rewrite the golden files from the current results.")

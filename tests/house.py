@@ -1,7 +1,7 @@
-"""The rooms of the house and who may import whom: a literal table, held to the imports that stand in the code.
+"""The rooms of the house and the imports allowed between them: a literal table, compared with the imports in the code.
 
-A room is a folder of modules, or one module that stands by itself beside folders. Every import counts, also one inside
-a function and one for types alone. `python tests/house.py` prints the rooms in order: the picture in ARCHITECTURE.md.
+A room is a folder of modules, or a single module beside folders. Every import counts, including those inside functions
+and those for types only. `python tests/house.py` prints the rooms in order: the picture in ARCHITECTURE.md.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("policies", "engine", "scoring", "sweeps")
-STANDS_ON = {  # room -> the rooms it may import; and what these may import, it may import too
+STANDS_ON = {  # room -> the rooms it may import; it may also import what those may import
     "engine.compiled": set(),
     "engine.surface": set(),
     "engine.workers": set(),
@@ -51,7 +51,7 @@ def modules(package: str) -> list[Path]:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Every module that a file imports, wherever it stands; `from package import module` gives the module."""
+    """Yields every module that a file imports, anywhere in it; `from package import module` gives the module."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -63,14 +63,14 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def _file(module: str) -> Path | None:
-    """The file of one of our modules; None where it is none."""
+    """Returns the file of one of our modules, or None for any other name."""
     place = ROOT.joinpath(*module.removeprefix("lanelock.").split("."))
     files = (place.with_suffix(".py"), place / "__init__.py")
     return next((file for file in files if module.startswith("lanelock.") and file.is_file()), None)
 
 
 def room(path: Path) -> str:
-    """The room of a file: its folder, or the module itself where folders stand beside it."""
+    """Returns the room of a file: its folder, or the module itself if there are folders beside it."""
     path = path.relative_to(ROOT)
     if path.name == "__init__.py":
         path = path.parent / "__init__"
@@ -80,20 +80,20 @@ def room(path: Path) -> str:
 
 
 def edges() -> dict[str, dict[str, int]]:
-    """Room -> room it imports -> how many imports."""
-    found: dict[str, dict[str, int]] = {}
+    """Returns room -> imported room -> number of imports."""
+    graph: dict[str, dict[str, int]] = {}
     for package in PACKAGES:
         for path in modules(package):
-            here = found.setdefault(room(path), {})
+            here = graph.setdefault(room(path), {})
             for module in imports(path):
                 file = _file(module) if module.startswith("lanelock") else None
                 if file is not None and (there := room(file)) != room(path):
                     here[there] = here.get(there, 0) + 1
-    return found
+    return graph
 
 
 def module_edges() -> dict[str, dict[str, int]]:
-    """Module -> module it imports, types included."""
+    """Returns module -> imported module, types included."""
     graph: dict[str, dict[str, int]] = {}
     for path in (path for package in PACKAGES for path in modules(package)):
         files = {_file(module) for module in imports(path) if module.startswith("lanelock")} - {None, path}
@@ -102,7 +102,7 @@ def module_edges() -> dict[str, dict[str, int]]:
 
 
 def allowed() -> dict[str, set[str]]:
-    """Room -> every room it may import, by the table."""
+    """Returns room -> every room it may import, by the table."""
 
     def closed(name: str) -> set[str]:
         return {inner for to in STANDS_ON[name] for inner in (to, *closed(to))}
@@ -111,20 +111,20 @@ def allowed() -> dict[str, set[str]]:
 
 
 def floors(graph: dict[str, dict[str, int]]) -> list[list[str]]:
-    """Rooms by floor, the ones that import nothing first. Raises ValueError naming the rooms of a circle."""
-    left, done, found = dict(graph), set[str](), list[list[str]]()
+    """Returns the rooms by floor, those without imports first. Raises ValueError naming the rooms of a circle."""
+    left, done, levels = dict(graph), set[str](), list[list[str]]()
     while left:
         ready = sorted(name for name, to in left.items() if set(to) <= done)
         if not ready:
             raise ValueError(f"a circle among {sorted(left)}")
-        found.append(ready)
+        levels.append(ready)
         done |= set(ready)
         left = {name: to for name, to in left.items() if name not in done}
-    return found
+    return levels
 
 
 def reduced(graph: dict[str, dict[str, int]]) -> dict[str, list[str]]:
-    """Room -> the rooms it imports, less those that it reaches through another of them."""
+    """Returns room -> the rooms it imports, without those it also reaches through another of them."""
 
     def below(name: str) -> set[str]:
         return {inner for to in graph[name] for inner in (to, *below(to))}
@@ -133,7 +133,7 @@ def reduced(graph: dict[str, dict[str, int]]) -> dict[str, list[str]]:
 
 
 def picture() -> str:
-    """Returns the graph in words, the rooms that import nothing first; what follows from another arrow is left out."""
+    """Returns the graph as text, rooms without imports first, without arrows that follow from others."""
     graph = edges()
     arrows = reduced(graph)
     rooms = [name for floor in floors(graph) for name in floor if "." in name or name == "policies"]

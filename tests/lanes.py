@@ -1,4 +1,4 @@
-"""What tests of the sweep share: where the second engine's files lie, its lane changed by keyword, refused calls."""
+"""Shared by tests of sweeps: the second engine's files, its lane changed by keyword, and the check for bad input."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ QUEUE = TESTS / "queue_engine"
 
 
 def lane_with(tmp_path, **changed):
-    """The queue's lane with fields replaced."""
+    """Returns the queue's lane with fields replaced; `a__b=1` sets /a/b."""
     document = read_json(QUEUE / "lane.json")
     document["authority"] = str(QUEUE / "pack")
     for address, value in changed.items():
@@ -25,11 +25,11 @@ def lane_with(tmp_path, **changed):
     return load_lane(str(path))
 
 
-def refused(found, *said, code=2):
-    """Holds a call to its contract for bad input; its line."""
-    exit_code, out, err = found
+def refused(answer, *parts, code=2):
+    """Checks that a call failed with `code` and one line on stderr that has all `parts`. Returns the line."""
+    exit_code, out, err = answer
     assert exit_code == code and out == "", (exit_code, out, err)
     assert err.count("\n") == 1 and err.startswith("lanelock: ") and "Traceback" not in err, err
-    for part in said:
+    for part in parts:
         assert part in err, err
     return err

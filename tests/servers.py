@@ -1,4 +1,4 @@
-"""Servers to test against, thrown away afterwards: PostgreSQL, an MLflow server, and a wire between that can be cut."""
+"""Disposable servers to test against: PostgreSQL, an MLflow server, and a proxy between that can fail on request."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from pathlib import Path
 
 
 def postgres_programs():
-    """The folder of initdb and pg_ctl; None where PostgreSQL is not installed."""
+    """Returns the folder of initdb and pg_ctl, or None if PostgreSQL is not installed."""
     folders = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True), *map(Path, os.get_exec_path())]
     return next((folder for folder in folders if all((folder / name).exists() for name in ("initdb", "pg_ctl"))), None)
 
 
 def missing():
-    """What stands in the way of a PostgreSQL to test against, in one line; None where nothing does."""
+    """Returns one line on why no PostgreSQL can be started here, or None if it can."""
     if postgres_programs() is None:
         return "PostgreSQL's initdb and pg_ctl are neither in /usr/lib/postgresql/*/bin nor on the PATH"
     if os.geteuid() == 0 and not any(entry.pw_name == "postgres" for entry in pwd.getpwall()):
@@ -40,12 +40,12 @@ def free_port():
 
 
 class Postgres:
-    """A PostgreSQL of its own in a temporary folder: `with Postgres() as database: database.url("mlflow")`."""
+    """A PostgreSQL server in a temporary folder: `with Postgres() as database: database.url("mlflow")`."""
 
     def __init__(self):
         self._programs = postgres_programs()
         self._port = free_port()
-        # It refuses to run as root; and another user must be able to reach its folder, so not below pytest's.
+        # PostgreSQL refuses to run as root, and its user cannot reach pytest's folders.
         self._user = {} if os.geteuid() else {"user": "postgres", "group": "postgres", "extra_groups": []}
 
     def __enter__(self):
@@ -65,11 +65,11 @@ class Postgres:
         self._control("start", "-o", options, "-l", self._folder / "log")
 
     def stop(self):
-        """As if its machine had lost power: connections are cut, and it recovers when it starts."""
+        """Stops it as a power failure would: connections are cut, and it recovers at the next start."""
         self._control("stop", "-m", "immediate")
 
     def url(self, name):
-        """The address of a database, made where there is none."""
+        """Returns the address of a database, which is created if it is missing."""
         import psycopg
 
         with psycopg.connect(f"postgresql://lanelock@127.0.0.1:{self._port}/postgres", autocommit=True) as session:
@@ -89,7 +89,7 @@ class Postgres:
 
 
 class MlflowServer:
-    """`mlflow server` on a database, artifacts proxied, in a process group of its own that can be killed."""
+    """An `mlflow server` on a database, with proxied artifacts, in a process group of its own that can be killed."""
 
     def __init__(self, store, folder):
         self._store, self._folder, self._port = store, folder, free_port()
@@ -97,7 +97,7 @@ class MlflowServer:
         self._process = None
 
     def start(self):
-        """Does nothing where it is running."""
+        """Starts the server unless it is running."""
         if self._process is not None:
             return
         command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", self._store, "--workers", "1"]
@@ -118,7 +118,7 @@ class MlflowServer:
             time.sleep(0.1)
 
     def kill(self):
-        """-9, it and its workers."""
+        """Kills the server and its workers with SIGKILL."""
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
@@ -140,8 +140,8 @@ class MlflowServer:
 
 
 class Wire:
-    """A proxy before a server. `fault(method, path, nth)` is asked of each request: None to pass it on, "lose" to
-    execute it and lose the answer, "cut" to lose the request, an int to answer with that status."""
+    """A proxy in front of a server. `fault(method, path, nth)` decides on each request: None passes it on, "lose"
+    executes it and drops the answer, "cut" drops the request, an int answers with that status."""
 
     def __init__(self, server):
         self.fault = lambda method, path, nth: None

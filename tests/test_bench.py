@@ -1,4 +1,4 @@
-"""The benches run, each part in a process of its own and at a size that measures nothing: so none of them rots."""
+"""The benches still run: every part, in a process of its own, at a size too small to measure anything."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ import sys
 import pytest
 from conftest import ROOT, child_environment
 
-PARTS = ("engine: seconds a state", "oracle: the same law", "hand-written loop", "not tracked")
+PARTS = ("engine: seconds per state", "oracle: the same law", "hand-written loop", "not tracked")
 
 
 @pytest.mark.parametrize(("bench", "says"), [("bench", PARTS), ("bench_scale", ("time grows as rows",))])

@@ -1,4 +1,4 @@
-"""Tiny worlds, built by keyword: what each test needs and nothing else."""
+"""Tiny worlds, built by keyword, with only what a test needs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DEFAULT_SITES: Mapping[int, Mapping[str, int]] = {
 def tiny_world(
     *, sites: Mapping[int, Mapping[str, int]] = DEFAULT_SITES, virtual: Collection[int] = (), source: str = "drawn"
 ) -> World:
-    """A world from {merchant_id: {zone: number of sites}}.
+    """Returns a world from {merchant_id: {zone: number of sites}}.
 
     Each zone's sites lie in the zone's first country and at its reference city (zone.tab), so the key order
     follows countries, as in a real world; site_order counts from 1 within (merchant, country).
@@ -56,7 +56,7 @@ def tiny_world(
 
 
 def _reference_city(zone: str) -> tuple[str, float, float]:
-    """(ISO country, latitude, longitude) of the city that names the zone."""
+    """Returns (ISO country, latitude, longitude) of the city that names the zone."""
     return _zone_tab()[zone]
 
 
@@ -68,7 +68,7 @@ def _zone_tab() -> dict[str, tuple[str, float, float]]:
 
 
 def _degrees(place: str) -> tuple[float, float]:
-    """ISO 6709 "+5130-00007" or "+513030-0000731" in degrees."""
+    """Returns ISO 6709 "+5130-00007" or "+513030-0000731" as (latitude, longitude) in degrees."""
     cut = max(place.rfind("+"), place.rfind("-"))
     return _angle(place[:cut], 2), _angle(place[cut:], 3)
 
