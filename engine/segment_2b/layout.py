@@ -1,8 +1,8 @@
-"""How a run lies on disk: paths, partitions and bytes. The layout is the record's, so tools written for it read ours.
+"""The layout of a run on disk: paths, partitions and bytes, as recorded, so that existing tools can read it.
 
-Bytes depend on the surface alone. Parquet is written in row groups of a fixed number of rows, with strings as
-dictionaries and without the writer's own schema, in which versions differ; a column keeps its declared type by
-Parquet's logical types. A log has one file a day.
+Bytes depend on the surface alone. Parquet files have row groups of a fixed number of rows, strings as
+dictionaries, and no embedded Arrow schema, since that differs between versions; logical types keep the declared
+types. A log has one file per day.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PART = "part-00000.parquet"
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """What the partitions of a run's paths are filled with."""
+    """The values of the partitions in a run's paths."""
 
     seed: int
     manifest_fingerprint: str  # hex64
@@ -45,31 +45,31 @@ class Address:
 
     @classmethod
     def stated(cls, receipt: Mapping[str, Any]) -> Address:
-        """As a run's receipt states it."""
+        """Returns the address that a run's receipt states."""
         return cls(*(receipt[name] for name in cls.__slots__))
 
     def folder(self, dataset: str, partitions: tuple[str, ...], utc_day: str = "") -> Path:
-        """The folder of a dataset's partition, relative to the run."""
+        """Returns the folder of a dataset's partition, relative to the run."""
         values = {**{name: getattr(self, name) for name in self.__slots__}, "utc_day": utc_day}
         return DATA.joinpath(dataset, *(f"{name}={values[name]}" for name in partitions))
 
     def document(self, dataset: str) -> Path:
-        """The file of a dataset that is one JSON document."""
+        """Returns the file of a dataset that is one JSON document."""
         return self.folder(dataset, ("seed", "manifest_fingerprint")) / f"{dataset}.json"
 
     def report(self, state: str) -> Path:
-        """The file of a state's run report."""
+        """Returns the file of a state's run report."""
         parts = (f"state={state}", f"seed={self.seed}", f"manifest_fingerprint={self.manifest_fingerprint}")
         return REPORTS.joinpath(*parts, f"{state.lower()}_run_report.json")
 
     def bundle(self) -> tuple[Path, Path]:
-        """Index and flag."""
+        """Returns the paths of index and flag."""
         place = VALIDATION / f"manifest_fingerprint={self.manifest_fingerprint}"
         return place / "index.json", place / "_passed.flag"
 
 
 def files_of(surface: Surface, address: Address) -> Iterator[tuple[Path, slice]]:
-    """Path and rows of each file of a surface: one, or one a day where it is a log."""
+    """Yields path and rows of each file of a surface: one file, or one per day for a log."""
     partitions = TABLES[surface.name].partitions
     if "utc_day" not in partitions:
         yield address.folder(surface.name, partitions) / PART, slice(0, surface.rows)
@@ -84,7 +84,7 @@ def files_of(surface: Surface, address: Address) -> Iterator[tuple[Path, slice]]
 
 
 def write_parquet(surface: Surface, rows: slice, path: Path) -> None:
-    """The rows of a surface as one Parquet file."""
+    """Writes rows of a surface as one Parquet file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays, fields = [], []
     for field in surface.schema:
@@ -107,12 +107,12 @@ def write_parquet(surface: Surface, rows: slice, path: Path) -> None:
         compression_level=1,
         store_schema=False,
         use_dictionary=[name for name in table.column_names if name not in rising],
-        column_encoding=dict.fromkeys(rising, "DELTA_BINARY_PACKED"),  # each moment is new, and near the last
+        column_encoding=dict.fromkeys(rising, "DELTA_BINARY_PACKED"),  # values rise in small steps
     )
 
 
 def read_surface(folder: Path, name: str, address: Address) -> Surface:
-    """A published surface from its files. Raises DataError naming the file that is missing or cannot be read."""
+    """Returns a published surface. Raises DataError naming a file that is missing or cannot be read."""
     spec = TABLES[name]
     if name == "s2_alias_index":
         return _read_index(folder / address.document(name))
@@ -126,7 +126,7 @@ def read_surface(folder: Path, name: str, address: Address) -> Surface:
 
 
 def write_alias(index: Surface, blob: Surface, folder: Path, address: Address) -> None:
-    """S2 in the record's form: the index as JSON, the blob as it is."""
+    """Writes S2 in the recorded form: the index as JSON, the blob as raw bytes."""
     data = bytes(np.asarray(blob["blob"])[0])
     place = folder / address.folder("s2_alias_blob", TABLES["s2_alias_blob"].partitions)
     place.mkdir(parents=True, exist_ok=True)
@@ -137,7 +137,7 @@ def write_alias(index: Surface, blob: Surface, folder: Path, address: Address) -
 
 
 def _used(column: Categories, rows: slice) -> tuple[list[str], np.ndarray[Any, Any]]:
-    """The values that occur in the rows, and codes into them, so that a file holds no other day's names."""
+    """Returns the values that occur in the rows, and codes into them, so that no file holds another day's values."""
     codes = column.codes[rows]
     seen = np.bincount(codes, minlength=len(column.values)) > 0
     place = (np.cumsum(seen) - 1).astype(np.int32)

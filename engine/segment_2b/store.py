@@ -1,7 +1,7 @@
-"""The files of a published run: written, read back as a run, held to their inputs, executed again.
+"""The files of a published run: writes them, reads them back as a run, checks them against their inputs, replays.
 
-`engine.keep.published` makes a run whole or not at all; here stands what lies in it: every file written and digested,
-S8 over them, the receipt over all. Nothing published carries a clock, a path, a host or an order of work.
+`engine.keep.published` publishes a run whole or not at all; this module defines its contents: every file with its
+digest, the index and flag of S8, and the receipt over all. No file depends on clock, path, host or order of work.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from lanelock.policies.pack import policies_in
 
 
 def publish(run: Run, runs: Path) -> Path:
-    """Publishes a whole run below `runs`; its folder. Raises IntegrityError where other bytes were published before."""
+    """Publishes a run below `runs`; returns its folder. Raises IntegrityError if it was published with other bytes."""
     return publish_whole(run, runs, write_run)
 
 
 def bundled(run: Run, folder: Path, seconds: float) -> StateReport:
-    """S8's report: rows are the files that the index of a published run lists."""
+    """Returns S8's report; its rows are the files listed in the index of the published run."""
     index, _ = Address.of(run).bundle()
     inputs = {state.name: state.key for state in run.states}
     address = {"state": "S8", "inputs": inputs, "code": run.code_version}
@@ -44,7 +44,7 @@ def bundled(run: Run, folder: Path, seconds: float) -> StateReport:
 
 
 def keep_world(world: World, folder: Path) -> None:
-    """Writes a world's folder whole or not at all. Raises DataError where something else stands there."""
+    """Writes a world's folder whole or not at all. Raises DataError if the folder holds something else."""
     with staging(folder.parent, folder.name) as staged:
         write_world(world, staged)
         if not place(staged, folder) and differences(staged, folder):
@@ -52,7 +52,7 @@ def keep_world(world: World, folder: Path) -> None:
 
 
 def open_run(folder: Path, schemas: Schemas) -> Run:
-    """A published run from its files alone, its receipt checked; each surface is read when it is asked for."""
+    """Returns a published run from its files alone; checks the receipt, and reads each surface on first use."""
     receipt = check_run(folder, missing=DataError)
     address = Address.stated(receipt)
     pack = _pack(folder, schemas)
@@ -68,18 +68,18 @@ def open_run(folder: Path, schemas: Schemas) -> Run:
 
 
 def check_run(folder: Path, missing: type[Exception] = IntegrityError) -> Mapping[str, Any]:
-    """The receipt of a run whose files all digest to what it states.
+    """Returns the receipt of a run after checking every file's digest against it.
 
-    Raises IntegrityError at the first that does not, and `missing` where one is not there.
+    Raises IntegrityError at the first file that differs, and `missing` for one that does not exist.
     """
     receipt = read_receipt(folder / RECEIPT)
-    for name, said in faults(folder, receipt):
-        raise (IntegrityError if (folder / name).exists() else missing)(f"{folder / name}: {said}")
+    for name, fault in faults(folder, receipt):
+        raise (IntegrityError if (folder / name).exists() else missing)(f"{folder / name}: {fault}")
     return receipt
 
 
 def faults(folder: Path, receipt: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(file, what is wrong) of every file that is not as the receipt states, and of a flag that passes other bytes."""
+    """Yields (file, fault) for every file that differs from the receipt, and for a flag over other evidence."""
     damaged = False
     for fault in file_faults(folder, receipt):
         damaged = True
@@ -92,9 +92,9 @@ def faults(folder: Path, receipt: Mapping[str, Any]) -> Iterator[tuple[str, str]
 
 
 def seals(folder: Path, receipt: Mapping[str, Any], schemas: Schemas) -> Iterator[tuple[str, str]]:
-    """(file, what is wrong) where S0's documents or the receipt do not follow from the inputs beside them.
+    """Yields (file, fault) where S0's documents or the receipt do not follow from the inputs in the folder.
 
-    Digests say that files are as they were published; this, that what they were published with is what is here.
+    Digests prove that files are unchanged; this proves that the sealed inputs are the policies and tables beside them.
     """
     address = Address.stated(receipt)
     pack = _pack(folder, schemas)
@@ -111,15 +111,15 @@ def seals(folder: Path, receipt: Mapping[str, Any], schemas: Schemas) -> Iterato
 
 
 def replay(folder: Path, scratch: Path, schemas: Schemas, evaluate: Callable[..., Run]) -> Replayed:
-    """Executes a run again from its sealed inputs below `scratch`, and compares the bytes of every file.
+    """Executes a run again from its sealed inputs, below `scratch`, and compares the bytes of every file.
 
-    `evaluate` is that of an engine that remembers nothing. Raises IntegrityError where the receipt or an input is not
-    as it was published: there is then no run to execute.
+    `evaluate` must belong to an engine with an empty memory. Raises IntegrityError if the receipt or an input changed,
+    since then there is no run to execute.
     """
     receipt = read_receipt(folder / RECEIPT)
-    for name, said in faults(folder, receipt):
+    for name, fault in faults(folder, receipt):
         if name.startswith(_inputs(receipt)):
-            raise IntegrityError(f"{folder / name}: {said}")
+            raise IntegrityError(f"{folder / name}: {fault}")
     address = Address.stated(receipt)
     drawn = receipt["sources"]["world"] == "drawn"
     arrivals = folder / address.folder("s5_arrival_roster", TABLES["s5_arrival_roster"].partitions) / layout.PART
@@ -131,7 +131,7 @@ def replay(folder: Path, scratch: Path, schemas: Schemas, evaluate: Callable[...
 
 
 def write_run(run: Run, folder: Path) -> None:
-    """Every file of a run below `folder`, the receipt last."""
+    """Writes every file of a run below `folder`, the receipt last."""
     address = Address.of(run)
     work: list[tuple[Surface, slice, Path]] = []
     for name, surface in run.surfaces.items():
@@ -179,7 +179,7 @@ def write_run(run: Run, folder: Path) -> None:
 
 
 class _Published(Mapping[str, Surface]):
-    """A run's surfaces, each read at the first asking."""
+    """A run's surfaces, each read on first use."""
 
     def __init__(self, folder: Path, address: Address, names: tuple[str, ...]) -> None:
         self._folder, self._address, self._names = folder, address, names
@@ -203,24 +203,24 @@ class _Published(Mapping[str, Surface]):
 
 
 def _pack(folder: Path, schemas: Schemas) -> Pack:
-    """The pack that a run was published with."""
+    """Returns the pack that a run was published with."""
     where = folder / "policies"
     return pack_of(where.name, policies_in(where, schemas), schemas, str(where))
 
 
 def _gate(sealed: SealedInputs) -> dict[str, Any]:
-    """S0's two documents by dataset."""
+    """Returns S0's two documents by dataset."""
     receipt = asdict(sealed)
     return {"sealed_inputs": list(receipt.pop("assets")), "s0_gate_receipt": receipt}
 
 
 def _inputs(receipt: Mapping[str, Any]) -> tuple[str, ...]:
-    """Where the files lie, relative to the run, that it is executed from."""
-    brought = ("s5_arrival_roster",) if receipt["sources"]["roster"] == "imported" else ()
-    return ("policies/", "upstream/", *(f"{layout.DATA.as_posix()}/{name}/" for name in brought))
+    """Returns the folders of the run's inputs, relative to the run."""
+    imported = receipt["sources"]["roster"] == "imported"
+    return ("policies/", "upstream/", *([f"{layout.DATA.as_posix()}/s5_arrival_roster/"] if imported else []))
 
 
 def _evidence(files: Mapping[str, str]) -> dict[str, str]:
-    """What S8 indexes: all that the run computed and was computed from."""
+    """Returns the files that S8 indexes: the run's inputs and all results but S8's own."""
     own = (f"{layout.VALIDATION}/", f"{layout.REPORTS}/state=S8/")
-    return {name: found for name, found in files.items() if not name.startswith(own)}
+    return {name: sha256 for name, sha256 in files.items() if not name.startswith(own)}
