@@ -1,7 +1,7 @@
-"""The arrival logs as JSON Lines, for tools that read nothing else. An export is a view, not a part of a run.
+"""Exports the arrival logs as JSON Lines, for tools that need them. An export is a view, not a part of a run.
 
-Lines are put together column by column, never row by row; a number is written with as many digits as give it
-back exactly, a moment in ISO 8601 to the microsecond.
+Lines are assembled by column, for speed. Numbers have enough digits to read back exactly; moments are ISO 8601 to
+the microsecond.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lanelock.engine.workers import spread
 
 
 def write_json_lines(run: Run, exports: Path) -> Path:
-    """Writes every log of a run below `exports`, partitioned as it is published; the folder."""
+    """Writes every log of a run below `exports`, partitioned as in the published run; returns the folder."""
     address, folder = Address.of(run), exports / run.run_id
     with staging(exports, run.run_id) as staged:
         work = [
@@ -39,18 +39,18 @@ def write_json_lines(run: Run, exports: Path) -> Path:
 
 
 def _write_lines(surface: Surface, rows: slice, path: Path) -> None:
-    """The rows of a surface, one JSON object a line, in the order of its columns."""
+    """Writes rows of a surface, one JSON object per line, with fields in column order."""
     names = surface.schema.names
     heads = [f'{"," if index else "{"}"{name}":' for index, name in enumerate(names)]
     parts = itertools.chain.from_iterable(zip(heads, (_texts(surface, name, rows) for name in names), strict=True))
     lines = pc.binary_join_element_wise(*parts, "}\n", "")
     path.parent.mkdir(parents=True, exist_ok=True)
-    _, ends, texts = lines.buffers()  # the texts of the array, end to end, are the file
+    _, ends, texts = lines.buffers()  # the array's text buffer is the file's content
     path.write_bytes(texts[: np.frombuffer(ends, np.int32)[len(lines)]])
 
 
 def _texts(surface: Surface, name: str, rows: slice) -> pa.Array:
-    """A column as JSON texts."""
+    """Returns a column as JSON texts."""
     column, kind = surface[name], surface.schema.field(name).type
     if isinstance(column, Categories):
         values = pa.array([json.dumps(value, ensure_ascii=False) for value in column.values], pa.string())

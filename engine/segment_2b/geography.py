@@ -1,11 +1,10 @@
 """Real geography: cities with population (GeoNames, shipped as `cities.arrow`) and zones by polygon (`tzfpy`).
 
-The table is shipped, not read from an installed GeoNames package: a seed's world is then the same whatever is
-installed, and no start parses 16 MB of JSON. `tests/city_table.py` makes it, and a test compares the two.
+The table is shipped, not read from an installed GeoNames package, so a seed's world does not depend on what is
+installed, and no start parses 16 MB of JSON. `tests/city_table.py` makes the table, and a test compares the two.
 
-tzfpy rather than timezonefinder: it looks up 34,000 points in 0.07 s and weighs 5 MB, so zones can be
-found again for every site of every world instead of being kept. No coordinate is invented: a site stands
-on its city's own point.
+tzfpy rather than timezonefinder: it looks up 34,000 points in 0.07 s and weighs 5 MB, so zones need not be stored.
+No coordinate is invented: a site has the coordinates of its city.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from lanelock.engine.surface import Categories
 from lanelock.policies import IntegrityError
 
 CITIES = Path(__file__).with_name("cities.arrow")
-# Stated in this source, so that the key of a world covers the table as it covers the code.
+# Part of the source, so that the key of a world covers the table along with the code.
 _CITIES_SHA256 = "1e55e7fb60e5de5b7e2a52e8cd4f973a69b90d9d7983413d3d658e0eb2c5be5f"
 _COUNTRIES = """\
 AD AE AF AG AI AL AM AN AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ CA CC
@@ -65,13 +64,13 @@ def cities() -> Cities:
 
 @cache
 def known_zones() -> frozenset[str]:
-    """Returns every IANA zone of the installed tzdata package: a host may know others."""
+    """Returns the IANA zones of the installed tzdata package; the host's own list may differ."""
     return frozenset((files("tzdata") / "zones").read_text(encoding="utf-8").split())
 
 
 @cache
 def known_countries() -> frozenset[str]:
-    """Returns the ISO-3166 alpha-2 codes, and the three that GeoNames keeps beside them."""
+    """Returns the ISO-3166 alpha-2 codes, and three more that GeoNames uses."""
     return frozenset(_COUNTRIES.split())
 
 
@@ -85,14 +84,14 @@ def _coded(column: pa.DictionaryArray) -> Categories:
 
 
 def outside(column: Categories, known: Collection[str]) -> NDArray[np.bool_]:
-    """Returns [n] whether a row's value is none of those known."""
+    """Returns [n] whether a row's value is missing from `known`."""
     return np.asarray(np.array([value not in known for value in column.values], np.bool_)[column.codes])
 
 
 def distinct(*columns: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Returns [n] which of the distinct rows each row is, and [k] where each of those first stands.
+    """Returns [n] the number of each row's value, and [k] the first row with each value.
 
-    They are numbered as they are met, and found by hashing.
+    Values (rows across all columns) are numbered by first appearance.
     """
     which = np.zeros(len(columns[0]), np.int64)
     for column in columns:
@@ -111,7 +110,7 @@ def _numbered(column: NDArray[Any]) -> tuple[int, NDArray[np.int64]]:
 
 
 def compacted(column: Categories) -> Categories:
-    """The same values under sorted categories, none unused."""
+    """Returns the same column with sorted categories and no unused ones."""
     used = np.flatnonzero(np.bincount(column.codes, minlength=len(column.values)))
     names = sorted({column.values[code] for code in used})
     code = np.zeros(len(column.values), np.int32)
@@ -121,10 +120,10 @@ def compacted(column: Categories) -> Categories:
 
 @cache
 def zone_of(lat_deg: float, lon_deg: float, nudge_deg: float) -> tuple[str, str]:
-    """(zone, source) of a point: "polygon", or "nudge" where a border made it ambiguous.
+    """Returns (zone, source) of a point: "polygon", or "nudge" if a border made it ambiguous.
 
-    A point in no polygon or in several is moved north-east by `nudge_deg` and looked up again; with a
-    nudge of zero, or where moving settles nothing, the first polygon found stands.
+    A point in no polygon or in several is moved north-east by `nudge_deg` and looked up again; with a nudge of
+    zero, or if the moved point lies in no polygon, the first polygon of the original point counts.
     """
     found = tzfpy.get_tzs(lon_deg, lat_deg)
     if len(found) != 1 and nudge_deg > 0.0:
@@ -135,7 +134,7 @@ def zone_of(lat_deg: float, lon_deg: float, nudge_deg: float) -> tuple[str, str]
 
 
 def distance_km(lat_a: Any, lon_a: Any, lat_b: Any, lon_b: Any) -> NDArray[np.float64]:
-    """Great-circle distance, degrees in, kilometres out; broadcasts."""
+    """Returns great-circle distances in kilometres from degrees; broadcasts."""
     a, b = np.radians(lat_a), np.radians(lat_b)
     half = np.sin((a - b) / 2) ** 2 + np.cos(a) * np.cos(b) * np.sin(np.radians(lon_a - lon_b) / 2) ** 2
     return np.asarray(2.0 * 6371.0088 * np.arcsin(np.sqrt(np.clip(half, 0.0, 1.0))))

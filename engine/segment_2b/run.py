@@ -1,9 +1,8 @@
-"""Segment 2B behind the engine protocol: nine states, visible as calls, each computed only if its inputs changed.
+"""Segment 2B as an engine: nine states, each one call, computed only if its inputs changed.
 
-What a key is made of and what a state may read stands in `engine.steps`. Results are kept in memory by key
-and, where a cache is attached, on disk: moving a knob of S4 recomputes S4 and what follows and nothing above
-it, because no key above it has changed. S8 answers for files, so it is called where files are: in
-`engine.segment_2b.store`. What the engine adds to the protocol beside its states are one call each to its modules.
+`engine.steps` defines a state's key and what it may read. Results are kept in memory by key and, with a cache, on
+disk: moving a knob of S4 recomputes S4 and later states, because no earlier key changes. S8 digests files, so it is
+called in `engine.segment_2b.store`. The optional parts of the protocol are one call each to the module that does it.
 """
 
 from __future__ import annotations
@@ -21,19 +20,18 @@ from lanelock.engine.keep.cache import Cache
 from lanelock.engine.keep.frozen import Kinds
 from lanelock.engine.keep.published import RECEIPT
 from lanelock.engine.protocol import Published, Replayed, Run
-from lanelock.engine.segment_2b import draw_world as world
 from lanelock.engine.segment_2b import (
+    draw_world,
     geography,
     mass,
     roster_import,
     streams,
     tables,
     user_tables,
+    world,
     world_import,
     world_receipt,
 )
-from lanelock.engine.segment_2b import world as world_types
-from lanelock.engine.segment_2b.draw_world import describe
 from lanelock.engine.segment_2b.service import RoutingService
 from lanelock.engine.segment_2b.shards import Across, Cuts, Span
 from lanelock.engine.segment_2b.states import (
@@ -67,16 +65,16 @@ WORLD, LAYOUT, EFFECTS, MIX, ROUTING, EDGES = POLICIES = (
     "route_rng_policy_v1",
     "virtual_edge_policy_v1",
 )
-_UPSTREAM = (world, world_import, world_receipt, user_tables, geography)
+_UPSTREAM = (draw_world, world_import, world_receipt, user_tables, geography)
 _ROSTER = (rng_log, s5_roster)
 _AUDIT = (s7_audit, s7_evidence, s7_weights, s7_arrivals)
 _STATES = (s0_gate, s1_site_weights, s2_alias_index, s3_day_effects, s4_group_weights, *_ROSTER, s5_routing)
-_WITHIN = {"grid": "S3", "raw mix": "S4", "roster": "S5"}  # steps that are remembered by themselves -> their state
+_WITHIN = {"grid": "S3", "raw mix": "S4", "roster": "S5"}  # steps with a key of their own -> their state
 _BASE = Stands(
-    (protocol, surface, columns, world_types, frozen, tables, mass, streams),
+    (protocol, surface, columns, world, frozen, tables, mass, streams),
     ("numpy", "scipy", "numba", "pyarrow", "tzfpy", "tzdata"),
 )
-KINDS: Kinds = {  # what its states return, as the cache may hold it
+KINDS: Kinds = {  # the types that the cache may hold: those that states return
     kind.__name__: kind
     for kind in (
         surface.Surface,
@@ -98,25 +96,25 @@ class Segment2B:
     name = s0_gate.ENGINE
     baseline = "baseline"
     states = ("S0", "S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8")
-    by_merchant = states[:5]  # those that a shard can compute by itself
+    by_merchant = states[:5]  # the states that can be computed shard by shard
     feeds: ClassVar = {"roster": "s5_arrival_roster"}
 
     def __init__(self, memory_bytes: int = _MEMORY_BYTES, disk: Cache | None = None) -> None:
         self._memory, self._disk, self._cuts = Memory(memory_bytes), disk, Cuts()
 
     def keeping(self, folder: Path, limit_bytes: int) -> Segment2B:
-        """The same engine, memory and all, over a bounded cache in `folder`."""
+        """Returns this engine, sharing its memory, with a bounded cache in `folder`."""
         other = copy(self)
         other._disk = Cache(folder, limit_bytes, KINDS)
         return other
 
     @property
     def unkept(self) -> str:
-        """Why a state could not be kept in the cache; empty where all could."""
+        """Returns why a state could not be cached; empty if all could."""
         return "" if self._disk is None else self._disk.trouble
 
     def sharded(self, size: int | None, jobs: int) -> Segment2B:
-        """The same engine, memory and all, over shards of about `size` merchants on `jobs` threads."""
+        """Returns this engine, sharing its memory, over shards of about `size` merchants on `jobs` threads."""
         other = copy(self)
         other._cuts = Cuts(size, jobs)
         return other
@@ -127,16 +125,16 @@ class Segment2B:
 
     @cached_property
     def code_version(self) -> str:
-        """Hex64 over the source of every state and of all they stand on."""
+        """Returns hex64 over the sources of every state and of the modules they use."""
         return code_of(*_STATES, s6_edges, *_AUDIT, receipts, roster_import, *_UPSTREAM, *_BASE.modules)
 
     def evaluate(
         self, pack: Pack, seed: int, *, world: Path | None = None, until: str | None = None, roster: Path | None = None
     ) -> Run:
-        """One run. `roster` is a table of arrivals brought in from outside.
+        """Returns one run. `roster` is a file of arrivals to import.
 
-        Raises PolicyError or DataError on input that cannot be run, IntegrityError on a state that reads what
-        it does not declare or S0 did not seal.
+        Raises PolicyError or DataError on input that cannot be run, IntegrityError if a state reads a policy that it
+        does not declare or S0 did not seal.
         """
         wanted = self._wanted(self.states, until)
         step = Steps(_BASE, self._memory, pack, seed, self._disk)
@@ -149,34 +147,31 @@ class Segment2B:
     def evaluate_shards(
         self, pack: Pack, seed: int, *, world: Path | None = None, until: str | None = None
     ) -> Iterator[Run]:
-        """The states that are computed by merchant, one run a shard, in order: measure it, append it, let it go.
+        """Yields one run per shard, in order, as far as the states that are computed by merchant.
 
-        Only the world is held whole, and nothing of a shard is remembered. World and S0 are reported by the first.
+        Only the world is held whole, and nothing of a shard is kept. The first run reports the world and S0.
         """
         wanted = self._wanted(self.by_merchant, until)
         step = Steps(_BASE, self._memory, pack, seed)
         upstream = self._upstream(step, seed, world)
         s0 = _gate(step, upstream, pack, seed, None)
 
-        def one(span: Span) -> Run:
+        def run(span: Span) -> Run:
             shard = upstream.shard(*span)
             return self._run(step.apart(first=span[0] == 0), shard, s0, Cuts(jobs=1), pack, seed, wanted, None)
 
-        return mapped(one, self._cuts.spans(upstream), self._cuts.threads)
+        return mapped(run, self._cuts.spans(upstream), self._cuts.threads)
 
     def serve(self, pack: Pack, seed: int, *, world: Path | None = None) -> tuple[Run, RoutingService]:
-        """The run as far as its mixes, and the service that routes by them."""
+        """Returns the run up to S4, and the service that routes by its tables."""
         run = self.evaluate(pack, seed, world=world, until="S4")
-        upstream, days = run.upstream, s3_day_effects.horizon(pack[EFFECTS])
-        tables = s5_routing.router(
-            upstream, run.surfaces["s1_site_weights"], run.surfaces["s4_group_weights"], pack[ROUTING], seed,
-            s5_roster.first_day(days), len(days),
-        )  # fmt: skip
-        return run, RoutingService(tables, upstream.is_virtual)
+        s1, s4 = run.surfaces["s1_site_weights"], run.surfaces["s4_group_weights"]
+        router = s5_routing.router(run.upstream, s3_day_effects.horizon(pack[EFFECTS]), s1, s4, pack[ROUTING], seed)
+        return run, RoutingService(router, run.upstream.is_virtual)
 
     def publish(self, run: Run, runs: Path) -> Published:
-        """The run's folder, and S8's report; its seconds are those of writing."""
-        from lanelock.engine.segment_2b import store  # here and below: only who reads or writes files needs Parquet
+        """Writes a run below `runs`; returns its folder and S8's report, which times the writing."""
+        from lanelock.engine.segment_2b import store  # imported here and below: only reading and writing need Parquet
 
         began = time.perf_counter()
         folder = store.publish(run, runs)
@@ -188,7 +183,7 @@ class Segment2B:
         return store.open_run(folder, self.policy_schemas)
 
     def faults(self, folder: Path) -> list[tuple[str, str]]:
-        """Files that are not as published; where all are, what does not follow from the inputs beside it."""
+        """Returns the files that changed since publication; if none did, those that do not follow from their inputs."""
         from lanelock.engine.segment_2b import store
 
         receipt = receipts.read_receipt(folder / RECEIPT)
@@ -209,11 +204,11 @@ class Segment2B:
 
     def open_world(self, pack: Pack, seed: int, folder: Path | None) -> World:
         if folder is None:
-            return world.draw_world(pack[WORLD], seed)
+            return draw_world.draw_world(pack[WORLD], seed)
         return world_import.open_world(folder, pack[WORLD])
 
     def describe_world(self, world: World) -> Mapping[str, Any]:
-        return describe(world)
+        return draw_world.describe(world)
 
     def keep_world(self, world: World, folder: Path) -> None:
         from lanelock.engine.segment_2b import store
@@ -224,7 +219,7 @@ class Segment2B:
         return run / UPSTREAM
 
     def _wanted(self, states: tuple[str, ...], until: str | None) -> Collection[str]:
-        """The states to compute. No metric reads the alias tables: a trial, which has a last state, builds none."""
+        """Returns the states to compute. S2 is left out of a run that ends early: only S7 and files use its tables."""
         if until is None:
             return states
         if until not in states:
@@ -233,20 +228,20 @@ class Segment2B:
         return [state for state in wanted if state != "S2" or until == "S2" or "S7" in wanted]  # S7 reads all
 
     def _upstream(self, step: Steps, seed: int, folder: Path | None) -> World:
-        """The world, keyed by its content from here on: another way to the same sites moves no state."""
+        """Returns the world. Later keys use its content, so the same sites from another source recompute nothing."""
 
         def read(policy: Reads) -> World:
             if folder is None:
-                return world.draw_world(policy[WORLD], seed)
-            found = world_import.open_world(folder, policy[WORLD])
-            if world_receipt.world_files(folder) != files:  # else the key would stand for other tables
+                return draw_world.draw_world(policy[WORLD], seed)
+            imported = world_import.open_world(folder, policy[WORLD])
+            if world_receipt.world_files(folder) != files:  # else the key would name other tables
                 raise DataError(f"{folder}: the tables changed while they were being read; run again")
-            return found
+            return imported
 
         files = {} if folder is None else world_receipt.world_files(folder)
-        found: World = step("world", (), (WORLD,), _UPSTREAM, read, draws=folder is None, files=files)
-        step.known("world", found.digest)
-        return found
+        upstream: World = step("world", (), (WORLD,), _UPSTREAM, read, draws=folder is None, files=files)
+        step.known("world", upstream.digest)
+        return upstream
 
     def _run(
         self, step: Steps, upstream: World, s0: s0_gate.SealedInputs, cuts: Cuts, pack: Pack, seed: int,
@@ -300,34 +295,32 @@ class Segment2B:
 
 
 def _gate(step: Steps, upstream: World, pack: Pack, seed: int, roster: str | None) -> s0_gate.SealedInputs:
-    """S0: from here on no state reads a policy that was not sealed. `roster`: digest of one brought in."""
-    brought = {} if roster is None else {"arrival_roster": roster}
-    step.known("world source", upstream.source)  # it is sealed with the world, and a replay goes by it
-    s0: s0_gate.SealedInputs = step(
-        "S0", ("world", "world source"), POLICIES, (s0_gate,),
-        lambda _: s0_gate.seal(upstream, pack, seed, roster),
-        draws=True, files=brought,
-    )  # fmt: skip
+    """Runs S0: later states read only sealed policies. `roster` is the digest of an imported roster."""
+    files = {} if roster is None else {"arrival_roster": roster}
+    step.known("world source", upstream.source)  # sealed with the world; a replay needs it
+    s0: s0_gate.SealedInputs = step("S0", ("world", "world source"), POLICIES, (s0_gate,),
+                                    lambda _: s0_gate.seal(upstream, pack, seed, roster),
+                                    draws=True, files=files)  # fmt: skip
     step.seal(s0.digests())
     return s0
 
 
 def _arrivals(step: Steps, file: Path, upstream: World) -> tuple[Surface, str]:
-    """A roster from outside and its digest, its key: the same arrivals in another file change nothing."""
+    """Returns an imported roster and its digest, the key: the same arrivals in another file recompute nothing."""
 
     def read(policy: Reads) -> Surface:
         days, stamp = s3_day_effects.horizon(policy[EFFECTS]), str(policy[WORLD]["verified_utc"])
         opened = roster_import.open_roster(file, upstream, days, policy[ROUTING], stamp)
-        if user_tables.file_digest(file) != files:  # else the key would stand for other arrivals
+        if user_tables.file_digest(file) != files:  # else the key would name other arrivals
             raise DataError(f"{file}: the roster changed while it was being read; run again")
         return opened
 
     modules = (roster_import, user_tables, *_ROSTER)
     files = user_tables.file_digest(file)
-    found: Surface = step("roster", ("world",), (WORLD, EFFECTS, ROUTING), modules, read, files=files, keep=False)
-    sha256 = table_digest(found.table())
+    roster: Surface = step("roster", ("world",), (WORLD, EFFECTS, ROUTING), modules, read, files=files, keep=False)
+    sha256 = table_digest(roster.table())
     step.known("roster", sha256)
-    return found, sha256
+    return roster, sha256
 
 
 SEGMENT_2B = Segment2B()

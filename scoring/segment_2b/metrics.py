@@ -1,14 +1,13 @@
-"""Segment 2B measured: every metric over every row, and the artifact detectors.
+"""Segment 2B's metrics, over every row, and the artifact detectors.
 
-Metrics read surfaces (and, for what backs them, the world); they never ask how a state computed. What does
-not depend on a trial's knobs is measured once a world or surface and remembered as long as that lives.
-Source of the definitions: ENGINE facts, section 3.
+Metrics read only surfaces and the world, never the inside of a state. Those of a world or surface are computed once
+and remembered while it lives, so a trial pays only for what its knobs changed. Source of the definitions: ENGINE
+facts, section 3.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -30,15 +29,16 @@ from lanelock.scoring.segment_2b.samples import (
     DaySample,
     MixSample,
     SiteSample,
-    cells_of,
     sample_days,
     sample_mix,
     sample_sites,
 )
 from lanelock.scoring.segment_2b.world import sample_world, world_metrics
 
+Sampler = Callable[[Run], Any]
+Reducer = Callable[[Any], dict[str, float]]
 ATOM_WIDTH = 1e-9
-BIN, GAP, SIDE = 4, 1, 16  # cells: the narrow bin (.01), what is left out beside it, the neighbourhood (.04)
+BIN, GAP, SIDE = 4, 1, 16  # cells: the narrow bin (.01), the gap beside it, the neighbourhood (.04)
 
 
 class Segment2BMetrics:
@@ -51,48 +51,42 @@ class Segment2BMetrics:
         self._known: WeakKeyDictionary[World | Surface, dict[str, float]] = WeakKeyDictionary()
 
     def measure(self, run: Run) -> dict[str, float]:
-        """Metrics of the world and of the surfaces that the run has: the reduction of its one sample."""
-        found = dict(self._once(run.upstream, lambda: world_metrics([sample_world(run.upstream)])))
-        for name in _MEASURES:
+        """Returns the metrics of the world and of the surfaces that the run has."""
+        metrics = dict(self._once(run, run.upstream, *_WORLD))
+        for name, measure in _MEASURES.items():
             if name in run.surfaces:
-                found |= self._once(run.surfaces[name], partial(_whole, name, run))
-        return found
+                metrics |= self._once(run, run.surfaces[name], *measure)
+        return metrics
 
     def sample(self, run: Run) -> dict[str, Any]:
-        """What the metrics need of a shard, by surface: small beside the surfaces, which may then go."""
-        taken = {name: take(run) for name, (take, _) in _MEASURES.items() if name in run.surfaces}
-        return {"world": sample_world(run.upstream), **taken}
+        """Returns what the metrics need from a shard, by surface, much smaller than the surfaces."""
+        samples = {name: take(run) for name, (take, _) in _MEASURES.items() if name in run.surfaces}
+        return {"world": sample_world(run.upstream), **samples}
 
     def reduce(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        """The metrics of a run from the samples of all its shards; wherever it was cut, the same to the last bit."""
-        found = world_metrics([sample["world"] for sample in samples])
+        """Returns a run's metrics from the samples of all its shards, to the last bit the same for any cuts."""
+        metrics = world_metrics([sample["world"] for sample in samples])
         for name, (_, reduce) in _MEASURES.items():
             if all(name in sample for sample in samples):
-                found |= reduce([sample[name] for sample in samples])
-        return found
+                metrics |= reduce([sample[name] for sample in samples])
+        return metrics
 
     def bounds(self, box: Box) -> list[Bound]:
-        """What no trial of a lane can pass on one seed."""
+        """Returns the proven limits of what any trial of a lane can reach on one seed."""
         return list(segment_2b_bounds(box, self.measure))
 
     def figures(self, candidate: Run, authority: Run, gates: GateSet) -> list[Figure]:
         """Returns the distributions behind the gates, drawn when they are shown."""
         return list(segment_2b_figures(authority, candidate, gates))
 
-    def _once(self, part: World | Surface, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+    def _once(self, run: Run, part: World | Surface, take: Sampler, reduce: Reducer) -> dict[str, float]:
         if part not in self._known:
-            self._known[part] = measure()
+            self._known[part] = reduce([take(run)])
         return self._known[part]
 
 
-def _whole(name: str, run: Run) -> dict[str, float]:
-    """The metrics of one surface that is whole: the reduction of its one sample."""
-    take, reduce = _MEASURES[name]
-    return reduce([take(run)])
-
-
 def site_weights(samples: Sequence[SiteSample]) -> dict[str, float]:
-    """S1: how far from even, how far the first site leads, how merchants differ."""
+    """Returns S1's metrics: distance from even weights, lead of the first site, spread between merchants."""
     low, high = np.quantile(_all(samples, "hhi"), [0.25, 0.75])
     return {
         "s1/residual": float(np.median(_all(samples, "residual"))),
@@ -102,7 +96,7 @@ def site_weights(samples: Sequence[SiteSample]) -> dict[str, float]:
 
 
 def day_effects(samples: Sequence[DaySample]) -> dict[str, float]:
-    """S3: how merchants' days differ, and whether gamma stays within what it may be."""
+    """Returns S3's metrics: how much merchants' days differ, and whether gamma stays within its range."""
     spread = _all(samples, "spread")
     spread = spread[np.isfinite(spread)]
     middle = float(np.median(spread)) if len(spread) else np.nan
@@ -112,57 +106,51 @@ def day_effects(samples: Sequence[DaySample]) -> dict[str, float]:
         "s3/tz_nonzero_share": _share(_sum(samples, "varied"), _sum(samples, "several")),
         "s3/clipped_share": _share(_sum(samples, "clipped"), _sum(samples, "rows")),
         "s3/nonpositive_rows": float(_sum(samples, "nonpositive")),
-        "s3/max_abs_log_gamma": float(np.max([one.max_abs_log_gamma for one in samples])),
+        "s3/max_abs_log_gamma": float(np.max([sample.max_abs_log_gamma for sample in samples])),
     }
 
 
 def group_weights(samples: Sequence[MixSample]) -> dict[str, float]:
-    """S4: how days mix their groups, what the regularizer moved, and the artifacts it must not leave."""
+    """Returns S4's metrics: how days mix their groups, what the regularizer moved, and the artifact detectors."""
     top, entropy, multi = (_all(samples, name) for name in ("top", "entropy", "multi"))
     days, several = len(top), int(np.count_nonzero(multi))
-    moved = [one.moved for one in samples]
+    cells, raw_cells = (np.sum([getattr(each, name) for each in samples], axis=0) for name in ("cells", "raw_cells"))
+    moved = [sample.moved for sample in samples]
     return {
         "s4/max_p_median": float(np.median(top)),
         "s4/tail_share": _share(_sum(samples, "tail"), days),
         "s4/multigroup_share": _share(_sum(samples, "visible"), days),
         "s4/entropy_p50": float(np.median(entropy)),
-        "s4/mass_error_max": float(np.max([one.mass_error for one in samples])),
+        "s4/mass_error_max": float(np.max([sample.mass_error for sample in samples])),
         "s4/single_group_share": _share(days - several, days),
         "s4/tail_share_multi": _share(_sum(samples, "tail_multi"), several),
         "s4/intervention": np.nan if None in moved else _share(sum(moved), days << MOVED_BITS),  # type: ignore[arg-type]
         "s4/atom_share": max(atom_share(top[multi]), atom_share(entropy[multi])),
         "s4/rank_inversions": float(_sum(samples, "inversions")),
         "s4/groups_without_site": float(_sum(samples, "unbacked")),
-        "s4/cliff": _cliff(_cells(samples, "cells"), _cells(samples, "raw_cells")),
+        "s4/cliff": cliff(cells, raw_cells),
     }
 
 
 def atom_share(values: NDArray[np.float64]) -> float:
-    """The greatest share of `values` that lie within 1e-9 of one another; 0 for fewer than two."""
-    if len(values) < 2:
-        return 0.0
-    ordered = np.sort(values)
-    most = int(_longest_within(ordered, ATOM_WIDTH))
+    """Returns the greatest share of `values` within 1e-9 of each other; 0 if no two are."""
+    most = int(_longest_within(np.sort(values), ATOM_WIDTH))
     return most / len(values) if most > 1 else 0.0
 
 
-def cliff(after: NDArray[np.float64], before: NDArray[np.float64]) -> float:
-    """How much more mass one bin of max_p, .01 wide, holds than the raw mix and a smooth curve put there.
+def cliff(after: NDArray[np.int64], before: NDArray[np.int64]) -> float:
+    """Returns the most excess mass in one bin of max p, .01 wide, over both the raw mix and a smooth curve.
 
-    Every place of the bin is tried, on cells of .0025, not the policy's cap alone: a law may pile mass up
-    elsewhere. The smooth curve is the denser of the two neighbourhoods, .04 wide on either side and a cell
-    away, so that neither a slope nor the end of the support counts as a cliff. Shares of the days given.
+    `after` and `before` (the raw mix) are counts of days by cell (`cells_of`). Every position of the bin is tried, not
+    the policy's cap alone: a law may pile up mass elsewhere. The smooth curve is the denser of the two
+    neighbourhoods, .04 wide and one cell away, so that neither a slope nor the end of the support counts as a cliff.
     """
-    return _cliff(cells_of(after), cells_of(before))
-
-
-def _cliff(after: NDArray[np.int64], before: NDArray[np.int64]) -> float:
     if not after.any():
         return 0.0
-    found, raw = after / after.sum(), before / before.sum()
+    share, raw = after / after.sum(), before / before.sum()
     pad = np.zeros(SIDE + GAP)
-    run = np.concatenate([[0.0], np.cumsum(np.concatenate([pad, found, pad]))])
-    at = np.arange(len(found) - BIN + 1) + len(pad)  # first cell of each bin, in padded places
+    run = np.concatenate([[0.0], np.cumsum(np.concatenate([pad, share, pad]))])
+    at = np.arange(len(share) - BIN + 1) + len(pad)  # first cell of each bin, counted with the padding
     inside = run[at + BIN] - run[at]
     left = (run[at - GAP] - run[at - GAP - SIDE]) * BIN / SIDE
     right = (run[at + BIN + GAP + SIDE] - run[at + BIN + GAP]) * BIN / SIDE
@@ -172,20 +160,16 @@ def _cliff(after: NDArray[np.int64], before: NDArray[np.int64]) -> float:
 
 
 def _all(samples: Sequence[Any], name: str) -> NDArray[Any]:
-    """One array's values over all samples."""
-    return np.concatenate([getattr(one, name) for one in samples])
+    """Returns one array's values over all samples."""
+    return np.concatenate([getattr(sample, name) for sample in samples])
 
 
 def _sum(samples: Sequence[Any], name: str) -> int:
-    return sum(int(getattr(one, name)) for one in samples)
-
-
-def _cells(samples: Sequence[MixSample], name: str) -> NDArray[np.int64]:
-    return np.asarray(np.sum([getattr(one, name) for one in samples], axis=0))
+    return sum(int(getattr(sample, name)) for sample in samples)
 
 
 def _share(part: int, whole: int) -> float:
-    """Of integers, so that it is the nearest double whatever they were summed from; NaN of nothing."""
+    """Returns the share, NaN if `whole` is 0; of exact integers, so it does not depend on the cuts."""
     return part / whole if whole else np.nan
 
 
@@ -199,7 +183,8 @@ def _longest_within(ordered: Any, width: float) -> int:
     return longest
 
 
-_MEASURES: Mapping[str, tuple[Callable[[Run], Any], Callable[[Any], dict[str, float]]]] = {
+_WORLD: tuple[Sampler, Reducer] = (lambda run: sample_world(run.upstream), world_metrics)
+_MEASURES: Mapping[str, tuple[Sampler, Reducer]] = {
     "s1_site_weights": (lambda run: sample_sites(run.surfaces["s1_site_weights"]), site_weights),
     "s3_day_effects": (
         lambda run: sample_days(run.surfaces["s3_day_effects"], run.pack["day_effect_policy_v1"]), day_effects,

@@ -1,4 +1,4 @@
-"""The roster of segment 2B measured: whether there is enough of it for a grade to mean anything.
+"""Metrics of the roster: whether there are enough arrivals for a grade to mean anything.
 
 Source of the definitions: ENGINE facts, section 3, the gate table's last row.
 """
@@ -18,18 +18,18 @@ from lanelock.policies import Pack
 
 @dataclass(frozen=True, slots=True)
 class RosterSample:
-    """What the metrics need of a roster, or of the part of one that some merchants have."""
+    """What the metrics need from a roster, or from the arrivals of some of its merchants."""
 
     rows: int
-    days: frozenset[str]  # with an arrival
-    merchant_days: int  # with an arrival
-    repeated: int  # of those, with two or more
-    pairs: frozenset[tuple[str, str]]  # class and channel, as they occur together
-    declared: int  # pairs that the policy gives a weight
+    days: frozenset[str]  # days with an arrival
+    merchant_days: int  # merchant-days with an arrival
+    repeated: int  # merchant-days with two or more
+    pairs: frozenset[tuple[str, str]]  # (class, channel) that occur together
+    declared: int  # pairs with a weight in the policy
 
 
 def sample_roster(roster: Surface, pack: Pack) -> RosterSample:
-    """Counts of the arrivals; of days and pairs, which they are."""
+    """Returns the counts of a roster's arrivals, and the days and pairs that occur."""
     law = pack["route_rng_policy_v1"]["roster"]
     day, klass, channel = (_categories(roster[name]) for name in ("utc_day", "arrival_class", "channel"))
     merchant, _ = pd.factorize(np.asarray(roster["merchant_id"]))
@@ -48,17 +48,18 @@ def sample_roster(roster: Surface, pack: Pack) -> RosterSample:
 
 
 def arrivals(samples: Sequence[RosterSample]) -> dict[str, float]:
-    """S5: days with arrivals, merchant-days with several, pairs of class and channel that occur."""
-    merchant_days = sum(one.merchant_days for one in samples)
+    """Returns S5's metrics: arrivals, days with arrivals, merchant-days with several, pairs of class and channel."""
+    days = frozenset[str]().union(*(sample.days for sample in samples))
+    pairs = frozenset[tuple[str, str]]().union(*(sample.pairs for sample in samples))
+    merchant_days = sum(sample.merchant_days for sample in samples)
     return {
-        "s5/arrivals": float(sum(one.rows for one in samples)),
-        "s5/roster_days": float(len(frozenset[Any]().union(*(one.days for one in samples)))),
-        "s5/repeat_share": sum(one.repeated for one in samples) / merchant_days if merchant_days else 0.0,
-        "s5/class_channel_coverage": len(frozenset[Any]().union(*(one.pairs for one in samples))) / samples[0].declared,
+        "s5/arrivals": float(sum(sample.rows for sample in samples)),
+        "s5/roster_days": float(len(days)),
+        "s5/repeat_share": sum(sample.repeated for sample in samples) / merchant_days if merchant_days else 0.0,
+        "s5/class_channel_coverage": len(pairs) / samples[0].declared,
     }
 
 
 def _categories(column: Any) -> Categories:
-    """A repeated column."""
     assert isinstance(column, Categories)
     return column

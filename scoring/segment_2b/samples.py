@@ -1,8 +1,8 @@
-"""What segment 2B's metrics need of a shard's surfaces, taken over every row.
+"""What segment 2B's metrics need from a shard's surfaces, taken over every row.
 
-Samples add up without a trace of where the cuts were. What is ranked (medians, quantiles, atoms) is kept value by
-value, one number a merchant or merchant-day; what is counted is kept as a count; a mean is kept as a sum of
-integer quanta, because a sum of floats would depend on its order.
+Samples combine to the same metrics wherever the cuts are. Ranked quantities (medians, quantiles, atoms) keep one
+value per merchant or merchant-day; the rest are counts; a mean is kept as a sum of integer quanta, because a sum of
+floats would depend on its order.
 """
 
 from __future__ import annotations
@@ -15,87 +15,83 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanelock.engine.compiled import compiled
+from lanelock.engine.segment_2b.states.s3_day_effects import clipped_rows
 from lanelock.engine.segment_2b.world import World
 from lanelock.engine.surface import Surface
 
-TAIL, VISIBLE = 0.95, 0.05  # a day all but one group's; a group that shows
-CELL = 0.0025  # of the cliff's histogram of max_p
-MOVED_BITS = 53  # the regularizer's delta mass is summed in quanta of 2^-53, to which each day's is rounded
-_LOW_BITS = 26  # quanta are summed in two halves, so that 2^36 days fit
+TAIL, VISIBLE = 0.95, 0.05  # shares: of a group that takes nearly the whole day; of a group that is visible
+CELL = 0.0025  # cell width of the cliff's histogram of max p
+MOVED_BITS = 53  # each day's delta mass is rounded to quanta of 2^-53 and summed exactly
+_LOW_BITS = 26  # quanta are summed in two halves, so that the sum of 2^36 days fits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SiteSample:
-    """S1's, [m] each."""
+    """The sample of S1, [m] each."""
 
     residual: NDArray[np.float64]  # median |p - 1/N|
-    gap: NDArray[np.float64]  # first less second
+    gap: NDArray[np.float64]  # largest weight less the second
     hhi: NDArray[np.float64]  # sum of squares
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DaySample:
-    """S3's."""
+    """The sample of S3."""
 
     spread: NDArray[np.float64]  # [m] std of gamma over a merchant's rows; NaN for one row
     rows: int
-    several: int  # merchant-days with two zones or more
-    varied: int  # of those, days whose zones' gammas differ
+    several: int  # merchant-days with two or more zones
+    varied: int  # those of them whose zones have different gammas
     clipped: int  # rows at either end of the policy's range
-    nonpositive: int  # rows
+    nonpositive: int  # rows with gamma not above 0
     max_abs_log_gamma: float  # nats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MixSample:
-    """S4's, of merchant-days: k of them."""
+    """The sample of S4, of k merchant-days."""
 
     top: NDArray[np.float64]  # [k] max p
     entropy: NDArray[np.float64]  # [k] nats
-    multi: NDArray[np.bool_]  # [k] more groups than one
+    multi: NDArray[np.bool_]  # [k] two or more groups
     cells: NDArray[np.int64]  # [400] multi-group days by max p
     raw_cells: NDArray[np.int64]  # [400] the same, before the regularizer
     tail: int  # days with max p >= TAIL
-    tail_multi: int  # of those, multi-group ones
-    visible: int  # days with two groups or more at p >= VISIBLE
-    moved: int | None  # quanta of delta mass over all days; None where one is no number
-    inversions: int  # pairs of groups whose order the regularizer turned
-    unbacked: int  # rows without a group of the world, and groups without a row
+    tail_multi: int  # multi-group days among them
+    visible: int  # days with two or more groups at p >= VISIBLE
+    moved: int | None  # quanta of delta mass over all days; None if any is not a number
+    inversions: int  # pairs of groups whose order the regularizer reversed
+    unbacked: int  # rows without a group of the world, and groups of the world without a row
     mass_error: float  # max |sum p - 1|
 
 
 def sample_sites(surface: Surface) -> SiteSample:
-    """How far from even, how far the first site leads, how concentrated: by merchant."""
+    """Returns per merchant the distance from even weights, the lead of the first site and the concentration."""
     starts = run_starts(np.asarray(surface["merchant_id"]))
     return SiteSample(*_site_shape(starts, np.asarray(surface["p_weight"])))
 
 
 def sample_days(surface: Surface, policy: Mapping[str, Any]) -> DaySample:
-    """How merchants' days differ, and how many rows are what gamma may not be."""
-    gamma, log_gamma = np.asarray(surface["gamma"]), np.asarray(surface["log_gamma"])
-    merchant = np.asarray(surface["merchant_id"])
+    """Returns how much merchants' days differ, and how many rows have a clipped or nonpositive gamma."""
+    gamma = np.asarray(surface["gamma"])
     days = day_starts(surface)
     several = np.diff(days) > 1
-    clipped = 0
-    if policy["law"] == "sigma_gamma_policy_v2":
-        low, high = policy["sigma_gamma_policy_v2"]["gamma_clip"]
-        clipped = _count((gamma <= low) | (gamma >= high))
     return DaySample(
-        spread=std_by_group(run_starts(merchant), gamma),
+        spread=std_by_group(run_starts(np.asarray(surface["merchant_id"])), gamma),
         rows=len(gamma),
-        several=_count(several),
-        varied=_count(std_by_group(days, gamma)[several] > 1e-12),
-        clipped=clipped,
-        nonpositive=_count(~(gamma > 0)),
-        max_abs_log_gamma=float(np.max(np.abs(log_gamma))),
+        several=int(np.sum(several)),
+        varied=int(np.sum(std_by_group(days, gamma)[several] > 1e-12)),
+        clipped=clipped_rows(gamma, policy),
+        nonpositive=int(np.sum(~(gamma > 0))),
+        max_abs_log_gamma=float(np.max(np.abs(np.asarray(surface["log_gamma"])))),
     )
 
 
 def sample_mix(surface: Surface, world: World) -> MixSample:
-    """How days mix their groups, what the regularizer moved, and the artifacts it must not leave."""
-    zone, merchant = surface["tz_group_id"], np.asarray(surface["merchant_id"])
+    """Returns how days mix their groups, what the regularizer moved, and the counts behind the artifact gates."""
+    zone: Any = surface["tz_group_id"]
     place = {name: code for code, name in enumerate(world.zones)}
-    codes = np.array([place.get(name, -1) for name in zone.values], np.int32)  # type: ignore[union-attr]
+    codes = np.array([place.get(name, -1) for name in zone.values], np.int32)
     starts = day_starts(surface)
     top, raw_top, entropy, visible, error, inversions = _day_shape(
         starts, np.asarray(surface["p_group"]), np.asarray(surface["mass_raw"])
@@ -109,37 +105,33 @@ def sample_mix(surface: Surface, world: World) -> MixSample:
         multi=multi,
         cells=cells_of(top[multi]),
         raw_cells=cells_of(raw_top[multi]),
-        tail=_count(tail),
-        tail_multi=_count(tail & multi),
-        visible=_count(visible >= 2),
+        tail=int(np.sum(tail)),
+        tail_multi=int(np.sum(tail & multi)),
+        visible=int(np.sum(visible >= 2)),
         moved=(int(high) << _LOW_BITS) + int(low) if whole else None,
         inversions=int(np.sum(inversions)),
         unbacked=_unbacked(
-            starts, merchant, codes, zone.codes,  # type: ignore[union-attr]
+            starts, np.asarray(surface["merchant_id"]), codes, zone.codes,
             world.merchant_id, world.group_offsets, world.group_zone,
         ),
         mass_error=float(np.max(error)),
     )  # fmt: skip
 
 
-def _count(rows: NDArray[np.bool_]) -> int:
-    return int(np.count_nonzero(rows))
-
-
 def cells_of(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """[400] how many values each cell holds, its upper edge with it, as the bin under a cap holds the cap."""
+    """Returns [400] the number of values in each cell; a cell includes its upper edge, since a cap is an upper edge."""
     cells = round(1.0 / CELL)
     place = np.clip(np.ceil(values / CELL - 1e-9).astype(np.int64) - 1, 0, cells - 1)
     return np.bincount(place, minlength=cells)
 
 
 def day_starts(surface: Surface) -> NDArray[np.int64]:
-    """Where each merchant-day of S3 or S4 begins, and the number of rows."""
+    """Returns the first row of each merchant-day of S3 or S4, and the number of rows."""
     return run_starts(np.asarray(surface["merchant_id"]), surface["utc_day"].codes)  # type: ignore[union-attr]
 
 
 def run_starts(*keys: NDArray[Any]) -> NDArray[np.int64]:
-    """Where each run of equal keys begins, and the number of rows."""
+    """Returns the first row of each run of equal keys, and the number of rows."""
     fresh = np.ones(len(keys[0]), np.bool_)
     fresh[1:] = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
     return np.append(np.flatnonzero(fresh), len(keys[0]))
@@ -165,7 +157,7 @@ def _site_shape(starts: Any, p: Any) -> Any:
 
 @compiled
 def std_by_group(starts: Any, values: Any) -> Any:
-    """Standard deviation (ddof 1) of each run; NaN for runs of one."""
+    """Returns the standard deviation (ddof 1) of each run; NaN for a run of one row."""
     out = np.empty(len(starts) - 1)
     for i in range(len(out)):
         n = starts[i + 1] - starts[i]
@@ -209,7 +201,7 @@ def _day_shape(starts: Any, p: Any, raw: Any) -> Any:
 
 @compiled
 def _quanta(starts: Any, values: Any, scale: float, low_bits: int) -> Any:
-    """(high half, low half) of the sum of each day's value in quanta, and whether every value is a number near 1."""
+    """Returns (high half, low half) of the sum of each day's value in quanta, and whether all are numbers in ±2."""
     high, low, whole = np.int64(0), np.int64(0), True
     for day in range(len(starts) - 1):
         value = values[starts[day]]
@@ -224,10 +216,10 @@ def _quanta(starts: Any, values: Any, scale: float, low_bits: int) -> Any:
 
 @compiled
 def _unbacked(starts: Any, merchant: Any, place: Any, zone: Any, known: Any, offsets: Any, group_zone: Any) -> int:
-    """Rows that no group of the world backs, and groups of the world that a merchant-day leaves out.
+    """Returns how many rows have no group in the world, plus how many groups of the world a merchant-day leaves out.
 
-    A merchant is found wherever it stands: an id that the world does not have says nothing of the rows behind it,
-    and so counts the same in a shard and in the whole.
+    Each merchant is looked up by id, so an unknown id does not affect the rows after it and counts the same in a
+    shard and in the whole.
     """
     wrong, i = 0, 0
     for day in range(len(starts) - 1):

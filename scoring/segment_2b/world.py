@@ -1,4 +1,4 @@
-"""The world measured: what the rails of a lane that reopens the upstream hold on to."""
+"""Metrics of the world, for the rails of lanes that reopen the upstream."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 
 from lanelock.engine.segment_2b.world import World
 
-SMALL_SITES = 5  # a merchant with at most so many sites is small
+SMALL_SITES = 5  # the most sites of a small merchant
 
 
 @dataclass(frozen=True, slots=True)
 class WorldSample:
-    """What the metrics need of a shard of a world. Every number but the zones adds up over shards."""
+    """What the metrics need from a shard of a world. All fields but `zones` are counts that add up over shards."""
 
     merchants: int
     sites: int
@@ -23,12 +23,12 @@ class WorldSample:
     small: int  # merchants with at most SMALL_SITES sites
     small_single: int
     overridden: int  # sites whose zone comes from an override
-    empty: int  # groups that hold no site
-    zones: frozenset[str]  # that hold a site
+    empty: int  # groups without a site
+    zones: frozenset[str]  # zones with a site
 
 
 def sample_world(world: World) -> WorldSample:
-    """A shard of a world, or a whole one, counted."""
+    """Returns the counts of a shard of a world, or of a whole one."""
     sites, groups = np.diff(world.site_offsets), np.diff(world.group_offsets)
     small, single = sites <= SMALL_SITES, groups == 1
     override = [code for code, name in enumerate(world.zone_source.values) if name == "override"]
@@ -47,7 +47,7 @@ def sample_world(world: World) -> WorldSample:
 
 
 def world_metrics(samples: Sequence[WorldSample]) -> dict[str, float]:
-    """Counts and shares of a world, by name, from all its shards."""
+    """Returns the metrics of a world from the samples of all its shards."""
 
     def total(name: str) -> int:
         return sum(getattr(sample, name) for sample in samples)

@@ -98,7 +98,7 @@ class Router:
 
 
 def router(
-    world: World, s1: Surface, s4: Surface, policy: Mapping[str, Any], seed: int, first_day_us: int, days: int
+    world: World, days: tuple[str, ...], s1: Surface, s4: Surface, policy: Mapping[str, Any], seed: int
 ) -> Router:
     """Lays out a run's tables: sites by group, with cumulative weights within each group."""
     order = np.argsort(world.site_group, kind="stable")
@@ -109,7 +109,7 @@ def router(
     keys = tuple(streams.stream_key(world.digest, seed, str(policy["streams"][name])) for name in ("group", "site"))
     return Router(
         world.merchant_id, world.group_offsets, world.group_zone, world.zones, starts, site_ids(world)[order], upto,
-        np.asarray(s4["p_group"]), first_day_us // DAY_US, days, (keys[0], keys[1]),
+        np.asarray(s4["p_group"]), first_day(days) // DAY_US, len(days), (keys[0], keys[1]),
     )  # fmt: skip
 
 
@@ -145,7 +145,7 @@ def routed(
     seed: int, created_utc: str,
 ) -> tuple[Surface, Surface, Surface, Surface]:  # fmt: skip
     """Returns what S5 publishes beside the roster: selection log, both event logs, trace."""
-    tables = router(world, s1, s4, policy, seed, first_day(days), len(days))
+    tables = router(world, days, s1, s4, policy, seed)
     log = route(tables, roster, policy, created_utc)
     zone_stream, site_stream = (str(policy["streams"][name]) for name in ("group", "site"))
     zones = rng_log.events("s5_rng_event_group", log, "ctr_group", zone_stream)

@@ -58,7 +58,7 @@ def routed(world, law, seed):
     raw = s4_group_weights.raw_mix(world, rows, s1, s3_day_effects.day_effects(world, rows, effects, seed, "t"))
     s4 = s4_group_weights.group_weights(rows, raw, pack()["group_mix_regularizer_v1"], "t")
     roster = s5_roster.roster(world, DAYS, policy, seed, "t")
-    tables = s5_routing.router(world, s1, s4, policy, seed, s5_roster.first_day(DAYS), len(DAYS))
+    tables = s5_routing.router(world, DAYS, s1, s4, policy, seed)
     edges = s6_edges.edges(world, roster, edge_policy(world), policy, seed, "t")
     return policy, s1, s4, roster, tables, s5_routing.route(tables, roster, policy, "t"), edges
 
@@ -198,10 +198,8 @@ def test_a_zone_whose_sites_all_weigh_nothing_is_drawn_evenly():
     s1 = s1_site_weights.site_weights(world, pack()["alias_layout_policy_v1"], "t")
     tokyo = np.asarray(world.zone.codes) == world.zones.index("Asia/Tokyo")
     weights = Surface(s1.name, s1.schema, {**s1.columns, "p_weight": np.where(tokyo, 0.0, 0.25)})
-    even = {"p_group": np.full(len(rows.group), 0.5)}
-    tables = s5_routing.router(
-        world, weights, Surface("s4", s1.schema, even), pack()["route_rng_policy_v1"], 7, s5_roster.first_day(DAYS), 1
-    )
+    even = Surface("s4", s1.schema, {"p_group": np.full(len(rows.group), 0.5)})
+    tables = s5_routing.router(world, DAYS[:1], weights, even, pack()["route_rng_policy_v1"], 7)
     _, site = tables.route(np.ones(8000, np.uint64), s5_roster.first_day(DAYS) + np.arange(8000))
     counts = np.array(list(np.unique(site, return_counts=True)[1]))
     assert len(counts) == 8 and counts.min() > 850
@@ -284,7 +282,7 @@ def test_shards_in_any_order_route_as_the_whole_does(reference):
             else:
                 s1 = surfaces["s1_site_weights"].part(slice(*world.site_offsets[[first, last]]))
                 s4 = surfaces["s4_group_weights"].part(slice(*(world.group_offsets[[first, last]] * len(days))))
-                tables = s5_routing.router(shard, s1, s4, policy, 42, s5_roster.first_day(days), len(days))
+                tables = s5_routing.router(shard, days, s1, s4, policy, 42)
                 found = s5_routing.route(tables, part, policy, "t")
             whole = log.part(np.flatnonzero((owner >= first) & (owner < last)))
             for one, other in ((found[c], whole[c]) for c in (column, "utc_timestamp", "merchant_id")):

@@ -18,6 +18,7 @@ from lanelock.engine.segment_2b.world_import import write_world
 from lanelock.engine.surface import Surface
 from lanelock.scoring.segment_2b.metrics import SEGMENT_2B as METRICS
 from lanelock.scoring.segment_2b.metrics import atom_share, cliff
+from lanelock.scoring.segment_2b.samples import cells_of
 
 
 @pytest.fixture(scope="module")
@@ -195,9 +196,9 @@ def test_the_cliff_is_its_definition(kind):
         "edge": 0.3 + (before - 0.3) * 0.6,
         "shifted": np.where(before > 0.7, 0.7 + (before - 0.7) * 0.05, before),
     }[kind]
-    found = cliff(after, before)
-    assert found == pytest.approx(slow_cliff(after, before), abs=1e-12)
-    assert (found > 0.1) == (kind in ("piled", "shifted"))
+    height = cliff(cells_of(after), cells_of(before))
+    assert height == pytest.approx(slow_cliff(after, before), abs=1e-12)
+    assert (height > 0.1) == (kind in ("piled", "shifted"))
 
 
 def test_the_recorded_law_trips_the_detectors_and_the_smooth_one_need_not(packs):
