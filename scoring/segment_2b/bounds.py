@@ -1,8 +1,8 @@
-"""What no trial of a lane can pass, for segment 2B: floors of the world, corners of the knob box.
+"""Proven limits of what any trial of a lane can reach, for segment 2B: from the world and from corners of the box.
 
-Each function states one law about metrics and gives the bounds that follow, with the numbers. A bound is
-a relaxation: it may be looser than what trials reach, it is never beaten. Which fields may move is read from the
-box; a field that no law here speaks of leaves its metrics without a bound.
+Each function states one law about metrics and yields the bounds that follow, with the numbers. A bound is a
+relaxation: it may be looser than what trials reach, but no trial beats it. The box lists the fields that move; if
+no law here covers such a field, its metrics get no bound.
 """
 
 from __future__ import annotations
@@ -13,31 +13,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lanelock.engine.protocol import Run
 from lanelock.engine.segment_2b import geography
 from lanelock.engine.segment_2b.world import World
+from lanelock.policies import Pack
 from lanelock.scoring.feasibility import Bound, Box
+from lanelock.scoring.segment_2b.samples import run_starts
 
 WORLD, LAYOUT, EFFECTS, MIX = (
     "world_v1", "alias_layout_policy_v1", "day_effect_policy_v1", "group_mix_regularizer_v1",
 )  # fmt: skip
-BUCKETS = {"small": (1, 3), "mid": (4, 8), "large": (9, 1 << 40)}  # sites, as the size buckets have them
-_QUOTA_MOVES = {  # fields of 1B that leave the zone quotas as they are, or that the quotas are monotone in
+BUCKETS = {"small": (1, 3), "mid": (4, 8), "large": (9, 1 << 40)}  # first and last site count of each size bucket
+_QUOTA_MOVES = {  # fields of 1B that the zone quotas do not depend on, or in which they are monotone
     f"{WORLD}#/{pointer}"
     for pointer in (
         "breadth/breadth", "breadth/small_single_share", "breadth/size_pull", "breadth/population_exponent",
         "breadth/reach_km", "breadth/home_country_pull", "dispersion/dispersion", "dispersion/second_share_min",
     )
 }  # fmt: skip
-_MIX_DOWN = {  # which end of each knob of S4 pulls every day furthest towards uniform
+_MIX_DOWN = {  # the end of each knob of S4 that pulls every day furthest towards uniform
     f"{MIX}#/enabled": 1, f"{MIX}#/max_p_group_soft_cap": -1, f"{MIX}#/regularization_strength": 1,
     f"{MIX}#/entropy_floor": 1, f"{MIX}#/knee": -1, f"{MIX}#/apply_when_groups_ge": -1,
 }  # fmt: skip
-_ROUNDING = 1e-12  # of a share published in quanta of 2^-48, and of a logarithm
+_ROUNDING = 1e-12  # covers a share rounded to quanta of 2^-48, and a rounded logarithm
 
 
 def segment_2b_bounds(box: Box, measure: Any) -> Iterator[Bound]:
-    """Every bound known of a lane on one seed. `measure` gives a run's metrics."""
+    """Yields every known bound of a lane on one seed. `measure` returns a run's metrics."""
     world = box.run(box.start, "S0").upstream
     groups = group_limits(box, world)
     if groups is not None:
@@ -50,11 +51,11 @@ def segment_2b_bounds(box: Box, measure: Any) -> Iterator[Bound]:
         yield from mix_bounds(measure(box.run(box.corner(_MIX_DOWN), "S4")), int(np.diff(world.group_offsets).max()))
 
 
-# --- the world: how many groups a merchant can have -----------------------------------------------------
+# --- the world: the most groups of a merchant -----------------------------------------------------------
 
 
 def group_limits(box: Box, world: World) -> tuple[NDArray[np.int64], str, str] | None:
-    """([m] the most groups each merchant, in some order, can have; why; what could move it), or None."""
+    """Returns ([m] the most groups of each merchant, in any order; the proof; what could change it), or None."""
     moved = {address for address in box.moves if address.startswith(f"{WORLD}#")}
     have = np.diff(world.group_offsets)
     if not moved:
@@ -67,7 +68,7 @@ def group_limits(box: Box, world: World) -> tuple[NDArray[np.int64], str, str] |
 
 
 def _with_zones_moved(box: Box, world: World, have: NDArray[np.int64]) -> tuple[NDArray[np.int64], str, str]:
-    """A merchant gains at most one group a site that a nudge or an override can touch."""
+    """Returns the limits if zones move: a merchant gains at most one group per nudged or overridden site."""
     touched = np.zeros(len(world.lat_deg), np.bool_)
     nudge = f"{WORLD}#/zones/tz_nudge/epsilon_deg"
     for epsilon in box.moves.get(nudge, (box.start[WORLD]["zones"]["tz_nudge"]["epsilon_deg"],)):
@@ -80,14 +81,14 @@ def _with_zones_moved(box: Box, world: World, have: NDArray[np.int64]) -> tuple[
     able = np.bincount(owner[touched], minlength=len(have))
     stuck = np.sum((have == 1) & (able == 0))
     why = (
-        f"{np.sum(have == 1)} of {len(have)} merchants have one group, and of these no nudge or override of the box "
-        f"touches any site of {stuck}"
+        f"{np.sum(have == 1)} of {len(have)} merchants have one group; {stuck} of them have no site that a nudge or "
+        "override of the box touches"
     )
     return have + able, why, "1B"
 
 
 def _overridden(world: World, row: Mapping[str, Any]) -> NDArray[np.bool_]:
-    """[n] the sites that an override may touch, unless a nudge or another override touched them before."""
+    """Returns [n] the sites that an override may touch, apart from those touched by an earlier nudge or override."""
     hit = np.asarray(world.country.values)[world.country.codes] == row["legal_country_iso"]
     if "merchant_id" in row:
         hit &= np.repeat(world.merchant_id, np.diff(world.site_offsets)) == np.uint64(int(row["merchant_id"]))
@@ -99,7 +100,7 @@ def _overridden(world: World, row: Mapping[str, Any]) -> NDArray[np.bool_]:
 
 
 def _borders_move(box: Box) -> bool:
-    """Whether finding zones may give a site another zone than the one its city was chosen for."""
+    """Returns whether the lookup of zones may give a site another zone than its city was chosen for."""
     zones, land = box.start[WORLD]["zones"], geography.cities()
     epsilon = float(zones["tz_nudge"]["epsilon_deg"])
     places = zip(land.lat_deg.tolist(), land.lon_deg.tolist(), land.zone.codes, strict=True)
@@ -108,7 +109,7 @@ def _borders_move(box: Box) -> bool:
 
 
 def _with_quotas_moved(box: Box, world: World) -> tuple[NDArray[np.int64], str, str]:
-    """The zone quotas at the widest corner: F(k)^breadth falls with breadth, the small merchants keep their own."""
+    """Returns the limits at the widest corner: F(k)^breadth falls with breadth; small merchants keep their share."""
     breadth = {**box.start[WORLD]["breadth"]}
     for field, side in (("breadth", max), ("small_single_share", min)):
         breadth[field] = side(box.moves.get(f"{WORLD}#/breadth/{field}", (breadth[field],)))
@@ -127,7 +128,7 @@ def _with_quotas_moved(box: Box, world: World) -> tuple[NDArray[np.int64], str, 
 
 
 def group_bounds(most: NDArray[np.int64], why: str, movable_by: str) -> Iterator[Bound]:
-    """What group counts alone decide: a day of one group is all that group's, n groups spread at most evenly."""
+    """Yields what group counts alone decide: one group has the whole day, n groups spread it at most evenly."""
     single = float(np.mean(most == 1))
     entropy, even = float(np.median(np.log(most))), float(np.median(1.0 / most))
     alone = f"share(n_groups = 1) = {single:.6f}: {why}"
@@ -146,11 +147,11 @@ def group_bounds(most: NDArray[np.int64], why: str, movable_by: str) -> Iterator
 
 
 def site_bounds(box: Box, sites: NDArray[np.int64]) -> Iterator[Bound]:
-    """What caps, floors and site counts allow the weights, whatever the exponents.
+    """Yields what caps, floors and site counts allow the weights, for any exponents.
 
-    A merchant's median |p - 1/N| is at most 1/N: where it is more, half the sites hold more than 2/N each.
-    After cap and floor the first site holds at most max(cap, floor), and the second at least its floor.
-    The sum of squares lies between 1/N and what a top share of that size allows.
+    A merchant's median |p - 1/N| is at most 1/N: if it were more, half the sites would hold more than 2/N each.
+    After cap and floor the first site holds at most max(cap, floor), and the second at least its floor. The sum of
+    squares is at least 1/N and at most what a top share of that size allows.
     """
     profile, moves = box.start[LAYOUT]["profile_mixture_v2"], box.moves
     top, lead = np.ones(len(sites)), np.ones(len(sites))
@@ -182,10 +183,10 @@ def site_bounds(box: Box, sites: NDArray[np.int64]) -> Iterator[Bound]:
 
 
 def effect_bounds(box: Box) -> Iterator[Bound]:
-    """The widest spread of gamma in the box: each row's gamma lies between its least and greatest value.
+    """Yields the widest spread of gamma in the box, from the least and greatest gamma of each row.
 
-    The draw z of a row depends on no policy, so a run with sigma 1 shows it: log gamma = z - 1/2. Sigma
-    grows with every knob but the jitter, which is taken at both ends; sigma z - sigma^2/2 is greatest at sigma = z.
+    The draw z of a row does not depend on policies, so a run with sigma 1 shows it: log gamma = z - 1/2. Sigma grows
+    with every knob but the jitter, which is taken at both ends; sigma z - sigma^2/2 is greatest at sigma = z.
     """
     law = f"{EFFECTS}#/sigma_gamma_policy_v2"
     if box.start[EFFECTS]["law"] != "sigma_gamma_policy_v2" or f"{EFFECTS}#/law" in box.moves:
@@ -195,61 +196,54 @@ def effect_bounds(box: Box) -> Iterator[Bound]:
     grows = [a for a in box.moves if a.startswith(f"{law}/") and "gamma_clip" not in a and "jitter" not in a]
     low, high = (_sigmas(box, dict.fromkeys(grows, side), f"{law}/jitter_amplitude") for side in (-1, 1))
     probe = box.start.with_knobs({f"{EFFECTS}#/law": "scalar_sigma_v1", f"{EFFECTS}#/scalar_sigma_v1/sigma": 1.0})
-    s3 = box.run(probe, "S3").surfaces["s3_day_effects"]
-    z = np.asarray(s3["log_gamma"]) + 0.5
-    wave = np.asarray(_effects(box.run(box.corner(dict.fromkeys(grows, 1)), "S3"))["weekly_amp"])
-    least, greatest = _clip(box, law)
+    z = _effect(box, probe, "log_gamma") + 0.5
+    wave = _effect(box, box.corner(dict.fromkeys(grows, 1)), "weekly_amp")
+    clip = box.start[EFFECTS]["sigma_gamma_policy_v2"]["gamma_clip"]
+    least, greatest = (
+        pick(box.moves.get(f"{law}/gamma_clip/{end}", (clip[end],))) for end, pick in enumerate((min, max))
+    )
     up = np.clip(z, low.min(axis=0), high.max(axis=0))
     upper = np.exp(np.clip(up * z - 0.5 * up * up + wave, np.log(least), np.log(greatest)))
     ends = np.minimum(*(s * z - 0.5 * s * s for s in (low.min(axis=0), high.max(axis=0)))) - wave
     lower = np.exp(np.clip(ends, np.log(least), np.log(greatest)))
     far = np.maximum(np.abs(upper - 1.0), np.abs(lower - 1.0)) ** 2
-    merchant = np.asarray(s3["merchant_id"])
-    starts = np.flatnonzero(np.append(True, merchant[1:] != merchant[:-1]))
-    rows = np.diff(np.append(starts, len(merchant)))
+    starts = run_starts(_effect(box, probe, "merchant_id"))
+    rows = np.diff(starts)
     several = rows > 1
-    spread = np.sqrt(np.add.reduceat(far, starts)[several] / (rows[several] - 1))
+    spread = np.sqrt(np.add.reduceat(far, starts[:-1])[several] / (rows[several] - 1))
     bound = float(np.median(spread)) * (1.0 + 1e-9)
     proof = f"gamma stays in what each row's own draw gives between the box's sigmas: median std <= {bound:.6f}"
     yield Bound("s3/merchant_std_median", "at_most", bound, proof, "1A")
 
 
 def _sigmas(box: Box, sides: Mapping[str, int], jitter: str) -> NDArray[np.float64]:
-    """[2, r] sigma of each row at a corner, with the jitter at its least and at its greatest."""
-    packs = (box.corner({**sides, jitter: side}) for side in (-1, 1))
-    return np.stack([np.asarray(_effects(box.run(pack, "S3"))["sigma_value"]) for pack in packs])
+    """Returns [2, r] sigma of each row at a corner, with the jitter at its least and at its greatest."""
+    return np.stack([_effect(box, box.corner({**sides, jitter: side}), "sigma_value") for side in (-1, 1)])
 
 
-def _effects(run: Run) -> Any:
-    return run.surfaces["s3_day_effects"]
-
-
-def _clip(box: Box, law: str) -> tuple[float, float]:
-    least, greatest = box.start[EFFECTS]["sigma_gamma_policy_v2"]["gamma_clip"]
-    return (
-        min(box.moves.get(f"{law}/gamma_clip/0", (least,))),
-        max(box.moves.get(f"{law}/gamma_clip/1", (greatest,))),
-    )
+def _effect(box: Box, pack: Pack, column: str) -> NDArray[Any]:
+    """Returns a column of S3 under a pack of the box."""
+    return np.asarray(box.run(pack, "S3").surfaces["s3_day_effects"][column])
 
 
 # --- S4: the mix --------------------------------------------------------------------------------------------
 
 
 def mix_bounds(corner: Mapping[str, float], most_groups: int) -> Iterator[Bound]:
-    """What S4 measures where every knob pulls furthest towards uniform; nothing above S4 moves.
+    """Yields bounds from S4's metrics at the corner that pulls furthest towards uniform, if only knobs of S4 move.
 
-    Both laws blend a day towards uniform, p = (1 - w) q + w/n, and w grows as the cap and the knee fall and
-    as strength and entropy floor rise. With w every max p falls, every entropy rises, and groups that show
-    stay in sight (as long as an even share shows: up to 20 groups).
+    Both laws blend a day towards uniform, p = (1 - w) q + w/n, and w grows as the cap and the knee fall and as
+    strength and entropy floor rise. As w grows, every max p falls, every entropy rises, and visible groups stay
+    visible (as long as an even share is visible: up to 20 groups).
     """
-    for metric, kind in (
-        ("s4/tail_share", "at_least"), ("s4/max_p_median", "at_least"),
-        ("s4/multigroup_share", "at_most"), ("s4/entropy_p50", "at_most"),
-    ):  # fmt: skip
+    for metric, kind, sign, rounding in (
+        ("s4/tail_share", "at_least", ">=", -_ROUNDING),
+        ("s4/max_p_median", "at_least", ">=", -_ROUNDING),
+        ("s4/multigroup_share", "at_most", "<=", _ROUNDING),
+        ("s4/entropy_p50", "at_most", "<=", _ROUNDING),
+    ):
         if metric == "s4/multigroup_share" and most_groups > 20:
             continue
         value = corner[metric]
-        slack = value - _ROUNDING if kind == "at_least" else value + _ROUNDING
-        sign = ">=" if kind == "at_least" else "<="
         proof = f"{metric} {sign} {value:.6f}: the corner of the box that pulls every day furthest towards uniform"
-        yield Bound(metric, kind, slack, proof, "S3")
+        yield Bound(metric, kind, value + rounding, proof, "S3")

@@ -1,6 +1,6 @@
-"""The distributions behind segment 2B's gates: the authority beside the candidate, over every row of both.
+"""The distributions behind segment 2B's gates: authority and candidate side by side, over every row of both.
 
-What is drawn comes from the samples that the metrics are reduced from, and a caption's numbers from the same arrays.
+Figures use the samples that the metrics are computed from, and captions the same arrays as their figures.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from lanelock.scoring.segment_2b.places import calendar_figure, map_figure
 from lanelock.scoring.segment_2b.samples import run_starts, sample_days, sample_sites, std_by_group
 
 S1, S3 = "s1_site_weights", "s3_day_effects"
-_STEPS = np.linspace(0.0, 1.0, 51)  # of a merchant's sites, the least first
+_STEPS = np.linspace(0.0, 1.0, 51)  # shares of a merchant's sites, lightest first
 
 
 def segment_2b_figures(authority: Run, candidate: Run, gates: GateSet) -> Iterator[Figure]:
-    """Every figure whose surfaces both runs hold."""
+    """Yields every figure whose surfaces both runs have."""
     sides = Sides(authority, candidate, gates)
     if sides.hold(S1):
         yield _lorenz(sides)
@@ -50,29 +50,29 @@ def segment_2b_figures(authority: Run, candidate: Run, gates: GateSet) -> Iterat
 
 
 def _lorenz(sides: Sides) -> Figure:
-    found = sides.of(_lorenz_curves)
-    held = [1.0 - float(np.interp(0.8, _STEPS, np.median(each, axis=0))) for each in found]
-    says = (
-        f"The busiest fifth of the median merchant's sites holds {held[1]:.1%} of its weight, under the authority "
-        f"{held[0]:.1%}. Lines: the median of {len(found[1]):,} merchants; bands: the middle eight tenths of them."
+    curves = sides.of(_lorenz_curves)
+    top = [1.0 - float(np.interp(0.8, _STEPS, np.median(each, axis=0))) for each in curves]
+    caption = (
+        f"The busiest fifth of the median merchant's sites holds {top[1]:.1%} of its weight, under the authority "
+        f"{top[0]:.1%}. Lines: the median of {len(curves[1]):,} merchants; bands: the middle eight tenths of them."
     )
-    return Figure("s1_lorenz", "S1 · Lorenz curves of site weights", says, 320, partial(_draw_lorenz, found))
+    return Figure("s1_lorenz", "S1 · Lorenz curves of site weights", caption, 320, partial(_draw_lorenz, curves))
 
 
 def _lorenz_curves(run: Run) -> NDArray[np.float64]:
-    """[m, 51] the weight that a merchant's least sites hold, at each share of its sites."""
+    """Returns [m, 51] the weight of a merchant's lightest sites, at each share of its sites."""
     surface = run.surfaces[S1]
     starts, p = run_starts(np.asarray(surface["merchant_id"])), np.asarray(surface["p_weight"])
     out = np.empty((len(starts) - 1, len(_STEPS)))
     for row, (first, last) in enumerate(itertools.pairwise(starts)):
-        held = np.concatenate([[0.0], np.cumsum(np.sort(p[first:last]))])
-        out[row] = np.interp(_STEPS, np.linspace(0.0, 1.0, len(held)), held)
+        upto = np.concatenate([[0.0], np.cumsum(np.sort(p[first:last]))])
+        out[row] = np.interp(_STEPS, np.linspace(0.0, 1.0, len(upto)), upto)
     return out
 
 
-def _draw_lorenz(found: Pair, canvas: Any) -> None:
+def _draw_lorenz(curves: Pair, canvas: Any) -> None:
     axis = canvas.subplots()
-    low, middle, high = zip(*(np.quantile(each, [0.1, 0.5, 0.9], axis=0) for each in found), strict=True)
+    low, middle, high = zip(*(np.quantile(each, [0.1, 0.5, 0.9], axis=0) for each in curves), strict=True)
     axes.bands(axis, _STEPS, tuple(zip(low, high, strict=True)))
     axes.curves(axis, (_STEPS, _STEPS), middle)
     axis.set(xlabel="share of a merchant's sites, the least first", ylabel="share of its weight")
@@ -84,12 +84,12 @@ def _draw_lorenz(found: Pair, canvas: Any) -> None:
 def _lead(sides: Sides) -> Figure:
     leads = sides.of(lambda run: np.sort(sample_sites(run.surfaces[S1]).gap))
     middle = [float(np.median(lead)) for lead in leads]
-    says = (
+    caption = (
         f"The median merchant's first site leads its second by {middle[1]:.6f}, under the authority by "
         f"{middle[0]:.6f}. A gate holds where the curve crosses one half to the right of its mark."
     )
     draw = partial(_draw_lead, leads, sides.marks("s1/gap"))
-    return Figure("s1_gap", "S1 · lead of the first site over the second", says, 320, draw)
+    return Figure("s1_gap", "S1 · lead of the first site over the second", caption, 320, draw)
 
 
 def _draw_lead(leads: Pair, marks: tuple[Mark, ...], canvas: Any) -> None:
@@ -116,12 +116,12 @@ def _by_segment(sides: Sides) -> Figure:
         if np.any(rows & known)
     }
     middle = [float(np.median(spread[known])) for spread in spreads]
-    says = (
+    caption = (
         f"The median merchant's gamma varies by {middle[1]:.6f} (standard deviation over its days and zones), under "
         f"the authority by {middle[0]:.6f}. Boxes hold the middle half of merchants, whiskers nine tenths."
     )
     draw = partial(_draw_boxes, boxes, sides.marks("s3/merchant_std_median"))
-    return Figure("s3_by_segment", "S3 · volatility of merchants by size", says, 330, draw)
+    return Figure("s3_by_segment", "S3 · volatility of merchants by size", caption, 330, draw)
 
 
 def _range(low: int, high: int) -> str:
@@ -138,24 +138,24 @@ def _draw_boxes(rows: Any, marks: tuple[Mark, ...], canvas: Any) -> None:
 
 
 def _by_zone(sides: Sides) -> Figure:
-    found = sides.of(_zone_spreads)
+    spreads = sides.of(_zone_spreads)
     zones = sides.candidate.upstream.zones
-    known = np.isfinite(found[0]) & np.isfinite(found[1])
+    known = np.isfinite(spreads[0]) & np.isfinite(spreads[1])
     areas = np.array([zone.partition("/")[0] for zone in zones])
     rows = {
-        f"{area} ({np.sum(known & (areas == area))})": tuple(each[known & (areas == area)] for each in found)
+        f"{area} ({np.sum(known & (areas == area))})": tuple(each[known & (areas == area)] for each in spreads)
         for area in sorted(set(areas[known]))
     }
-    calm, wild = (int(pick(np.where(known, found[1], np.nan))) for pick in (np.nanargmin, np.nanargmax))
-    says = (
+    calm, wild = (int(pick(np.where(known, spreads[1], np.nan))) for pick in (np.nanargmin, np.nanargmax))
+    caption = (
         f"Each dot is one of {np.sum(known)} zones: the median over its merchants of the standard deviation of gamma "
-        f"over days. Least {zones[calm]} ({found[1][calm]:.4f}), most {zones[wild]} ({found[1][wild]:.4f})."
+        f"over days. Least {zones[calm]} ({spreads[1][calm]:.4f}), most {zones[wild]} ({spreads[1][wild]:.4f})."
     )
-    return Figure("s3_by_zone", "S3 · volatility of zones by area", says, 330, partial(_draw_zones, rows))
+    return Figure("s3_by_zone", "S3 · volatility of zones by area", caption, 330, partial(_draw_zones, rows))
 
 
 def _zone_spreads(run: Run) -> NDArray[np.float64]:
-    """[zones of the world] the median over its merchants of how gamma varies over days; NaN with one day."""
+    """Returns [zones of the world] the median over merchants of gamma's deviation over days; NaN with one day."""
     surface, world = run.surfaces[S3], run.upstream
     zone, merchant = surface["tz_group_id"], np.asarray(surface["merchant_id"])
     place = {name: code for code, name in enumerate(world.zones)}

@@ -1,4 +1,4 @@
-"""S4's distributions: how a day mixes its groups, and what the regularizer moved."""
+"""The distributions of S4: how days mix their groups, and what the regularizer moved."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ S4 = "s4_group_weights"
 
 
 def mix_figures(sides: Sides) -> Iterator[Figure]:
-    """The figures of S4, which both runs hold."""
+    """Yields the figures of S4; both runs must have it."""
     mixes = sides.of(lambda run: sample_mix(run.surfaces[S4], run.upstream))
     yield _max_p(sides, mixes)
     yield _entropy(sides, mixes)
@@ -35,27 +35,27 @@ def _max_p(sides: Sides, mixes: tuple[MixSample, MixSample]) -> Figure:
     policy = sides.candidate.pack[MIX]
     cap = (f"cap {policy['max_p_group_soft_cap']:g}", float(policy["max_p_group_soft_cap"]), "mark")
     marks = (*sides.marks("s4/max_p_median"), *((cap,) if policy["enabled"] else ()))
-    says = (
+    caption = (
         f"Median over {len(tops[1]):,} merchant-days {np.median(tops[1]):.6f}, under the authority "
         f"{np.median(tops[0]):.6f}. Drawn are days of two groups or more; {_single(mixes)}, with a share of exactly 1."
     )
     draw = partial(_draw_mix, tops, multi, np.linspace(0, 1, 51), marks, "largest group's share of the day")
-    return Figure("s4_max_p", "S4 · largest group's share, max p", says, 340, draw)
+    return Figure("s4_max_p", "S4 · largest group's share, max p", caption, 340, draw)
 
 
 def _entropy(sides: Sides, mixes: tuple[MixSample, MixSample]) -> Figure:
-    found, multi = (tuple(getattr(mix, name) for mix in mixes) for name in ("entropy", "multi"))
+    entropies, multi = (tuple(getattr(mix, name) for mix in mixes) for name in ("entropy", "multi"))
     policy = sides.candidate.pack[MIX]
     floor = (f"floor {policy['entropy_floor']:g}", float(policy["entropy_floor"]), "mark")
     marks = (*sides.marks("s4/entropy_p50"), *((floor,) if policy["enabled"] else ()))
-    most = max(float(np.max(each)) for each in found)
-    says = (
-        f"Median over {len(found[1]):,} merchant-days {np.median(found[1]):.6f} nats, under the authority "
-        f"{np.median(found[0]):.6f}. Drawn are days of two groups or more; {_single(mixes)}, with an entropy of 0."
+    most = max(float(np.max(each)) for each in entropies)
+    caption = (
+        f"Median over {len(entropies[1]):,} merchant-days {np.median(entropies[1]):.6f} nats, under the authority "
+        f"{np.median(entropies[0]):.6f}. Drawn are days of two groups or more; {_single(mixes)}, with an entropy of 0."
     )
     edges = np.arange(0.0, most + 0.1, 0.05)
-    draw = partial(_draw_mix, found, multi, edges, marks, "entropy of the day's mix, nats")
-    return Figure("s4_entropy", "S4 · entropy of the day's mix", says, 340, draw)
+    draw = partial(_draw_mix, entropies, multi, edges, marks, "entropy of the day's mix, nats")
+    return Figure("s4_entropy", "S4 · entropy of the day's mix", caption, 340, draw)
 
 
 def _single(mixes: tuple[MixSample, MixSample]) -> str:
@@ -78,19 +78,19 @@ def _draw_mix(
 
 
 def _groups(sides: Sides) -> Figure:
-    (seen, _), (now, held) = sides.of(_groups_a_day)
-    shares = [float(np.mean(each >= 2)) for each in (seen, now)]
-    says = (
-        f"{shares[1]:.1%} of {len(now):,} merchant-days show two groups or more at a share of {VISIBLE:g} or above, "
+    (before, _), (after, groups) = sides.of(_groups_per_day)
+    shares = [float(np.mean(each >= 2)) for each in (before, after)]
+    caption = (
+        f"{shares[1]:.1%} of {len(after):,} merchant-days show two groups or more at a share of {VISIBLE:g} or above, "
         f"under the authority {shares[0]:.1%}. The steps count all groups of the merchant, shown or not."
     )
-    most = int(max(held.max(), now.max(), seen.max()))
-    counts = [np.bincount(each, minlength=most + 1)[1:] / len(each) for each in (seen, now, held)]
-    return Figure("s4_groups", "S4 · groups of a merchant-day", says, 320, partial(_draw_groups, counts))
+    most = int(max(groups.max(), after.max(), before.max()))
+    counts = [np.bincount(each, minlength=most + 1)[1:] / len(each) for each in (before, after, groups)]
+    return Figure("s4_groups", "S4 · groups of a merchant-day", caption, 320, partial(_draw_groups, counts))
 
 
-def _groups_a_day(run: Run) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """[merchant-days] groups that show, and groups."""
+def _groups_per_day(run: Run) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns [merchant-days] the number of visible groups, and of all groups."""
     surface = run.surfaces[S4]
     starts = day_starts(surface)
     shows = (np.asarray(surface["p_group"]) >= VISIBLE).astype(np.int64)
@@ -110,17 +110,17 @@ def _draw_groups(counts: Any, canvas: Any) -> None:
 
 
 def _moved(sides: Sides, mixes: tuple[MixSample, MixSample]) -> Figure:
-    moved = sides.of(_moved_a_day)
+    moved = sides.of(_moved_per_day)
     mean = ["unknown" if mix.moved is None else f"{mix.moved / (len(mix.top) << MOVED_BITS):.6f}" for mix in mixes]
-    says = (
+    caption = (
         f"The regularizer moves {mean[1]} of a merchant-day's mass on average, under the authority {mean[0]}: half the "
         f"sum of |p − raw p|. Curves: days of two groups or more; {_single(mixes)}, which nothing moves."
     )
-    return Figure("s4_moved", "S4 · mass that the regularizer moves", says, 320, partial(_draw_moved, moved))
+    return Figure("s4_moved", "S4 · mass that the regularizer moves", caption, 320, partial(_draw_moved, moved))
 
 
-def _moved_a_day(run: Run) -> NDArray[np.float64]:
-    """Ascending: the mass moved on each merchant-day of two groups or more."""
+def _moved_per_day(run: Run) -> NDArray[np.float64]:
+    """Returns the mass moved on each merchant-day of two groups or more, ascending."""
     surface = run.surfaces[S4]
     starts = day_starts(surface)
     return np.sort(np.asarray(surface["regularizer_delta_mass"])[starts[:-1][np.diff(starts) > 1]])

@@ -1,4 +1,4 @@
-"""Where and when: the sites on a map by what they hold, and one merchant's days on a calendar."""
+"""A map of the sites by their share of their merchant, and a calendar of one merchant's days."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from lanelock.engine.surface import Surface
 from lanelock.scoring.figures.drawing import Figure
 from lanelock.scoring.figures.palette import LIGHT, SHARES, SWINGS
 
-_CLASSES = np.array([0.02, 0.05, 0.1, 0.2, 0.4])  # of a site's share of its merchant
-_CELL = 1.0  # degrees: nearer sites of a map are one dot
+_CLASSES = np.array([0.02, 0.05, 0.1, 0.2, 0.4])  # edges of classes of a site's share of its merchant
+_CELL = 1.0  # degrees: sites in one cell are one dot
 _SOUTH, _NORTH = -57.0, 77.0
-_TURNS = np.array([0.8, 0.9, 0.97, 1.03, 1.1, 1.25])  # of a day's mean gamma
-_NUMBERED = 16  # weeks up to which each day has room for its number
+_TURNS = np.array([0.8, 0.9, 0.97, 1.03, 1.1, 1.25])  # edges of classes of a day's mean gamma
+_NUMBERED = 16  # up to this many weeks a day has room for its number
 
 
 # --- the map ------------------------------------------------------------------------------------------------
 
 
 def map_figure(before: NDArray[np.float64], after: NDArray[np.float64], world: World) -> Figure:
-    """Sites by their share of their merchant, `before` under the authority and `after` under the candidate."""
+    """Returns the map of sites by share, `before` under the authority and `after` under the candidate."""
     heavy = [int(np.sum(p >= _CLASSES[-1])) for p in (before, after)]
     drawn = [_dots(p, world) for p in (before, after)]
-    says = (
+    caption = (
         f"{heavy[1]:,} of {len(after):,} sites hold {_CLASSES[-1]:.0%} or more of their merchant's weight, under the "
         f"authority {heavy[0]:,}. Every site is counted; sites within a degree are one dot, coloured by the greatest "
         f"share among them ({sum(map(len, drawn[1])):,} dots)."
     )
-    return Figure("map_sites", "Sites by their share of their merchant", says, 470, partial(_draw_map, drawn))
+    return Figure("map_sites", "Sites by their share of their merchant", caption, 470, partial(_draw_map, drawn))
 
 
 def _dots(p: NDArray[np.float64], world: World) -> list[NDArray[np.float64]]:
-    """Per class of share: [dots, 2] longitude and latitude of the cells whose greatest share is in it."""
+    """Returns per class of share: [dots, 2] longitude and latitude of the cells whose greatest share is in it."""
     cells = np.stack([np.floor(world.lon_deg / _CELL), np.floor(world.lat_deg / _CELL)], axis=1)
-    found = pd.DataFrame({"x": cells[:, 0], "y": cells[:, 1], "of": np.digitize(p, _CLASSES)})
-    most = found.groupby(["x", "y"], sort=True)["of"].max().reset_index()
+    sites = pd.DataFrame({"x": cells[:, 0], "y": cells[:, 1], "of": np.digitize(p, _CLASSES)})
+    most = sites.groupby(["x", "y"], sort=True)["of"].max().reset_index()
     places = (most[["x", "y"]].to_numpy() + 0.5) * _CELL
     return [places[most["of"].to_numpy() == level] for level in range(len(SHARES))]
 
@@ -73,14 +73,14 @@ def _draw_land(axis: Any) -> None:
 
 @cache
 def _land() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Longitudes, latitudes, and whether a zone of the land lies there: the coasts, to a degree."""
+    """Returns longitudes, latitudes, and whether a zone on land lies there: the coasts to within a degree."""
     lon, lat = np.arange(-180.0, 180.5), np.arange(_SOUTH, _NORTH + 1)
     zone = [[tzfpy.get_tz(x, y) for x in lon.tolist()] for y in lat.tolist()]
     return lon, lat, np.array([[not name.startswith("Etc/") and name != "" for name in row] for row in zone], float)
 
 
 def _draw_dots(axis: Any, places: NDArray[np.float64], ink: str) -> None:
-    """One path of all dots, each a stroke of no length with round ends: a tenth of the bytes of as many circles."""
+    """Draws all dots as one path of tiny strokes with round ends: a tenth of the bytes of as many circles."""
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 
@@ -90,7 +90,7 @@ def _draw_dots(axis: Any, places: NDArray[np.float64], ink: str) -> None:
         path = Path(corners, np.tile([Path.MOVETO, Path.LINETO], len(places)).astype(np.uint8))
         path.should_simplify = False
         dots = PathPatch(path, facecolor="none", edgecolor=ink, linewidth=2.6, capstyle="round", zorder=3)
-        axis.add_artist(dots)  # the map has its limits: a patch would be measured for them, dot by dot
+        axis.add_artist(dots)  # not add_patch, which would measure every dot for axis limits that are already set
 
 
 def _dot(ink: str) -> Any:
@@ -103,22 +103,22 @@ def _dot(ink: str) -> Any:
 
 
 def calendar_figure(before: Surface, after: Surface, world: World) -> Figure:
-    """One merchant's days by their mean gamma, under the authority and under the candidate."""
+    """Returns the calendar of one merchant's days by mean gamma, under the authority and under the candidate."""
     which, groups, sites = typical_merchant(world)
     days = [_day_means(surface, which) for surface in (before, after)]
     spread = [float(np.std(mean, ddof=1)) if len(mean) > 1 else 0.0 for _, mean in days]
     low, high = int(np.argmin(days[1][1])), int(np.argmax(days[1][1]))
     names, means = days[1]
-    says = (
+    caption = (
         f"Merchant {which}, of those with the median number of groups ({groups}) the one with most sites ({sites:,}). "
         f"Mean gamma over its zones, in per cent: least {means[low]:.0%} on {names[low]}, most {means[high]:.0%} on "
         f"{names[high]}; standard deviation over days {spread[1]:.4f}, under the authority {spread[0]:.4f}."
     )
-    return Figure("calendar", "S3 · a merchant's days", says, 470, partial(_draw_calendars, days))
+    return Figure("calendar", "S3 · a merchant's days", caption, 470, partial(_draw_calendars, days))
 
 
 def typical_merchant(world: World) -> tuple[int, int, int]:
-    """(id, groups, sites) of the merchant with most sites among those with the (lower) median number of groups."""
+    """Returns (id, groups, sites) of the merchant with most sites among those with the (lower) median group count."""
     groups, sites = np.diff(world.group_offsets), np.diff(world.site_offsets)
     middle = int(np.quantile(groups, 0.5, method="lower"))
     which = int(np.argmax(np.where(groups == middle, sites, -1)))
@@ -126,14 +126,14 @@ def typical_merchant(world: World) -> tuple[int, int, int]:
 
 
 def _day_means(surface: Surface, merchant: int) -> tuple[list[str], NDArray[np.float64]]:
-    """Days in order, and the mean of gamma over the merchant's zones on each."""
+    """Returns the days in order, and the mean of gamma over the merchant's zones on each."""
     rows = np.asarray(surface["merchant_id"]) == np.uint64(merchant)
     day: Any = surface["utc_day"]
     codes = day.codes[rows]
     total = np.bincount(codes, np.asarray(surface["gamma"])[rows], minlength=len(day.values))
     count = np.bincount(codes, minlength=len(day.values))
-    held = np.flatnonzero(count)
-    return [day.values[code] for code in held], total[held] / count[held]
+    present = np.flatnonzero(count)
+    return [day.values[code] for code in present], total[present] / count[present]
 
 
 def _draw_calendars(days: Any, canvas: Any) -> None:
@@ -141,11 +141,7 @@ def _draw_calendars(days: Any, canvas: Any) -> None:
         axis.set_title(side)
         _draw_calendar(axis, pd.DatetimeIndex(names), means)
     ends = [f"{edge:.0%}".removesuffix("%") for edge in _TURNS]
-    names = [
-        f"< {ends[0]}",
-        *(f"{low} – {high}" for low, high in itertools.pairwise(ends)),
-        f"≥ {ends[-1]}",
-    ]
+    names = [f"< {ends[0]}", *(f"{low} – {high}" for low, high in itertools.pairwise(ends)), f"≥ {ends[-1]}"]
     handles = [_cell(LIGHT[token]) for token in SWINGS]
     canvas.legend(handles, names, loc="outside lower left", ncols=4, title="mean gamma, per cent", alignment="left")
 
@@ -162,8 +158,8 @@ def _draw_calendar(axis: Any, days: pd.DatetimeIndex, means: NDArray[np.float64]
     axis.pcolormesh(np.ma.masked_invalid(grid), cmap=tints, norm=norm, edgecolors=LIGHT["surface"], linewidth=1.5)
     if grid.shape[1] <= _NUMBERED:
         for x, y, mean in zip(week, weekday, means, strict=True):
-            said = axis.text(x + 0.5, y + 0.5, f"{100 * mean:.0f}", ha="center", va="center_baseline", fontsize=10)
-            said.set_in_layout(False)  # it lies in its cell
+            number = axis.text(x + 0.5, y + 0.5, f"{100 * mean:.0f}", ha="center", va="center_baseline", fontsize=10)
+            number.set_in_layout(False)  # it lies within its cell
     every = range(0, grid.shape[1], max(1, grid.shape[1] // 7))
     mondays = [monday + pd.Timedelta(weeks=at) for at in every]
     axis.set_xticks([at + 0.5 for at in every], [f"{at:%b} {at.day}" for at in mondays])
