@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lanelock.engine.keep.columns import arrow
+from lanelock.engine.columns import arrow
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lanelock.engine.keep.columns import arrow
+from lanelock.engine.columns import arrow
 from lanelock.policies import IntegrityError
 
 FORMAT = 3  # version of tree and files; entries of another version count as absent

@@ -22,7 +22,7 @@ import pyarrow as pa
 import tzfpy
 from numpy.typing import NDArray
 
-from lanelock.engine.keep.columns import arrow, numbers_of
+from lanelock.engine.columns import arrow, numbers_of
 from lanelock.engine.surface import Categories
 from lanelock.policies import IntegrityError
 

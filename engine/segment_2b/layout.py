@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lanelock.engine.keep.columns import arrow
+from lanelock.engine.columns import arrow
 from lanelock.engine.keep.receipts import text_of
 from lanelock.engine.protocol import Run
 from lanelock.engine.segment_2b.geography import compacted

@@ -14,8 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from lanelock.engine import protocol, surface
-from lanelock.engine.keep import columns, frozen, receipts
+from lanelock.engine import columns, protocol, surface
+from lanelock.engine.keep import frozen, receipts
 from lanelock.engine.keep.cache import Cache
 from lanelock.engine.keep.frozen import Kinds
 from lanelock.engine.keep.published import RECEIPT

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lanelock.engine.keep.columns import arrow
+from lanelock.engine.columns import arrow
 from lanelock.engine.keep.staging import write_file
 from lanelock.engine.segment_2b import geography
 from lanelock.engine.segment_2b.draw_world import ZONE_SOURCES, assemble_world, describe

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lanelock.engine.keep.columns import dtype_of
+from lanelock.engine.columns import dtype_of
 from lanelock.engine.segment_2b.states import s7_arrivals, s7_weights
 from lanelock.engine.segment_2b.states.s7_evidence import Evidence, Failing, is_not
 from lanelock.engine.segment_2b.tables import TABLES
