@@ -37,6 +37,7 @@ _HOUR_US = 3_600_000_000
 _COUNT, _MOMENT, _CLASS, _CHANNEL = 0, 1, 2, 3  # kinds of draw: the two lowest bits of the counter
 _PER_DAY = 1 << 20  # arrivals of one merchant-day
 _OF_DAY = 1 << 26  # arrivals of one day: with the moment (37 bits) they fill an int64
+_SLOT_BITS = 12  # 4,096 slots for merchant ids
 
 
 def roster(world: World, days: tuple[str, ...], policy: Mapping[str, Any], seed: int, created_utc: str) -> Surface:
@@ -89,9 +90,16 @@ def names_of(law: Mapping[str, Any], mix: str) -> tuple[str, ...]:
 
 
 def merchants_at(known: NDArray[np.uint64], merchant_id: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Returns [a] the index of each merchant in `known`, which ascends; -1 for an unknown merchant."""
-    at = np.minimum(np.searchsorted(known, merchant_id), len(known) - 1)
-    return np.where(known[at] == merchant_id, at, -1)
+    """Returns [a] the index of each merchant in `known`, which ascends; -1 for an unknown merchant.
+
+    The range of the known ids is cut into equal slots, which leaves a merchant or two to bisect.
+    """
+    span = int(known[-1]) - int(known[0])
+    shift = max(0, span.bit_length() - _SLOT_BITS)
+    slots = np.arange((span >> shift) + 2, dtype=np.uint64)
+    begins = np.searchsorted((known - known[0]) >> np.uint64(shift), slots)
+    found: NDArray[np.int64] = _bisected(known, begins, np.uint64(shift), merchant_id)
+    return found
 
 
 def occurrences(utc_us: NDArray[np.int64], merchant_id: NDArray[np.uint64]) -> NDArray[np.int32]:
@@ -116,6 +124,24 @@ def _counts(world: World, days: int, law: Mapping[str, Any], key: streams.Key) -
 def first_day(days: tuple[str, ...]) -> int:
     """Returns the first day's midnight in microseconds since 1970, UTC."""
     return (dt.date.fromisoformat(days[0]) - dt.date(1970, 1, 1)).days * DAY_US
+
+
+@compiled
+def _bisected(known: Any, begins: Any, shift: Any, merchant_id: Any) -> Any:
+    out = np.full(len(merchant_id), -1, np.int64)
+    for i in range(len(merchant_id)):
+        if known[0] <= merchant_id[i] <= known[-1]:
+            slot = np.int64((merchant_id[i] - known[0]) >> shift)
+            low, high = begins[slot], begins[slot + 1]
+            while low < high:
+                middle = (low + high) // 2
+                if known[middle] < merchant_id[i]:
+                    low = middle + 1
+                else:
+                    high = middle
+            if low < len(known) and known[low] == merchant_id[i]:
+                out[i] = low
+    return out
 
 
 @compiled

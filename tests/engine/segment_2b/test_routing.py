@@ -31,6 +31,7 @@ SITES = st.dictionaries(
     min_size=1,
     max_size=4,
 )
+MERCHANT = st.integers(0, 2**64 - 1) | st.integers(0, 60) | st.integers(2**64 - 60, 2**64 - 1)
 LAWS = st.fixed_dictionaries(
     {
         "mode": st.sampled_from(["smoke", "realism"]),
@@ -122,6 +123,16 @@ def test_a_service_that_sees_arrivals_in_any_order_makes_the_logs_choices():
     zone, site = tables.route(log["merchant_id"][order], log["utc_timestamp"][order])
     assert np.array_equal(site, log["site_id"][order])
     assert [zone.values[code] for code in zone.codes] == [row[0] for row in np.array(listed(log, "tz_group_id"))[order]]
+
+
+@settings(max_examples=200)
+@given(known=st.sets(MERCHANT, min_size=1, max_size=40), asked=st.lists(MERCHANT, max_size=40))
+def test_a_known_merchant_is_found_at_its_place_and_an_unknown_one_nowhere(known, asked):
+    """Ids that are spread, crowded or at the ends of their range."""
+    known = sorted(known)
+    asked = [*asked, *known, *(merchant ^ 1 for merchant in known)]
+    at = s5_roster.merchants_at(np.array(known, np.uint64), np.array(asked, np.uint64))
+    assert at.tolist() == [known.index(merchant) if merchant in known else -1 for merchant in asked]
 
 
 def test_arrivals_of_one_moment_are_told_apart():
