@@ -323,7 +323,7 @@ def test_with_the_server_away_a_move_stands_and_sync_brings_the_registry_to_it(t
     for row, forced in zip(held, ((), ("--force", "--why", "again")), strict=True):
         code, said, err = call("promote", row.sweep, "--to", "candidate", "--json", *forced)
         assert code == 0 and said["moved"] and said["version"] is None and said["model"] is None
-        assert err.count("\n") == 1 and "the move stands" in err and "lanelock sync" in err and server.url in err
+        assert err.count("\n") == 1 and "the move is recorded" in err and "lanelock sync" in err and server.url in err
     code, said, err = call("sync", "--json")
     assert code == 1 and "does not answer" in said["away"]
     with server:
@@ -341,7 +341,7 @@ def test_with_the_server_away_a_move_stands_and_sync_brings_the_registry_to_it(t
         assert code == 0 and said["version"] == "2" and err == ""
         server.kill()
         code, out, err = call("promote", held[1].sweep, "--to", "candidate", *forced)
-        assert code == 0 and "the move stands" in err and "load_model" not in out
+        assert code == 0 and "the move is recorded" in err and "load_model" not in out
         server.start()
         assert call("sync", "--json")[1]["names"] == {"candidate": "1"}
 

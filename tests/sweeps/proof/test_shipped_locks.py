@@ -22,7 +22,7 @@ def test_a_shipped_lock_is_proved_from_the_package_alone(name):
 def test_they_say_how_each_campaign_ended():
     certified, recorded = (Lock.read(LOCKS[f"segment_2b_{name}"]) for name in ("certified", "recorded"))
     assert certified.decision == "GO" and certified.lane_document["id"] == "joint"
-    assert certified.card(certified.lane()).verdict == certified.verdict == "PASS_BPLUS"
+    assert str(certified.card(certified.lane()).verdict) == certified.verdict == "PASS_BPLUS"
     assert recorded.decision == "NO_GO" and recorded.candidate == "terminal"
     floor = next(blocker for blocker in recorded.blockers if blocker.gate == "s4_tail")
     assert "598 of 1238 merchants have one group" in floor.proof and floor.movable_by == "1B"

@@ -167,7 +167,7 @@ def test_the_page_is_one_file_that_says_the_same(here, workspace, tmp_path):
     for row in said["policies"]:
         assert row["pointer"] in text
     code, told, _ = here(*call, workspace=workspace.root)
-    assert told.startswith("trial queue-1/0 → trial queue-1/5") and f"page  {page}" in told
+    assert told.startswith("trial queue-1/0 → trial queue-1/5") and f"page   {page}" in told
     assert here(*call, "--quiet", workspace=workspace.root) == (0, "", "")
 
 

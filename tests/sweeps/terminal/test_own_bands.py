@@ -1,6 +1,7 @@
 """An engine whose gate file has bands and verdict names of its own, driven through the command line to the end."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -64,7 +65,8 @@ def metal(tmp_path_factory, lanelock):
     lane["objectives"][0]["worst_margin"], lane["decision"]["accept_band"] = "GOLD", "SILVER"
     campaign = {"id": "metal", "title": "Metal", "why": "Bands of its own.", "engine": "metal", "until": "Q1",
                 "seeds": [1, 2, 3], "frozen": [], "first": "start", "phases": PHASES}  # fmt: skip
-    (folder / "pack").symlink_to(QUEUE / "pack")
+    shutil.copytree(QUEUE / "pack", folder / "pack")
+    (folder / "pack" / "pack.json").write_text('{"engine": "metal"}')
     files = {"metal.py": ENGINE, "gates.json": json.dumps(gates()), "lane.json": json.dumps(lane),
              "campaign.json": json.dumps(campaign), "metal-0.1.dist-info/entry_points.txt": POINTS,
              "metal-0.1.dist-info/METADATA": "Metadata-Version: 2.1\nName: metal\nVersion: 0.1\n"}  # fmt: skip
