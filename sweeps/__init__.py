@@ -12,8 +12,8 @@ _TRACKING_URI = "MLFLOW_TRACKING_URI"
 def _chosen_tracking_uri() -> str | None:
     """Returns the tracking address that the user set before this package was imported.
 
-    `mlflow.set_tracking_uri` exports what it is given under the same name, for child processes: where MLflow itself
-    still answers with that address when the variable is gone, the variable is its own and not the user's.
+    `mlflow.set_tracking_uri` also sets the variable, for child processes. If MLflow still gives the same address after
+    the variable is removed, then MLflow set the variable, and not the user.
     """
     uri, mlflow = os.environ.get(_TRACKING_URI), sys.modules.get("mlflow")
     if uri is None or mlflow is None:

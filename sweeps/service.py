@@ -5,8 +5,8 @@ the lock states, so the served candidate is the locked one:
 
     mlflow.pyfunc.load_model("models:/my-engine@certified").predict(arrivals)
 
-`model_config={"seed": 7}` serves another of the lock's seeds; the default is the first. MLflow finds `_load_pyfunc`
-by this module's name, so the name must not change.
+`model_config={"seed": 7}` serves another of the lock's seeds; the default is the first. Registered models
+name `lanelock.service`, which takes `_load_pyfunc` from here: that name is fixed, this module's is not.
 """
 
 from __future__ import annotations

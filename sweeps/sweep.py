@@ -115,7 +115,7 @@ def play(
             path = store_lock(make_lock(ground, decision, study.name, runs), workspace.locks)
             if runtime is not None:
                 documents["runtime.json"] = runtime.as_document()
-            record.close(kept, decision, Lock.read(path), documents)  # as every reader gets it
+            record.close(kept, decision, Lock.read(path), documents)  # read back, as others will
             parent = record.settle()["sweep"]
     seconds = {"wall": time.perf_counter() - began, "search": searched}
     for part in ("engine", "scoring"):

@@ -69,7 +69,7 @@ class Workspace:
     def at(cls, root: Path, tracking_uri: str | None = TRACKING_URI) -> Workspace:
         """Returns the workspace in `root`, created where missing. Raises WorkspaceError if it cannot be written.
 
-        `tracking_uri` defaults to the value of MLFLOW_TRACKING_URI when Lanelock was imported.
+        `tracking_uri` defaults to the value of MLFLOW_TRACKING_URI when `lanelock.sweeps` was imported.
         """
         workspace = cls(root.resolve(), tracking_uri)
         with writing(workspace.root):

@@ -20,7 +20,7 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 PREFIX = ".staging-"
-_SYNCS = 8  # threads: a journal commits many files for the price of one
+_SYNCS = 8  # threads: a file system commits many files at once for the price of one
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def write_file(path: Path, data: Any) -> None:
     with path.open("wb") as file:
         file.write(data)
         file.flush()
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # what is not on the disk yet is kept
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # starts writing back; loses nothing
 
 
 def place(folder: Path, target: Path) -> bool:

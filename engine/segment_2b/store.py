@@ -135,8 +135,8 @@ def replay(folder: Path, scratch: Path, schemas: Schemas, evaluate: Callable[...
 def write_run(run: Run, folder: Path) -> None:
     """Writes every file of a run below `folder`, the receipt last.
 
-    Bytes are made and written on every core and digested from memory, in the order of their paths: S8's flag stands
-    over the files end to end.
+    Every core makes and writes files. They are digested from memory in the order of their paths, because S8's flag
+    is the digest of all files, end to end.
     """
     address, contents = Address.of(run), _contents(run, Address.of(run))
     files, whole = dict[str, str](), hashlib.sha256()

@@ -192,7 +192,8 @@ def seed_order(history: Sequence[Trial], ledger: Ledger) -> tuple[int, ...]:
 def _rank(trial: Trial, ledger: Ledger) -> tuple[float, ...]:
     """Returns a sort key, greater is better.
 
-    Fewer violations first, then the band over reachable gates, the first objective up to the reserve, the others.
+    Complete trials come first, then those with fewer violations, then a higher band over the reachable gates. Of equal
+    ones the first objective decides, but values above the reserve count as equal to it, so that the others decide.
     """
     lane = ledger.ground.lane
     if trial.objectives is None:

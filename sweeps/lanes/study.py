@@ -311,7 +311,7 @@ def _drop_torn_line(journal: Path) -> None:
 
 
 def _sampler(lane: Lane, number: int) -> BaseSampler:
-    """Returns the sampler of one trial, seeded by the lane's seed and the trial's number: so a sweep can resume."""
+    """Returns the sampler of one trial, seeded by (lane seed, trial number); a grid has one order for all trials."""
     name, base = lane.document["sampler"]["name"], lane.document["sampler"]["seed"]
     seed = int.from_bytes(hashlib.sha256(f"{base}/{number}".encode()).digest()[:4], "little")
     batch = lane.document["batch"]

@@ -33,7 +33,7 @@ class Ground:
 
 
 def survey(lane: Lane, world: Path | None, reach: tuple[GateReach, ...] | None = None) -> Ground:
-    """Measures what rails compare with, on the lane's seeds, and computes each gate's reach where it is not given."""
+    """Measures the authority (what rails compare with) on the lane's seeds, and each gate's reach if not given."""
     measures = {seed: lane.yardstick(seed, world) for seed in lane.seeds}
     return Ground(lane, world, measures, prospect(lane, world) if reach is None else reach)
 

@@ -149,7 +149,7 @@ class Outbox:
         return Box(self._folder / f"{heading.sweep}.{meant}.jsonl")
 
     def boxes(self) -> tuple[Box, ...]:
-        """Returns the boxes that are not empty, the sweep begun first in front."""
+        """Returns the boxes that are not empty, the oldest sweep first."""
         boxes = [Box(path) for path in self._folder.glob("*.jsonl") if _end_of_lines(path)]
         return tuple(sorted(boxes, key=lambda box: (box.opening().entry.at_ms, box.path.name)))
 
