@@ -89,6 +89,7 @@ def bench_engine(size: Size) -> None:
 def bench_oracle(size: Size) -> None:
     """Times the row-by-row oracle of each law against the engine, over every row of the reference world."""
     pack = size.pack()
+    Segment2B().evaluate(pack, SEED, until="S4")  # loads the compiled loops
     run = Segment2B().evaluate(pack, SEED, until="S4")
     fast = {state.name: state.seconds for state in run.states}
     world, (layout, effects, mix) = run.upstream, (pack[name] for name in (

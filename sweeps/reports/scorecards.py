@@ -93,7 +93,7 @@ def lock_report(lock: Lock, world: Path | None, shown: tuple[Figure, ...] | None
 
 def _lock_facts(lock: Lock) -> dict[str, str]:
     knobs = ", ".join(f"{name} {short(value)}" for name, value in lock.knobs.items())
-    records = ", ".join(f"{name} {run}" for name, run in lock.runs.items() if run is not None)
+    tracked = ", ".join(f"{name} {run}" for name, run in lock.runs.items() if run is not None)
     facts = {
         "decision": f"{lock.decision}, {lock.candidate} candidate",
         "lane": f"{lock.lane_document['id']}: {lock.lane_document['title']}",
@@ -102,7 +102,7 @@ def _lock_facts(lock: Lock) -> dict[str, str]:
         "lock": lock.lock_id,
         "pack": lock.candidate_pack.digest,
         "authority": f"{lock.authority.name} {lock.authority.digest}",
-        "record": records,
+        "tracking": tracked,
         "engine": lock.engine,
         "code": _code(lock.code_version, engine_named(lock.engine).code_version),
     }
