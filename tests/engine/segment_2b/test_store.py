@@ -524,20 +524,13 @@ def roster(tmp_path):
     return write
 
 
+def fed(world, file):
+    """Returns the command of a run with an imported roster."""
+    return ("run", "--pack", "p3", "--seed", 42, "--world", world, "--feed", f"roster={file}")
+
+
 def test_a_roster_from_outside_is_routed_published_and_replayed(lanelock, tiny, roster, tmp_path):
-    call = (
-        "run",
-        "--pack",
-        "p3",
-        "--seed",
-        42,
-        "--world",
-        tiny,
-        "--feed",
-        f"roster={roster(GOOD)}",
-        "--publish",
-        "--json",
-    )
+    call = (*fed(tiny, roster(GOOD)), "--publish", "--json")
     code, made, err = lanelock(*call, workspace=tmp_path / "w")
     assert code == 0, err
     rows = {state["name"]: state["rows"] for state in made["states"]}
@@ -569,26 +562,14 @@ def test_a_roster_from_outside_is_routed_published_and_replayed(lanelock, tiny, 
     ],
 )
 def test_a_bad_roster_is_refused_by_row(lanelock, tiny, roster, tmp_path, rows, said):
-    call = ("run", "--pack", "p3", "--seed", 42, "--world", tiny, "--feed", f"roster={roster(rows)}", "--publish")
+    call = (*fed(tiny, roster(rows)), "--publish")
     code, out, err = lanelock(*call, workspace=tmp_path / "w")
     assert code == 2 and out == "" and "roster.csv: " in err and said in err and err.count("\n") == 1
     assert not [path for path in (tmp_path / "w" / "runs").iterdir() if path.is_dir()]
 
 
 def test_logs_go_out_as_json_lines_on_request(lanelock, tiny, roster, tmp_path):
-    call = (
-        "run",
-        "--pack",
-        "p3",
-        "--seed",
-        42,
-        "--world",
-        tiny,
-        "--feed",
-        f"roster={roster(GOOD)}",
-        "--jsonl",
-        "--json",
-    )
+    call = (*fed(tiny, roster(GOOD)), "--jsonl", "--json")
     code, made, err = lanelock(*call, workspace=tmp_path / "w")
     assert code == 0, err
     paths = sorted((tmp_path / "w" / "exports" / made["run_id"]).rglob("s6_edge_log/**/*.jsonl"))
