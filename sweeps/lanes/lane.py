@@ -75,6 +75,12 @@ class Lane:
         })  # fmt: skip
 
     @cached_property
+    def needed(self) -> tuple[str, ...]:
+        """The metrics without which a run cannot be graded: those of its gates and of its objectives."""
+        graded = (gate.metric for gate in self.gates.gates)
+        return tuple(dict.fromkeys([*graded, *(row.metric for row in self.objectives if row.metric is not None)]))
+
+    @cached_property
     def start(self) -> Pack:
         return self.authority.with_knobs(self.document["fixed"])
 
@@ -138,7 +144,7 @@ class Lane:
         """Returns this lane with another sampler, budget or batch; None keeps the lane's own."""
         document = dict(self.document)
         if sampler is not None:
-            document["sampler"] = {**document["sampler"], "name": sampler}
+            document["sampler"] = {"seed": 0, **document.get("sampler", {}), "name": sampler}
         if batch is not None:
             document["batch"] = batch
         budget = {"trials": trials, "seconds": seconds}
@@ -210,6 +216,7 @@ def _check(lane: Lane, where: str) -> None:
             )
     if lane.document["decision"]["accept_band"] not in bands:
         raise LaneError(f"{where}: /decision/accept_band: not one of {sorted(bands)}")
+    _check_reserve(lane, f"{where}: /decision")
     if set(lane.references) != set(lane.document.get("references", {})):
         raise LaneError(f"{where}: /references: the packs given are {sorted(lane.references)}")
     for gate in lane.gates.gates:
@@ -229,6 +236,15 @@ def _check(lane: Lane, where: str) -> None:
                 lane.start.with_knobs({knob.at: end})
             except PolicyError as error:
                 raise LaneError(f"{field}: {end!r} is outside the policy's bounds: {error}") from None
+
+
+def _check_reserve(lane: Lane, where: str) -> None:
+    if "reserve" not in lane.document["decision"]:
+        return
+    if lane.objectives[0].band is None:
+        raise LaneError(f"{where}/reserve: coverage needs a first objective with worst_margin; declare margin_reserve")
+    if len(lane.seeds) < 2:
+        raise LaneError(f"{where}/reserve: coverage follows from the spread over seeds, and the lane has a single seed")
 
 
 def _field(pack: Pack, at: str, where: str) -> Any:

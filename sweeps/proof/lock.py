@@ -20,6 +20,7 @@ from lanelock.policies.documents import digest, read_json, shipped_schema, valid
 from lanelock.policies.pack import CarriedPack
 from lanelock.scoring.scorecard import Scorecard, combine, score
 from lanelock.sweeps.engines import engine_named
+from lanelock.sweeps.lanes.confirmation import band_of, confirm_seeds, graded_on
 from lanelock.sweeps.lanes.decision import Blocker, Decision
 from lanelock.sweeps.lanes.knob import Value
 from lanelock.sweeps.lanes.lane import Lane, lane_of
@@ -38,6 +39,24 @@ class SeedProof:
     surfaces: Mapping[str, str]  # name -> digest
     metrics: Mapping[str, float]
     card: Mapping[str, Any]  # the scorecard's document
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """The candidate's results on fresh seeds, which follow from its pack's digest."""
+
+    band: str | None  # the highest band that holds on every one of them
+    metrics: Mapping[int, Mapping[str, float]]  # by seed
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any] | None) -> Confirmation | None:
+        if document is None:
+            return None
+        return cls(document["band"], {int(seed): metrics for seed, metrics in document["metrics"].items()})
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return {"band": self.band, "metrics": {str(seed): dict(metrics) for seed, metrics in self.metrics.items()}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +83,7 @@ class Lock:
     gates: Mapping[str, Any]  # the gate file
     world_source: str  # "drawn" or "imported"
     proof: Mapping[int, SeedProof]  # by seed
+    confirmation: Confirmation | None = None
     lock_id: str = field(init=False)  # SHA-256 of everything else
 
     def __post_init__(self) -> None:
@@ -77,8 +97,9 @@ class Lock:
         try:
             metrics = {int(seed): values for seed, values in authority["metrics"].items()}
             proof = {int(seed): SeedProof(**row) for seed, row in document["proof"].items()}
+            confirmation = Confirmation.of(document.get("confirmation"))
         except ValueError as error:
-            raise PolicyError(f"{where}: /proof, /authority/metrics: seeds are whole numbers: {error}") from None
+            raise PolicyError(f"{where}: /proof, /confirmation, /authority/metrics: seeds are whole numbers: {error}") from None
         lock = cls(
             **{name: document[name] for name in _PLAIN},
             blockers=tuple(Blocker.of(row) for row in document["blockers"]),
@@ -89,6 +110,7 @@ class Lock:
             authority_metrics=metrics,
             references={name: CarriedPack.of(pack) for name, pack in references.items()},
             proof=proof,
+            confirmation=confirmation,
         )
         if lock.lock_id != document["lock_id"]:
             raise IntegrityError(
@@ -115,7 +137,9 @@ class Lock:
     def _body(self) -> dict[str, Any]:
         """The part that the id is the digest of."""
         metrics = {str(seed): dict(values) for seed, values in self.authority_metrics.items()}
+        confirmed = {} if self.confirmation is None else {"confirmation": self.confirmation.document}
         return {
+            **confirmed,
             "format": FORMAT,
             **{name: getattr(self, name) for name in _PLAIN},
             "blockers": [blocker.as_document() for blocker in self.blockers],
@@ -179,6 +203,7 @@ def make_lock(ground: Ground, decision: Decision, sweep: str, runs: Mapping[str,
     for seed, recorded in (best.record.measures if best is not None else {}).items():
         if proof[seed].metrics != recorded:
             raise IntegrityError(f"{sweep}: the candidate on seed {seed} does not measure what the sweep recorded")
+    fresh = decision.confirmation
     lock = Lock(
         decision=decision.outcome,
         verdict=decision.verdict,
@@ -200,6 +225,7 @@ def make_lock(ground: Ground, decision: Decision, sweep: str, runs: Mapping[str,
         gates=lane.gates_file,
         world_source="drawn" if ground.world is None else "imported",
         proof=proof,
+        confirmation=None if fresh is None or not fresh.metrics else Confirmation(fresh.band, fresh.metrics),
     )
     validate(lock.document, shipped_schema("lock"), sweep)
     return lock
@@ -235,6 +261,18 @@ def _checks(lock: Lock, where: str, world: Path | None) -> Iterator[Check]:
         card = score(computed.metrics, lane.gates, seed=seed, authority=measured).as_document()
         yield same(f"seed {seed}: scorecard", stated.card, card)
         yield same(f"seed {seed}: scorecard of the stated metrics", stated.card, stated_card.as_document())
+    if lock.confirmation is not None:
+        yield from _confirmed(lock.confirmation, lane, pack, world)
+
+
+def _confirmed(stated: Confirmation, lane: Lane, pack: Pack, world: Path | None) -> Iterator[Check]:
+    """Yields whether the fresh seeds follow from the candidate, and whether it measures there what is stated."""
+    seeds = confirm_seeds(lane, world, pack)[: len(stated.metrics)]
+    yield same("fresh seeds", sorted(stated.metrics), sorted(seeds))
+    cards = [graded_on(lane, pack, seed, world) for seed in sorted(stated.metrics)]
+    for card in cards:
+        yield same(f"fresh seed {card.seed}: metrics", stated.metrics[int(card.seed or 0)], dict(card.metrics))
+    yield same("band on fresh seeds", stated.band, band_of(cards, lane))
 
 
 def _prove(lane: Lane, pack: Pack, seed: int, world: Path | None) -> SeedProof:

@@ -1,0 +1,68 @@
+"""Racing over seeds: a trial that is clearly behind the best candidate on one seed is not run on the others.
+
+Seeds of one lane rank candidates alike, so the first seed nearly always tells. Nothing that was not run on every seed
+can be accepted; the race only saves runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lanelock.scoring.scorecard import Scorecard
+from lanelock.sweeps.lanes.aim import aims_at_front
+from lanelock.sweeps.lanes.decision import ranking
+from lanelock.sweeps.lanes.lane import Objective
+from lanelock.sweeps.lanes.ledger import Ledger
+from lanelock.sweeps.lanes.reserve import reserve_of
+from lanelock.sweeps.lanes.trial import Trial
+
+TOLERANCE = 0.02  # how far behind, relative to the best candidate's value, a trial may be and still go on
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """The best candidate so far, by seed, as another trial has to follow it."""
+
+    trial: int
+    objectives: tuple[Objective, ...]
+    cards: Mapping[int, Scorecard]
+    reserve: float  # of the first objective, signed such that greater is better
+    skip: frozenset[str]  # the gates that the margin does not count
+
+    def lost(self, card: Scorecard) -> str:
+        """Returns by what a trial's result on a seed is behind, in the order of the decision; empty if it is not."""
+        best = self.cards[int(card.seed or 0)]
+        first, *others = self.objectives
+        ours, theirs = self._signed(first, card), self._signed(first, best)
+        needed = min(theirs, self.reserve) if others else theirs
+        if ours < needed - TOLERANCE * abs(needed):
+            return self._text(card, first, ours, needed)
+        if not others or theirs < self.reserve or ours < self.reserve:
+            return ""
+        ours, theirs = self._signed(others[0], card), self._signed(others[0], best)
+        return self._text(card, others[0], ours, theirs) if ours < theirs - TOLERANCE * abs(theirs) else ""
+
+    def _signed(self, objective: Objective, card: Scorecard) -> float:
+        if objective.band is not None:
+            value = card.margin(objective.band, self.skip)
+        else:
+            value = card.metrics[str(objective.metric)]
+        return value if objective.maximize else -value
+
+    def _text(self, card: Scorecard, objective: Objective, ours: float, theirs: float) -> str:
+        sign = 1.0 if objective.maximize else -1.0
+        return f"seed {card.seed}: {objective.name} {sign * ours:.4g} against {sign * theirs:.4g} of trial {self.trial}"
+
+
+def race_of(history: Sequence[Trial], ledger: Ledger) -> Race | None:
+    """Returns the race after these trials; None where there is nothing to race with, or the lane does not race."""
+    lane = ledger.ground.lane
+    if len(lane.seeds) < 2 or not lane.document.get("racing", True) or aims_at_front(lane):
+        return None
+    best = next(iter(ranking(history, ledger)), None)
+    if best is None or not ledger.acceptable(best):
+        return None
+    band = lane.objectives[0].band
+    skip = ledger.ground.unreachable[band] if band is not None else frozenset[str]()
+    return Race(best.number, lane.objectives, ledger.cards(best), reserve_of(history, ledger).value, skip)
