@@ -23,8 +23,8 @@ from lanelock.scoring.feasibility import GateReach
 from lanelock.sweeps.lanes.beginning import NOTHING_FIRST, Beginning, first_of, take_over
 from lanelock.sweeps.lanes.confirmation import decide_confirmed
 from lanelock.sweeps.lanes.decision import Decision, decide, seed_order
-from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.lane import Lane
+from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.played_by import other_code, played_by
 from lanelock.sweeps.lanes.proposals import Proposal
 from lanelock.sweeps.lanes.race import Race, race_of
@@ -107,8 +107,8 @@ def play(
     with workspace.alone(f"sweep-{lane.id}"):
         studies = Studies(workspace.study_storage)
         known = _known(studies, lane, name, resume)
-        if known is not None and beginning.other_code and (differs := other_code(studies.attributes(known), lane)):
-            beginning, known = replace(beginning, source=known, linked=f"{known}: {differs}"), None
+        if known is not None and beginning.other_code and other_code(studies.attributes(known), lane):
+            beginning, known = replace(beginning, source=known), None
         resume, name = known is not None, known or name or _next_name(studies, lane)
         if resume:
             lane, world = _resumed(studies, lane, name)
@@ -197,9 +197,7 @@ def _interrupts_deferred() -> Iterator[Callable[[], None]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _outcome(
-    study: Study, ground: Ground, seeds: tuple[int, ...], race: Race | None, proposal: Proposal
-) -> Outcome:
+def _outcome(study: Study, ground: Ground, seeds: tuple[int, ...], race: Race | None, proposal: Proposal) -> Outcome:
     stored = study.stored(proposal)
     if stored is not None:
         return Outcome(stored.objectives, stored.constraints, stored.record)

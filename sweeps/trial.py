@@ -35,9 +35,7 @@ class _Failed(Exception):
     """The candidate has no result; the message says why."""
 
 
-def evaluate(
-    ground: Ground, values: Mapping[str, Value], seeds: Iterable[int], race: Race | None = None
-) -> Outcome:
+def evaluate(ground: Ground, values: Mapping[str, Value], seeds: Iterable[int], race: Race | None = None) -> Outcome:
     """Runs one trial on the seeds in the given order. A veto or the race ends it before the remaining seeds."""
     lane, cards = ground.lane, list[Scorecard]()
     measures, worlds, packed = dict[int, Mapping[str, float]](), dict[int, str](), dict[str, Any]()

@@ -1,4 +1,4 @@
-"""How a sweep begins: the candidates it tries before its sampler proposes, and the trials it takes from an earlier sweep.
+"""How a sweep begins: what it tries before its sampler proposes, and what it takes from an earlier sweep.
 
 The first candidate is the authority placed in the box, so that a sweep never closes on less than it started from.
 """
@@ -59,14 +59,12 @@ def first_of(ground: Ground, beginning: Beginning, studies: Studies) -> dict[str
 
 def take_over(study: Study, ledger: Ledger, studies: Studies) -> None:
     """Adds the trials that a new study takes from an earlier one; a resumed study only those that a kill left out."""
-    source, count = study.attributes.get("from"), study.attributes.get("taken", 0)
+    source, count = str(study.attributes.get("from")), study.attributes.get("taken", 0)
     if count <= len(study.history):
         return
     for values, trial in list(_taken(source, studies, ledger.ground))[len(study.history) :]:
         ground = ledger.ground
-        cards = [
-            ground.graded(seed, metrics) for seed, metrics in trial.record.measures.items()
-        ]
+        cards = [ground.graded(seed, metrics) for seed, metrics in trial.record.measures.items()]
         study.take(values, objectives_of(ground, cards), constraints_of(cards), trial.record)
 
 

@@ -102,7 +102,7 @@ class LaneComposite:
         A metric that is missing on a seed that was run means that the trial cannot be graded: it failed.
         """
         record = trial.user_attrs.get(RECORD)
-        if record is None or not (measures := TrialRecord.of(record).measures):
+        if record is None or record.get("failure") or not (measures := TrialRecord.of(record).measures):
             return None
         if any(name not in metrics for metrics in measures.values() for name in self._metrics):
             return None

@@ -1,8 +1,8 @@
 """Confirms a candidate on fresh seeds before it is locked.
 
-The least intervention sits on the edge of what holds, so a candidate may hold on the seeds of the lane by luck. The fresh
-seeds follow from the candidate's own digest: nobody could have searched on them. A candidate that holds less on them
-than it claims is passed over for the next in rank.
+The least intervention sits on the edge of what holds, so a candidate may hold on the seeds of the lane by luck. The
+fresh seeds follow from the candidate's own digest: nobody could have searched on them. A candidate that holds less on
+them than it claims is passed over for the next in rank.
 """
 
 from __future__ import annotations
@@ -51,23 +51,23 @@ def decide_confirmed(history: Sequence[Trial], ledger: Ledger) -> Decision:
     Where no candidate holds all it claims, the best that still meets the lane's accept band is taken for what it holds;
     where none does, the decision is NO_GO.
     """
-    gates, accept = ledger.ground.lane.gates, ledger.ground.lane.document["decision"]["accept_band"]
     refused: list[Decision] = []
     passed_over = dict[int, str]()
     while len(refused) < _MOST:
         decision = decide(history, ledger, passed_over)
         if decision.outcome != "GO" or decision.best is None:
             break
-        pack = ledger.ground.lane.candidate(decision.best.values)
+        best = decision.best
+        pack = ledger.ground.lane.candidate(best.values)
         seeds = confirm_seeds(ledger.ground.lane, ledger.ground.world, pack)
         if not seeds:
             return decision
-        confirmation = _confirm(ledger.ground, pack, seeds, str(ledger.band(decision.best)))
+        confirmation = _confirm(ledger.ground, pack, seeds, str(ledger.band(best)))
         decision = replace(decision, confirmation=confirmation)
         if not confirmation.fault:
             return decision
         refused.append(decision)
-        passed_over[decision.best.number] = f"trial {decision.best.number} was passed over: {confirmation.fault}"
+        passed_over[best.number] = f"trial {best.number} was passed over: {confirmation.fault}"
     return _settled(refused, ledger) if refused else decision
 
 
@@ -84,7 +84,9 @@ def _settled(refused: Sequence[Decision], ledger: Ledger) -> Decision:
             return replace(decision, verdict=str(verdict), reason=reason)
     confirmation = refused[0].confirmation
     assert confirmation is not None
-    reason = f"{len(refused)} candidates hold {accept.band} on the lane's seeds, none on fresh ones: {confirmation.fault}"
+    reason = (
+        f"{len(refused)} candidates hold {accept.band} on the lane's seeds, none on fresh ones: {confirmation.fault}"
+    )
     return replace(
         refused[0], outcome="NO_GO", verdict=str(gates.of_band(None)), reason=reason,
         blockers=confirmation.blockers, runner_up=None,
@@ -95,7 +97,7 @@ def _confirm(ground: Ground, pack: Pack, seeds: Sequence[int], claimed: str) -> 
     """Runs a candidate on fresh seeds, until one shows less than the lane accepts."""
     lane, cards = ground.lane, list[Scorecard]()
     accept = lane.document["decision"]["accept_band"]
-    fault, blockers = "", ()
+    fault, blockers = "", tuple[Blocker, ...]()
     for seed in seeds:
         try:
             card = graded_on(lane, pack, seed, ground.world)
@@ -124,9 +126,7 @@ def graded_on(lane: Lane, pack: Pack, seed: int, world: Path | None) -> Scorecar
     """Returns the scorecard of a pack on any seed. The authority is run only where a gate follows it."""
     follows = any(gate.relative is not None for gate in lane.gates.gates)
     run = lane.engine.evaluate(pack, seed, world=world, until=lane.until)
-    return score(
-        lane.measure(run), lane.gates, seed=seed, authority=lane.yardstick(seed, world) if follows else None
-    )
+    return score(lane.measure(run), lane.gates, seed=seed, authority=lane.yardstick(seed, world) if follows else None)
 
 
 def _below(card: Scorecard, band: str) -> GateResult | None:

@@ -114,7 +114,11 @@ def decide(history: Sequence[Trial], ledger: Ledger, passed_over: Mapping[int, s
     blockers = _blockers(best, ledger, accept)
     ungraded = best.objectives is None or ledger.overall(best).verdict.invalid
     return Decision(
-        "NO_GO", str(gates.invalid if ungraded else gates.of_band(None)), _why_not(best, ledger, blockers), best, blockers
+        "NO_GO",
+        str(gates.invalid if ungraded else gates.of_band(None)),
+        _why_not(best, ledger, blockers),
+        best,
+        blockers,
     )
 
 

@@ -1,4 +1,7 @@
-"""The code and libraries that a sweep is played by. Other code would propose and measure other things under one name."""
+"""The code and libraries that a sweep is played by.
+
+Other code may propose and measure other things, so it may not continue a sweep.
+"""
 
 from __future__ import annotations
 

@@ -8,20 +8,29 @@ an interrupted search proposes the same candidates again.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from lanelock.sweeps.lanes.aim import Aim
 from lanelock.sweeps.lanes.knob import Knob, Value
-from lanelock.sweeps.lanes.lane import Lane
+from lanelock.sweeps.lanes.lane import Lane, Objective
 from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.reserve import reserve_of
-from lanelock.sweeps.lanes.samplers import LISTED, sampler_name, sampler_of, sampler_seed, seed_of, takes_constraints, varying
+from lanelock.sweeps.lanes.samplers import (
+    LISTED,
+    sampler_name,
+    sampler_of,
+    sampler_seed,
+    seed_of,
+    takes_constraints,
+    varying,
+)
 from lanelock.sweeps.lanes.trial import Trial
 
 _ATTEMPTS = 24  # proposals of known candidates, after which an untried one is taken at random
@@ -49,6 +58,11 @@ def distribution(knob: Knob) -> BaseDistribution:
     if knob.integral:
         return IntDistribution(int(knob.low), int(knob.high), log=knob.log, step=int(knob.step or 1))
     return FloatDistribution(float(knob.low), float(knob.high), log=knob.log, step=knob.step)
+
+
+def directions_of(objectives: Iterable[Objective]) -> list[StudyDirection]:
+    """Returns the directions of objectives as Optuna names them."""
+    return [StudyDirection.MAXIMIZE if row.maximize else StudyDirection.MINIMIZE for row in objectives]
 
 
 class Proposer:
@@ -80,9 +94,7 @@ class Proposer:
             proposals.append(Proposal(number, values, len(history), repeats, attributes))
         return tuple(proposals)
 
-    def _next(
-        self, number: int, known: set[Any], mirror: _Mirror
-    ) -> tuple[Values, int, Mapping[str, Any]] | None:
+    def _next(self, number: int, known: set[Any], mirror: _Mirror) -> tuple[Values, int, Mapping[str, Any]] | None:
         listed = next((values for values in self._listed if _key(values) not in known), None)
         if listed is not None:
             mirror.pending(listed)
@@ -149,21 +161,20 @@ class _Mirror:
         self._lane, self._space, self._aim, self._ledger = lane, space, aim, ledger
         self._constraints = [aim.constraints(trial, ledger) if trial.objectives else {} for trial in history]
         self._told = varying([row for row in self._constraints if row]) if sampler_name(lane) == "gp" else None
-        directions = ["maximize" if objective.maximize else "minimize" for objective in aim.objectives]
-        self._study = optuna.create_study(directions=directions, sampler=optuna.samplers.RandomSampler(seed=0))
+        self._study = optuna.create_study(
+            directions=directions_of(aim.objectives), sampler=optuna.samplers.RandomSampler(seed=0)
+        )
         self._study.add_trials(list(map(self._finished, history, stored, self._constraints)))
         self._asked: optuna.Trial | None = None
 
     def ask(self, number: int, attempt: int, memory: dict[Any, Any]) -> tuple[Values | None, Mapping[str, Any]]:
         """Returns the sampler's candidate, None where the lane does not allow it, and what the sampler keeps of it."""
-        self._study.sampler = sampler_of(
-            self._lane, number, attempt, ledger=self._ledger, aim=self._aim, memory=memory
-        )
+        self._study.sampler = sampler_of(self._lane, number, attempt, ledger=self._ledger, aim=self._aim, memory=memory)
         self._asked = self._study.ask(dict(self._space))
         space, seed = self._lane.space, seed_of(self._lane, number, attempt)
         values = space.canonical(self._asked.params)
         allowed = values if space.broken(values) is None else space.repaired(values, seed)
-        return allowed, dict(self._asked.system_attrs)
+        return allowed, dict(self._study.get_trials(deepcopy=False)[self._asked.number].system_attrs)
 
     def drop(self) -> None:
         """Takes back the newest proposal."""
@@ -178,20 +189,23 @@ class _Mirror:
         self._study.ask(dict(self._space))
 
     def _finished(self, trial: Trial, stored: FrozenTrial, constraints: Mapping[str, float]) -> FrozenTrial:
-        kept = {key: value for key, value in stored.system_attrs.items() if not key.startswith(_CONSTRAINTS)}
-        shared = {
-            "params": stored.params, "distributions": stored.distributions, "user_attrs": stored.user_attrs,
-            "system_attrs": kept,
-        }  # fmt: skip
-        if trial.objectives is None:
-            return create_trial(state=TrialState.FAIL, **shared)
+        return create_trial(
+            state=TrialState.FAIL if trial.objectives is None else TrialState.COMPLETE,
+            values=None if trial.objectives is None else self._values(trial, constraints),
+            params=stored.params,
+            distributions=stored.distributions,
+            user_attrs=stored.user_attrs,
+            system_attrs={key: row for key, row in stored.system_attrs.items() if not key.startswith(_CONSTRAINTS)},
+            constraints={name: row for name, row in constraints.items() if self._told is None or name in self._told},
+        )
+
+    def _values(self, trial: Trial, constraints: Mapping[str, float]) -> tuple[float, ...]:
         values = self._aim.values(trial, self._lane)
         broken = sum(max(0.0, violation) for violation in constraints.values())
         if broken > 0 and not takes_constraints(self._lane):
             signs = (-1.0 if objective.maximize else 1.0 for objective in self._aim.objectives)
             values = tuple(sign * (_PENALTY + broken) for sign in signs)
-        told = constraints if self._told is None else {name: constraints[name] for name in constraints if name in self._told}
-        return create_trial(values=values, constraints=dict(told), **shared)
+        return values
 
 
 def _key(values: Values) -> tuple[Any, ...]:

@@ -100,8 +100,8 @@ def _tolerated(history: Sequence[Trial], ledger: Ledger, coverage: float, confid
 def _margins_at_the_edge(history: Sequence[Trial], ledger: Ledger) -> Iterator[list[float]]:
     """Yields the margins over seeds of the candidates that a reserve would separate.
 
-    They are the ones that hold the objective's band and are best in the other objectives; where none holds it yet, those
-    with the greatest margin.
+    They are the ones that hold the objective's band and are best in the other objectives; where none holds it yet,
+    those with the greatest margin.
     """
     trials = [trial for trial in history if ledger.acceptable(trial)]
     holding = [trial for trial in trials if ledger.signed(trial)[0] >= 0]

@@ -67,9 +67,7 @@ def sampler_of(
         match name:
             case "surrogate":
                 composite = LaneComposite(ledger.ground, aim.reserve or 0.0, front=aims_at_front(lane))
-                return SurrogateSampler(
-                    composite, seed=seed, n_startup_trials=0, allowed=_allowed(lane), memory=memory
-                )
+                return SurrogateSampler(composite, seed=seed, n_startup_trials=0, allowed=_allowed(lane), memory=memory)
             case "tpe":
                 # Within a batch, each pending trial counts as a bad one, so that the next goes elsewhere.
                 return TPESampler(seed=seed, multivariate=True, n_startup_trials=10, constant_liar=True)

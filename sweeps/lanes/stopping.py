@@ -67,7 +67,9 @@ def _idle(history: Sequence[Trial], ledger: Ledger, rules: Any) -> str:
     if before is None or now is None:
         return ""
     reserve = reserve_of(history, ledger)
-    if len(ledger.ground.lane.objectives) > 1 and in_reserve(before, ledger, reserve) != in_reserve(now, ledger, reserve):
+    if len(ledger.ground.lane.objectives) > 1 and in_reserve(before, ledger, reserve) != in_reserve(
+        now, ledger, reserve
+    ):
         return ""
     (objective, old), (_, new) = _decisive(before, ledger), _decisive(now, ledger)
     least = float(rules.get("improvement", IMPROVEMENT))

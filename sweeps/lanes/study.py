@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from filelock import FileLock
@@ -27,13 +27,12 @@ from lanelock.policies import IntegrityError, LaneError, WorkspaceError
 from lanelock.sweeps.lanes.knob import Knob, Value
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.ledger import Ledger
-from lanelock.sweeps.lanes.proposals import Proposal, Proposer, distribution
+from lanelock.sweeps.lanes.proposals import Proposal, Proposer, directions_of, distribution
 from lanelock.sweeps.lanes.trial import Trial, TrialRecord
 from lanelock.sweeps.workspace import shown
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-_DIRECTIONS: Mapping[bool, Literal["minimize", "maximize"]] = {True: "maximize", False: "minimize"}
 _RECORD = "lanelock"  # the user attribute that carries a trial's record
 _PATIENCE = 180.0  # seconds that a sweep waits for an unreachable study database
 
@@ -146,7 +145,7 @@ class Studies:
 
     def create(self, name: str, lane: Lane, attributes: Mapping[str, Any]) -> Study:
         """Creates a study. Raises LaneError where the name is taken."""
-        directions = [_DIRECTIONS[objective.maximize] for objective in lane.objectives]
+        directions = directions_of(lane.objectives)
         try:
             durable = optuna.create_study(storage=self._storage, study_name=name, directions=directions)
         except optuna.exceptions.DuplicatedStudyError:

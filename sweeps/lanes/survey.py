@@ -54,7 +54,9 @@ def corners(lane: Lane, world: Path | None) -> tuple[Mapping[str, Value], ...]:
         return ()
     sides = lane.metrics.directions(_box(lane, lane.seeds[0], world))
     named = {knob.name: sides[knob.at] for knob in lane.knobs if knob.at in sides}
-    ends = (lane.space.corner({name: sign * side for name, side in named.items()}, lane.space.start) for sign in (-1, 1))
+    ends = (
+        lane.space.corner({name: sign * side for name, side in named.items()}, lane.space.start) for sign in (-1, 1)
+    )
     return tuple(values for values in ends if lane.space.broken(values) is None) if named else ()
 
 

@@ -36,11 +36,7 @@ class TrialRecord:
     @property
     def document(self) -> dict[str, Any]:
         """JSON; what has its default is left out."""
-        stated = {
-            field.name: value
-            for field in fields(self)
-            if (value := getattr(self, field.name)) != field.default
-        }
+        stated = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) != field.default}
         return stated | {
             "measures": {str(seed): dict(metrics) for seed, metrics in self.measures.items()},
             "policies": dict(self.policies),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from lanelock.scoring.feasibility import GateReach
 from lanelock.scoring.gates import Gate, Severity
 from lanelock.sweeps.lanes.decision import front
-from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.knob import Knob
 from lanelock.sweeps.lanes.lane import Objective
+from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.reserve import Ceiling, reserve_of
 from lanelock.sweeps.lanes.sensitivity import by_seed
 from lanelock.sweeps.lanes.trial import Trial

@@ -99,7 +99,9 @@ class Lock:
             proof = {int(seed): SeedProof(**row) for seed, row in document["proof"].items()}
             confirmation = Confirmation.of(document.get("confirmation"))
         except ValueError as error:
-            raise PolicyError(f"{where}: /proof, /confirmation, /authority/metrics: seeds are whole numbers: {error}") from None
+            raise PolicyError(
+                f"{where}: /proof, /confirmation, /authority/metrics: seeds are whole numbers: {error}"
+            ) from None
         lock = cls(
             **{name: document[name] for name in _PLAIN},
             blockers=tuple(Blocker.of(row) for row in document["blockers"]),

@@ -26,7 +26,9 @@ NOTE = "mlflow.note.content"  # the tag that the page shows as a description
 _SHOWN = 6  # gates in a trial's note
 
 
-def experiment_tags(ground: Ground, vetoes: Sequence[str], at_ms: int, *, reserved: float | None = None) -> dict[str, str]:
+def experiment_tags(
+    ground: Ground, vetoes: Sequence[str], at_ms: int, *, reserved: float | None = None
+) -> dict[str, str]:
     """Returns the tags of a lane's experiment; the arguments are those of `views`."""
     return {
         "lanelock.title": ground.lane.title,
@@ -73,8 +75,8 @@ def of_lane(lane: Lane) -> str:
         f"\nSeeds {', '.join(map(str, lane.seeds))}. Budget {budget['trials']} trials or {budget['seconds']} s. "
         f"It closes GO if a trial meets band {document['decision']['accept_band']} on every seed without a veto.\n",
         "A plain metric is the worst over the seeds; `seed_N/` holds what seed N measured. The dot before a run says "
-        "its verdict: green the highest band, blue a lower one, orange failed, grey vetoed or stopped, violet not graded. "
-        "To search, for example:\n",
+        "its verdict: green the highest band, blue a lower one, orange failed, grey vetoed or stopped, violet not "
+        "graded. To search, for example:\n",
         "```",
         *_examples(lane),
         "```",

@@ -12,8 +12,8 @@ from typing import Any
 from lanelock.scoring.figures.drawing import Figure, pngs
 from lanelock.scoring.scorecard import Scorecard
 from lanelock.sweeps.lanes.decision import Decision, in_reserve
-from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.lane import Lane
+from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.reserve import reserve_of
 from lanelock.sweeps.lanes.samplers import sampler_name, sampler_seed
 from lanelock.sweeps.lanes.sensitivity import by_seed, of_upstream

@@ -16,8 +16,8 @@ from lanelock.scoring.figures.drawing import Figure
 from lanelock.scoring.figures.sides import asked
 from lanelock.scoring.gates import Severity
 from lanelock.sweeps.lanes.decision import best_found, ranking
-from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.lane import Lane
+from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.sensitivity import sensitivity
 from lanelock.sweeps.lanes.study import Studies
 from lanelock.sweeps.lanes.survey import Ground

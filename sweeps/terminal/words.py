@@ -12,8 +12,8 @@ from lanelock.sweeps.lanes.decision import Decision
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.reserve import asked_of_gates, ceiling_of, reserve_of
-from lanelock.sweeps.lanes.survey import Ground
 from lanelock.sweeps.lanes.stopping import distance
+from lanelock.sweeps.lanes.survey import Ground
 from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.pages.gates import gate_table, reach_table
 from lanelock.sweeps.pages.text import columns, short
@@ -90,7 +90,9 @@ def reserve_text(lane: Lane, reach: Sequence[GateReach]) -> str:
     used, capped = asked, ""
     if ceiling is not None and asked > ceiling.value:
         used = ceiling.value
-        capped = f", beyond the proven ceiling: {ceiling.gate} allows at most {used:.6g} ({ceiling.proof}), which is used"
+        capped = (
+            f", beyond the proven ceiling: {ceiling.gate} allows at most {used:.6g} ({ceiling.proof}), which is used"
+        )
     asks = "; ".join(asked_of_gates(lane, used))
     return f"reserve: {first} {asked:g}{capped}" + (f"; asks {asks}" if asks else "")
 
@@ -100,7 +102,14 @@ STATES = {"failed": "failed", "vetoed": "vetoed", "behind": "behind", "complete"
 
 def refused_document(refused: Decision) -> dict[str, Any]:
     """Returns a refusal as JSON, in the shape of a closed sweep."""
-    return {**refused.as_document(), "refused": True, "sweep": None, "best": None, "lock": None, "trials": {"number": 0}}
+    return {
+        **refused.as_document(),
+        "refused": True,
+        "sweep": None,
+        "best": None,
+        "lock": None,
+        "trials": {"number": 0},
+    }
 
 
 def refusal_text(lane: Lane, refused: Decision, reach: Sequence[GateReach]) -> str:
@@ -143,11 +152,13 @@ def _spent(closed: Closed) -> Iterator[str]:
     best, reserve = closed.decision.best, reserve_of(closed.trials, ledger)
     first = closed.ground.lane.objectives[0]
     if reserve.ceiling is not None and best is not None and best.objectives is not None:
-        yield f"provable: {distance(ledger.signed(best)[0], reserve.ceiling.value, first.name)} ({reserve.ceiling.gate})"
+        left = distance(ledger.signed(best)[0], reserve.ceiling.value, first.name)
+        yield f"provable: {left} ({reserve.ceiling.gate})"
     start = closed.start
     if start is not None and start.objectives is not None:
         values = zip(closed.ground.lane.objectives, start.objectives, strict=True)
-        yield f"start: {', '.join(f'{objective.name} {value:.4g}' for objective, value in values)} (trial {start.number})"
+        reached = ", ".join(f"{objective.name} {value:.4g}" for objective, value in values)
+        yield f"start: {reached} (trial {start.number})"
 
 
 def lock_text(lock: Lock) -> str:
