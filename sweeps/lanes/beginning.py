@@ -31,7 +31,7 @@ _BEST = 8  # candidates of a sweep of other code that are tried again
 class Beginning:
     """What a new sweep tries or takes over first."""
 
-    enqueued: Sequence[Mapping[str, Value]] = ()
+    enqueue: Path | None = None  # a file of candidates, besides those of the lane
     source: str | None = None  # an earlier sweep
     other_code: bool = False  # that sweep may have been played by other code: its best candidates are run again
     design: int | None = None  # candidates of a space-filling design; None: as many as the sampler needs
@@ -43,7 +43,7 @@ NOTHING_FIRST = Beginning()
 def first_of(ground: Ground, beginning: Beginning, studies: Studies) -> dict[str, Any]:
     """Returns the attributes with which a study stores its beginning."""
     lane = ground.lane
-    enqueued, taken = list(beginning.enqueued), 0
+    enqueued, taken = list(lane.enqueued(beginning.enqueue)), 0
     if beginning.source is not None:
         differs = _differs(beginning, studies, lane)
         if differs:

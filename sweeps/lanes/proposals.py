@@ -140,7 +140,8 @@ class _Points:
     def _all(self) -> Iterator[Values]:
         space, seed = self._lane.space, sampler_seed(self._lane)
         if sampler_name(self._lane) == "grid":
-            yield from space.grid(seed)
+            grid = space.grid(seed)
+            yield from (point for index in range(grid.size) if (point := grid[index]) is not None)
             return
         count, given = 64, 0
         while True:  # a longer design begins with the shorter one
@@ -217,5 +218,5 @@ def listed_first(lane: Lane, enqueued: Sequence[Values], corners: Sequence[Value
     """Returns the candidates that a sweep tries before its sampler's, each once."""
     space = lane.space
     filling = space.design(design, sampler_seed(lane)) if design else []
-    rows = itertools.chain([space.start], lane.enqueued(), enqueued, corners, filling)
+    rows = itertools.chain([space.start], enqueued, corners, filling)
     return list({_key(values): values for values in rows}.values())

@@ -65,7 +65,7 @@ def _box(lane: Lane, seed: int, world: Path | None) -> Box:
         return lane.engine.evaluate(pack, seed, world=world, until=until)
 
     choices = frozenset(knob.at for knob in lane.knobs if knob.choices)
-    return Box(lane.start, {knob.at: knob.ends() for knob in lane.knobs}, choices, run)
+    return Box(lane.start, lane.moves, choices, run)
 
 
 def _bounds(lane: Lane, seed: int, world: Path | None) -> list[Bound]:

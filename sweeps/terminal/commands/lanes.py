@@ -11,7 +11,6 @@ import click
 from lanelock.sweeps.engines import world_folder
 from lanelock.sweeps.lanes.decision import refusal
 from lanelock.sweeps.lanes.lane import load_lane
-from lanelock.sweeps.lanes.space import read_candidates
 from lanelock.sweeps.lanes.survey import prospect
 from lanelock.sweeps.pages.gates import reach_table
 from lanelock.sweeps.record.refusals import record_refusal
@@ -74,8 +73,7 @@ def sweep(
     from lanelock.sweeps.terminal.progress import resumable, watching
 
     workspace = session.workspace()
-    enqueued = [] if enqueue is None else read_candidates(enqueue, opened)
-    beginning = Beginning(enqueued, source, accept_other_code, sobol)
+    beginning = Beginning(enqueue, source, accept_other_code, sobol)
     if reach is not None and session.live:
         click.echo(words.reserve_text(opened, reach), err=True)
     with resumable(workspace, f"lanelock sweep {lane} --resume"), watching(opened, live=session.live) as watch:
