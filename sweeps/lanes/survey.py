@@ -48,6 +48,6 @@ def _bounds(lane: Lane, seed: int, world: Path | None) -> list[Bound]:
         return lane.engine.evaluate(pack, seed, world=world, until=until)
 
     choices = frozenset(knob.at for knob in lane.knobs if knob.choices)
-    box = Box(lane.start, {knob.at: knob.ends() for knob in lane.knobs}, choices, run)
+    box = Box(lane.start, lane.moves, choices, run)
     proved = lane.metrics.bounds(box) if isinstance(lane.metrics, Bounding) else ()
     return [*proved, *frozen(box, lane.engine.states, lane.gates, lane.measure)]
