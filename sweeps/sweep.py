@@ -9,11 +9,10 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -27,7 +26,8 @@ from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.played_by import other_code, played_by
 from lanelock.sweeps.lanes.proposals import Proposal
-from lanelock.sweeps.lanes.race import Race, race_of
+from lanelock.sweeps.lanes.race import promise, race_of, races
+from lanelock.sweeps.lanes.reserve import reserve_of
 from lanelock.sweeps.lanes.runtime import Runtime, hold_to_runtime, time_candidate
 from lanelock.sweeps.lanes.sensitivity import sensitivity
 from lanelock.sweeps.lanes.stopping import stopped
@@ -38,7 +38,7 @@ from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.proof.lock import Lock, make_lock
 from lanelock.sweeps.proof.lock_files import store_lock
 from lanelock.sweeps.record.recorder import Recording, recording
-from lanelock.sweeps.trial import Outcome, evaluate
+from lanelock.sweeps.trial import Outcome, evaluate, run_seed
 from lanelock.sweeps.workspace import Workspace
 
 
@@ -149,18 +149,16 @@ def _search(
     study: Study, ledger: Ledger, record: Recording, jobs: int, began: float, tally: Callable[[], None], watch: Watch
 ) -> str:
     """Runs trials until the budget is spent or nothing is left to find. Returns which, in words."""
-    ground, lane = ledger.ground, ledger.ground.lane
+    lane = ledger.ground.lane
     budget, batch = lane.document["budget"], lane.document["batch"]
     with ThreadPoolExecutor(jobs, thread_name_prefix="trial") as workers, _interrupts_deferred() as stop:
         while (paid := sum(trial.paid for trial in study.history)) < budget["trials"]:
             if why := stopped(study.history, ledger):
                 return why
-            seeds, race = seed_order(study.history, ledger), race_of(study.history, ledger)
             proposals = study.ask(min(batch, budget["trials"] - paid), ledger)
             if not proposals:
                 return f"the space is spent: all {len(study.history)} candidates were tried"
-            outcomes = workers.map(partial(_outcome, study, ground, seeds, race), proposals)
-            for proposal, outcome in zip(proposals, outcomes, strict=True):
+            for proposal, outcome in zip(proposals, _played(study, proposals, ledger, workers, jobs), strict=True):
                 record.trial(study.tell(proposal, outcome.objectives, outcome.constraints, outcome.record))
                 stop()
             tally()
@@ -197,11 +195,38 @@ def _interrupts_deferred() -> Iterator[Callable[[], None]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _outcome(study: Study, ground: Ground, seeds: tuple[int, ...], race: Race | None, proposal: Proposal) -> Outcome:
-    stored = study.stored(proposal)
-    if stored is not None:
-        return Outcome(stored.objectives, stored.constraints, stored.record)
-    return evaluate(ground, proposal.values, seeds, race)
+def _played(
+    study: Study, proposals: Sequence[Proposal], ledger: Ledger, workers: ThreadPoolExecutor, jobs: int
+) -> Iterable[Outcome | Trial]:
+    """Returns the outcomes of a batch, in its order. They do not depend on the number of workers."""
+    ground, seeds = ledger.ground, seed_order(study.history, ledger)
+    if not races(ground.lane):
+        return workers.map(
+            lambda proposal: study.stored(proposal) or evaluate(ground, proposal.values, seeds), proposals
+        )
+    stored = {proposal.number: study.stored(proposal) for proposal in proposals}
+    begun = workers.map(
+        lambda proposal: None if stored[proposal.number] else run_seed(ground, proposal.values, seeds[0]), proposals
+    )
+    firsts = {proposal.number: run for proposal, run in zip(proposals, begun, strict=True)}
+    reserve = reserve_of(study.history, ledger).value
+
+    def promised(proposal: Proposal) -> tuple[float, ...]:
+        outcome, run = stored[proposal.number], firsts[proposal.number]
+        metrics = run.measures if run is not None else outcome.record.measures.get(seeds[0]) if outcome else None
+        return promise(ground.graded(seeds[0], metrics) if metrics else None, ledger, reserve)
+
+    spread = map if jobs == 1 else workers.map  # with several workers, seeds are run ahead
+    finished = dict[int, Trial]()
+    for proposal in sorted(proposals, key=promised, reverse=True):
+        race = race_of([*study.history, *finished.values()], ledger)
+        outcome = stored[proposal.number] or evaluate(
+            ground, proposal.values, seeds, race, firsts[proposal.number], spread
+        )
+        finished[proposal.number] = Trial(
+            proposal.number, proposal.values, outcome.objectives, outcome.constraints, outcome.record
+        )
+    return [finished[proposal.number] for proposal in proposals]
 
 
 def _next_name(studies: Studies, lane: Lane) -> str:

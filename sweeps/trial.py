@@ -7,12 +7,13 @@ raises is a result: the trial failed, for that reason, and the sweep goes on.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from lanelock.engine.protocol import Run
-from lanelock.policies import IntegrityError, WorkspaceError
+from lanelock.policies import IntegrityError, Pack, WorkspaceError
 from lanelock.scoring.scorecard import Scorecard
 from lanelock.sweeps.lanes.grading import constraints_of, objectives_of
 from lanelock.sweeps.lanes.knob import Value
@@ -20,6 +21,8 @@ from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.race import Race
 from lanelock.sweeps.lanes.survey import Ground
 from lanelock.sweeps.lanes.trial import TrialRecord
+
+Spread = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]  # `map`, or the same over several workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,61 +34,113 @@ class Outcome:
     record: TrialRecord
 
 
+@dataclass(frozen=True, slots=True)
+class SeedRun:
+    """A candidate on one seed: its metrics and their grade, or why it has none."""
+
+    seed: int
+    card: Scorecard | None = None
+    measures: Mapping[str, float] = field(default_factory=dict)
+    world: str = ""  # digest
+    seconds: tuple[float, float] = (0.0, 0.0)  # of the engine, of scoring
+    failure: str = ""
+
+
 class _Failed(Exception):
     """The candidate has no result; the message says why."""
 
 
-def evaluate(ground: Ground, values: Mapping[str, Value], seeds: Iterable[int], race: Race | None = None) -> Outcome:
-    """Runs one trial on the seeds in the given order. A veto or the race ends it before the remaining seeds."""
-    lane, cards = ground.lane, list[Scorecard]()
-    measures, worlds, packed = dict[int, Mapping[str, float]](), dict[int, str](), dict[str, Any]()
-    seconds = {"engine": 0.0, "scoring": 0.0}
-    stopped = failure = ""
+def evaluate(
+    ground: Ground,
+    values: Mapping[str, Value],
+    seeds: Sequence[int],
+    race: Race | None = None,
+    first: SeedRun | None = None,
+    spread: Spread = map,
+) -> Outcome:
+    """Runs one trial on the seeds in the given order, until a veto, a failure or the race ends it.
+
+    `first` is the run on the first seed, if it was made already. `spread` may run seeds ahead; the record has only
+    those up to the end.
+    """
+    runs, stopped = list[SeedRun](), ""
+    if first is None:
+        first = run_seed(ground, values, seeds[0])
+    for run in _each(first, seeds, spread, partial(run_seed, ground, values)):
+        runs.append(run)
+        if run.card is None or run.card.vetoed:
+            break
+        if race is not None and run.seed != seeds[-1] and (stopped := race.lost(run.card)):
+            break
+    return _outcome(ground, values, runs, stopped)
+
+
+def _each(first: SeedRun, seeds: Sequence[int], spread: Spread, run: Callable[[int], SeedRun]) -> Iterator[SeedRun]:
+    yield first
+    yield from spread(run, seeds[1:])
+
+
+def run_seed(ground: Ground, values: Mapping[str, Value], seed: int) -> SeedRun:
+    """Runs a candidate on one seed. What the engine raises is a failure in the result."""
+    lane = ground.lane
     try:
-        pack = _attempted("the candidate is not a valid pack", lane.candidate, values)
-        packed = {"pack": pack.digest, "policies": {name: policy.digest for name, policy in pack.policies.items()}}
-        for seed in seeds:
-            began = time.perf_counter()
-            run = _attempted(f"seed {seed}", lane.engine.evaluate, pack, seed, world=ground.world, until=lane.until)
-            ran = time.perf_counter()
-            seconds["engine"] += ran - began
-            measures[seed], worlds[seed] = _measured(lane, run, seed)
-            card = ground.graded(seed, measures[seed])
-            seconds["scoring"] += time.perf_counter() - ran
-            cards.append(card)
-            stopped = "" if race is None or card.vetoed else race.lost(card)
-            if card.vetoed or stopped:
-                break
-        objectives = objectives_of(ground, cards)
-        if objectives is None:
-            failure = "an objective is not finite"
+        pack = _pack(lane, values)
+        began = time.perf_counter()
+        run = _attempted(f"seed {seed}", lane.engine.evaluate, pack, seed, world=ground.world, until=lane.until)
+        ran = time.perf_counter()
+        measures, world = _measured(lane, run, seed)
+        card = ground.graded(seed, measures)
+        return SeedRun(seed, card, measures, world, (ran - began, time.perf_counter() - ran))
     except _Failed as error:
-        objectives, failure = None, str(error)
-    stopped = stopped if len(cards) < len(lane.seeds) else ""  # behind on the last seed is not an early end
+        return SeedRun(seed, failure=str(error))
+
+
+def _outcome(ground: Ground, values: Mapping[str, Value], runs: Sequence[SeedRun], stopped: str) -> Outcome:
+    cards, failure = [run.card for run in runs if run.card is not None], runs[-1].failure
+    objectives = None if failure else objectives_of(ground, cards)
+    if objectives is None and not failure:
+        failure = "an objective is not finite"
+    try:
+        pack = _pack(ground.lane, values)
+        digests = pack.digest, {name: policy.digest for name, policy in pack.policies.items()}
+    except _Failed:
+        digests = "", {}
+    graded = [run for run in runs if run.card is not None]
     record = TrialRecord(
-        measures, packed.get("pack", ""), packed.get("policies", {}), worlds, seconds, int(time.time() * 1000),
-        stopped=stopped, failure=failure,
-    )  # fmt: skip
+        measures={run.seed: run.measures for run in graded},
+        pack=digests[0],
+        policies=digests[1],
+        worlds={run.seed: run.world for run in graded},
+        seconds={name: sum(run.seconds[at] for run in runs) for at, name in enumerate(("engine", "scoring"))},
+        at_ms=int(time.time() * 1000),
+        stopped=stopped,
+        failure=failure,
+    )
     return Outcome(objectives, constraints_of(cards), record)
 
 
-def _attempted(where: str, call: Any, *arguments: Any, **keywords: Any) -> Any:
+def _pack(lane: Lane, values: Mapping[str, Value]) -> Pack:
+    pack: Pack = _attempted("the candidate is not a valid pack", lane.candidate, values)
+    return pack
+
+
+def _attempted(where: str, call: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
     """Calls what belongs to the engine. Raises _Failed for what it raises, except where the sweep cannot go on."""
     try:
         return call(*arguments, **keywords)
     except (IntegrityError, WorkspaceError):
         raise
     except (Exception, SystemExit) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        kind = "" if type(error).__module__.startswith("lanelock.") else f"{type(error).__name__}: "
-        raise _Failed(f"{where}: {kind if str(error).strip() else ''}{lines[0]}"[:500]) from error
+        lines = str(error).strip().splitlines() or [""]
+        kind = "" if type(error).__module__.startswith("lanelock.") else type(error).__name__
+        raise _Failed(f"{where}: {': '.join(filter(None, (kind, lines[0])))}"[:500]) from error
 
 
 def _measured(lane: Lane, run: object, seed: int) -> tuple[dict[str, float], str]:
     """Returns the metrics and the world's digest of a run. Raises _Failed where it gives no number for a gate."""
     if not isinstance(run, Run):
         raise _Failed(f"seed {seed}: the engine returned {type(run).__name__} instead of a run")
-    metrics = _attempted(f"seed {seed}: its metrics", lane.measure, run)
+    metrics: dict[str, float] = _attempted(f"seed {seed}: its metrics", lane.measure, run)
     if missing := [name for name in lane.needed if name not in metrics]:
         raise _Failed(f"seed {seed}: {missing[0]} is missing or not finite")
     return metrics, run.world_digest

@@ -43,6 +43,7 @@ NOTHING_FIRST = Beginning()
 def first_of(ground: Ground, beginning: Beginning, studies: Studies) -> dict[str, Any]:
     """Returns the attributes with which a study stores its beginning."""
     lane = ground.lane
+    enqueued: list[Mapping[str, Value]]
     enqueued, taken = list(lane.enqueued(beginning.enqueue)), 0
     if beginning.source is not None:
         differs = _differs(beginning, studies, lane)

@@ -200,20 +200,27 @@ def in_reserve(trial: Trial, ledger: Ledger, reserve: Reserve) -> bool:
 
 
 def seed_order(history: Sequence[Trial], ledger: Ledger) -> tuple[int, ...]:
-    """Returns the lane's seeds, hardest first (most vetoes, then the least mean margin), so that vetoes come cheap."""
+    """Returns the lane's seeds, hardest first, so that trials end early.
+
+    The hardest is where most trials ended; of equal ones, where the mean margin is least. A trial that was behind on the
+    first seed does not count: it would have been behind on any.
+    """
     lane = ledger.ground.lane
     band = next((objective.band for objective in lane.objectives if objective.band), lane.gates.bands[-1])
-    vetoes = Counter[int]()
+    ended = Counter[int]()
     margins = defaultdict[int, list[float]](list)
     for trial in history:
-        for seed, card in ledger.cards(trial).items():
-            vetoes[seed] += bool(card.vetoed)
+        cards = ledger.cards(trial)
+        ended.update(seed for seed, card in cards.items() if card.vetoed)
+        if trial.record.stopped and len(cards) > 1:
+            ended[list(cards)[-1]] += 1
+        for seed, card in cards.items():
             margin = card.margin(band, ledger.ground.unreachable[band])
-            if math.isfinite(margin):
+            if math.isfinite(margin) and ledger.acceptable(trial):
                 margins[seed].append(margin)
 
     def hardness(seed: int) -> tuple[float, float]:
-        return -vetoes[seed], sum(margins[seed]) / max(1, len(margins[seed]))
+        return -ended[seed], sum(margins[seed]) / max(1, len(margins[seed]))
 
     return tuple(sorted(lane.seeds, key=hardness))  # stable: ties keep the lane's order
 
