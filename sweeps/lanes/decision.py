@@ -202,8 +202,8 @@ def in_reserve(trial: Trial, ledger: Ledger, reserve: Reserve) -> bool:
 def seed_order(history: Sequence[Trial], ledger: Ledger) -> tuple[int, ...]:
     """Returns the lane's seeds, hardest first, so that trials end early.
 
-    The hardest is where most trials ended; of equal ones, where the mean margin is least. A trial that was behind on the
-    first seed does not count: it would have been behind on any.
+    The hardest is where most trials ended; of equal ones, where the mean margin is least. A trial that was behind on
+    the first seed does not count: it would have been behind on any.
     """
     lane = ledger.ground.lane
     band = next((objective.band for objective in lane.objectives if objective.band), lane.gates.bands[-1])

@@ -1,8 +1,8 @@
-"""Racing over seeds: a trial that is clearly behind the best candidate on one seed is not run on the others.
+"""Racing over seeds: a trial that is behind the best candidate on one seed is not run on the others.
 
-Seeds of one lane rank candidates alike, so the first seed nearly always tells. The trials of a batch are all run on one
-seed, and go on in the order of what they promise there, each against the best that has finished. Nothing that was not run on every seed
-can be accepted; the race only saves runs.
+Seeds of one lane rank candidates alike, so the first seed nearly always tells. The trials of a batch are all run on
+one seed, and go on in the order of what they promise there, each against the best that has finished. Nothing that was
+not run on every seed can be accepted; the race only saves runs.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.reserve import reserve_of
 from lanelock.sweeps.lanes.trial import Trial
 
-TOLERANCE = 0.02  # how far behind, relative to the best candidate's value, a trial may be and still go on
-
 
 @dataclass(frozen=True, slots=True)
 class Race:
@@ -31,6 +29,7 @@ class Race:
     cards: Mapping[int, Scorecard]
     reserve: float  # of the first objective, signed such that greater is better
     skip: frozenset[str]  # the gates that the margin does not count
+    tolerance: float  # how far behind, relative to the best candidate's value, a trial may be and still go on
 
     def lost(self, card: Scorecard) -> str:
         """Returns by what a trial's result on a seed is behind, in the order of the decision; empty if it is not."""
@@ -38,12 +37,12 @@ class Race:
         first, *others = self.objectives
         ours, theirs = (_signed(first, side, self.skip) for side in (card, best))
         needed = min(theirs, self.reserve) if others else theirs
-        if ours < needed - TOLERANCE * abs(needed):
+        if ours < needed - self.tolerance * abs(needed):
             return self._text(card, first, ours, needed)
         if not others or theirs < self.reserve or ours < self.reserve:
             return ""
         ours, theirs = (_signed(others[0], side, self.skip) for side in (card, best))
-        return self._text(card, others[0], ours, theirs) if ours < theirs - TOLERANCE * abs(theirs) else ""
+        return self._text(card, others[0], ours, theirs) if ours < theirs - self.tolerance * abs(theirs) else ""
 
     def _text(self, card: Scorecard, objective: Objective, ours: float, theirs: float) -> str:
         sign = 1.0 if objective.maximize else -1.0
@@ -52,7 +51,7 @@ class Race:
 
 def races(lane: Lane) -> bool:
     """Returns whether trials of a lane race: on more than one seed, towards one decision, unless it says otherwise."""
-    return len(lane.seeds) > 1 and bool(lane.document.get("racing", True)) and not aims_at_front(lane)
+    return len(lane.seeds) > 1 and _racing(lane) is not False and not aims_at_front(lane)
 
 
 def promise(card: Scorecard | None, ledger: Ledger, reserve: float) -> tuple[float, ...]:
@@ -69,7 +68,14 @@ def race_of(history: Sequence[Trial], ledger: Ledger) -> Race | None:
     best = next(iter(ranking(history, ledger)), None) if races(lane) else None
     if best is None or not ledger.acceptable(best):
         return None
-    return Race(best.number, lane.objectives, ledger.cards(best), reserve_of(history, ledger).value, _skipped(ledger))
+    racing, reserve = _racing(lane), reserve_of(history, ledger).value
+    tolerance = 0.0 if racing is True else float(racing)
+    return Race(best.number, lane.objectives, ledger.cards(best), reserve, _skipped(ledger), tolerance)
+
+
+def _racing(lane: Lane) -> bool | float:
+    racing: bool | float = lane.document.get("racing", True)
+    return racing
 
 
 def _skipped(ledger: Ledger) -> frozenset[str]:
