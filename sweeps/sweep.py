@@ -213,8 +213,8 @@ def _played(
 
     def promised(proposal: Proposal) -> tuple[float, ...]:
         outcome, run = stored[proposal.number], firsts[proposal.number]
-        metrics = run.measures if run is not None else outcome.record.measures.get(seeds[0]) if outcome else None
-        return promise(ground.graded(seeds[0], metrics) if metrics else None, ledger, reserve)
+        card = run.card if run is not None else ledger.cards(outcome).get(seeds[0]) if outcome is not None else None
+        return promise(card, ledger, reserve)
 
     spread = map if jobs == 1 else workers.map  # with several workers, seeds are run ahead
     finished = dict[int, Trial]()

@@ -25,6 +25,7 @@ from lanelock.scoring.scorecard import MetricSource
 from lanelock.sweeps.engines import engine_named, metrics_named
 from lanelock.sweeps.lanes.candidates import read_candidates
 from lanelock.sweeps.lanes.knob import Knob, Value, is_number
+from lanelock.sweeps.lanes.sampler_names import AUTO, known_samplers
 from lanelock.sweeps.lanes.space import Space
 
 
@@ -191,7 +192,9 @@ class Lane:
         budget = {"trials": trials, "seconds": seconds}
         document["budget"] = document["budget"] | {key: value for key, value in budget.items() if value is not None}
         validate(document, shipped_schema("lane"), f"lane {self.id}")
-        return replace(self, document=document)
+        lane = replace(self, document=document)
+        _check(lane, f"lane {self.id}")
+        return lane
 
 
 def load_lane(name_or_path: str) -> Lane:
@@ -272,6 +275,11 @@ def _check(lane: Lane, where: str) -> None:
             )
     if lane.document["decision"]["accept_band"] not in bands:
         raise LaneError(f"{where}: /decision/accept_band: not one of {sorted(bands)}")
+    name = lane.document.get("sampler", {}).get("name", AUTO)
+    if name not in known_samplers():
+        raise LaneError(f"{where}: /sampler/name: {name!r} is not one of {', '.join(known_samplers())}")
+    if name == "cmaes" and lane.document.get("aim") == "front" and len(lane.objectives) > 1:
+        raise LaneError(f"{where}: /sampler/name: cmaes improves one objective, and /aim is front")
     _check_reserve(lane, f"{where}: /decision")
     if set(lane.references) != set(lane.document.get("references", {})):
         raise LaneError(f"{where}: /references: the packs given are {sorted(lane.references)}")

@@ -22,8 +22,8 @@ from lanelock.sweeps.lanes.knob import Knob, Value
 from lanelock.sweeps.lanes.lane import Lane, Objective
 from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.reserve import reserve_of
+from lanelock.sweeps.lanes.sampler_names import LISTED
 from lanelock.sweeps.lanes.samplers import (
-    LISTED,
     sampler_name,
     sampler_of,
     sampler_seed,

@@ -22,13 +22,10 @@ from lanelock.sweeps.lanes.aim import Aim, aims_at_front
 from lanelock.sweeps.lanes.composite import LaneComposite
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.ledger import Ledger
+from lanelock.sweeps.lanes.sampler_names import AUTO, GROUP, SURROGATE
 from lanelock.sweeps.lanes.surrogate import SurrogateSampler
 
-AUTO, SURROGATE = "auto", "surrogate"
-LISTED = ("grid", "qmc")  # lists of points
-NAMES = (AUTO, SURROGATE, "tpe", "gp", "nsga2", "cmaes", "random", *LISTED)
 MODELS = (SURROGATE, "tpe", "gp")  # samplers that learn from a space-filling design first
-_GROUP = "lanelock.samplers"
 _MOST_OPTIONS, _MOST_TRIALS = 40, 3000  # beyond which the default is TPE: one column per choice, cubic cost in trials
 
 
@@ -44,11 +41,6 @@ def sampler_name(lane: Lane) -> str:
 
 def sampler_seed(lane: Lane) -> int:
     return int(lane.document.get("sampler", {}).get("seed", 0))
-
-
-def known_samplers() -> tuple[str, ...]:
-    """Returns the names of all samplers, with those that are installed as entry points."""
-    return (*NAMES, *sorted({point.name for point in entry_points(group=_GROUP)} - set(NAMES)))
 
 
 def seed_of(lane: Lane, number: int, attempt: int) -> int:
@@ -79,9 +71,7 @@ def sampler_of(
                 return CmaEsSampler(seed=seed, n_startup_trials=1, warn_independent_sampling=False)
             case "random":
                 return RandomSampler(seed=seed)
-    points = {point.name: point for point in entry_points(group=_GROUP)}
-    if name not in points:
-        raise LaneError(f"lane {lane.id}: /sampler/name: {name!r} is not one of {', '.join(known_samplers())}")
+    points = {point.name: point for point in entry_points(group=GROUP)}
     sampler: BaseSampler = points[name].load()(seed)
     return sampler
 
