@@ -32,9 +32,10 @@ def read_candidates(path: Path) -> list[dict[str, Any]]:
 def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            header, *rows = list(csv.reader(file, strict=True)) or [[]]
+            cells, *rows = list(csv.reader(file, strict=True)) or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise LaneError(f"{path}: cannot be read as CSV: {error}") from None
+    header = [name.strip() for name in cells]
     if twice := [name for name in header if header.count(name) > 1]:
         raise LaneError(f"{path}: header: {twice[0]!r} is given twice")
     for number, cells in enumerate(rows, 1):

@@ -212,8 +212,8 @@ class Space:
         points = [self.canonical({k.name: k.drawn(u) for k, u in zip(self.knobs, row, strict=True)}) for row in units]
         kept = [point for point in points if self.broken(point) is None]
         found = {_key(point): point for point in kept[: 8 * count]}
-        for place, point in enumerate(points[: 2 * count] if len(found) < count else ()):
-            if (near := self.repaired(point, seed + place)) is not None:
+        for place, point in enumerate(points[: 2 * count]):
+            if len(found) < count and (near := self.repaired(point, seed + place)):
                 found.setdefault(_key(near), near)
         return list(islice(found.values(), count))
 
@@ -435,7 +435,7 @@ def _check_conditions(space: Space, at: str) -> None:
             if unknown := [value for value in when.values if value not in parent.choices]:
                 raise LaneError(f"{field}/is: {unknown[0]} is not a value of {parent.name}: {parent.range_text()}")
             if parent.name in seen:
-                raise LaneError(f"{field}/knob: {parent.name} depends on {knob.name} itself")
+                raise LaneError(f"{field}/knob: {parent.name} depends on itself")
             seen.add(parent.name)
             when = parent.when
 
