@@ -78,7 +78,7 @@ _NAMES: Mapping[str, Callable[[Workspace, str], Iterable[str]]] = {
     "evidence": lambda workspace, begun: (path.name for path in sorted(workspace.evidence.glob("[!.]*"))),
     "alias": lambda workspace, begun: _aliases(),
 }
-PACK = offering("pack", path="dir")
+PACK = offering("pack", "lock", "trial")
 LANE = offering("lane")
 CAMPAIGN = offering("campaign")
 LOCK = offering("lock")
