@@ -1,4 +1,4 @@
-"""`lock` and `verify`: read and prove what was recorded, and lock a trial by hand."""
+"""`lock` and `verify`: read, prove and use what was recorded, and lock a trial by hand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from lanelock.sweeps.proof.evidence import find_evidence, verify_evidence
 from lanelock.sweeps.proof.lock import Lock, verify_lock
 from lanelock.sweeps.proof.lock_files import find_lock
 from lanelock.sweeps.proof.packs import trial_named
-from lanelock.sweeps.terminal.completion import LOCK, PROVABLE, TRIAL
+from lanelock.sweeps.proof.unpack import unpack, unpacking
+from lanelock.sweeps.terminal.completion import FOLDER, LOCK, PROVABLE, TRIAL
 from lanelock.sweeps.terminal.session import WORLD, Session, common_options
 from lanelock.sweeps.terminal.words import lock_text
 
@@ -40,7 +41,7 @@ class LockGroup(click.Group):
 # Options before the trial belong to `lock_made`.
 @click.group("lock", cls=LockGroup, context_settings={"ignore_unknown_options": True})
 def lock() -> None:
-    """Read and prove locks, or lock a trial by hand: lanelock lock SWEEP/N --why TEXT."""
+    """Read, prove and unpack locks, or lock a trial by hand: lanelock lock SWEEP/N --why TEXT."""
 
 
 @click.command("lock")
@@ -85,6 +86,31 @@ def lock_verify(session: Session, lock: str, world: str | None) -> int:
     """Recompute every digest of LOCK, run it again on every seed, score it again."""
     path = find_lock(lock, session.as_it_stands())
     return _show_checks("lock", path, verify_lock(path, world_folder(world)), session)
+
+
+@lock.command("unpack")
+@click.argument("lock", shell_complete=LOCK)
+@click.option(
+    "--to", "folder", required=True, type=click.Path(path_type=Path), metavar="DIR", shell_complete=FOLDER,
+    help="A new folder, or one whose policy files are to take the pack's values.",
+)  # fmt: skip
+@click.option("--diff", "dry", is_flag=True, help="Show what would change, and write nothing.")
+@common_options
+def lock_unpack(session: Session, lock: str, folder: Path, dry: bool) -> int:
+    """Write the pack of LOCK as policy files; in files that are there, change only the values that differ."""
+    opened = Lock.read(find_lock(lock, session.as_it_stands()))
+    changes = unpacking(opened, folder)
+    diff = "\n".join(change.diff() for change in changes)
+    files = [str(change.path) for change in changes]
+    document = {"lock_id": opened.lock_id, "pack": opened.candidate_pack.digest, "folder": str(folder), "files": files}
+    if dry:
+        session.show({**document, "written": False, "diff": diff}, diff or f"{folder} holds the pack of {lock} already")
+        return 0
+    unpack(changes, folder)
+    text = f"{folder}: pack {opened.candidate_pack.digest[:12]} of {opened.name}"
+    changed = ", ".join(Path(file).name for file in files) or "nothing: it holds the pack already"
+    session.show({**document, "written": bool(changes), "diff": diff}, f"{text}\nwritten: {changed}")
+    return 0
 
 
 @click.command()
