@@ -17,12 +17,12 @@ from typing import Any
 
 from lanelock.engine.protocol import Run
 from lanelock.engine.resolved import Resolved
-from lanelock.policies import LaneError, Pack, PolicyError, diff, load_pack
+from lanelock.policies import LaneError, Pack, PolicyError, diff
 from lanelock.policies.documents import digest, read_json, resolve, shipped_schema, validate
 from lanelock.policies.pack import CarriedPack, is_integer, split_address, value_at
 from lanelock.scoring.gates import GateSet, load_gates, parse_gates
 from lanelock.scoring.scorecard import MetricSource
-from lanelock.sweeps.engines import engine_named, metrics_named
+from lanelock.sweeps.engines import PackFinder, engine_named, metrics_named, open_pack
 from lanelock.sweeps.lanes.candidates import read_candidates
 from lanelock.sweeps.lanes.knob import Knob, Value, is_number
 from lanelock.sweeps.lanes.sampler_names import AUTO, known_samplers
@@ -197,18 +197,20 @@ class Lane:
         return lane
 
 
-def load_lane(name_or_path: str) -> Lane:
-    """Returns the lane in a file, or a shipped lane by name. Raises PolicyError or LaneError naming file and field."""
+def load_lane(name_or_path: str, find_pack: PackFinder = open_pack) -> Lane:
+    """Returns the lane in a file, or a shipped lane by name. Raises PolicyError or LaneError naming file and field.
+
+    `find_pack` finds its authority and references; the default knows shipped packs and folders.
+    """
     path = resolve(name_or_path, "lanes", ".json")
     if path.is_dir():
         raise LaneError(f"{path}: a lane is a JSON file, this is a folder")
     document = read_json(path)
     validate(document, shipped_schema("lane"), str(path))
     engine = engine_named(document["engine"])
-    authority = load_pack(beside(path, document["authority"]), engine.policy_schemas, engine.name)
+    authority = pack_for(engine, beside(path, document["authority"]), find_pack)
     references = {
-        name: load_pack(beside(path, pack), engine.policy_schemas, engine.name)
-        for name, pack in document.get("references", {}).items()
+        name: pack_for(engine, beside(path, pack), find_pack) for name, pack in document.get("references", {}).items()
     }
     gates = document["gates"].get("file")
     gates = str(metrics_named(document["engine"]).gates_file) if gates is None else beside(path, gates)
@@ -322,6 +324,14 @@ def _check_reserve(lane: Lane, where: str) -> None:
 def _field(pack: Pack, at: str, where: str) -> Any:
     policy, pointer = split_address(at)
     return value_at(pack[policy], pointer, where)
+
+
+def pack_for(engine: Resolved, name: str, find_pack: PackFinder) -> Pack:
+    """Returns the pack of that name. Raises PolicyError where it is another engine's."""
+    pack, owner = find_pack(name)
+    if owner.name != engine.name:
+        raise PolicyError(f"{name}: /engine: a pack of engine {owner.name}, not of {engine.name}")
+    return pack
 
 
 def beside(lane: Path, name: str) -> str:

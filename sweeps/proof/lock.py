@@ -84,6 +84,7 @@ class Lock:
     world_source: str  # "drawn" or "imported"
     proof: Mapping[int, SeedProof]  # by seed
     confirmation: Confirmation | None = None
+    chosen_by_hand: str | None = None  # why a person chose this trial; None: the sweep's decision chose it
     lock_id: str = field(init=False)  # SHA-256 of everything else
 
     def __post_init__(self) -> None:
@@ -113,6 +114,7 @@ class Lock:
             references={name: CarriedPack.of(pack) for name, pack in references.items()},
             proof=proof,
             confirmation=confirmation,
+            chosen_by_hand=document.get("chosen_by_hand"),
         )
         if lock.lock_id != document["lock_id"]:
             raise IntegrityError(
@@ -140,9 +142,11 @@ class Lock:
         """The part that the id is the digest of."""
         metrics = {str(seed): dict(values) for seed, values in self.authority_metrics.items()}
         confirmed = {} if self.confirmation is None else {"confirmation": self.confirmation.document}
+        chosen = {} if self.chosen_by_hand is None else {"chosen_by_hand": self.chosen_by_hand}
         return {
             **confirmed,
             "format": FORMAT,
+            **chosen,
             **{name: getattr(self, name) for name in _PLAIN},
             "blockers": [blocker.as_document() for blocker in self.blockers],
             "lane": self.lane_document,
@@ -159,8 +163,9 @@ class Lock:
 
     @property
     def name(self) -> str:
-        """The name of its file, without the suffix."""
-        return f"{self.sweep}.{self.short_id}"
+        """The name of its file, without the suffix. One chosen by hand has its trial in it: it is not its sweep's."""
+        by_hand = "" if self.chosen_by_hand is None else f".{self.trial}"
+        return f"{self.sweep}{by_hand}.{self.short_id}"
 
     def lane(self, where: str = "") -> Lane:
         """Returns its lane, rebuilt from the lock alone. `where` is the name that errors give."""
@@ -194,10 +199,13 @@ _PLAIN = (
 )  # fmt: skip
 
 
-def make_lock(ground: Ground, decision: Decision, sweep: str, runs: Mapping[str, str | None]) -> Lock:
+def make_lock(
+    ground: Ground, decision: Decision, sweep: str, runs: Mapping[str, str | None], chosen_by_hand: str | None = None
+) -> Lock:
     """Returns the lock of a closed sweep, after running the candidate again on every seed, with digests.
 
-    Raises IntegrityError if its metrics differ from those the sweep recorded.
+    `chosen_by_hand`: why a person chose the candidate instead. Raises IntegrityError if its metrics differ from those
+    that the sweep recorded.
     """
     lane, best = ground.lane, decision.best
     pack = lane.start if best is None else lane.candidate(best.values)
@@ -228,9 +236,15 @@ def make_lock(ground: Ground, decision: Decision, sweep: str, runs: Mapping[str,
         world_source="drawn" if ground.world is None else "imported",
         proof=proof,
         confirmation=None if fresh is None or not fresh.metrics else Confirmation(fresh.band, fresh.metrics),
+        chosen_by_hand=chosen_by_hand,
     )
     validate(lock.document, shipped_schema("lock"), sweep)
     return lock
+
+
+def by_hand(why: str) -> str:
+    """Returns how the reason of a lock begins whose candidate a person chose."""
+    return f"chosen by hand: {why};"
 
 
 def verify_lock(path: Path, world: Path | None = None, watch: Watch = lambda check: None) -> list[Check]:
@@ -247,6 +261,9 @@ def _checks(lock: Lock, where: str, world: Path | None) -> Iterator[Check]:
     except LanelockError as error:
         yield Check("content", False, "a lane and packs valid under this package", str(error))
         return
+    if lock.chosen_by_hand is not None:
+        begins = by_hand(lock.chosen_by_hand)
+        yield same("reason", lock.reason[: len(begins)], begins)
     yield same("pack digest", lock.candidate_pack.digest, pack.digest)
     yield same("authority digest", lock.authority.digest, lane.authority.digest)
     yield same("pack = authority + fixed fields + knobs", lock.knobs, admitted)

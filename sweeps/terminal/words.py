@@ -167,6 +167,7 @@ def lock_text(lock: Lock) -> str:
         "lock": lock.lock_id,
         "decision": f"{lock.decision} ({lock.candidate} candidate, {lock.verdict})",
         "reason": lock.reason,
+        **({} if lock.chosen_by_hand is None else {"by hand": lock.chosen_by_hand}),
         "lane": f"{lock.lane_document['id']}: {lock.lane_document['title']}",
         "sweep": f"{lock.sweep}, trial {lock.trial}",
         "knobs": ", ".join(f"{name} {short(value)}" for name, value in lock.knobs.items()),

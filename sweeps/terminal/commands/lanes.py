@@ -13,6 +13,7 @@ from lanelock.sweeps.lanes.decision import refusal
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.lanes.survey import prospect
 from lanelock.sweeps.pages.gates import reach_table
+from lanelock.sweeps.proof.packs import finder
 from lanelock.sweeps.record.refusals import record_refusal
 from lanelock.sweeps.terminal import words
 from lanelock.sweeps.terminal.completion import LANE
@@ -25,7 +26,7 @@ from lanelock.sweeps.terminal.session import JOBS, WORLD, Session, common_option
 @common_options
 def feasibility(session: Session, lane: str, world: str | None) -> int:
     """The best each gate can reach in LANE, from the frozen upstream alone."""
-    opened = load_lane(lane)
+    opened = load_lane(lane, finder(session.as_it_stands()))
     reach = prospect(opened, world_folder(world))
     refused = refusal(opened, reach) is not None
     document = {"lane": opened.id, "refused": refused, "gates": [asdict(row) for row in reach]}
@@ -61,7 +62,8 @@ def sweep(
     enqueue: Path | None, sobol: int | None, accept_other_code: bool, **search: Any,
 ) -> int:  # fmt: skip
     """Spend LANE's budget: search, track, decide, lock."""
-    opened, folder = load_lane(lane).with_search(**search), world_folder(world)
+    opened = load_lane(lane, finder(session.as_it_stands())).with_search(**search)
+    folder = world_folder(world)
     reach = None if resume else prospect(opened, folder)
     if reach is not None and not anyway and (refused := refusal(opened, reach)) is not None:
         record_refusal(opened, session.workspace(), refused, reach, folder)
