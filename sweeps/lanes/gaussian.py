@@ -51,7 +51,7 @@ class Kernel:
     def between(self, a: Array, b: Array) -> Array:
         """Returns the covariance [a, b] of the places a [a, d] and b [b, d], without noise."""
         lines = ((a - 0.5) * self.slopes**2) @ (b - 0.5).T
-        return 1.0 + lines + _matern(_squared(a / self.lengths, b / self.lengths))
+        return 1.0 + lines + _matern(squared(a / self.lengths, b / self.lengths))
 
     def variance(self, at: Array) -> Array:
         """Returns the variance [m] at places [m, d], without noise."""
@@ -196,7 +196,7 @@ def _of_logs(logs: Array) -> Kernel:
     return Kernel(np.exp(logs[:d]), np.exp(logs[d:-1]), math.exp(logs[-1]))
 
 
-def _squared(a: Array, b: Array) -> Array:
+def squared(a: Array, b: Array) -> Array:
     """Returns the squared distances [a, b] of places a [a, d] and b [b, d]."""
     squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None, :] - 2.0 * (a @ b.T)
     return np.asarray(np.maximum(squares, 0.0))

@@ -1,4 +1,4 @@
-"""The search: one Optuna study that spends a lane's budget. The only module that imports optuna.
+"""The search: one Optuna study that spends a lane's budget. Only this module and our own sampler import optuna.
 
 A study has two storages. Proposals are made in an in-memory mirror; a trial reaches the durable storage once, whole,
 when it has finished, so no unfinished trial is ever on disk. A killed sweep loses only proposals, and a resumed one
