@@ -334,14 +334,13 @@ class _Warp:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """The model of one metric over the seeds: the leading output, and what the others differ from it."""
+    """The model of one metric over the seeds: the leading output, and how the others differ from it."""
 
     columns: Sequence[int]
     leader: int  # position among the columns
     warp: _Warp
-    lead: Process
     offsets: Array  # [columns] mean of the leader, mean difference of the others
-    followers: Sequence[tuple[NDArray[np.intp], Process]]  # positions measured on the same rows, their differences
+    processes: Sequence[tuple[list[int], Process]]  # positions measured on the same rows, without their offsets
 
     @classmethod
     def of(cls, features: Array, outputs: Array, columns: Sequence[int], kernel: Kernel) -> _Group:
@@ -353,31 +352,29 @@ class _Group:
         offsets = np.nansum(differences, axis=0) / np.maximum(measured.sum(axis=0), 1)
         centred = differences - offsets
 
-        def process(positions: NDArray[np.intp]) -> Process:
+        def process(positions: list[int]) -> Process:
             rows = measured[:, positions[0]]
-            return Process.of(kernel, features[rows], centred[np.ix_(rows, positions)])
+            return Process.of(kernel, features[rows], centred[rows][:, positions])
 
-        others = [at for at in range(len(columns)) if at != leader and _varies(centred[:, at])]
-        alike = [np.array(same) for same in _alike(others, measured)]
-        followers = [(positions, process(positions)) for positions in alike]
-        return cls(columns, leader, warp, process(np.array([leader])), offsets, followers)
+        moving = [at for at in range(len(columns)) if at == leader or _varies(centred[:, at])]
+        processes = [(positions, process(positions)) for positions in _alike(moving, measured)]
+        return cls(columns, leader, warp, offsets, processes)
 
     def believing(self, waiting: Array) -> _Group:
         """Returns the group as it will be if the running trials measure what it predicts."""
-        followers = [(at, process.believing(waiting)) for at, process in self.followers]
-        return replace(self, lead=self.lead.believing(waiting), followers=followers)
+        return replace(self, processes=[(at, process.believing(waiting)) for at, process in self.processes])
 
     def sampled(self, features: Array, base: Array) -> Array:
         """Returns samples [columns, s, m] of the outputs at m places, from base samples [columns, s]."""
         standard = np.empty((len(self.columns), base.shape[1], len(features)))
-        mean, sd = self.lead.at(features)
-        standard[:] = (mean[:, 0] + self.offsets[self.leader]) + base[self.leader][:, None] * sd[:, 0]
-        others = np.arange(len(self.columns)) != self.leader
-        standard[others] += self.offsets[others, None, None]
-        for positions, process in self.followers:
+        standard[:] = self.offsets[:, None, None]
+        for positions, process in self.processes:
             mean, sd = process.at(features)
             for i, at in enumerate(positions):
-                standard[at] += mean[:, i] + base[at][:, None] * sd[:, i]
+                standard[at] += mean[:, i]
+                standard[at] += base[at][:, None] * sd[:, i]
+        others = np.arange(len(self.columns)) != self.leader
+        standard[others] += standard[self.leader]
         return self.warp.back(standard)
 
 
