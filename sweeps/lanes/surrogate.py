@@ -246,8 +246,7 @@ class _History:
         outputs = np.array([row for row in measured if row is not None]).reshape(-1, width)
         features = cube.features(known)
         objectives, violations = composite.score(outputs)
-        complete = ~np.isnan(outputs[:, ~np.isnan(outputs).all(axis=0)]).any(axis=1)
-        complete &= ~np.isnan(objectives).any(axis=1)
+        complete = ~np.isnan(outputs).any(axis=1)
         count = len(done)
         return cls(
             known[:count][good], features[:count][good], outputs, np.where(complete[:, None], objectives, np.nan),
@@ -413,12 +412,13 @@ class _Outputs:
 
     def __init__(self, history: _History, groups: Sequence[Sequence[int]], memory: dict[Any, Any]) -> None:
         outputs = history.outputs
-        self._constants = _constants(outputs)
+        self._constants = np.full(outputs.shape[1], np.nan)
         self._groups = []
         kept = history.kept()
         for group in groups:
-            columns = [at for at in group if np.isnan(self._constants[at]) and not np.isnan(outputs[:, at]).all()]
-            if columns:
+            self._constants[list(group)] = constants = _constants(outputs[:, list(group)])
+            columns = [at for at, constant in zip(group, constants, strict=True) if np.isnan(constant)]
+            if not np.isnan(outputs[:, columns]).all():
                 kernel = _kernel(history.features, outputs[:, columns], memory)
                 model = _Group.of(history.features[kept], outputs[kept][:, columns], columns, kernel)
                 self._groups.append(model.believing(history.waiting))
@@ -434,13 +434,20 @@ class _Outputs:
 
 
 def _constants(outputs: Array) -> Array:
-    """Returns the value [o] of each output that never varied; NaN of the others."""
-    constants = np.full(outputs.shape[1], np.nan)
-    for at, column in enumerate(outputs.T):
-        seen = column[~np.isnan(column)]
-        if len(seen) and np.ptp(seen) <= 1e-12 * np.abs(seen).max():
-            constants[at] = seen[0]
-    return constants
+    """Returns the value of each of a group's outputs [n, columns] that never varied; NaN of the others.
+
+    An output that was measured on few of the group's rows is no constant where the others vary: it may be the metric on
+    a seed that few trials reached.
+    """
+    measured = ~np.isnan(outputs)
+    still = np.array([_still(column[known]) for column, known in zip(outputs.T, measured.T, strict=True)])
+    often = 2 * measured.sum(axis=0) >= measured.sum(axis=0).max()
+    sure = still & measured.any(axis=0) & (often | still.all())
+    return np.where(sure, np.nanmax(np.vstack([outputs, np.full(outputs.shape[1], -np.inf)]), axis=0), np.nan)
+
+
+def _still(values: Array) -> bool:
+    return len(values) == 0 or bool(np.ptp(values) <= 1e-12 * np.abs(values).max())
 
 
 def _kernel(features: Array, outputs: Array, memory: dict[Any, Any]) -> Kernel:

@@ -273,3 +273,11 @@ def test_far_tails_are_squashed_and_come_back():
     warp = surrogate._Warp.of(values)
     assert np.abs(warp.to(values)).max() < 30
     assert warp.back(warp.to(values)) == pytest.approx(values)
+
+
+def test_a_seed_that_one_trial_reached_is_no_constant():
+    rows = np.linspace(0, 1, 8)[:, None]
+    outputs = np.column_stack([law_on(0, rows[:, 0]), np.full(8, np.nan), np.full(8, 5.0)])
+    outputs[0, 1] = 0.3
+    assert np.isnan(surrogate._constants(outputs)).tolist() == [True, True, False]
+    assert surrogate._constants(outputs[:, 1:]).tolist()[1] == 5.0
