@@ -6,7 +6,7 @@ import json
 import pytest
 from lanes import QUEUE, lane_with
 
-from lanelock.scoring.scorecard import combine, score
+from lanelock.scoring.scorecard import score
 from lanelock.sweeps.lanes.decision import Ledger, ranking
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.lanes.recorded import recorded
@@ -77,14 +77,8 @@ def test_without_one_rule_it_is_the_verdict_then_a_veto_then_the_margin(closed, 
     assert str(_by_verdict(("a", "b"), (bad, good), "B+")) == f"b: {good.verdict} against FAIL"
     assert str(_by_verdict(("a", "b"), (plain, bad), "B+")) == "a: both are FAIL, and the other is vetoed by crowd"
     assert str(_by_verdict(("a", "b"), (good, good), "B+")).startswith(f"neither: both are {good.verdict}, with the")
-    far = combine(
-        [
-            score(
-                {**plain.metrics, "q1/wait_p90": 1.01 * plain.metrics["q1/wait_p90"]}, gates, seed=None, authority=None
-            )
-        ],
-        gates,
-    )
+    slower = {**plain.metrics, "q1/wait_p90": 1.01 * plain.metrics["q1/wait_p90"]}
+    far = score(slower, gates, seed=None, authority=None)
     assert str(_by_verdict(("a", "b"), (far, plain), "B+")).startswith("b: both are FAIL; least margin to B+ ")
 
 
