@@ -8,8 +8,11 @@ from dataclasses import dataclass
 
 from lanelock.scoring.feasibility import GateReach
 from lanelock.scoring.scorecard import Scorecard
-from lanelock.sweeps.lanes.decision import Ledger, ranking
+from lanelock.sweeps.lanes.decision import in_reserve, ranking
+from lanelock.sweeps.lanes.grading import constraints_of, objectives_of
 from lanelock.sweeps.lanes.lane import Lane
+from lanelock.sweeps.lanes.ledger import Ledger
+from lanelock.sweeps.lanes.reserve import reserve_of
 from lanelock.sweeps.lanes.survey import Ground, prospect
 from lanelock.sweeps.lanes.trial import Trial, TrialRecord
 from lanelock.sweeps.pages.text import short
@@ -78,24 +81,11 @@ def _as_trial(side: Subject, number: int, ledger: Ledger) -> Trial:
     record = TrialRecord(side.measures, side.pack.digest, {}, {}, {}, 0)
     bare = Trial(number, {}, None, {}, record)
     cards = tuple(ledger.cards(bare).values())
-    violations = [card.violations() for card in cards]
-    constraints = {name: max(row[name] for row in violations) for name in violations[0]}
-    values = tuple(_values(cards, ledger.ground))
-    return Trial(number, {}, values if all(map(math.isfinite, values)) else None, constraints, record)
-
-
-def _values(cards: Sequence[Scorecard], ground: Ground) -> Iterator[float]:
-    """Yields the lane's objectives over the seeds that were measured."""
-    for objective in ground.lane.objectives:
-        if objective.band is not None:
-            yield min(card.margin(objective.band, ground.unreachable[objective.band]) for card in cards)
-        else:
-            yield sum(card.metrics.get(objective.metric or "", math.nan) for card in cards) / len(cards)
+    return Trial(number, {}, objectives_of(ledger.ground, cards), constraints_of(cards), record)
 
 
 def _ahead(best: Trial, other: Trial, ledger: Ledger) -> Iterator[str]:
     """Yields in what one trial is ahead of the other, in the order in which a lane asks."""
-    lane = ledger.ground.lane
     if best.objectives is None or other.objectives is None:
         yield "it can be graded, the other cannot"
         return
@@ -108,18 +98,19 @@ def _ahead(best: Trial, other: Trial, ledger: Ledger) -> Iterator[str]:
     bands = [ledger.band(trial, reachable_only=True) for trial in (best, other)]
     if bands[0] != bands[1]:
         yield f"it meets band {bands[0]}, the other {bands[1] or 'none'}"
-    yield from _better(best, other, lane)
+    yield from _better(best, other, ledger)
     yield "it comes first"
 
 
-def _better(best: Trial, other: Trial, lane: Lane) -> Iterator[str]:
+def _better(best: Trial, other: Trial, ledger: Ledger) -> Iterator[str]:
     """Yields the objectives in which one trial is better; the first, if both reach the reserve, comes last."""
+    lane = ledger.ground.lane
     first, *others = lane.objectives
     sides = (best.objectives or (), other.objectives or ())
     rows = dict(zip(lane.objectives, zip(*sides, strict=True), strict=True))
-    reserve = lane.document["decision"].get("margin_reserve")
-    reserved = bool(others) and isinstance(reserve, int | float) and min(rows[first]) >= reserve
-    enough = f"both have the reserve, {first.name} {reserve:g}; " if reserved else ""
+    reserve = reserve_of((best, other), ledger)
+    reserved = bool(others) and all(in_reserve(trial, ledger, reserve) for trial in (best, other))
+    enough = f"both have the reserve, {first.name} {reserve.value:.4g}; " if reserved else ""
     for objective in (*others, first) if reserved else (first, *others):
         ours, theirs = rows[objective]
         if ours != theirs and (ours > theirs) == objective.maximize:

@@ -4,11 +4,11 @@ import itertools
 import json
 
 import pytest
-from lanes import QUEUE, lane_with
+from lanes import lane_with
 
 from lanelock.scoring.scorecard import score
-from lanelock.sweeps.lanes.decision import Ledger, ranking
-from lanelock.sweeps.lanes.lane import load_lane
+from lanelock.sweeps.lanes.decision import ranking
+from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.recorded import recorded
 from lanelock.sweeps.reports.difference import compare
 from lanelock.sweeps.reports.preference import _by_verdict, prefer
@@ -20,7 +20,7 @@ from lanelock.sweeps.workspace import Workspace
 @pytest.fixture(scope="module")
 def closed(tmp_path_factory):
     place = Workspace.at(tmp_path_factory.mktemp("ws"))
-    return place, play(load_lane(str(QUEUE / "lane.json")), place, track=False)
+    return place, play(lane_with(place.root, racing=False), place, track=False)
 
 
 def preference(a, b, place):
@@ -77,7 +77,8 @@ def test_without_one_rule_it_is_the_verdict_then_a_veto_then_the_margin(closed, 
     assert str(_by_verdict(("a", "b"), (bad, good), "B+")) == f"b: {good.verdict} against FAIL"
     assert str(_by_verdict(("a", "b"), (plain, bad), "B+")) == "a: both are FAIL, and the other is vetoed by crowd"
     assert str(_by_verdict(("a", "b"), (good, good), "B+")).startswith(f"neither: both are {good.verdict}, with the")
-    slower = {**plain.metrics, "q1/wait_p90": 1.01 * plain.metrics["q1/wait_p90"]}
+    slower = {**plain.metrics, "q1/served_at_once": 0.9 * plain.metrics["q1/served_at_once"]}
+    slower["q1/wait_p90"] *= 1.01
     far = score(slower, gates, seed=None, authority=None)
     assert str(_by_verdict(("a", "b"), (far, plain), "B+")).startswith("b: both are FAIL; least margin to B+ ")
 
