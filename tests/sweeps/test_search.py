@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from lanes import QUEUE, lane_with
-from queue_engine import ENGINE, QueueEngine
+from queue_engine import ENGINE, LeakyEngine, QueueEngine
 
 from lanelock.engine.resolved import Resolved
 from lanelock.policies import LaneError
@@ -43,26 +43,20 @@ def trials(closed):
     ]
 
 
-class Faulty(QueueEngine):
-    """A queue that breaks down where its servers are slow."""
+class Faulty(LeakyEngine):
+    """Breaks down wherever its servers are slow."""
 
-    code_version = "0" * 64
-    below = 1.0
-
-    def evaluate(self, pack, seed):
-        if pack["queue_policy_v1"]["service"] < self.below:
-            raise RuntimeError("pump burst\nwater everywhere")
-        return super().evaluate(pack, seed)
+    fails = (0.0, 1.0)
 
 
 class Silent(Faulty):
     def evaluate(self, pack, seed):
-        return None if pack["queue_policy_v1"]["service"] < self.below else QueueEngine.evaluate(self, pack, seed)
+        return None if pack["queue_policy_v1"]["service"] < self.fails[1] else QueueEngine.evaluate(self, pack, seed)
 
 
 class Leaving(Faulty):
     def evaluate(self, pack, seed):
-        if pack["queue_policy_v1"]["service"] < self.below:
+        if pack["queue_policy_v1"]["service"] < self.fails[1]:
             raise SystemExit(3)
         return QueueEngine.evaluate(self, pack, seed)
 
@@ -402,6 +396,12 @@ def test_random_kills_leave_the_same_trials_where_trials_fail(tmp_path):
         except LaneError:
             continue  # cut before the study began
     assert trials(closed) == trials(whole) and any(row.failed for row in whole.trials)
+
+
+def test_a_sampler_of_ones_own_is_an_entry_point(tmp_path, workspace):
+    own = played(lane_with(tmp_path, sampler__name="evenly"), workspace)
+    usual = played(lane_with(tmp_path, sampler__name="random"), Workspace.at(tmp_path / "usual"))
+    assert trials(own) == trials(usual)
 
 
 def test_the_engine_of_these_tests_is_the_installed_one():
