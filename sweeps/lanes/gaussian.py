@@ -22,11 +22,9 @@ from threadpoolctl import ThreadpoolController
 Array = NDArray[np.float64]
 
 _ROOT5 = math.sqrt(5.0)
-_LENGTH, _LENGTH_SD = (
-    1.0,
-    1.0,
-)  # log-normal prior of a lengthscale: its median over the root of the dimension, its width
-_SLOPE, _SLOPE_SD = 1.0, 1.5  # of a slope: its median times the root of the dimension
+# Priors are log-normal: a median, and a width in the logarithm.
+_LENGTH, _LENGTH_SD = 1.0, 1.0  # of a lengthscale, over the root of the dimension
+_SLOPE, _SLOPE_SD = 1.0, 1.5  # of a slope, times the root of the dimension
 _NOISE, _NOISE_SD = 1e-4, 2.0  # of the noise's share of an output's variance
 _SCALE_ROWS = 2.0  # rows that the prior of an output's scale counts for
 _JITTER = 1e-9

@@ -11,7 +11,7 @@ A proposal is a pure function of (the study's trials, seed). `memory` keeps what
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -165,6 +165,7 @@ class _Look:
     def __init__(self, cube: Cube, known: Array, allowed: Allowed | None, rng: np.random.Generator) -> None:
         self._cube, self.known, self._allowed, self._rng = cube, known, allowed, rng
         self._seen = set(cube.keys(known))
+        self._exact: dict[bytes, Mapping[str, Any]] = {}  # canonical parameters by the key of their place
 
     def emptiest(self) -> dict[str, Any]:
         """Returns the parameters of the new place that best fills what the known places leave empty."""
@@ -174,7 +175,7 @@ class _Look:
         # The part of the wrap-around discrepancy that a place adds: it favours neither the middle nor the edge.
         away = np.abs(places[:, None, :] - self.known[None, :, :])
         crowd = (1.5 - away * (1.0 - away)).prod(axis=2).sum(axis=1)
-        return self._cube.values(places[int(crowd.argmin())])
+        return self._params(places[int(crowd.argmin())])
 
     def best(self, promise: _Promise, centres: Array) -> dict[str, Any]:
         """Returns the parameters of the new place of greatest promise."""
@@ -187,7 +188,7 @@ class _Look:
             top = _apart(places, np.argsort(-gains, kind="stable")[:64], scale)
             closer = self._new(self._cube.around(places[top], _REFINED, (scale, scale / 3), self._rng))
             places, gains = np.vstack([places[top], closer]), np.concatenate([gains[top], promise.at(closer)])
-        return self._cube.values(places[int(gains.argmax())])
+        return self._params(places[int(gains.argmax())])
 
     def _whole(self, count: int) -> Array:
         every = self._cube.every(_SPENT)
@@ -199,12 +200,23 @@ class _Look:
         for key, place in zip(self._cube.keys(places), places, strict=True):
             if key not in self._seen and key not in fresh:
                 fresh[key] = place
-        if self._allowed is None:
-            return np.array(list(fresh.values())).reshape(-1, self._cube.d)
-        params = (self._allowed(self._cube.values(place)) for place in fresh.values())
-        canonical = self._cube.places([row for row in params if row is not None])
-        unique = dict(zip(self._cube.keys(canonical), canonical, strict=True))
-        return np.array([row for key, row in unique.items() if key not in self._seen]).reshape(-1, self._cube.d)
+        if self._allowed is not None:
+            fresh = self._canonical(fresh.values())
+        return np.array(list(fresh.values())).reshape(-1, self._cube.d)
+
+    def _canonical(self, places: Iterable[Array]) -> dict[bytes, Array]:
+        """Returns the places that are allowed, in their canonical form, which is kept to the last bit."""
+        assert self._allowed is not None
+        params = [row for place in places if (row := self._allowed(self._cube.values(place))) is not None]
+        canonical = self._cube.places(params)
+        keys = self._cube.keys(canonical)
+        self._exact.update(zip(keys, params, strict=True))
+        return {key: place for key, place in zip(keys, canonical, strict=True) if key not in self._seen}
+
+    def _params(self, place: Array) -> dict[str, Any]:
+        """Returns the parameters at a place."""
+        exact = self._exact.get(self._cube.keys(place[None])[0])
+        return self._cube.values(place) if exact is None else dict(exact)
 
     def _repeated(self) -> dict[str, Any]:
         """Returns the parameters of a known place: no other was found."""
@@ -314,10 +326,8 @@ class _Warp:
 
     def to(self, values: Array) -> Array:
         standard = (values - self.centre) / self.spread
-        size = np.abs(standard)
-        return np.where(
-            size > self.KNEE, np.copysign(self.KNEE + np.log1p(np.maximum(size - self.KNEE, 0)), standard), standard
-        )
+        beyond = np.maximum(np.abs(standard) - self.KNEE, 0.0)
+        return np.where(beyond > 0, np.copysign(self.KNEE + np.log1p(beyond), standard), standard)
 
     def back(self, standard: Array) -> Array:
         """Returns the values of warped ones; overwrites them."""

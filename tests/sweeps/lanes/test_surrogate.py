@@ -128,11 +128,13 @@ def test_only_what_is_allowed_is_proposed_in_its_canonical_form():
     def allowed(params):
         if params["x"] + params["y"] > 1.2:
             return None
-        return {**params, "y": round(params["y"], 1)}
+        return {**params, "y": round(params["y"], 1) / 3 * 3}
 
     study = searched(SurrogateSampler(seed=2, n_startup_trials=5, allowed=allowed, space=SQUARE), rim, SQUARE, 14)
     for trial in study.trials:
-        assert trial.params["x"] + trial.params["y"] <= 1.26 and trial.params["y"] == round(trial.params["y"], 1)
+        assert (
+            trial.params["x"] + trial.params["y"] <= 1.26 and trial.params["y"] == round(trial.params["y"], 1) / 3 * 3
+        )
     assert len(set(points(study))) == 14
 
 
