@@ -37,12 +37,17 @@ def read_json(path: Path) -> Any:
         raise PolicyError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise PolicyError(f"{path}: cannot be read: {error}") from None
+    return parse_json(text, str(path))
+
+
+def parse_json(text: str, where: str) -> Any:
+    """Returns the document in a text. Raises PolicyError naming the line, after `where`."""
     try:
         return json.loads(text, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
-        raise PolicyError(f"{path}: line {error.lineno} column {error.colno}: not JSON: {error.msg}") from None
+        raise PolicyError(f"{where}: line {error.lineno} column {error.colno}: not JSON: {error.msg}") from None
     except (ValueError, RecursionError) as error:
-        raise PolicyError(f"{path}: {error}") from None
+        raise PolicyError(f"{where}: {error}") from None
 
 
 def validate(document: Any, schema: Mapping[str, Any], where: str) -> None:

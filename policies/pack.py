@@ -8,6 +8,7 @@ schemas.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -164,6 +165,45 @@ def first_state(schema: Mapping[str, Any], pointer: str) -> str:
         node = inner
         state = str(node.get("x-first-state", state))
     return state
+
+
+def is_integer(schema: Mapping[str, Any], pointer: str) -> bool:
+    """Returns whether a policy's schema says that the field at `pointer` is an integer."""
+    return _says_integer(schema, schema, _parts(pointer)) is True
+
+
+def _says_integer(root: Mapping[str, Any], node: Any, parts: list[str]) -> bool | None:
+    """Returns what a schema node says of the field `parts` below it; None if it says nothing of its type."""
+    if not isinstance(node, Mapping):
+        return None
+    said = [_says_integer(root, inner, parts) for inner in (_referred(root, node), *node.get("allOf", ()))]
+    for word in ("anyOf", "oneOf"):
+        branches = {_says_integer(root, inner, parts) for inner in node.get(word, ())} - {None}
+        said.append(all(branches) if branches else None)
+    if parts:
+        said.append(_says_integer(root, _inner(node, parts[0]), parts[1:]))
+    elif types := {node["type"]} if isinstance(node.get("type"), str) else set(node.get("type", ())):
+        said.append("integer" in types and "number" not in types)
+    return any(said) if set(said) - {None} else None
+
+
+def _referred(root: Mapping[str, Any], node: Mapping[str, Any]) -> Any:
+    """Returns the node of the same schema that a `$ref` names, or None."""
+    reference = str(node.get("$ref", ""))
+    return value_at(root, reference[1:], reference) if reference.startswith("#/") else None
+
+
+def _inner(node: Mapping[str, Any], part: str) -> Any:
+    """Returns the schema of a property or item of what a node describes, or None."""
+    items = node.get("prefixItems", ())
+    if part.isdigit():
+        return items[int(part)] if int(part) < len(items) else node.get("items", _property(node, part))
+    return _property(node, part)
+
+
+def _property(node: Mapping[str, Any], part: str) -> Any:
+    patterns = (inner for pattern, inner in node.get("patternProperties", {}).items() if re.search(pattern, part))
+    return node.get("properties", {}).get(part, next(patterns, node.get("additionalProperties")))
 
 
 def states_in(schema: Any) -> Iterator[str]:

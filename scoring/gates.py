@@ -243,13 +243,22 @@ def _gate(row: Mapping[str, Any], bands: tuple[str, ...], metrics: Mapping[str, 
     thresholds = _thresholds(row, bands, where)
     _check_nested(row["comparison"], thresholds, where)
     relative = Relative(**row["relative_to_authority"]) if "relative_to_authority" in row else None
-    lowest = ends(next(iter(thresholds.values()), 0.0))
-    size = abs(lowest[0]) if row["comparison"] != WITHIN else lowest[1] - lowest[0]
     severity, tolerance = Severity(row["severity"]), row.get("tolerance", 0.0)
-    scale = row.get("scale", size or 1.0)
+    scale = row.get("scale", _unit(row["comparison"], tuple(thresholds.values())))
     return Gate(
         row["id"], row["metric"], severity, row["comparison"], thresholds, relative, tolerance, scale, row["why"]
     )
+
+
+def _unit(comparison: str, thresholds: Sequence[Threshold]) -> float:
+    """Returns the unit of a gate's margin, in the metric's unit: the gap between its two highest bands.
+
+    Where they ask the same, it is the size of what they ask: the threshold, or the width of the corridor.
+    """
+    asked = [ends(threshold) for threshold in thresholds] or [(0.0,)]
+    gap = max(abs(one - other) for one, other in zip(asked[-1], asked[-2], strict=True)) if len(asked) > 1 else 0.0
+    size = asked[0][-1] - asked[0][0] if comparison == WITHIN else abs(asked[0][0])
+    return gap or size or 1.0
 
 
 _ONE, _PER_BAND, _CORRIDORS = ("threshold", "corridor"), ("thresholds", "corridors"), ("corridor", "corridors")

@@ -41,6 +41,15 @@ class Bounding(Protocol):
 
 
 @runtime_checkable
+class Directing(Protocol):
+    """A metric source that knows in which direction some fields drive its gates."""
+
+    def directions(self, box: Box) -> Mapping[str, int]:
+        """Returns address -> the end (-1 least, +1 greatest) at which a movable field passes most gates."""
+        ...
+
+
+@runtime_checkable
 class ShardMetrics(Protocol):
     """A metric source that measures a run exactly from its shards: `measure(run) == reduce([sample(run)])`."""
 

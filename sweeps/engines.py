@@ -6,6 +6,7 @@ An entry point of `lanelock.engines` gives an `engine.protocol.Engine`; the entr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -21,6 +22,7 @@ from lanelock.scoring.scorecard import MetricSource
 
 _ENGINES, _METRICS = "lanelock.engines", "lanelock.metrics"
 Part = TypeVar("Part")
+PackFinder = Callable[[str], tuple[Pack, Resolved]]  # a name as a user gives it -> the pack, and its engine
 
 
 @cache

@@ -9,29 +9,36 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from lanelock.policies import LaneError
 from lanelock.scoring.feasibility import GateReach
-from lanelock.sweeps.lanes.decision import Decision, Ledger, decide, seed_order
+from lanelock.sweeps.lanes.beginning import NOTHING_FIRST, Beginning, first_of, take_over
+from lanelock.sweeps.lanes.confirmation import decide_confirmed
+from lanelock.sweeps.lanes.decision import Decision, decide, seed_order
 from lanelock.sweeps.lanes.lane import Lane
+from lanelock.sweeps.lanes.ledger import Ledger
+from lanelock.sweeps.lanes.played_by import other_code, played_by
+from lanelock.sweeps.lanes.proposals import Proposal
+from lanelock.sweeps.lanes.race import promise, race_of, races
+from lanelock.sweeps.lanes.reserve import reserve_of
 from lanelock.sweeps.lanes.runtime import Runtime, hold_to_runtime, time_candidate
 from lanelock.sweeps.lanes.sensitivity import sensitivity
-from lanelock.sweeps.lanes.study import Proposal, Studies, Study
+from lanelock.sweeps.lanes.stopping import stopped
+from lanelock.sweeps.lanes.study import Studies, Study
 from lanelock.sweeps.lanes.survey import Ground, survey
 from lanelock.sweeps.lanes.tally import tallied
 from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.proof.lock import Lock, make_lock
 from lanelock.sweeps.proof.lock_files import store_lock
 from lanelock.sweeps.record.recorder import Recording, recording
-from lanelock.sweeps.trial import Outcome, evaluate
+from lanelock.sweeps.trial import Outcome, evaluate, run_seed
 from lanelock.sweeps.workspace import Workspace
 
 
@@ -39,10 +46,11 @@ from lanelock.sweeps.workspace import Workspace
 class Progress:
     """The state of a sweep after each batch."""
 
-    done: int
+    done: int  # trials that were run, failed ones included
     budget: int
     best: Trial | None
     vetoed: Mapping[str, int]  # veto id -> trials it ended
+    failed: Sequence[Trial]
     seconds: float
     budget_seconds: float
 
@@ -62,10 +70,17 @@ class Closed:
     ledger: Ledger = field(repr=False)  # the scorecards of its trials
     runtime: Runtime | None  # of an accepted candidate, where the lane sets a limit
     seconds: Mapping[str, float]  # "wall"; "search", with its tracking; "engine" and "scoring", over all trials
+    stopped_by: str  # why the search ended
 
     @property
     def ground(self) -> Ground:
         return self.ledger.ground
+
+    @property
+    def start(self) -> Trial | None:
+        """The trial of the authority placed in the box."""
+        start = self.ground.lane.space.start
+        return next((trial for trial in self.trials if dict(trial.values) == dict(start)), None)
 
 
 def play(
@@ -78,18 +93,22 @@ def play(
     track: bool = True,
     name: str | None = None,
     reach: tuple[GateReach, ...] | None = None,
+    beginning: Beginning = NOTHING_FIRST,
     watch: Watch = lambda progress: None,
 ) -> Closed:
     """Spends the lane's budget and closes the sweep with a decision and a lock.
 
     After an interruption at any moment, a call with `resume` continues from the durable study. With a `name`, continues
     the sweep of that name, or begins it where it does not exist. `reach`: the gates' reach, where already computed.
-    Raises LaneError if another process plays the lane, or there is nothing to resume.
+    `beginning`: what a new sweep tries or takes over before its sampler proposes.
+    Raises LaneError if another process plays the lane, there is nothing to resume, or other code began the sweep.
     """
     began = time.perf_counter()
     with workspace.alone(f"sweep-{lane.id}"):
         studies = Studies(workspace.study_storage)
         known = _known(studies, lane, name, resume)
+        if known is not None and beginning.other_code and other_code(studies.attributes(known), lane):
+            beginning, known = replace(beginning, source=known), None
         resume, name = known is not None, known or name or _next_name(studies, lane)
         if resume:
             lane, world = _resumed(studies, lane, name)
@@ -97,14 +116,17 @@ def play(
             ground = survey(lane, world, reach)
             ledger = Ledger(ground)
             recorder.connected()  # raises before the study is created
-            study = studies.open(name, lane) if resume else studies.create(name, lane, _attributes(ground))
+            if not resume:
+                attributes = {**_attributes(ground), **first_of(ground, beginning, studies)}
+            study = studies.open(name, lane) if resume else studies.create(name, lane, attributes)
+            take_over(study, ledger, studies)
             record = recorder.begin(study, ledger)
             surveyed = time.perf_counter()
             with tallied(workspace, studies, study, lane) as tally:
-                _search(study, ledger, record, jobs, began, tally, watch)
+                stopped_by = _search(study, ledger, record, jobs, began, tally, watch)
             record.settle()
             searched = time.perf_counter() - surveyed
-            decision = decide(study.history, ledger)
+            decision = decide_confirmed(study.history, ledger)
             runtime = None
             if decision.outcome == "GO" and decision.best is not None:
                 runtime = time_candidate(lane, lane.candidate(decision.best.values), world)
@@ -119,31 +141,39 @@ def play(
             parent = record.settle()["sweep"]
     seconds = {"wall": time.perf_counter() - began, "search": searched}
     for part in ("engine", "scoring"):
-        seconds[part] = sum(trial.record.seconds[part] for trial in study.history)
-    return Closed(study.name, decision, path, parent, tuple(study.history), ledger, runtime, seconds)
+        seconds[part] = sum(trial.record.seconds[part] for trial in study.history if trial.paid)
+    return Closed(study.name, decision, path, parent, tuple(study.history), ledger, runtime, seconds, stopped_by)
 
 
 def _search(
     study: Study, ledger: Ledger, record: Recording, jobs: int, began: float, tally: Callable[[], None], watch: Watch
-) -> None:
-    ground, lane = ledger.ground, ledger.ground.lane
+) -> str:
+    """Runs trials until the budget is spent or nothing is left to find. Returns which, in words."""
+    lane = ledger.ground.lane
     budget, batch = lane.document["budget"], lane.document["batch"]
-    trials = min(budget["trials"], study.capacity or budget["trials"])
     with ThreadPoolExecutor(jobs, thread_name_prefix="trial") as workers, _interrupts_deferred() as stop:
-        while len(study.history) < trials:
-            seeds = seed_order(study.history, ledger)
-            proposals = study.ask(min(batch, trials - len(study.history)))
-            outcomes = workers.map(partial(_outcome, study, ground, seeds), proposals)
-            for proposal, outcome in zip(proposals, outcomes, strict=True):
+        while (paid := sum(trial.paid for trial in study.history)) < budget["trials"]:
+            if why := stopped(study.history, ledger):
+                return why
+            proposals = study.ask(min(batch, budget["trials"] - paid), ledger)
+            if not proposals:
+                return f"the space is spent: all {len(study.history)} candidates were tried"
+            for proposal, outcome in zip(proposals, _played(study, proposals, ledger, workers, jobs), strict=True):
                 record.trial(study.tell(proposal, outcome.objectives, outcome.constraints, outcome.record))
                 stop()
             tally()
             seconds = time.perf_counter() - began
-            best = decide(study.history, ledger).best
-            vetoed = ledger.vetoes(study.history)
-            watch(Progress(len(study.history), trials, best, vetoed, seconds, budget["seconds"]))
+            watch(_progress(study.history, ledger, seconds))
             if seconds > budget["seconds"]:
-                return
+                return f"the budget of {budget['seconds']:g} s is spent"
+    return f"the budget of {budget['trials']} trials is spent"
+
+
+def _progress(history: Sequence[Trial], ledger: Ledger, seconds: float) -> Progress:
+    budget, done = ledger.ground.lane.document["budget"], sum(trial.paid for trial in history)
+    best, vetoed = decide(history, ledger).best, ledger.vetoes(history)
+    failed = [trial for trial in history if trial.failed]
+    return Progress(done, budget["trials"], best, vetoed, failed, seconds, budget["seconds"])
 
 
 @contextmanager
@@ -165,11 +195,38 @@ def _interrupts_deferred() -> Iterator[Callable[[], None]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _outcome(study: Study, ground: Ground, seeds: tuple[int, ...], proposal: Proposal) -> Outcome:
-    stored = study.stored(proposal)
-    if stored is not None:
-        return Outcome(stored.objectives, stored.constraints, stored.record)
-    return evaluate(ground, ground.lane.candidate(proposal.values), seeds)
+def _played(
+    study: Study, proposals: Sequence[Proposal], ledger: Ledger, workers: ThreadPoolExecutor, jobs: int
+) -> Iterable[Outcome | Trial]:
+    """Returns the outcomes of a batch, in its order. They do not depend on the number of workers."""
+    ground, seeds = ledger.ground, seed_order(study.history, ledger)
+    if not races(ground.lane):
+        return workers.map(
+            lambda proposal: study.stored(proposal) or evaluate(ground, proposal.values, seeds), proposals
+        )
+    stored = {proposal.number: study.stored(proposal) for proposal in proposals}
+    begun = workers.map(
+        lambda proposal: None if stored[proposal.number] else run_seed(ground, proposal.values, seeds[0]), proposals
+    )
+    firsts = {proposal.number: run for proposal, run in zip(proposals, begun, strict=True)}
+    reserve = reserve_of(study.history, ledger).value
+
+    def promised(proposal: Proposal) -> tuple[float, ...]:
+        outcome, run = stored[proposal.number], firsts[proposal.number]
+        card = run.card if run is not None else ledger.cards(outcome).get(seeds[0]) if outcome is not None else None
+        return promise(card, ledger, reserve)
+
+    spread = map if jobs == 1 else workers.map  # with several workers, seeds are run ahead
+    finished = dict[int, Trial]()
+    for proposal in sorted(proposals, key=promised, reverse=True):
+        race = race_of([*study.history, *finished.values()], ledger)
+        outcome = stored[proposal.number] or evaluate(
+            ground, proposal.values, seeds, race, firsts[proposal.number], spread
+        )
+        finished[proposal.number] = Trial(
+            proposal.number, proposal.values, outcome.objectives, outcome.constraints, outcome.record
+        )
+    return [finished[proposal.number] for proposal in proposals]
 
 
 def _next_name(studies: Studies, lane: Lane) -> str:
@@ -190,6 +247,7 @@ def _attributes(ground: Ground) -> dict[str, Any]:
         "at_ms": int(time.time() * 1000),
         "world": str(ground.world) if ground.world else None,
         "reach": [asdict(row) for row in ground.reach],
+        "played_by": dict(played_by(lane)),
     }
 
 
@@ -208,9 +266,14 @@ def _known(studies: Studies, lane: Lane, name: str | None, resume: bool) -> str 
 def _resumed(studies: Studies, lane: Lane, name: str) -> tuple[Lane, Path | None]:
     """Returns the lane with the sweep's own search settings, and the sweep's world."""
     begun = studies.attributes(name)
-    lane = lane.with_search(sampler=begun["lane"]["sampler"]["name"], batch=begun["lane"]["batch"])
+    lane = lane.with_search(sampler=begun["lane"].get("sampler", {}).get("name"), batch=begun["lane"]["batch"])
     if lane.identity != begun["lane_identity"]:
         raise LaneError(f"lane {lane.id}: --resume: the lane, its authority or its gates changed since {name} began")
+    if differs := other_code(begun, lane):
+        raise LaneError(
+            f"lane {lane.id}: --resume: {name} was {differs}; install that again, or begin a new sweep warm from it "
+            "with --resume --accept-other-code"
+        )
     return lane, Path(begun["world"]) if begun["world"] else None
 
 

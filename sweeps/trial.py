@@ -1,63 +1,146 @@
-"""One trial: a pack run on the lane's seeds, measured and scored; a veto ends it early."""
+"""One trial: a candidate run on the lane's seeds, measured and scored.
+
+A veto ends it early, and so does a seed on which it is too far behind the best candidate so far. Whatever an engine
+raises is a result: the trial failed, for that reason, and the sweep goes on.
+"""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
-from lanelock.policies import Pack
-from lanelock.scoring.scorecard import Scorecard, score
+from lanelock.engine.protocol import Run
+from lanelock.policies import IntegrityError, Pack, WorkspaceError
+from lanelock.scoring.scorecard import Scorecard
+from lanelock.sweeps.lanes.grading import constraints_of, objectives_of
+from lanelock.sweeps.lanes.knob import Value
+from lanelock.sweeps.lanes.lane import Lane
+from lanelock.sweeps.lanes.race import Race
 from lanelock.sweeps.lanes.survey import Ground
 from lanelock.sweeps.lanes.trial import TrialRecord
+
+Spread = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]  # `map`, or the same over several workers
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A scored trial: its objectives, its constraints, and its record."""
+    """A finished trial: its objectives, its constraints, and its record."""
 
     objectives: tuple[float, ...] | None
     constraints: Mapping[str, float]
     record: TrialRecord
 
 
-def evaluate(ground: Ground, pack: Pack, seeds: Iterable[int]) -> Outcome:
-    """Runs one trial on the seeds in the given order. A veto ends it before the remaining seeds."""
-    lane, cards = ground.lane, list[Scorecard]()
-    measures, worlds = dict[int, Mapping[str, float]](), dict[int, str]()
-    seconds = {"engine": 0.0, "scoring": 0.0}
-    for seed in seeds:
-        began = time.perf_counter()
-        run = lane.engine.evaluate(pack, seed, world=ground.world, until=lane.until)
-        ran = time.perf_counter()
-        measures[seed] = lane.measure(run)
-        card = score(measures[seed], lane.gates, seed=seed, authority=ground.authority[seed])
-        seconds["engine"] += ran - began
-        seconds["scoring"] += time.perf_counter() - ran
-        worlds[seed] = run.world_digest
-        cards.append(card)
-        if card.vetoed:
+@dataclass(frozen=True, slots=True)
+class SeedRun:
+    """A candidate on one seed: its metrics and their grade, or why it has none."""
+
+    seed: int
+    card: Scorecard | None = None
+    measures: Mapping[str, float] = field(default_factory=dict)
+    world: str = ""  # digest
+    seconds: tuple[float, float] = (0.0, 0.0)  # of the engine, of scoring
+    failure: str = ""
+
+
+class _Failed(Exception):
+    """The candidate has no result; the message says why."""
+
+
+def evaluate(
+    ground: Ground,
+    values: Mapping[str, Value],
+    seeds: Sequence[int],
+    race: Race | None = None,
+    first: SeedRun | None = None,
+    spread: Spread = map,
+) -> Outcome:
+    """Runs one trial on the seeds in the given order, until a veto, a failure or the race ends it.
+
+    `first` is the run on the first seed, if it was made already. `spread` may run seeds ahead; the record has only
+    those up to the end.
+    """
+    runs, stopped = list[SeedRun](), ""
+    if first is None:
+        first = run_seed(ground, values, seeds[0])
+    for run in _each(first, seeds, spread, partial(run_seed, ground, values)):
+        runs.append(run)
+        if run.card is None or run.card.vetoed:
             break
-    policies = {name: policy.digest for name, policy in pack.policies.items()}
-    record = TrialRecord(measures, pack.digest, policies, worlds, seconds, int(time.time() * 1000))
-    return Outcome(_objectives(ground, cards), _constraints(cards), record)
+        if race is not None and run.seed != seeds[-1] and (stopped := race.lost(run.card)):
+            break
+    return _outcome(ground, values, runs, stopped)
 
 
-def _objectives(ground: Ground, cards: list[Scorecard]) -> tuple[float, ...] | None:
-    """Returns the lane's objectives over the seeds that were run; None where a number is missing."""
-    values = []
-    for objective in ground.lane.objectives:
-        if objective.band is not None:
-            skip = ground.unreachable[objective.band]
-            values.append(min(card.margin(objective.band, skip) for card in cards))
-        else:
-            metrics = [card.metrics.get(objective.metric or "", math.nan) for card in cards]
-            values.append(sum(metrics) / len(metrics))
-    return tuple(values) if all(map(math.isfinite, values)) else None
+def _each(first: SeedRun, seeds: Sequence[int], spread: Spread, run: Callable[[int], SeedRun]) -> Iterator[SeedRun]:
+    yield first
+    yield from spread(run, seeds[1:])
 
 
-def _constraints(cards: list[Scorecard]) -> dict[str, float]:
-    """Returns each veto's and rail's worst signed violation over the seeds that were run."""
-    violations = [card.violations() for card in cards]
-    return {name: max(by_gate[name] for by_gate in violations) for name in violations[0]}
+def run_seed(ground: Ground, values: Mapping[str, Value], seed: int) -> SeedRun:
+    """Runs a candidate on one seed. What the engine raises is a failure in the result."""
+    lane = ground.lane
+    try:
+        pack = _pack(lane, values)
+        began = time.perf_counter()
+        run = _attempted(f"seed {seed}", lane.engine.evaluate, pack, seed, world=ground.world, until=lane.until)
+        ran = time.perf_counter()
+        measures, world = _measured(lane, run, seed)
+        card = ground.graded(seed, measures)
+        return SeedRun(seed, card, measures, world, (ran - began, time.perf_counter() - ran))
+    except _Failed as error:
+        return SeedRun(seed, failure=str(error))
+
+
+def _outcome(ground: Ground, values: Mapping[str, Value], runs: Sequence[SeedRun], stopped: str) -> Outcome:
+    cards, failure = [run.card for run in runs if run.card is not None], runs[-1].failure
+    objectives = None if failure else objectives_of(ground, cards)
+    if objectives is None and not failure:
+        failure = "an objective is not finite"
+    try:
+        pack = _pack(ground.lane, values)
+        digests = pack.digest, {name: policy.digest for name, policy in pack.policies.items()}
+    except _Failed:
+        digests = "", {}
+    graded = [run for run in runs if run.card is not None]
+    record = TrialRecord(
+        measures={run.seed: run.measures for run in graded},
+        pack=digests[0],
+        policies=digests[1],
+        worlds={run.seed: run.world for run in graded},
+        seconds={name: sum(run.seconds[at] for run in runs) for at, name in enumerate(("engine", "scoring"))},
+        at_ms=int(time.time() * 1000),
+        stopped=stopped,
+        failure=failure,
+    )
+    return Outcome(objectives, constraints_of(cards), record)
+
+
+def _pack(lane: Lane, values: Mapping[str, Value]) -> Pack:
+    pack: Pack = _attempted("the candidate is not a valid pack", lane.candidate, values)
+    return pack
+
+
+def _attempted(where: str, call: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+    """Calls what belongs to the engine. Raises _Failed for what it raises, except where the sweep cannot go on."""
+    try:
+        return call(*arguments, **keywords)
+    except (IntegrityError, WorkspaceError):
+        raise
+    except (Exception, SystemExit) as error:
+        lines = str(error).strip().splitlines() or [""]
+        kind = "" if type(error).__module__.startswith("lanelock.") else type(error).__name__
+        raise _Failed(f"{where}: {': '.join(filter(None, (kind, lines[0])))}"[:500]) from error
+
+
+def _measured(lane: Lane, run: object, seed: int) -> tuple[dict[str, float], str]:
+    """Returns the metrics and the world's digest of a run. Raises _Failed where it gives no number for a gate."""
+    if not isinstance(run, Run):
+        raise _Failed(f"seed {seed}: the engine returned {type(run).__name__} instead of a run")
+    metrics: dict[str, float] = _attempted(f"seed {seed}: its metrics", lane.measure, run)
+    if missing := [name for name in lane.needed if name not in metrics]:
+        raise _Failed(f"seed {seed}: {missing[0]} is missing or not finite")
+    return metrics, run.world_digest

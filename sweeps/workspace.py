@@ -191,12 +191,12 @@ def write_document(path: Path, document: Any) -> None:
         write_whole(path, f"{text}\n")
 
 
-def write_whole(path: Path, text: str, *, synced: bool = True) -> None:
+def write_whole(path: Path, content: str | bytes, *, synced: bool = True) -> None:
     """Writes a file atomically: to a temporary file beside it, with fsync if `synced`, then rename."""
     staged = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with staged.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with staged.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             if synced:
                 os.fsync(file.fileno())

@@ -11,7 +11,9 @@ from lanelock.sweeps.workspace import Place, Workspace
 
 DOORS = {
     "mlflow": {"sweeps/record/mlflow_store.py", "sweeps/record/registry.py"},
-    "optuna": {"sweeps/lanes/study.py"},
+    "optuna": {
+        f"sweeps/lanes/{name}.py" for name in ("study", "proposals", "samplers", "surrogate", "composite", "unit_cube")
+    },
 }
 
 

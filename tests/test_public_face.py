@@ -1,4 +1,4 @@
-"""`import lanelock`: ten names that resolve, are documented, and cost nothing until they are asked for."""
+"""`import lanelock`: eleven names that resolve, are documented, and cost nothing until they are asked for."""
 
 import json
 import re

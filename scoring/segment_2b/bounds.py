@@ -30,7 +30,7 @@ _QUOTA_MOVES = {  # fields of 1B that the zone quotas do not depend on, or in wh
         "breadth/reach_km", "breadth/home_country_pull", "dispersion/dispersion", "dispersion/second_share_min",
     )
 }  # fmt: skip
-_MIX_DOWN = {  # the end of each knob of S4 that pulls every day furthest towards uniform
+MIX_DOWN = {  # the end of each knob of S4 that pulls every day furthest towards uniform
     f"{MIX}#/enabled": 1, f"{MIX}#/max_p_group_soft_cap": -1, f"{MIX}#/regularization_strength": 1,
     f"{MIX}#/entropy_floor": 1, f"{MIX}#/knee": -1, f"{MIX}#/apply_when_groups_ge": -1,
 }  # fmt: skip
@@ -47,8 +47,8 @@ def segment_2b_bounds(box: Box, measure: Any) -> Iterator[Bound]:
         yield from site_bounds(box, np.diff(world.site_offsets))
     if "S3" in box.states:
         yield from effect_bounds(box)
-    if set(box.moves) <= set(_MIX_DOWN):
-        yield from mix_bounds(measure(box.run(box.corner(_MIX_DOWN), "S4")), int(np.diff(world.group_offsets).max()))
+    if set(box.moves) <= set(MIX_DOWN):
+        yield from mix_bounds(measure(box.run(box.corner(MIX_DOWN), "S4")), int(np.diff(world.group_offsets).max()))
 
 
 # --- the world: the most groups of a merchant -----------------------------------------------------------

@@ -21,7 +21,7 @@ from lanelock.engine.surface import Surface
 from lanelock.scoring.feasibility import Bound, Box
 from lanelock.scoring.figures.drawing import Figure
 from lanelock.scoring.gates import GateSet
-from lanelock.scoring.segment_2b.bounds import segment_2b_bounds
+from lanelock.scoring.segment_2b.bounds import MIX_DOWN, segment_2b_bounds
 from lanelock.scoring.segment_2b.figures import segment_2b_figures
 from lanelock.scoring.segment_2b.roster import arrivals, sample_roster
 from lanelock.scoring.segment_2b.samples import (
@@ -74,6 +74,10 @@ class Segment2BMetrics:
     def bounds(self, box: Box) -> list[Bound]:
         """Returns the proven limits of what any trial of a lane can reach on one seed."""
         return list(segment_2b_bounds(box, self.measure))
+
+    def directions(self, box: Box) -> dict[str, int]:
+        """Returns the ends of S4's movable fields that pull every day furthest towards uniform."""
+        return {address: side for address, side in MIX_DOWN.items() if address in box.moves}
 
     def figures(self, candidate: Run, authority: Run, gates: GateSet) -> list[Figure]:
         """Returns the distributions behind the gates, drawn when they are shown."""

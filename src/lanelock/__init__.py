@@ -13,12 +13,15 @@ if TYPE_CHECKING:  # the same names for type checkers and editors
     from lanelock.sweeps.lanes.lane import Lane, load_lane
     from lanelock.sweeps.proof.lock import Lock
     from lanelock.sweeps.proof.lock import verify_lock as verify
+    from lanelock.sweeps.reports.trials_table import trials_frame
     from lanelock.sweeps.sweep import play
     from lanelock.sweeps.trial import evaluate
 
     __version__: str
 
-__all__ = ["Engine", "Lane", "Lock", "MetricSource", "Run", "evaluate", "load_lane", "play", "score", "verify"]
+__all__ = [
+    "Engine", "Lane", "Lock", "MetricSource", "Run", "evaluate", "load_lane", "play", "score", "trials_frame", "verify",
+]  # fmt: skip
 
 _HOMES = {  # name -> module:attribute
     "Engine": "engine.protocol:Engine",
@@ -30,6 +33,7 @@ _HOMES = {  # name -> module:attribute
     "load_lane": "sweeps.lanes.lane:load_lane",
     "play": "sweeps.sweep:play",
     "score": "scoring.scorecard:score",
+    "trials_frame": "sweeps.reports.trials_table:trials_frame",
     "verify": "sweeps.proof.lock:verify_lock",
 }
 

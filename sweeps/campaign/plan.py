@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from lanelock.engine.resolved import Resolved
-from lanelock.policies import LaneError, Pack, PolicyError, load_pack
+from lanelock.policies import LaneError, Pack, PolicyError
 from lanelock.policies.documents import digest, read_json, resolve, shipped_schema, validate
 from lanelock.policies.pack import first_state, split_address, states_in
 from lanelock.scoring.gates import GateSet, load_gates
 from lanelock.scoring.scorecard import MetricSource
-from lanelock.sweeps.engines import engine_named, metrics_named
-from lanelock.sweeps.lanes.lane import Lane, beside, load_lane
+from lanelock.sweeps.engines import PackFinder, engine_named, metrics_named, open_pack
+from lanelock.sweeps.lanes.lane import Lane, beside, load_lane, pack_for
 
 CANDIDATE, AUTHORITY = "candidate", "authority"
 
@@ -91,8 +91,11 @@ class Campaign:
         return None
 
 
-def load_campaign(name_or_path: str) -> Campaign:
-    """Returns the campaign in a file, or a shipped campaign. Raises PolicyError or LaneError naming file and field."""
+def load_campaign(name_or_path: str, find_pack: PackFinder = open_pack) -> Campaign:
+    """Returns the campaign in a file, or a shipped campaign. Raises PolicyError or LaneError naming file and field.
+
+    `find_pack` finds the packs that it and its lanes name; the default knows shipped packs and folders.
+    """
     path = resolve(name_or_path, "campaigns", ".json")
     if path.is_dir():
         raise LaneError(f"{path}: a campaign is a JSON file, but this is a folder")
@@ -103,27 +106,27 @@ def load_campaign(name_or_path: str) -> Campaign:
         if (until := row.get("until", engine.states[-1])) not in engine.states:
             known = ", ".join(engine.states)
             raise LaneError(f"{path}: {where}/until: {until!r} is not a state of {engine.name}: {known}")
-    phases = {name: _phase(name, row, path, engine) for name, row in document["phases"].items()}
+    phases = {name: _phase(name, row, path, engine, find_pack) for name, row in document["phases"].items()}
     gates = load_gates(str(metrics.gates_file))
     _check(document, phases, gates, str(path))
     _check_frozen(document, engine, str(path))
     recorded = {
-        row["phase"]: load_pack(beside(path, row["pack"]), engine.policy_schemas, engine.name)
+        row["phase"]: pack_for(engine, beside(path, row["pack"]), find_pack)
         for row in document.get("record", {}).get("rows", ())
         if "pack" in row
     }
     return Campaign(document, engine, metrics, gates, phases, recorded)
 
 
-def _phase(name: str, row: Mapping[str, Any], path: Path, engine: Resolved) -> Phase:
+def _phase(name: str, row: Mapping[str, Any], path: Path, engine: Resolved, find_pack: PackFinder) -> Phase:
     field = f"{path}: /phases/{name}"
     then = {
         outcome: Branch(branch["next"], branch.get("carry", CANDIDATE if outcome == "GO" else AUTHORITY))
         for outcome, branch in row.get("then", {}).items()
     }
     try:
-        lane = load_lane(beside(path, row["lane"])) if "lane" in row else None
-        pack = load_pack(beside(path, row["pack"]), engine.policy_schemas, engine.name) if "pack" in row else None
+        lane = load_lane(beside(path, row["lane"]), find_pack) if "lane" in row else None
+        pack = pack_for(engine, beside(path, row["pack"]), find_pack) if "pack" in row else None
     except PolicyError as error:
         raise LaneError(f"{field}: {error}") from None
     if lane is not None and lane.engine.name != engine.name:

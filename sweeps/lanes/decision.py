@@ -11,14 +11,18 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from operator import ge
+from types import MappingProxyType
 from typing import Any
 
 from lanelock.scoring.feasibility import GateReach
-from lanelock.scoring.gates import Severity, Threshold, highest, threshold_text
-from lanelock.scoring.scorecard import GateResult, Scorecard, combine, plain, score
-from lanelock.sweeps.lanes.lane import Lane
-from lanelock.sweeps.lanes.survey import Ground
+from lanelock.scoring.gates import Severity, Threshold, threshold_text
+from lanelock.scoring.scorecard import GateResult, Scorecard, plain
+from lanelock.sweeps.lanes.lane import Lane, Objective
+from lanelock.sweeps.lanes.ledger import Ledger
+from lanelock.sweeps.lanes.reserve import Reserve, reserve_of
 from lanelock.sweeps.lanes.trial import Trial
+
+NOTHING: Mapping[int, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,25 @@ class Blocker:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirmation:
+    """The results of a candidate on fresh seeds, which the search never saw."""
+
+    metrics: Mapping[int, Mapping[str, float]]  # seed -> metrics
+    band: str | None  # the highest band that holds on every fresh seed, without a veto
+    fault: str  # the first result below the band that is claimed; empty: confirmed
+    blockers: tuple[Blocker, ...]  # the gate of the fault
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerUp:
+    """The candidate that the decision would take next, and by what it is behind."""
+
+    trial: int
+    objectives: tuple[float, ...]
+    separated_by: str  # name of the first objective, in the decision's order, in which the two differ; empty: none
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """GO with the accepted candidate, or NO_GO with the terminal candidate and its blockers."""
 
@@ -59,6 +82,8 @@ class Decision:
     reason: str
     best: Trial | None
     blockers: tuple[Blocker, ...]
+    runner_up: RunnerUp | None = None
+    confirmation: Confirmation | None = None  # of an accepted candidate, where the lane asks for fresh seeds
 
     def as_document(self) -> dict[str, Any]:
         return {
@@ -66,76 +91,86 @@ class Decision:
             "verdict": self.verdict,
             "reason": self.reason,
             "blockers": [blocker.as_document() for blocker in self.blockers],
+            "runner_up": None if self.runner_up is None else asdict(self.runner_up),
         }
 
 
-class Ledger:
-    """The scorecards of finished trials, each derived once from the metrics of its trial."""
+def decide(history: Sequence[Trial], ledger: Ledger, passed_over: Mapping[int, str] = NOTHING) -> Decision:
+    """Returns GO if the best candidate meets the lane's accept band on every seed without a veto.
 
-    def __init__(self, ground: Ground) -> None:
-        self.ground = ground
-        self._cards: dict[int, dict[int, Scorecard]] = {}
-        self._overall: dict[int, Scorecard] = {}
-
-    def cards(self, trial: Trial) -> Mapping[int, Scorecard]:
-        """Returns seed -> scorecard, in the order in which the seeds were run."""
-        if trial.number not in self._cards:
-            self._cards[trial.number] = {
-                seed: score(metrics, self.ground.lane.gates, seed=seed, authority=self.ground.authority[seed])
-                for seed, metrics in trial.record.measures.items()
-            }
-        return self._cards[trial.number]
-
-    def overall(self, trial: Trial) -> Scorecard:
-        if trial.number not in self._overall:
-            self._overall[trial.number] = combine(tuple(self.cards(trial).values()), self.ground.lane.gates)
-        return self._overall[trial.number]
-
-    def complete(self, trial: Trial) -> bool:
-        """Returns whether a trial ran on every seed of the lane."""
-        return len(self.cards(trial)) == len(self.ground.lane.seeds)
-
-    def vetoed(self, trial: Trial) -> tuple[str, ...]:
-        """Returns the ids of the vetoes and rails that ended a trial."""
-        return tuple(dict.fromkeys(name for card in self.cards(trial).values() for name in card.vetoed))
-
-    def vetoes(self, history: Sequence[Trial]) -> Mapping[str, int]:
-        """Returns veto id -> number of trials it ended."""
-        return Counter(name for trial in history for name in self.vetoed(trial))
-
-    def band(self, trial: Trial, *, reachable_only: bool = False) -> str | None:
-        """Returns the highest band that a trial meets on every seed of the lane; None below the lowest.
-
-        `reachable_only`: counts only the graded gates that some trial of the lane can pass.
-        """
-        gates, unreachable = self.ground.lane.gates, self.ground.unreachable
-        if trial.objectives is None or not self.complete(trial) or self.vetoed(trial):
-            return None
-        if not reachable_only:
-            return self.overall(trial).verdict.band
-        cards = self.cards(trial).values()
-        return highest(gates.bands, lambda band: all(card.margin(band, unreachable[band]) >= 0 for card in cards))
-
-
-def decide(history: Sequence[Trial], ledger: Ledger) -> Decision:
-    """Returns GO if the best candidate meets the lane's accept band on every seed without a veto."""
+    `passed_over`: trial -> why it is not taken, whatever its rank.
+    """
     lane = ledger.ground.lane
     gates = lane.gates
     if not history:
         return Decision("NO_GO", str(gates.invalid), "no trial was run within the budget", None, ())
-    best = ranking(history, ledger)[0]
+    ranked = [trial for trial in ranking(history, ledger) if trial.number not in passed_over]
+    best = ranked[0] if ranked else ranking(history, ledger)[0]
     accept = lane.document["decision"]["accept_band"]
     verdict = gates.of_band(ledger.band(best))
     if verdict.rank >= gates.of_band(accept).rank:
-        return Decision("GO", str(verdict), f"trial {best.number} meets band {verdict.band} on every seed", best, ())
+        reason, runner_up = _why(ranked, ledger, reserve_of(history, ledger))
+        return Decision("GO", str(verdict), "; ".join([reason, *passed_over.values()]), best, (), runner_up)
     blockers = _blockers(best, ledger, accept)
-    vetoed = ledger.vetoed(best)
-    if vetoed:
-        reason = f"every trial was vetoed; the least violating is trial {best.number} ({', '.join(vetoed)})"
-    else:
-        reason = "; ".join(str(blocker) for blocker in blockers) or "no trial could be graded on every seed"
     ungraded = best.objectives is None or ledger.overall(best).verdict.invalid
-    return Decision("NO_GO", str(gates.invalid if ungraded else gates.of_band(None)), reason, best, blockers)
+    return Decision(
+        "NO_GO",
+        str(gates.invalid if ungraded else gates.of_band(None)),
+        _why_not(best, ledger, blockers),
+        best,
+        blockers,
+    )
+
+
+def _why_not(best: Trial, ledger: Ledger, blockers: Sequence[Blocker]) -> str:
+    """Returns why the best trial, terminal, is not accepted."""
+    if best.failed:
+        return f"every trial failed; trial {best.number}: {best.record.failure}"
+    if vetoed := ledger.vetoed(best):
+        return f"every trial was vetoed; the least violating is trial {best.number} ({', '.join(vetoed)})"
+    return "; ".join(map(str, blockers)) or "no trial could be graded on every seed"
+
+
+def _why(ranked: Sequence[Trial], ledger: Ledger, reserve: Reserve) -> tuple[str, RunnerUp | None]:
+    """Returns by which rule the first of `ranked` is taken, among how many, and the candidate after it."""
+    best, lane = ranked[0], ledger.ground.lane
+    first, *others = lane.objectives
+    band = ledger.band(best)
+    reserved = bool(others) and in_reserve(best, ledger, reserve)
+    rivals = [trial for trial in ranked if ledger.acceptable(trial) and ledger.band(trial) == band]
+    if reserved:
+        rivals = [trial for trial in rivals if in_reserve(trial, ledger, reserve)]
+    decided_by = others[0] if reserved else first
+    at = lane.objectives.index(decided_by)
+    held = f"hold {band}" + (f" with {first.name} {_side(first)} {_number(reserve.value, first)}" if reserved else "")
+    word = "greatest" if decided_by.maximize else "least"
+    taken = f"the {word} {decided_by.name}: {_objective(best, at):.4g} (trial {best.number})"
+    among = f"of {len(rivals)} candidates that {held}, " if len(rivals) > 1 else f"the only candidate to {held}, with "
+    runner_up = _runner_up(best, rivals[1], lane) if len(rivals) > 1 else None
+    after = "" if runner_up is None else f"; next {runner_up.objectives[at]:.4g} (trial {runner_up.trial})"
+    if runner_up is not None and others and runner_up.objectives[at] == _objective(best, at):
+        after += f", behind in {runner_up.separated_by}" if runner_up.separated_by else ", equal to it but later"
+    return among + taken + after, runner_up
+
+
+def _runner_up(best: Trial, other: Trial, lane: Lane) -> RunnerUp:
+    order = [*lane.objectives[1:], lane.objectives[0]]
+    differs = (row.name for row in order if _objective(best, i := lane.objectives.index(row)) != _objective(other, i))
+    return RunnerUp(other.number, tuple(other.objectives or ()), next(differs, ""))
+
+
+def _objective(trial: Trial, at: int) -> float:
+    assert trial.objectives is not None  # only graded trials are accepted
+    return trial.objectives[at]
+
+
+def _side(objective: Objective) -> str:
+    return ">=" if objective.maximize else "<="
+
+
+def _number(signed: float, objective: Objective) -> str:
+    """Returns the text of a value that is stored such that greater is better."""
+    return f"{signed if objective.maximize else -signed:.4g}"
 
 
 def front(history: Sequence[Trial], ledger: Ledger) -> tuple[Trial, ...]:
@@ -144,11 +179,7 @@ def front(history: Sequence[Trial], ledger: Ledger) -> tuple[Trial, ...]:
     One trial beats another if it is at least as good in every objective and better in one; trials with equal scores
     are all on the front.
     """
-    scores = {
-        trial.number: _signed(trial.objectives, ledger.ground.lane)
-        for trial in history
-        if trial.objectives is not None and not ledger.vetoed(trial) and ledger.complete(trial)
-    }
+    scores = {trial.number: ledger.signed(trial) for trial in history if ledger.acceptable(trial)}
     unbeaten = {
         number
         for number, ours in scores.items()
@@ -159,57 +190,55 @@ def front(history: Sequence[Trial], ledger: Ledger) -> tuple[Trial, ...]:
 
 def ranking(history: Sequence[Trial], ledger: Ledger) -> tuple[Trial, ...]:
     """Returns the trials in the decision's order, best first; of equal trials the earlier comes first."""
-    return tuple(sorted(history, key=lambda trial: _rank(trial, ledger), reverse=True))
+    reserve = reserve_of(history, ledger)
+    return tuple(sorted(history, key=lambda trial: _rank(trial, ledger, reserve), reverse=True))
 
 
-def in_reserve(trial: Trial, ledger: Ledger) -> bool:
-    """Returns whether a trial without a veto reaches the margin from which the other objectives count."""
-    if trial.objectives is None or ledger.vetoed(trial):
-        return False
-    reserve: float = ledger.ground.lane.document["decision"]["margin_reserve"]
-    return _signed(trial.objectives, ledger.ground.lane)[0] >= reserve
+def in_reserve(trial: Trial, ledger: Ledger, reserve: Reserve) -> bool:
+    """Returns whether a trial that can be accepted reaches the reserve, from which the other objectives count."""
+    return ledger.acceptable(trial) and ledger.signed(trial)[0] >= reserve.value
 
 
 def seed_order(history: Sequence[Trial], ledger: Ledger) -> tuple[int, ...]:
-    """Returns the lane's seeds, hardest first (most vetoes, then the least mean margin), so that vetoes come cheap."""
+    """Returns the lane's seeds, hardest first, so that trials end early.
+
+    The hardest is where most trials ended; of equal ones, where the mean margin is least. A trial that was behind on
+    the first seed does not count: it would have been behind on any.
+    """
     lane = ledger.ground.lane
     band = next((objective.band for objective in lane.objectives if objective.band), lane.gates.bands[-1])
-    vetoes = Counter[int]()
+    ended = Counter[int]()
     margins = defaultdict[int, list[float]](list)
     for trial in history:
-        for seed, card in ledger.cards(trial).items():
-            vetoes[seed] += bool(card.vetoed)
+        cards = ledger.cards(trial)
+        ended.update(seed for seed, card in cards.items() if card.vetoed)
+        if trial.record.stopped and len(cards) > 1:
+            ended[list(cards)[-1]] += 1
+        for seed, card in cards.items():
             margin = card.margin(band, ledger.ground.unreachable[band])
-            if math.isfinite(margin):
+            if math.isfinite(margin) and ledger.acceptable(trial):
                 margins[seed].append(margin)
 
     def hardness(seed: int) -> tuple[float, float]:
-        return -vetoes[seed], sum(margins[seed]) / max(1, len(margins[seed]))
+        return -ended[seed], sum(margins[seed]) / max(1, len(margins[seed]))
 
     return tuple(sorted(lane.seeds, key=hardness))  # stable: ties keep the lane's order
 
 
-def _rank(trial: Trial, ledger: Ledger) -> tuple[float, ...]:
+def _rank(trial: Trial, ledger: Ledger, reserve: Reserve) -> tuple[float, ...]:
     """Returns a sort key, greater is better.
 
     Complete trials come first, then those with fewer violations, then a higher band over the reachable gates. Of equal
     ones the first objective decides, but values above the reserve count as equal to it, so that the others decide.
     """
-    lane = ledger.ground.lane
     if trial.objectives is None:
-        return (-math.inf,)
+        return (-math.inf, float(len(trial.record.measures)))
     violation = sum(max(0.0, value) for value in trial.constraints.values())
     band = ledger.band(trial, reachable_only=True)
-    level = -1 if band is None else lane.gates.bands.index(band)
-    signed = _signed(trial.objectives, lane)
-    first = min(signed[0], lane.document["decision"]["margin_reserve"]) if len(signed) > 1 else signed[0]
+    level = -1 if band is None else ledger.ground.lane.gates.bands.index(band)
+    signed = ledger.signed(trial)
+    first = min(signed[0], reserve.value) if len(signed) > 1 else signed[0]
     return (float(ledger.complete(trial)), -violation, level, first, *signed[1:], signed[0])
-
-
-def _signed(objectives: Sequence[float], lane: Lane) -> tuple[float, ...]:
-    """Returns the objectives with signs such that greater is better."""
-    named = zip(lane.objectives, objectives, strict=True)
-    return tuple(value if objective.maximize else -value for objective, value in named)
 
 
 def _blockers(best: Trial, ledger: Ledger, accept: str) -> tuple[Blocker, ...]:

@@ -1,21 +1,37 @@
 """A knob: one field that a trial may move, and all arithmetic along it.
 
 A position along a knob is a number from 0 (first end) to 1 (last end) on the knob's own scale: by ratio where it is
-logarithmic, by index where it has choices. `knob.along(knob.unit(value)) == value` for every allowed value; without a
-step, up to rounding.
+logarithmic, by index where it has choices. Every value that a knob gives is a decimal as short as its range or step
+allows, never 0.6000000000000001: `nearest` is idempotent, and `knob.along(knob.unit(value)) == value` for every
+allowed value.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
+from decimal import Decimal
+from itertools import chain, pairwise
+from typing import Any, TypeGuard
 
 from lanelock.policies import LaneError
 
 Value = float | int | str | bool
+
+_DIGITS = 6  # of a range without a step: its values are a millionth of the range apart; significant on a log scale
+_EXACT = 14  # significant digits that a float always holds
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """The condition under which a knob counts: another knob, and that knob's values."""
+
+    knob: str
+    values: tuple[Value, ...]
+
+    def __str__(self) -> str:
+        return f"{self.knob} is {' or '.join(map(str, self.values))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,26 +46,30 @@ class Knob:
     log: bool = False
     choices: tuple[Value, ...] = ()
     options: Mapping[str, Any] | None = None  # choice -> the structure that the pack holds for it
+    integral: bool = False  # the policy's schema says integer
+    when: When | None = None
 
     @classmethod
-    def of(cls, name: str, row: Mapping[str, Any], field: str) -> Knob:
-        """Returns the knob that a lane's file declares. Raises LaneError naming the field and what is wrong with it."""
+    def of(cls, name: str, row: Mapping[str, Any], field: str, integral: bool = False) -> Knob:
+        """Returns the knob that a lane's file declares; `integral` is what the policy's schema says of its field.
+
+        Raises LaneError naming the field and what is wrong with it.
+        """
+        when = When(row["when"]["knob"], tuple(row["when"]["is"])) if "when" in row else None
         if "choices" in row:
-            return cls(name, row["at"], choices=tuple(row["choices"]))
+            return cls(name, row["at"], choices=tuple(row["choices"]), integral=integral, when=when)
         if "options" in row:
-            return cls(name, row["at"], choices=tuple(row["options"]), options=row["options"])
-        low, high, step, log = row["low"], row["high"], row.get("step"), row.get("scale") == "log"
+            return cls(name, row["at"], choices=tuple(row["options"]), options=row["options"], when=when)
+        low, high = (_bound(row[key], integral, f"{field}/{key}", row["at"]) for key in ("low", "high"))
+        step = _bound(row["step"], integral, f"{field}/step", row["at"]) if "step" in row else None
+        log = row.get("scale") == "log"
         if not low < high:
-            raise LaneError(f"{field}: low {low} is not below high {high}")
+            raise LaneError(f"{field}: low {low:g} is not below high {high:g}")
         if log and (low <= 0 or step is not None):
             raise LaneError(f"{field}: a log scale needs low above 0 and no step")
         if step is not None and abs((high - low) / step - round((high - low) / step)) > 1e-9:
-            raise LaneError(f"{field}: step {step} does not divide the range {low} … {high}")
-        return cls(name, row["at"], low, high, step, log)
-
-    @property
-    def integral(self) -> bool:
-        return isinstance(self.low, int) and isinstance(self.high, int)
+            raise LaneError(f"{field}: step {step:g} does not divide the range {low:g} … {high:g}")
+        return cls(name, row["at"], low, high, step, log, integral=integral, when=when)
 
     @property
     def scale(self) -> str:
@@ -71,8 +91,7 @@ class Knob:
         """Returns the knob's value for a pack's content; None where the knob cannot give that content."""
         if self.choices:
             return next((value for value in self.choices if self.placed(value) == placed), None)
-        number = isinstance(placed, int | float) and not isinstance(placed, bool)
-        return placed if number and self.low <= placed <= self.high else None
+        return placed if is_number(placed) and self.low <= placed <= self.high else None
 
     def unit(self, value: Value) -> float:
         """Returns a value's position along the knob, 0 … 1 on its own scale."""
@@ -84,21 +103,89 @@ class Knob:
 
     def along(self, unit: float) -> Value:
         """Returns the allowed value nearest to a position along the knob."""
+        return self.value(round(unit * (len(self.choices) - 1))) if self.choices else self.nearest(self._number(unit))
+
+    def drawn(self, unit: float) -> Value:
+        """Returns a value for a uniform draw from [0, 1): each choice, and each value on a step, is equally likely."""
+        return self.along(unit) if self.size is None or self.log else self.value(int(unit * self.size))
+
+    @property
+    def numeric(self) -> bool:
+        """Returns whether every value is a number, so that a constraint may name the knob."""
+        return not self.choices or bool(self._numbers)
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Returns the least and the greatest value of a numeric knob."""
+        ends = self._numbers or (self.low, self.high)
+        return min(ends), max(ends)
+
+    @property
+    def size(self) -> int | None:
+        """Returns how many values are allowed; None for a range of real numbers without a step."""
         if self.choices:
-            return self.choices[round(unit * (len(self.choices) - 1))]
-        number = self._number(unit)
-        if self.step is not None:
-            return self.low + self.step * round((number - self.low) / self.step)
-        return round(number) if self.integral else number
+            return len(self.choices)
+        return None if self._spacing is None else round((self.high - self.low) / self._spacing) + 1
+
+    def value(self, index: int) -> Value:
+        """Returns an allowed value by its index, where `size` counts them."""
+        if self.choices:
+            return self.choices[index]
+        if self.integral or self._spacing is None:
+            return self.low + index * (self._spacing or 1)
+        if index == round((self.high - self.low) / self._spacing):
+            return self.high
+        return float(Decimal(str(self.low)) + index * Decimal(str(self.step)))
+
+    def nearest(self, value: Value) -> Value:
+        """Returns the allowed value nearest to any number. Text that is not a choice gives the first choice."""
+        if value in self.choices:
+            return self.choices[self.choices.index(value)]
+        if self.choices:
+            near = self._numbers if is_number(value) else ()
+            return min(near, key=lambda choice: abs(choice - float(value)), default=self.choices[0])
+        number = min(max(float(value), self.low), self.high)
+        if self._spacing is not None:
+            return self.value(round((number - self.low) / self._spacing))
+        short = round(number, self._places(number)) + 0.0  # -0.0 is 0.0
+        inside = (end for end in (short, self.low, self.high) if self.low <= end <= self.high)
+        return min(inside, key=lambda end: abs(end - number))
+
+    def rounded(self, number: float, up: bool) -> Value:
+        """Returns the allowed value nearest to a number, not below it (`up`) or not above it where there is one."""
+        if self.choices:
+            beyond = (choice for choice in self._numbers if (choice >= number if up else choice <= number))
+            return min(beyond, key=lambda choice: abs(choice - number), default=self.nearest(number))
+        number = min(max(number, self.low), self.high)
+        near = self.nearest(number)
+        if near == number or (float(near) > number) == up:
+            return near
+        gap = self._spacing or 10.0 ** -self._places(number)
+        return self.nearest(number + gap if up else number - gap)
+
+    def given(self, value: Any) -> Value | None:
+        """Returns the allowed value that a value in a file means, up to its last digits; None where it means none."""
+        if self.choices:
+            same = (choice for choice in self.choices if choice == value and is_number(choice) == is_number(value))
+            return next(chain(same, (choice for choice in self.choices if str(choice) == str(value))), None)
+        if not is_number(value) or not math.isfinite(value):
+            return None
+        near = self.nearest(value)
+        if self._spacing is None:
+            return near if self.low <= value <= self.high else None
+        return near if abs(float(near) - value) <= 1e-6 * self._spacing else None
+
+    def indexed(self, count: int) -> tuple[int, Callable[[int], Value]]:
+        """Returns the number of a grid's values, and the function from index to value, as `points` lists them."""
+        if self.size is not None and (self.choices or self.step is not None or self.size <= count):
+            return self.size, self.value
+        spread = tuple(dict.fromkeys(self.along(i / (count - 1)) for i in range(count)))
+        return len(spread), spread.__getitem__
 
     def points(self, count: int) -> tuple[Value, ...]:
         """Returns the values of a grid: every value where there is a step or few integers, else at most `count`."""
-        if self.choices:
-            return self.choices
-        if self.step is not None or (self.integral and self.high - self.low < count):
-            step = self.step or 1
-            return tuple(self.low + step * i for i in range(round((self.high - self.low) / step) + 1))
-        return tuple(dict.fromkeys(self.along(i / (count - 1)) for i in range(count)))
+        size, value = self.indexed(count)
+        return tuple(map(value, range(size)))
 
     def bin(self, value: Value, count: int) -> int:
         """Returns which of `count` equal parts of the range holds a value; of a choice, its index."""
@@ -115,6 +202,23 @@ class Knob:
         """Returns the midpoint of two numbers on the knob's scale."""
         return math.sqrt(low * high) if self.log else (low + high) / 2
 
+    @property
+    def _numbers(self) -> tuple[float, ...]:
+        """Returns the choices if all are numbers, else nothing."""
+        numbers = tuple(choice for choice in self.choices if is_number(choice))
+        return numbers if self.options is None and len(numbers) == len(self.choices) else ()
+
+    @property
+    def _spacing(self) -> float | None:
+        """Returns the distance between neighbouring values; None for a range of real numbers without a step."""
+        return 1 if self.step is None and self.integral else self.step
+
+    def _places(self, number: float) -> int:
+        """Returns how many decimal places a value near `number` has in a range without a step."""
+        if self.log:
+            return _DIGITS - 1 - _magnitude(number)
+        return min(_DIGITS - _magnitude(self.high - self.low), _EXACT - _magnitude(max(abs(self.low), abs(self.high))))
+
     def _number(self, unit: float) -> float:
         """Returns the number at a position along the range, ignoring the step."""
         low, high = float(self.low), float(self.high)
@@ -127,3 +231,23 @@ class Knob:
 
     def range_text(self) -> str:
         return ", ".join(map(str, self.choices)) or f"{self.low} … {self.high}"
+
+
+def is_number(value: Any) -> TypeGuard[float | int]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _bound(number: float, integral: bool, field: str, at: str) -> float | int:
+    """Returns a bound or step as the type of its field. Raises LaneError for a fraction where the field is integer."""
+    if not integral:
+        return float(number)
+    if number != int(number):
+        raise LaneError(
+            f"{field}: {number} is not a whole number; the policy's {at} is an integer: {math.ceil(number)}?"
+        )
+    return int(number)
+
+
+def _magnitude(number: float) -> int:
+    """Returns the exponent of a number's first digit."""
+    return math.floor(math.log10(number))

@@ -11,18 +11,22 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from lanelock.engine.protocol import Run
 from lanelock.engine.resolved import Resolved
-from lanelock.policies import LaneError, Pack, PolicyError, diff, load_pack
+from lanelock.policies import LaneError, Pack, PolicyError, diff
 from lanelock.policies.documents import digest, read_json, resolve, shipped_schema, validate
-from lanelock.policies.pack import CarriedPack, split_address, value_at
+from lanelock.policies.pack import CarriedPack, is_integer, split_address, value_at
 from lanelock.scoring.gates import GateSet, load_gates, parse_gates
 from lanelock.scoring.scorecard import MetricSource
-from lanelock.sweeps.engines import engine_named, metrics_named
-from lanelock.sweeps.lanes.knob import Knob, Value
+from lanelock.sweeps.engines import PackFinder, engine_named, metrics_named, open_pack
+from lanelock.sweeps.lanes.candidates import read_candidates
+from lanelock.sweeps.lanes.knob import Knob, Value, is_number
+from lanelock.sweeps.lanes.sampler_names import AUTO, known_samplers
+from lanelock.sweeps.lanes.space import Space
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ class Lane:
     references: Mapping[str, Pack]  # further packs that rails may compare with, by name
     gates_file: Mapping[str, Any]  # the whole gate file, as a lock carries it
     gates: GateSet  # the graded gates and the lane's rails
-    knobs: tuple[Knob, ...]
+    space: Space
     objectives: tuple[Objective, ...]
 
     @property
@@ -56,6 +60,10 @@ class Lane:
     @property
     def title(self) -> str:
         return str(self.document["title"])
+
+    @property
+    def knobs(self) -> tuple[Knob, ...]:
+        return self.space.knobs
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -75,30 +83,61 @@ class Lane:
         })  # fmt: skip
 
     @cached_property
+    def needed(self) -> tuple[str, ...]:
+        """The metrics without which a run cannot be graded: those of its gates and of its objectives."""
+        graded = (gate.metric for gate in self.gates.gates)
+        return tuple(dict.fromkeys([*graded, *(row.metric for row in self.objectives if row.metric is not None)]))
+
+    @cached_property
     def start(self) -> Pack:
         return self.authority.with_knobs(self.document["fixed"])
 
     def candidate(self, values: Mapping[str, Value]) -> Pack:
-        """Returns the pack of one trial; `values` by knob name."""
-        return self.start.with_knobs({knob.at: knob.placed(values[knob.name]) for knob in self.knobs})
+        """Returns the pack of one trial; `values` by knob name. An inactive knob's field stays as the start has it."""
+        return self.start.with_knobs(self._placed(values))
 
     def moved(self, values: Mapping[str, Value]) -> dict[str, tuple[Any, Any]]:
         """Returns field -> (authority's value, trial's value), where the two differ."""
-        placed = {**self.document["fixed"], **{knob.at: knob.placed(values[knob.name]) for knob in self.knobs}}
+        placed = {**self.document["fixed"], **self._placed(values)}
         before = {at: _field(self.authority, at, at) for at in placed}
         return {at: (before[at], placed[at]) for at in placed if before[at] != placed[at]}
 
+    def _placed(self, values: Mapping[str, Value]) -> dict[str, Any]:
+        """Returns field -> the pack's content, for the active knobs."""
+        active = self.space.active(values)
+        return {knob.at: knob.placed(values[knob.name]) for knob in self.knobs if knob.name in active}
+
+    @property
+    def moves(self) -> dict[str, tuple[Any, ...]]:
+        """Returns field -> both ends of its range or all choices, and the start's content if a knob may be inactive."""
+        return {knob.at: knob.ends() if knob.when is None else self._ends_and_start(knob) for knob in self.knobs}
+
+    def _ends_and_start(self, knob: Knob) -> tuple[Any, ...]:
+        contents = (*knob.ends(), _field(self.start, knob.at, knob.at))
+        return contents if knob.choices or not all(map(is_number, contents)) else (min(contents), max(contents))
+
+    def enqueued(self, file: Path | None = None) -> tuple[dict[str, Value], ...]:
+        """Returns the candidates to try first: the lane's own, then a file's. Raises LaneError naming row and field."""
+        own = [(row, f"lane {self.id}: /enqueue/{place}") for place, row in enumerate(self.document.get("enqueue", ()))]
+        listed = [] if file is None else read_candidates(file)
+        given = [(row, f"{file}: row {number}") for number, row in enumerate(listed, 1)]
+        return tuple(self.space.stated(row, where) for row, where in (*own, *given))
+
     def admit(self, pack: Pack) -> dict[str, Value]:
         """Returns the knob values that give a pack. Raises LaneError naming a field that this lane cannot have set."""
-        values: dict[str, Value] = {}
+        placed = {knob.name: _field(pack, knob.at, f"pack {pack.name}") for knob in self.knobs}
+        values: dict[str, Any] = {knob.name: knob.value_of(placed[knob.name]) for knob in self.knobs}
+        active = self.space.active(values)
         for knob in self.knobs:
-            placed = _field(pack, knob.at, f"pack {pack.name}")
-            value = knob.value_of(placed)
-            if value is None:
+            content = placed[knob.name]
+            if knob.name not in active:
+                values[knob.name] = self._at_rest(knob, content)
+            elif values[knob.name] is None:
                 raise LaneError(
-                    f"lane {self.id}: {knob.at} is {placed!r}, outside the knob {knob.name}: {knob.range_text()}"
+                    f"lane {self.id}: {knob.at} is {content!r}, outside the knob {knob.name}: {knob.range_text()}"
                 )
-            values[knob.name] = value
+        if broken := self.space.broken(values):
+            raise LaneError(f"lane {self.id}: pack {pack.name} breaks {broken}")
         if others := diff(self.candidate(values), pack):
             change = others[0]
             raise LaneError(
@@ -106,6 +145,15 @@ class Lane:
                 "a lane may change only its knobs"
             )
         return values
+
+    def _at_rest(self, knob: Knob, content: Any) -> Value:
+        """Returns an inactive knob's value. Raises LaneError if the pack moves its field."""
+        if content != (start := _field(self.start, knob.at, knob.at)):
+            raise LaneError(
+                f"lane {self.id}: {knob.at} is {content!r}, not {start!r}; the knob {knob.name} counts only while "
+                f"{self.space.condition(knob.name)}"
+            )
+        return self.space.resting[knob.name]
 
     def with_authority(self, authority: Pack) -> Lane:
         """Returns this lane with another authority: a campaign's, instead of the pack that the lane names."""
@@ -138,27 +186,31 @@ class Lane:
         """Returns this lane with another sampler, budget or batch; None keeps the lane's own."""
         document = dict(self.document)
         if sampler is not None:
-            document["sampler"] = {**document["sampler"], "name": sampler}
+            document["sampler"] = {"seed": 0, **document.get("sampler", {}), "name": sampler}
         if batch is not None:
             document["batch"] = batch
         budget = {"trials": trials, "seconds": seconds}
         document["budget"] = document["budget"] | {key: value for key, value in budget.items() if value is not None}
         validate(document, shipped_schema("lane"), f"lane {self.id}")
-        return replace(self, document=document)
+        lane = replace(self, document=document)
+        _check(lane, f"lane {self.id}")
+        return lane
 
 
-def load_lane(name_or_path: str) -> Lane:
-    """Returns the lane in a file, or a shipped lane by name. Raises PolicyError or LaneError naming file and field."""
+def load_lane(name_or_path: str, find_pack: PackFinder = open_pack) -> Lane:
+    """Returns the lane in a file, or a shipped lane by name. Raises PolicyError or LaneError naming file and field.
+
+    `find_pack` finds its authority and references; the default knows shipped packs and folders.
+    """
     path = resolve(name_or_path, "lanes", ".json")
     if path.is_dir():
         raise LaneError(f"{path}: a lane is a JSON file, this is a folder")
     document = read_json(path)
     validate(document, shipped_schema("lane"), str(path))
     engine = engine_named(document["engine"])
-    authority = load_pack(beside(path, document["authority"]), engine.policy_schemas, engine.name)
+    authority = pack_for(engine, beside(path, document["authority"]), find_pack)
     references = {
-        name: load_pack(beside(path, pack), engine.policy_schemas, engine.name)
-        for name, pack in document.get("references", {}).items()
+        name: pack_for(engine, beside(path, pack), find_pack) for name, pack in document.get("references", {}).items()
     }
     gates = document["gates"].get("file")
     gates = str(metrics_named(document["engine"]).gates_file) if gates is None else beside(path, gates)
@@ -187,14 +239,29 @@ def _build(
         gates = gate_file.select(document["gates"]["grade"]).with_rails(document["gates"]["rails"])
     except PolicyError as error:
         raise LaneError(f"{where}: {error}") from None
-    knobs = tuple(Knob.of(name, row, f"{where}: /knobs/{name}") for name, row in document["knobs"].items())
+    try:
+        start = authority.with_knobs(document["fixed"])
+    except PolicyError as error:
+        raise LaneError(f"{where}: /fixed: {error}") from None
+    knobs = [_knob(name, row, authority, f"{where}: /knobs/{name}") for name, row in document["knobs"].items()]
+    contents = {knob.name: _field(start, knob.at, knob.at) for knob in knobs}
+    space = Space.of(knobs, document.get("constraints", ()), contents, where)
     objectives = tuple(
         Objective(row["name"], row["direction"] == "maximize", row.get("worst_margin"), row.get("metric"))
         for row in document["objectives"]
     )
-    lane = Lane(document, engine, metrics, authority, references, gate_file.document, gates, knobs, objectives)
+    lane = Lane(document, engine, metrics, authority, references, gate_file.document, gates, space, objectives)
     _check(lane, where)
     return lane
+
+
+def _knob(name: str, row: Mapping[str, Any], authority: Pack, field: str) -> Knob:
+    """Returns a knob whose field is there, with the type that the policy's schema gives the field."""
+    policy, pointer = split_address(row["at"])
+    if policy not in authority.policies:
+        raise LaneError(f"{field}: {authority.name} has no policy {policy}")
+    _field(authority, row["at"], field)
+    return Knob.of(name, row, field, is_integer(authority.schemas[policy], pointer))
 
 
 def _check(lane: Lane, where: str) -> None:
@@ -210,6 +277,12 @@ def _check(lane: Lane, where: str) -> None:
             )
     if lane.document["decision"]["accept_band"] not in bands:
         raise LaneError(f"{where}: /decision/accept_band: not one of {sorted(bands)}")
+    name = lane.document.get("sampler", {}).get("name", AUTO)
+    if name not in known_samplers():
+        raise LaneError(f"{where}: /sampler/name: {name!r} is not one of {', '.join(known_samplers())}")
+    if name == "cmaes" and lane.document.get("aim") == "front" and len(lane.objectives) > 1:
+        raise LaneError(f"{where}: /sampler/name: cmaes improves one objective, and /aim is front")
+    _check_reserve(lane, f"{where}: /decision")
     if set(lane.references) != set(lane.document.get("references", {})):
         raise LaneError(f"{where}: /references: the packs given are {sorted(lane.references)}")
     for gate in lane.gates.gates:
@@ -220,20 +293,45 @@ def _check(lane: Lane, where: str) -> None:
     if len({knob.at for knob in lane.knobs}) < len(lane.knobs):
         raise LaneError(f"{where}: /knobs: two knobs move the same field")
     for knob in lane.knobs:
-        policy, field = split_address(knob.at)[0], f"{where}: /knobs/{knob.name}"
-        if policy not in lane.authority.policies:
-            raise LaneError(f"{field}: {lane.authority.name} has no policy {policy}")
-        _field(lane.authority, knob.at, field)
+        field = f"{where}: /knobs/{knob.name}"
+        parents = {
+            parent.at: parent.placed(child.when.values[0])
+            for parent, child in pairwise(lane.space.path(knob))
+            if child.when is not None
+        }
         for end in knob.ends():
             try:
-                lane.start.with_knobs({knob.at: end})
+                lane.start.with_knobs({**parents, knob.at: end})
             except PolicyError as error:
                 raise LaneError(f"{field}: {end!r} is outside the policy's bounds: {error}") from None
+    try:
+        _ = lane.space.start
+    except LaneError as error:
+        raise LaneError(f"{where}: {error}") from None
+    for place, row in enumerate(lane.document.get("enqueue", ())):
+        lane.space.stated(row, f"{where}: /enqueue/{place}")
+
+
+def _check_reserve(lane: Lane, where: str) -> None:
+    if "reserve" not in lane.document["decision"]:
+        return
+    if lane.objectives[0].band is None:
+        raise LaneError(f"{where}/reserve: coverage needs a first objective with worst_margin; declare margin_reserve")
+    if len(lane.seeds) < 2:
+        raise LaneError(f"{where}/reserve: coverage follows from the spread over seeds, and the lane has a single seed")
 
 
 def _field(pack: Pack, at: str, where: str) -> Any:
     policy, pointer = split_address(at)
     return value_at(pack[policy], pointer, where)
+
+
+def pack_for(engine: Resolved, name: str, find_pack: PackFinder) -> Pack:
+    """Returns the pack of that name. Raises PolicyError where it is another engine's."""
+    pack, owner = find_pack(name)
+    if owner.name != engine.name:
+        raise PolicyError(f"{name}: /engine: a pack of engine {owner.name}, not of {engine.name}")
+    return pack
 
 
 def beside(lane: Path, name: str) -> str:

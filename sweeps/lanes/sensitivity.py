@@ -14,9 +14,9 @@ from typing import Any
 
 from lanelock.policies.pack import first_state, split_address
 from lanelock.scoring.gates import Metric, Severity
-from lanelock.sweeps.lanes.decision import Ledger
 from lanelock.sweeps.lanes.knob import Knob, Value
 from lanelock.sweeps.lanes.lane import Lane
+from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.trial import Trial
 
 BINS = 8  # per range of a knob; a knob with choices has a bin per choice

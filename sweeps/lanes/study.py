@@ -1,29 +1,24 @@
-"""The search: one Optuna study that spends a lane's budget. The only module that imports optuna.
+"""The durable study: one Optuna study that holds a sweep's trials.
 
-A study has two storages. Proposals are made in an in-memory mirror; a trial reaches the durable storage once, whole,
-when it has finished, so no unfinished trial is ever on disk. A killed sweep loses only proposals, and a resumed one
-makes the same proposals again: each is drawn by a sampler seeded by (lane seed, trial number) from the trials that
-finished before its batch.
+A trial reaches the durable storage once, whole, when it has finished, so no unfinished trial is ever on disk. A killed
+sweep loses only proposals, and a resumed one makes the same proposals again (`lanes.proposals`): each is drawn by a
+sampler seeded by (lane seed, trial number) from the trials that finished before its batch.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from filelock import FileLock
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, GPSampler, GridSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -31,24 +26,15 @@ from sqlalchemy.pool import NullPool
 from lanelock.policies import IntegrityError, LaneError, WorkspaceError
 from lanelock.sweeps.lanes.knob import Knob, Value
 from lanelock.sweeps.lanes.lane import Lane
+from lanelock.sweeps.lanes.ledger import Ledger
+from lanelock.sweeps.lanes.proposals import Proposal, Proposer, directions_of, distribution
 from lanelock.sweeps.lanes.trial import Trial, TrialRecord
 from lanelock.sweeps.workspace import shown
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-_DIRECTIONS: Mapping[bool, Literal["minimize", "maximize"]] = {True: "maximize", False: "minimize"}
 _RECORD = "lanelock"  # the user attribute that carries a trial's record
 _PATIENCE = 180.0  # seconds that a sweep waits for an unreachable study database
-GRID_POINTS = 5  # values in a grid of a knob without a step
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """A proposed trial that has not finished."""
-
-    number: int
-    values: Mapping[str, Value]  # by knob name
-    handle: optuna.Trial
 
 
 class Study:
@@ -58,46 +44,35 @@ class Study:
         self._durable = durable
         self.name = durable.study_name  # read once: the database may be unreachable later
         self.attributes: dict[str, Any] = durable.user_attrs  # as `Studies.create` stored them
-        self._lane = lane
-        self._space = {knob.name: _distribution(knob) for knob in lane.knobs}
-        directions = [_DIRECTIONS[objective.maximize] for objective in lane.objectives]
-        self._mirror = optuna.create_study(directions=directions)
+        self._space = {knob.name: distribution(knob) for knob in lane.knobs}
+        self._proposer = Proposer(lane, self.attributes.get("listed", []))
         stored = durable.get_trials(deepcopy=False)
-        # A kill may leave a batch unfinished. Its proposals must be drawn from the same history again, so the mirror
-        # starts at the beginning of the batch, and the batch's stored trials wait in `_ahead` to be matched.
-        whole = len(stored) // lane.document["batch"] * lane.document["batch"]
-        self._mirror.add_trials(stored[:whole])
-        self.history: list[Trial] = [_trial(self.name, frozen) for frozen in stored[:whole]]
-        self._ahead = {frozen.number: _trial(self.name, frozen) for frozen in stored[whole:]}
+        trials = [_trial(self.name, frozen) for frozen in stored]
+        # A kill may leave a batch unfinished. Its proposals must be drawn from the same history again, so the study
+        # goes on at the beginning of the last batch, whose stored trials wait in `_ahead` to be matched.
+        proposed = [trial for trial in trials if trial.paid]
+        whole = proposed[-1].record.asked_at if proposed else len(trials)
+        self._stored = stored[:whole]
+        self.history: list[Trial] = trials[:whole]
+        self._ahead = {trial.number: trial for trial in trials[whole:]}
 
     @property
     def trials(self) -> tuple[Trial, ...]:
         """All stored trials, with an unfinished batch. For readers only; do not resume from it."""
         return (*self.history, *self._ahead.values())
 
-    @property
-    def capacity(self) -> int | None:
-        """Returns how many different trials the sampler can propose; None: without limit."""
-        if self._lane.document["sampler"]["name"] != "grid":
-            return None
-        return math.prod(map(len, _grid(self._lane.knobs).values()))
-
-    def ask(self, count: int) -> tuple[Proposal, ...]:
-        return tuple(self._ask_one() for _ in range(count))
-
-    def _ask_one(self) -> Proposal:
-        number = len(self._mirror.get_trials(deepcopy=False))
-        self._mirror.sampler = _sampler(self._lane, number)
-        trial = self._mirror.ask(self._space)
-        if trial.number != number:
-            raise IntegrityError(f"study {self.name}: expected trial {number}, Optuna returned {trial.number}")
-        ahead = self._ahead.get(number)
-        if ahead is not None and dict(ahead.values) != dict(trial.params):
-            raise IntegrityError(
-                f"study {self.name}: trial {number} was stored with {dict(ahead.values)}, the sampler now proposes "
-                f"{dict(trial.params)}; it was recorded by other code and cannot be resumed"
-            )
-        return Proposal(number, dict(trial.params), trial)
+    def ask(self, count: int, ledger: Ledger) -> tuple[Proposal, ...]:
+        """Returns up to `count` candidates that no trial had; fewer where the space is spent."""
+        count = max(count, 1 + max(self._ahead) - len(self.history)) if self._ahead else count
+        proposals = self._proposer.batch(self.history, self._stored, count, ledger)
+        for proposal in proposals:
+            ahead = self._ahead.get(proposal.number)
+            if ahead is not None and dict(ahead.values) != dict(proposal.values):
+                raise IntegrityError(
+                    f"study {self.name}: trial {proposal.number} was stored with {dict(ahead.values)}, the sampler now "
+                    f"proposes {dict(proposal.values)}; it was recorded by other code and cannot be resumed"
+                )
+        return proposals
 
     def stored(self, proposal: Proposal) -> Trial | None:
         """Returns the trial already stored for a proposal, where a kill interrupted its batch."""
@@ -111,19 +86,43 @@ class Study:
         record: TrialRecord,
     ) -> Trial:
         """Finishes a proposal, in memory and, in one append, on disk."""
-        trial = proposal.handle
-        for name, violation in constraints.items():
-            trial.set_constraint(name, violation)
-        trial.set_user_attr(_RECORD, record.document)
-        # Telling draws nothing; a grid sampler would stop an optimize() loop that does not exist here.
-        self._mirror.sampler = RandomSampler(seed=0)
-        if objectives is None:
-            frozen = self._mirror.tell(trial, state=TrialState.FAIL)
-        else:
-            frozen = self._mirror.tell(trial, list(objectives))
-        if self._ahead.pop(proposal.number, None) is None:
+        record = replace(record, asked_at=proposal.asked_at, repeats=proposal.repeats)
+        return self._add(proposal.number, proposal.values, objectives, constraints, record, proposal.attributes)
+
+    def take(
+        self,
+        values: Mapping[str, Value],
+        objectives: Sequence[float] | None,
+        constraints: Mapping[str, float],
+        record: TrialRecord,
+    ) -> Trial:
+        """Adds a trial that an earlier sweep ran, before the first proposal."""
+        return self._add(len(self.history), values, objectives, constraints, record, {})
+
+    def _add(
+        self,
+        number: int,
+        values: Mapping[str, Value],
+        objectives: Sequence[float] | None,
+        constraints: Mapping[str, float],
+        record: TrialRecord,
+        attributes: Mapping[str, Any],
+    ) -> Trial:
+        frozen = create_trial(
+            state=TrialState.FAIL if objectives is None else TrialState.COMPLETE,
+            values=None if objectives is None else list(objectives),
+            params=dict(values),
+            distributions=dict(self._space),
+            user_attrs={_RECORD: record.document},
+            system_attrs=dict(attributes),
+            constraints=dict(constraints),
+        )
+        frozen.number = number
+        ahead = self._ahead.pop(number, None)
+        if ahead is None:
             _store(self._durable, frozen)
-        finished = _trial(self.name, frozen)
+        finished = ahead or _trial(self.name, frozen)
+        self._stored.append(frozen)
         self.history.append(finished)
         return finished
 
@@ -146,7 +145,7 @@ class Studies:
 
     def create(self, name: str, lane: Lane, attributes: Mapping[str, Any]) -> Study:
         """Creates a study. Raises LaneError where the name is taken."""
-        directions = [_DIRECTIONS[objective.maximize] for objective in lane.objectives]
+        directions = directions_of(lane.objectives)
         try:
             durable = optuna.create_study(storage=self._storage, study_name=name, directions=directions)
         except optuna.exceptions.DuplicatedStudyError:
@@ -177,7 +176,7 @@ def importance(knobs: Sequence[Knob], points: Sequence[tuple[Mapping[str, Value]
     # Imports scikit-learn for its forest: seconds that only the end of a sweep pays.
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-    space = {knob.name: _distribution(knob) for knob in knobs}
+    space = {knob.name: distribution(knob) for knob in knobs}
     study = optuna.create_study()
     study.add_trials([
         optuna.trial.create_trial(params=dict(values), distributions=space, value=value) for values, value in points
@@ -308,49 +307,6 @@ def _drop_torn_line(journal: Path) -> None:
     if journal.exists():
         with journal.open("rb+") as file:
             file.truncate(file.read().rfind(b"\n") + 1)
-
-
-def _sampler(lane: Lane, number: int) -> BaseSampler:
-    """Returns the sampler of one trial, seeded by (lane seed, trial number); a grid has one order for all trials."""
-    name, base = lane.document["sampler"]["name"], lane.document["sampler"]["seed"]
-    seed = int.from_bytes(hashlib.sha256(f"{base}/{number}".encode()).digest()[:4], "little")
-    batch = lane.document["batch"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        match name:
-            case "tpe":
-                return TPESampler(seed=seed, multivariate=True, n_startup_trials=max(10, 2 * batch))
-            case "gp":
-                return _gp(seed)
-            case "nsga2":
-                return NSGAIISampler(seed=seed, population_size=max(12, 2 * batch))
-            case "random":
-                return RandomSampler(seed=seed)
-            case "grid":
-                return GridSampler(_grid(lane.knobs), seed=base)  # orders the whole grid, so all trials share it
-    raise LaneError(f"/sampler/name: {name!r} is not one of tpe, gp, nsga2, random, grid")
-
-
-def _gp(seed: int) -> BaseSampler:
-    try:
-        import torch
-
-        torch.set_num_threads(1)  # another order of summation would give other proposals
-    except ImportError:
-        raise LaneError("/sampler/name: gp needs PyTorch: make setup, or pip install 'lanelock[gp]'") from None
-    return GPSampler(seed=seed, deterministic_objective=True)
-
-
-def _distribution(knob: Knob) -> BaseDistribution:
-    if knob.choices:
-        return CategoricalDistribution(knob.choices)
-    if knob.integral:
-        return IntDistribution(int(knob.low), int(knob.high), log=knob.log, step=int(knob.step or 1))
-    return FloatDistribution(float(knob.low), float(knob.high), log=knob.log, step=knob.step)
-
-
-def _grid(knobs: Sequence[Knob]) -> dict[str, Sequence[Value]]:
-    return {knob.name: knob.points(GRID_POINTS) for knob in knobs}
 
 
 def _trial(study: str, frozen: FrozenTrial) -> Trial:

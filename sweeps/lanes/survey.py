@@ -10,7 +10,8 @@ from lanelock.engine.protocol import Run
 from lanelock.policies import Pack
 from lanelock.scoring.feasibility import Bound, Box, GateReach, frozen
 from lanelock.scoring.feasibility import reach as reach_in
-from lanelock.scoring.scorecard import Bounding
+from lanelock.scoring.scorecard import Bounding, Directing, Scorecard, score
+from lanelock.sweeps.lanes.knob import Value
 from lanelock.sweeps.lanes.lane import Lane
 
 
@@ -31,6 +32,10 @@ class Ground:
             for band in self.lane.gates.bands
         }
 
+    def graded(self, seed: int, metrics: Mapping[str, float]) -> Scorecard:
+        """Returns the scorecard of a pack's metrics on a seed of the lane."""
+        return score(metrics, self.lane.gates, seed=seed, authority=self.authority[seed])
+
 
 def survey(lane: Lane, world: Path | None, reach: tuple[GateReach, ...] | None = None) -> Ground:
     """Measures the authority (what rails compare with) on the lane's seeds, and each gate's reach if not given."""
@@ -43,11 +48,27 @@ def prospect(lane: Lane, world: Path | None) -> tuple[GateReach, ...]:
     return reach_in(lane.gates, {seed: _bounds(lane, seed, world) for seed in lane.seeds})
 
 
-def _bounds(lane: Lane, seed: int, world: Path | None) -> list[Bound]:
+def corners(lane: Lane, world: Path | None) -> tuple[Mapping[str, Value], ...]:
+    """Returns the two candidates in which the directions end that the engine knows, the least intervention first."""
+    if not isinstance(lane.metrics, Directing):
+        return ()
+    sides = lane.metrics.directions(_box(lane, lane.seeds[0], world))
+    named = {knob.name: sides[knob.at] for knob in lane.knobs if knob.at in sides}
+    ends = (
+        lane.space.corner({name: sign * side for name, side in named.items()}, lane.space.start) for sign in (-1, 1)
+    )
+    return tuple(values for values in ends if lane.space.broken(values) is None) if named else ()
+
+
+def _box(lane: Lane, seed: int, world: Path | None) -> Box:
     def run(pack: Pack, until: str) -> Run:
         return lane.engine.evaluate(pack, seed, world=world, until=until)
 
     choices = frozenset(knob.at for knob in lane.knobs if knob.choices)
-    box = Box(lane.start, {knob.at: knob.ends() for knob in lane.knobs}, choices, run)
+    return Box(lane.start, lane.moves, choices, run)
+
+
+def _bounds(lane: Lane, seed: int, world: Path | None) -> list[Bound]:
+    box = _box(lane, seed, world)
     proved = lane.metrics.bounds(box) if isinstance(lane.metrics, Bounding) else ()
     return [*proved, *frozen(box, lane.engine.states, lane.gates, lane.measure)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from lanelock.sweeps.lanes.knob import Value
@@ -19,24 +19,29 @@ class TrialRecord:
     worlds: Mapping[int, str]  # seed -> digest
     seconds: Mapping[str, float]  # "engine" and "scoring"
     at_ms: int
+    asked_at: int = 0  # number of trials that had finished when it was proposed: those of one batch have it in common
+    repeats: int = 0  # proposals of known candidates before this one, which cost nothing
+    stopped: str = ""  # why it did not run on every seed, where no veto ended it
+    failure: str = ""  # why it has no result: what the engine raised, or what it did not return
+    source: str = ""  # SWEEP/N of the earlier trial whose measurements these are; empty: it was run here
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> TrialRecord:
         """Returns the record of a stored trial. `TrialRecord.of(record.document) == record`."""
         measures = {int(seed): metrics for seed, metrics in document["measures"].items()}
         worlds = {int(seed): world for seed, world in document["worlds"].items()}
-        policies, seconds = document["policies"], document["seconds"]
-        return cls(measures, document["pack"], policies, worlds, seconds, document["at_ms"])
+        plain = {field.name: document[field.name] for field in fields(cls) if field.name in document}
+        return cls(**{**plain, "measures": measures, "worlds": worlds})
 
     @property
     def document(self) -> dict[str, Any]:
-        return {
+        """JSON; what has its default is left out."""
+        stated = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) != field.default}
+        return stated | {
             "measures": {str(seed): dict(metrics) for seed, metrics in self.measures.items()},
-            "pack": self.pack,
             "policies": dict(self.policies),
             "worlds": {str(seed): world for seed, world in self.worlds.items()},
             "seconds": dict(self.seconds),
-            "at_ms": self.at_ms,
         }
 
 
@@ -49,6 +54,16 @@ class Trial:
     objectives: tuple[float, ...] | None  # None: the trial could not be graded
     constraints: Mapping[str, float]  # veto or rail id -> signed violation, feasible where <= 0
     record: TrialRecord
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has no result, for a reason that the record gives."""
+        return bool(self.record.failure)
+
+    @property
+    def paid(self) -> bool:
+        """Whether it was run in this sweep, so that it counts in the budget."""
+        return not self.record.source
 
 
 @dataclass(frozen=True, slots=True)

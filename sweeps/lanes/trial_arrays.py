@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,23 +12,17 @@ from numpy.typing import NDArray
 
 from lanelock.scoring.feasibility import GateReach
 from lanelock.scoring.gates import Gate, Severity
-from lanelock.sweeps.lanes.decision import Ledger, front
+from lanelock.sweeps.lanes.decision import front
 from lanelock.sweeps.lanes.knob import Knob
 from lanelock.sweeps.lanes.lane import Objective
+from lanelock.sweeps.lanes.ledger import Ledger
+from lanelock.sweeps.lanes.reserve import Ceiling, reserve_of
 from lanelock.sweeps.lanes.sensitivity import by_seed
 from lanelock.sweeps.lanes.trial import Trial
 
 VETOED = "vetoed by "
 UNGRADED, BELOW = "not graded", "no veto, no band"
-
-
-@dataclass(frozen=True, slots=True)
-class Ceiling:
-    """The proven upper bound of an objective over all trials of a lane."""
-
-    value: float
-    gate: str
-    proof: str
+BEHIND, FAILED = "stopped, behind the best", "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +55,8 @@ class Trials:
 
     @property
     def valid(self) -> NDArray[np.bool_]:
-        """[t] Whether a trial was graded without a veto."""
-        return np.array([not name.startswith((VETOED, UNGRADED)) for name in self.outcome], dtype=bool)
+        """[t] Whether a trial was graded on every seed without a veto."""
+        return np.array([name in (*self.bands, BELOW) for name in self.outcome], dtype=bool)
 
     @property
     def kept(self) -> tuple[int, ...]:
@@ -96,7 +90,7 @@ def trials_of(sweep: str, history: Sequence[Trial], ledger: Ledger, best: Trial 
     )
     rows = {trial.number: row for row, trial in enumerate(history)}
     places = np.array([[knob.unit(trial.values[knob.name]) for knob in lane.knobs] for trial in history])
-    first = lane.objectives[0]
+    first, reserve = lane.objectives[0], reserve_of(history, ledger)
     return Trials(
         sweep=sweep,
         number=np.array([trial.number for trial in history], dtype=np.int64),
@@ -108,8 +102,8 @@ def trials_of(sweep: str, history: Sequence[Trial], ledger: Ledger, best: Trial 
         outcome=tuple(_outcome(trial, ledger) for trial in history),
         front=np.array([rows[trial.number] for trial in front(history, ledger)], dtype=np.int64),
         chosen=None if best is None else rows.get(best.number),
-        reserve=float(lane.document["decision"]["margin_reserve"]),
-        ceiling=_ceiling(first, ledger, reach),
+        reserve=reserve.value if first.maximize else -reserve.value,
+        ceiling=reserve.ceiling,
         left_out=() if first.band is None else tuple(sorted(ground.unreachable[first.band])),
         strips=strips,
     )
@@ -127,21 +121,11 @@ def chosen_words(trials: Trials) -> str:
 def _outcome(trial: Trial, ledger: Ledger) -> str:
     if vetoed := ledger.vetoed(trial):
         return VETOED + ", ".join(vetoed)
+    if trial.failed:
+        return FAILED
+    if not ledger.complete(trial):
+        return BEHIND
     if trial.objectives is None:
         return UNGRADED
     band = ledger.band(trial)
     return BELOW if band is None else f"band {band}"
-
-
-def _ceiling(first: Objective, ledger: Ledger, reach: Mapping[str, GateReach]) -> Ceiling | None:
-    """Returns the least bound on the margin over the gates that it counts; None for a metric or without a bound."""
-    band, ground, ceilings = first.band, ledger.ground, list[Ceiling]()
-    if band is None:
-        return None
-    for gate in ground.lane.gates.gates:
-        row = reach.get(gate.id)
-        greatest = None if row is None else row.margins.get(band)
-        counted = gate.severity is Severity.GATE and gate.id not in ground.unreachable[band]
-        if row is not None and greatest is not None and counted:
-            ceilings.append(Ceiling(greatest, gate.id, row.proof))
-    return min(ceilings, key=lambda ceiling: ceiling.value, default=None)

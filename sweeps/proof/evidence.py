@@ -17,8 +17,6 @@ seeds follow from the candidate's digest, so nobody could have tuned to them.
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -35,6 +33,7 @@ from lanelock.scoring.certification import Certification, Precondition, certify,
 from lanelock.scoring.gates import GateSet, Verdict, load_gates, parse_gates
 from lanelock.scoring.scorecard import MetricSource, Scorecard, score
 from lanelock.sweeps.engines import engine_named, metrics_named
+from lanelock.sweeps.lanes.confirmation import fresh_seeds
 from lanelock.sweeps.lanes.trial import Input
 from lanelock.sweeps.pages.page import as_html, as_markdown
 from lanelock.sweeps.proof.certificate import certificate
@@ -46,7 +45,6 @@ from lanelock.sweeps.workspace import Workspace, writing
 FORMAT = "lanelock.evidence/1"
 GATES, CERTIFICATION = "gates.json", "certification.json"
 INDEX, FLAG = "index.json", "_passed.flag"
-_SEED_BITS = 31
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +109,6 @@ def prove(engine: Resolved, metrics: MetricSource, gates: GateSet, pack: Pack, s
     return Proof(card, run.audit is None or bool(run.audit.passed), document)
 
 
-def held_out(pack_digest: str, count: int, used: Sequence[int]) -> tuple[int, ...]:
-    """Returns `count` seeds that follow from a candidate's digest, without those in `used`."""
-    drawn = (hashlib.sha256(f"{pack_digest}/{number}".encode()).digest() for number in itertools.count())
-    seeds: dict[int, None] = {}
-    while len(seeds) < count:
-        seed = int.from_bytes(next(drawn)[:4], "big") >> (32 - _SEED_BITS)
-        if seed not in used:
-            seeds[seed] = None
-    return tuple(seeds)
-
-
 def certify_lock(
     path: Path,
     workspace: Workspace,
@@ -143,7 +130,7 @@ def certify_lock(
     gates = load_gates(str(metrics.gates_file))
     pack = lock.pack(str(path))
     asked = tuple(lock.seeds if seeds is None else seeds)
-    fresh = held_out(pack.digest, holdout, (*asked, *lock.seeds))
+    fresh = fresh_seeds(pack.digest, holdout, (*asked, *lock.seeds))
     _enough(gates, "--seeds", len(asked), str(path))
     if holdout:
         _enough(gates, "--holdout-seeds", holdout, str(path))
@@ -277,7 +264,7 @@ def _proved(folder: Path) -> Iterator[Check]:
         stated = read_json(folder / _seed_file(seed))
         for part, computed in proofs[seed].document.items():
             yield same(f"seed {seed}: {part}", stated.get(part), computed)
-    expected = held_out(pack.digest, len(document["holdout_seeds"]), (*document["seeds"], *lock.seeds))
+    expected = fresh_seeds(pack.digest, len(document["holdout_seeds"]), (*document["seeds"], *lock.seeds))
     yield same("holdout seeds", document["holdout_seeds"], list(expected))
     again = _find(lock, pack, gates, proofs, document["seeds"], document["holdout_seeds"])
     # The code version is stated, not checked: other code that gives the same digests proves the pack as well.

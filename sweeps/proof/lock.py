@@ -20,6 +20,7 @@ from lanelock.policies.documents import digest, read_json, shipped_schema, valid
 from lanelock.policies.pack import CarriedPack
 from lanelock.scoring.scorecard import Scorecard, combine, score
 from lanelock.sweeps.engines import engine_named
+from lanelock.sweeps.lanes.confirmation import band_of, confirm_seeds, graded_on
 from lanelock.sweeps.lanes.decision import Blocker, Decision
 from lanelock.sweeps.lanes.knob import Value
 from lanelock.sweeps.lanes.lane import Lane, lane_of
@@ -38,6 +39,24 @@ class SeedProof:
     surfaces: Mapping[str, str]  # name -> digest
     metrics: Mapping[str, float]
     card: Mapping[str, Any]  # the scorecard's document
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """The candidate's results on fresh seeds, which follow from its pack's digest."""
+
+    band: str | None  # the highest band that holds on every one of them
+    metrics: Mapping[int, Mapping[str, float]]  # by seed
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any] | None) -> Confirmation | None:
+        if document is None:
+            return None
+        return cls(document["band"], {int(seed): metrics for seed, metrics in document["metrics"].items()})
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return {"band": self.band, "metrics": {str(seed): dict(metrics) for seed, metrics in self.metrics.items()}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +83,8 @@ class Lock:
     gates: Mapping[str, Any]  # the gate file
     world_source: str  # "drawn" or "imported"
     proof: Mapping[int, SeedProof]  # by seed
+    confirmation: Confirmation | None = None
+    chosen_by_hand: str | None = None  # why a person chose this trial; None: the sweep's decision chose it
     lock_id: str = field(init=False)  # SHA-256 of everything else
 
     def __post_init__(self) -> None:
@@ -77,8 +98,11 @@ class Lock:
         try:
             metrics = {int(seed): values for seed, values in authority["metrics"].items()}
             proof = {int(seed): SeedProof(**row) for seed, row in document["proof"].items()}
+            confirmation = Confirmation.of(document.get("confirmation"))
         except ValueError as error:
-            raise PolicyError(f"{where}: /proof, /authority/metrics: seeds are whole numbers: {error}") from None
+            raise PolicyError(
+                f"{where}: /proof, /confirmation, /authority/metrics: seeds are whole numbers: {error}"
+            ) from None
         lock = cls(
             **{name: document[name] for name in _PLAIN},
             blockers=tuple(Blocker.of(row) for row in document["blockers"]),
@@ -89,6 +113,8 @@ class Lock:
             authority_metrics=metrics,
             references={name: CarriedPack.of(pack) for name, pack in references.items()},
             proof=proof,
+            confirmation=confirmation,
+            chosen_by_hand=document.get("chosen_by_hand"),
         )
         if lock.lock_id != document["lock_id"]:
             raise IntegrityError(
@@ -115,8 +141,12 @@ class Lock:
     def _body(self) -> dict[str, Any]:
         """The part that the id is the digest of."""
         metrics = {str(seed): dict(values) for seed, values in self.authority_metrics.items()}
+        confirmed = {} if self.confirmation is None else {"confirmation": self.confirmation.document}
+        chosen = {} if self.chosen_by_hand is None else {"chosen_by_hand": self.chosen_by_hand}
         return {
+            **confirmed,
             "format": FORMAT,
+            **chosen,
             **{name: getattr(self, name) for name in _PLAIN},
             "blockers": [blocker.as_document() for blocker in self.blockers],
             "lane": self.lane_document,
@@ -133,8 +163,9 @@ class Lock:
 
     @property
     def name(self) -> str:
-        """The name of its file, without the suffix."""
-        return f"{self.sweep}.{self.short_id}"
+        """The name of its file, without the suffix. One chosen by hand has its trial in it: it is not its sweep's."""
+        by_hand = "" if self.chosen_by_hand is None else f".{self.trial}"
+        return f"{self.sweep}{by_hand}.{self.short_id}"
 
     def lane(self, where: str = "") -> Lane:
         """Returns its lane, rebuilt from the lock alone. `where` is the name that errors give."""
@@ -168,10 +199,13 @@ _PLAIN = (
 )  # fmt: skip
 
 
-def make_lock(ground: Ground, decision: Decision, sweep: str, runs: Mapping[str, str | None]) -> Lock:
+def make_lock(
+    ground: Ground, decision: Decision, sweep: str, runs: Mapping[str, str | None], chosen_by_hand: str | None = None
+) -> Lock:
     """Returns the lock of a closed sweep, after running the candidate again on every seed, with digests.
 
-    Raises IntegrityError if its metrics differ from those the sweep recorded.
+    `chosen_by_hand`: why a person chose the candidate instead. Raises IntegrityError if its metrics differ from those
+    that the sweep recorded.
     """
     lane, best = ground.lane, decision.best
     pack = lane.start if best is None else lane.candidate(best.values)
@@ -179,6 +213,7 @@ def make_lock(ground: Ground, decision: Decision, sweep: str, runs: Mapping[str,
     for seed, recorded in (best.record.measures if best is not None else {}).items():
         if proof[seed].metrics != recorded:
             raise IntegrityError(f"{sweep}: the candidate on seed {seed} does not measure what the sweep recorded")
+    fresh = decision.confirmation
     lock = Lock(
         decision=decision.outcome,
         verdict=decision.verdict,
@@ -200,9 +235,16 @@ def make_lock(ground: Ground, decision: Decision, sweep: str, runs: Mapping[str,
         gates=lane.gates_file,
         world_source="drawn" if ground.world is None else "imported",
         proof=proof,
+        confirmation=None if fresh is None or not fresh.metrics else Confirmation(fresh.band, fresh.metrics),
+        chosen_by_hand=chosen_by_hand,
     )
     validate(lock.document, shipped_schema("lock"), sweep)
     return lock
+
+
+def by_hand(why: str) -> str:
+    """Returns how the reason of a lock begins whose candidate a person chose."""
+    return f"chosen by hand: {why};"
 
 
 def verify_lock(path: Path, world: Path | None = None, watch: Watch = lambda check: None) -> list[Check]:
@@ -219,6 +261,9 @@ def _checks(lock: Lock, where: str, world: Path | None) -> Iterator[Check]:
     except LanelockError as error:
         yield Check("content", False, "a lane and packs valid under this package", str(error))
         return
+    if lock.chosen_by_hand is not None:
+        begins = by_hand(lock.chosen_by_hand)
+        yield same("reason", lock.reason[: len(begins)], begins)
     yield same("pack digest", lock.candidate_pack.digest, pack.digest)
     yield same("authority digest", lock.authority.digest, lane.authority.digest)
     yield same("pack = authority + fixed fields + knobs", lock.knobs, admitted)
@@ -235,6 +280,18 @@ def _checks(lock: Lock, where: str, world: Path | None) -> Iterator[Check]:
         card = score(computed.metrics, lane.gates, seed=seed, authority=measured).as_document()
         yield same(f"seed {seed}: scorecard", stated.card, card)
         yield same(f"seed {seed}: scorecard of the stated metrics", stated.card, stated_card.as_document())
+    if lock.confirmation is not None:
+        yield from _confirmed(lock.confirmation, lane, pack, world)
+
+
+def _confirmed(stated: Confirmation, lane: Lane, pack: Pack, world: Path | None) -> Iterator[Check]:
+    """Yields whether the fresh seeds follow from the candidate, and whether it measures there what is stated."""
+    seeds = confirm_seeds(lane, world, pack)[: len(stated.metrics)]
+    yield same("fresh seeds", sorted(stated.metrics), sorted(seeds))
+    cards = [graded_on(lane, pack, seed, world) for seed in sorted(stated.metrics)]
+    for card in cards:
+        yield same(f"fresh seed {card.seed}: metrics", stated.metrics[int(card.seed or 0)], dict(card.metrics))
+    yield same("band on fresh seeds", stated.band, band_of(cards, lane))
 
 
 def _prove(lane: Lane, pack: Pack, seed: int, world: Path | None) -> SeedProof:

@@ -29,6 +29,7 @@ class Entry:
     at_ms: int  # when it finished: the timestamp of every metric
     inputs: tuple[Input, ...] = ()
     seconds: float = 0.0  # of computing
+    failed: bool = False  # a trial without a result
 
 
 @dataclass(frozen=True, slots=True)

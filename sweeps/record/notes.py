@@ -17,6 +17,7 @@ from lanelock.sweeps.lanes.decision import Decision
 from lanelock.sweeps.lanes.knob import Value
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.survey import Ground
+from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.pages.text import short
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.record.views import FIRST_VIEW, address, views
@@ -25,7 +26,9 @@ NOTE = "mlflow.note.content"  # the tag that the page shows as a description
 _SHOWN = 6  # gates in a trial's note
 
 
-def experiment_tags(ground: Ground, vetoes: Sequence[str], at_ms: int, *, reserved: bool = False) -> dict[str, str]:
+def experiment_tags(
+    ground: Ground, vetoes: Sequence[str], at_ms: int, *, reserved: float | None = None
+) -> dict[str, str]:
     """Returns the tags of a lane's experiment; the arguments are those of `views`."""
     return {
         "lanelock.title": ground.lane.title,
@@ -57,7 +60,7 @@ def of_lane(lane: Lane) -> str:
         for word, view in (
             ("Candidates", FIRST_VIEW),
             ("Every trial", "lanelock-trials"),
-            ("Vetoed", "lanelock-vetoed"),
+            ("Ended early", "lanelock-vetoed"),
             ("Sweeps", "lanelock-sweeps"),
             ("Charts", "lanelock-charts"),
         )
@@ -72,16 +75,18 @@ def of_lane(lane: Lane) -> str:
         f"\nSeeds {', '.join(map(str, lane.seeds))}. Budget {budget['trials']} trials or {budget['seconds']} s. "
         f"It closes GO if a trial meets band {document['decision']['accept_band']} on every seed without a veto.\n",
         "A plain metric is the worst over the seeds; `seed_N/` holds what seed N measured. The dot before a run says "
-        "its verdict: green the highest band, blue a lower one, orange failed, grey vetoed, violet not graded. "
-        "To search, for example:\n",
+        "its verdict: green the highest band, blue a lower one, orange failed, grey vetoed or stopped, violet not "
+        "graded. To search, for example:\n",
         "```",
         *_examples(lane),
         "```",
     ])  # fmt: skip
 
 
-def of_trial(card: Scorecard, lane: Lane, values: Mapping[str, Value]) -> str:
-    """Returns a trial's note: its verdict, its vetoes, the gates nearest to their thresholds, and its changes."""
+def of_trial(card: Scorecard, lane: Lane, trial: Trial) -> str:
+    """Returns a trial's note: its verdict, what ended it, the gates nearest to their thresholds, and its changes."""
+    if trial.failed:
+        return "\n".join([f"**FAILED** · {trial.record.failure}\n", *_changes(lane, trial)])
     band = lane.gates.bands[-1]
     failed = [row for row in card.gates if not row.full]
     failed.sort(key=lambda row: not row.severity.ends_trial)
@@ -90,12 +95,17 @@ def of_trial(card: Scorecard, lane: Lane, values: Mapping[str, Value]) -> str:
     head = [f"**{card.verdict}**"]
     head += [f"vetoed by {', '.join(f'`{name}`' for name in card.vetoed)}"] if card.vetoed else []
     head += [f"worst margin {graded[0].margins[band]:.4g} at `{graded[0].id}` ({band})"] if graded else []
+    head += [f"not run on every seed, since it is behind: {trial.record.stopped}"] if trial.record.stopped else []
+    head += [f"measured by `{trial.record.source}`, not run again"] if trial.record.source else []
     head += ["[its sweep](#/experiments/$EXPERIMENT/runs/$PARENT)", f"[its lock]({_artifact('$PARENT', 'lock.json')})"]
     near = [row for row in graded if row not in failed]
     lines = [f"- {'**fails**' if row in failed else 'holds'} {_gate(row)}" for row in [*failed, *near][:_SHOWN]]
-    moved = [f"- `{at}`: {_code(before)} → {_code(after)}" for at, (before, after) in lane.moved(values).items()]
-    changed = [f"\nChanged from authority `{lane.authority.name}`:\n", *(moved or ["- nothing"])]
-    return "\n".join([f"{' · '.join(head)}\n", *lines, *changed])
+    return "\n".join([f"{' · '.join(head)}\n", *lines, *_changes(lane, trial)])
+
+
+def _changes(lane: Lane, trial: Trial) -> list[str]:
+    moved = [f"- `{at}`: {_code(before)} → {_code(after)}" for at, (before, after) in lane.moved(trial.values).items()]
+    return [f"\nChanged from authority `{lane.authority.name}`:\n", *(moved or ["- nothing"])]
 
 
 def files(names: Iterable[str]) -> str:
@@ -176,7 +186,7 @@ def _examples(lane: Lane) -> Iterator[str]:
     first = lane.objectives[0]
     for band in lane.gates.bands[::-1]:
         yield f"tags.`lanelock.verdict` = '{lane.gates.of_band(band)}'"
-    reserve = lane.document["decision"]["margin_reserve"]
+    reserve = lane.document["decision"].get("margin_reserve", 0)
     yield f"tags.`lanelock.vetoed` = 'none' and metrics.`{first.name}` {'>' if first.maximize else '<'} {reserve}"
     ending = next((gate.id for gate in lane.gates.gates if gate.severity.ends_trial), None)
     if ending is not None:

@@ -14,7 +14,8 @@ from typing import Any
 
 from lanelock.scoring.figures.beside import Pen, pen
 from lanelock.scoring.figures.drawing import Figure, drawn
-from lanelock.sweeps.lanes.decision import Decision, Ledger
+from lanelock.sweeps.lanes.decision import Decision
+from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.study import Study
 from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.lanes.trial_arrays import Trials

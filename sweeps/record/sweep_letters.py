@@ -11,8 +11,11 @@ from typing import Any
 
 from lanelock.scoring.figures.drawing import Figure, pngs
 from lanelock.scoring.scorecard import Scorecard
-from lanelock.sweeps.lanes.decision import Decision, Ledger, in_reserve
+from lanelock.sweeps.lanes.decision import Decision, in_reserve
 from lanelock.sweeps.lanes.lane import Lane
+from lanelock.sweeps.lanes.ledger import Ledger
+from lanelock.sweeps.lanes.reserve import reserve_of
+from lanelock.sweeps.lanes.samplers import sampler_name, sampler_seed
 from lanelock.sweeps.lanes.sensitivity import by_seed, of_upstream
 from lanelock.sweeps.lanes.study import Study
 from lanelock.sweeps.lanes.trial import Input, Trial
@@ -45,13 +48,19 @@ class Entries:
     def shown(self) -> dict[str, str]:
         """Returns the tags of the lane's experiment."""
         history, ledger = self._study.history, self._ledger
-        reserved = any(in_reserve(trial, ledger) for trial in history)
+        reserve = reserve_of(history, ledger)
+        reserved = reserve.value if any(in_reserve(trial, ledger, reserve) for trial in history) else None
         return notes.experiment_tags(ledger.ground, sorted(ledger.vetoes(history)), self._at_ms, reserved=reserved)
 
     def begun(self) -> Entry:
         """Returns the sweep's run as it begins."""
-        lane, search = self.lane, self.lane.document["sampler"]
-        params = {"sampler": search["name"], "sampler_seed": str(search["seed"]), "batch": str(lane.document["batch"])}
+        lane = self.lane
+        params = {
+            "sampler": sampler_name(lane),
+            "sampler_seed": str(sampler_seed(lane)),
+            "batch": str(lane.document["batch"]),
+            **{name: str(self._study.attributes[name]) for name in ("from",) if self._study.attributes.get(name)},
+        }
         tags = {
             "lanelock.lane": lane.id,
             "lanelock.authority": lane.authority.digest,
@@ -63,23 +72,30 @@ class Entries:
     def trial(self, trial: Trial) -> Entry:
         """Returns a trial: its verdict, metrics and knobs, and its worlds."""
         lane, overall, vetoed = self.lane, self._ledger.overall(trial), self._ledger.vetoed(trial)
+        behind = self._ledger.state(trial) == "behind"  # the seeds that it ran on are no verdict
         tags = {
-            "lanelock.verdict": str(overall.verdict),
+            "lanelock.verdict": "none" if behind else str(overall.verdict),
             "lanelock.band": self._ledger.band(trial) or "below",
             "lanelock.vetoed": ",".join(vetoed) or "none",
+            "lanelock.state": self._ledger.state(trial),
+            "lanelock.seeds": ",".join(map(str, trial.record.measures)) or "none",
             "lanelock.pack": trial.record.pack,
             "lanelock.code": lane.engine.code_version,
             "lanelock.sweep": self._study.name,
             **{f"lanelock.policy.{name}": sha256 for name, sha256 in trial.record.policies.items()},
             **{f"lanelock.world.{seed}": sha256 for seed, sha256 in trial.record.worlds.items()},
-            "mlflow.runColor": comparison.colour(overall.verdict, bool(vetoed), lane, trial.number),
-            NOTE: notes.of_trial(overall, lane, trial.values),
+            "mlflow.runColor": comparison.colour(overall.verdict, bool(vetoed) or behind, lane, trial.number),
+            NOTE: notes.of_trial(overall, lane, trial),
             **notes.source_tags(lane),
         }
+        if ended := trial.record.failure or trial.record.stopped:
+            tags["lanelock.ended"] = ended
+        if trial.record.source:
+            tags["lanelock.source"] = trial.record.source
         params = {name: notes.in_short(value) for name, value in trial.values.items()}
         name, metrics, at_ms = f"{self._study.name}/{trial.number}", self._metrics(trial, overall), trial.record.at_ms
         spent = sum(trial.record.seconds.values())
-        return Entry(name, metrics, params, tags, {}, at_ms, self._inputs(trial), spent)
+        return Entry(name, metrics, params, tags, {}, at_ms, self._inputs(trial), spent, trial.failed)
 
     def kept(self, trial: Trial) -> Entry:
         """Returns what is added to a trial of the front: its files."""
@@ -90,7 +106,7 @@ class Entries:
             "measures.json": as_text(trial.record.measures),
             "pack.json": as_text(self.lane.candidate(trial.values).documents()),
         }
-        note = {NOTE: notes.of_trial(card, self.lane, trial.values) + notes.files(files)}
+        note = {NOTE: notes.of_trial(card, self.lane, trial) + notes.files(files)}
         return Entry(f"{self._study.name}/{trial.number}", {}, {}, note, files, trial.record.at_ms)
 
     def trials(self, best: Trial | None) -> Trials:

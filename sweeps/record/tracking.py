@@ -11,6 +11,8 @@ from lanelock.sweeps.record.letters import Entry, Heading
 from lanelock.sweeps.record.mlflow_store import KIND, PAGE, PARENT, STUDY, SWEEP, TITLE, TRIAL, Store, placed
 from lanelock.sweeps.workspace import Workspace
 
+ENDED = ("FINISHED", "FAILED")  # states of a run that was written whole
+
 
 class Tracking:
     """Writes and finds the runs of sweeps and trials."""
@@ -51,12 +53,12 @@ class Tracking:
         with self._store.explained():
             runs = self._store.search(self._store.experiment_of(parent), f"tags.`{PARENT}` = '{parent}'")
             known: dict[int, tuple[str, bool]] = {}
-            for run in sorted(runs, key=lambda run: (run.info.status != "FINISHED", run.info.run_id)):
+            for run in sorted(runs, key=lambda run: (run.info.status not in ENDED, run.info.run_id)):
                 number = int(run.data.tags[TRIAL])
                 if number in known:
                     self._delete(run.info.run_id)
                 else:
-                    known[number] = str(run.info.run_id), run.info.status == "FINISHED"
+                    known[number] = str(run.info.run_id), run.info.status in ENDED
         return known
 
     def write_trial(self, parent: str, number: int, entry: Entry, run_id: str | None) -> str:
@@ -71,7 +73,7 @@ class Tracking:
                 run = self._client.create_run(ids["$EXPERIMENT"], start_time=began, tags=tags, run_name=entry.name)
                 run_id = str(run.info.run_id)
             self._store.write(run_id, ids, entry, made)
-            self._client.set_terminated(run_id, "FINISHED", end_time=entry.at_ms)
+            self._client.set_terminated(run_id, "FAILED" if entry.failed else "FINISHED", end_time=entry.at_ms)
         return run_id
 
     def add(self, parent: str, run_id: str, entry: Entry) -> None:

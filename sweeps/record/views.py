@@ -32,11 +32,11 @@ def address(view: str, experiment: str) -> str:
     return f"#/experiments/{experiment}/runs?viewStateShareKey={view}&workflowType=machine_learning{mode}"
 
 
-def views(ground: Ground, vetoes: Sequence[str], at_ms: int, *, reserved: bool = False) -> dict[str, str]:
+def views(ground: Ground, vetoes: Sequence[str], at_ms: int, *, reserved: float | None = None) -> dict[str, str]:
     """Returns the views of a lane, as experiment tag -> value.
 
-    `vetoes` are the ids of the vetoes that ended a trial so far. `reserved` tells whether a trial has its first
-    objective in reserve, so that the second decides; the first view is then sorted by it, with the locked trial on top.
+    `vetoes` are the ids of the vetoes that ended a trial so far. `reserved` is the reserve, if a trial reaches it, so
+    that the second objective decides; the first view is then sorted by it, with the locked trial on top.
     """
     stamps = {"createdAt": at_ms, "updatedAt": at_ms}
     return {
@@ -66,7 +66,7 @@ def _measured(lane: Lane, vetoes: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*gates, *(ended[name] for name in vetoes if name in ended)]))
 
 
-def _views(ground: Ground, vetoes: Sequence[str], reserved: bool) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _views(ground: Ground, vetoes: Sequence[str], reserved: float | None) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yields key, name and state of each view, in the order of the page."""
     lane = ground.lane
     trials, first = "tags.`lanelock.kind` = 'trial'", lane.objectives[0]
@@ -77,11 +77,11 @@ def _views(ground: Ground, vetoes: Sequence[str], reserved: bool) -> Iterator[tu
     knobs = [f"params.`{knob.name}`" for knob in lane.knobs]
     verdict, vetoed, lock = (f"tags.`lanelock.{name}`" for name in ("verdict", "vetoed", "lock"))
     columns = [verdict, *objectives, *worst, *gates, *knobs, vetoed, lock]
-    unvetoed = f"{trials} and {vetoed} = 'none'"
+    unvetoed = f"{trials} and tags.`lanelock.state` = 'complete'"
     by_margin = f"Candidates: no veto, best {first.name} first", _state(unvetoed, best, columns)
-    if reserved and len(lane.objectives) > 1:
-        other, reserve = lane.objectives[1], lane.document["decision"]["margin_reserve"]
-        enough = f"{unvetoed} and {objectives[0]} {f'>= {reserve}' if first.maximize else f'<= {-reserve}'}"
+    if reserved is not None and len(lane.objectives) > 1:
+        other = lane.objectives[1]
+        enough = f"{unvetoed} and {objectives[0]} {f'>= {reserved:.9g}' if first.maximize else f'<= {-reserved:.9g}'}"
         order = {"orderByKey": objectives[1], "orderByAsc": not other.maximize}
         title = f"Candidates: {first.name} in reserve, best {other.name} first"
         yield FIRST_VIEW, title, _state(enough, order, columns)
@@ -89,8 +89,10 @@ def _views(ground: Ground, vetoes: Sequence[str], reserved: bool) -> Iterator[tu
     else:
         yield FIRST_VIEW, *by_margin
     yield "lanelock-trials", "Every trial, best first", _state(trials, best, columns)
-    by_veto = [vetoed, verdict, *objectives, *worst, *gates, *knobs]
-    yield "lanelock-vetoed", "Vetoed trials, by which veto", _state(f"{trials} and {vetoed} != 'none'", best, by_veto)
+    state, ended = "tags.`lanelock.state`", "tags.`lanelock.ended`"
+    early = [state, vetoed, ended, *objectives, *worst, *gates, *knobs]
+    title = "Vetoed, stopped and failed trials, and why"
+    yield "lanelock-vetoed", title, _state(f"{trials} and {state} != 'complete'", best, early)
     decision, best_trial, reason = (f"tags.`lanelock.{name}`" for name in ("decision", "best_trial", "reason"))
     sweeps = [decision, verdict, best_trial, *objectives, *worst, *gates, lock, reason]
     yield SWEEPS_VIEW, "Sweeps and how they closed", _state("tags.`lanelock.kind` = 'sweep'", _NEWEST, sweeps)

@@ -5,6 +5,7 @@ Made from the sweep's lock and its durable study alone: no trial is run again.
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,9 @@ from lanelock.scoring.feasibility import GateReach
 from lanelock.scoring.figures.drawing import Figure
 from lanelock.scoring.figures.sides import asked
 from lanelock.scoring.gates import Severity
-from lanelock.sweeps.lanes.decision import Ledger, best_found, ranking
+from lanelock.sweeps.lanes.decision import best_found, ranking
 from lanelock.sweeps.lanes.lane import Lane
+from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.sensitivity import sensitivity
 from lanelock.sweeps.lanes.study import Studies
 from lanelock.sweeps.lanes.survey import Ground
@@ -82,6 +84,9 @@ def _blocks(of: Closed) -> Iterator[page.Block]:
     yield from _best(of)
     yield page.Heading(2, "Vetoes")
     yield from _vetoes(of)
+    if any(map(_failure, of.history)):
+        yield page.Heading(2, "Failed trials")
+        yield from _failures(of)
     yield page.Heading(2, "Proven bounds")
     yield from _bounds(of)
     yield page.Heading(2, "Knobs")
@@ -104,9 +109,12 @@ def _banner(of: Closed) -> page.Block:
 
 
 def _facts(of: Closed) -> page.Block:
-    lock, vetoes = of.lock, sum(map(bool, map(of.ledger.vetoed, of.history)))
+    lock = of.lock
+    count = Counter(map(of.ledger.state, of.history))
+    runs = sum(len(trial.record.measures) for trial in of.history if trial.paid)
+    ended = ", ".join(f"{count[state]} {state}" for state in ("vetoed", "behind", "failed") if count[state])
     return page.facts({
-        "trials": f"{len(of.history)}, of which vetoes ended {vetoes}",
+        "trials": f"{len(of.history)} ({ended or 'all complete'}), in {runs} engine runs",
         "seeds": ", ".join(map(str, of.lane.seeds)),
         "locked": "none" if lock.trial is None else f"trial {lock.trial}",
         "knobs": ", ".join(f"{name} {short(value)}" for name, value in lock.knobs.items()) or "none",
@@ -162,6 +170,20 @@ def _vetoes(of: Closed) -> Iterator[page.Block]:
         for gate in rows
     )
     yield page.table(("veto", "kind", "trials ended", "asks", "why"), cells)
+
+
+def _failure(trial: Trial) -> str:
+    return trial.record.failure
+
+
+def _failures(of: Closed) -> Iterator[page.Block]:
+    """Yields the reasons for which trials failed, the most frequent first, each with its first trials."""
+    by_reason = defaultdict[str, list[int]](list)
+    for trial in filter(_failure, of.history):
+        by_reason[trial.record.failure].append(trial.number)
+    rows = sorted(by_reason.items(), key=lambda row: -len(row[1]))[:_SHOWN]
+    cells = ((reason, str(len(numbers)), ", ".join(map(str, numbers[:8]))) for reason, numbers in rows)
+    yield page.table(("reason", "trials", "the first"), cells)
 
 
 def _bounds(of: Closed) -> Iterator[page.Block]:

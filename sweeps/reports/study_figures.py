@@ -16,7 +16,7 @@ from lanelock.scoring.figures.drawing import Figure
 from lanelock.scoring.figures.palette import LIGHT
 from lanelock.scoring.figures.sides import SIGNS
 from lanelock.scoring.gates import ends
-from lanelock.sweeps.lanes.trial_arrays import BELOW, UNGRADED, VETOED, Strip, Trials, chosen_words
+from lanelock.sweeps.lanes.trial_arrays import BEHIND, BELOW, FAILED, UNGRADED, VETOED, Strip, Trials, chosen_words
 from lanelock.sweeps.reports.study_knobs import curves_figure, importance_figure, parallel_figure
 
 _VETO_MARKS = "xX+1*2dv"  # one per veto, the most frequent first
@@ -169,7 +169,7 @@ def _styles(trials: Trials) -> Iterator[tuple[str, dict[str, Any]]]:
     for place, name in enumerate(bands):
         top = place == len(bands) - 1
         yield name, {"marker": "o" if top else "s", "color": LIGHT["good" if top else "candidate"], "alpha": 0.75}
-    for name, mark in ((BELOW, "v"), (UNGRADED, "d")):
+    for name, mark in ((BELOW, "v"), (UNGRADED, "d"), (BEHIND, "."), (FAILED, "x")):
         if name in trials.outcomes:
             yield name, {"marker": mark, "color": LIGHT["unsure"], "alpha": 0.75}
     vetoes = [name for name in trials.outcomes if name.startswith(VETOED)]

@@ -6,7 +6,6 @@ from its proof; a pack is run. `measures` has only the seeds that were measured.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,16 +14,15 @@ from typing import Any
 from lanelock.engine.keep.published import published
 from lanelock.engine.protocol import Run
 from lanelock.engine.resolved import Resolved
-from lanelock.policies import IntegrityError, Pack, PolicyError, pack_of
+from lanelock.policies import Pack, PolicyError, pack_of
 from lanelock.policies.documents import read_json, shipped
-from lanelock.policies.pack import CarriedPack
 from lanelock.scoring.gates import GateSet, load_gates, parse_gates
 from lanelock.sweeps.engines import engine_named, metrics_named, open_pack, publisher_of, world_folder
-from lanelock.sweeps.lanes.lane import lane_of
-from lanelock.sweeps.lanes.study import Studies
+from lanelock.sweeps.lanes.recorded import recorded
 from lanelock.sweeps.proof.evidence import GATES, check_files, find_evidence
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import FILE, find_lock, world_beside
+from lanelock.sweeps.proof.packs import trial_named
 from lanelock.sweeps.workspace import Workspace
 
 SEED = 42  # where no campaign of the engine is shipped
@@ -72,8 +70,8 @@ def find(name: str, workspace: Workspace, world: str | None) -> Subject:
         return _remembered(workspace.remembered(name), world)
     if name in shipped("packs") or Path(name).is_dir():
         return _pack(name, world)
-    if (named := re.fullmatch(r"(.+)/(\d+)", name)) and not Path(name).exists():
-        return _trial(named[1], int(named[2]), workspace)
+    if (trial := trial_named(name)) is not None:
+        return _trial(*trial, workspace)
     try:
         return _lock(find_lock(name, workspace), world)
     except PolicyError as error:
@@ -137,24 +135,13 @@ def _published(folder: Path) -> Subject:
 
 def _trial(sweep: str, number: int, workspace: Workspace) -> Subject:
     """Returns a trial of the durable study, which carries its lane."""
-    name, studies = f"{sweep}/{number}", Studies(workspace.study_storage, reading=True)
-    known = studies.names()
-    if sweep not in known:
-        raise PolicyError(f"{name}: no sweep {sweep} in {workspace.root} (known: {', '.join(known) or 'none'})")
-    begun = studies.attributes(sweep)
-    if "authority" not in begun:
-        raise PolicyError(f"{name}: an older version began this sweep without storing its packs")
-    references = {key: CarriedPack.of(pack) for key, pack in begun["references"].items()}
-    lane = lane_of(begun["lane"], CarriedPack.of(begun["authority"]), references, begun["gates"], sweep)
-    trials = {trial.number: trial for trial in studies.trials(sweep)}
-    if number not in trials:
-        raise PolicyError(f"{name}: /number: {number} is not among the {len(trials)} trials, counted from 0")
-    trial, world = trials[number], world_folder(begun["world"])
-    pack, measures = lane.candidate(trial.values), trial.record.measures
-    if pack.digest != trial.record.pack:
-        raise IntegrityError(f"{name}: the study states pack {trial.record.pack}, its knobs give {pack.digest}")
+    of = recorded(sweep, workspace)
+    trial, lane, world = of.trial(number), of.lane, of.world
+    measures = trial.record.measures
     authority = {seed: lane.yardstick(seed, world) for seed in measures}
-    return Subject("trial", name, lane.engine, pack, world, lane.until, lane.gates, measures, authority)
+    return Subject(
+        "trial", f"{sweep}/{number}", lane.engine, of.pack(trial), world, lane.until, lane.gates, measures, authority
+    )  # fmt: skip
 
 
 def _lock(path: Path, world: str | None) -> Subject:

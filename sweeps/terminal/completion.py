@@ -78,11 +78,13 @@ _NAMES: Mapping[str, Callable[[Workspace, str], Iterable[str]]] = {
     "evidence": lambda workspace, begun: (path.name for path in sorted(workspace.evidence.glob("[!.]*"))),
     "alias": lambda workspace, begun: _aliases(),
 }
-PACK = offering("pack", path="dir")
+PACK = offering("pack", "lock", "trial")
 LANE = offering("lane")
 CAMPAIGN = offering("campaign")
 LOCK = offering("lock")
 RUN = offering("run", path=None)
+TRIAL = offering("trial", path=None)
+SWEEP = offering("sweep", path=None)
 ALIAS = offering("alias", path=None)
 PROVABLE = offering("run", "lock", "evidence")
 COMPARABLE = offering("lock", "run", "pack", "evidence", "trial")

@@ -52,7 +52,10 @@ def in_words(lane: Lane, progress: Progress, since: Progress | None = None) -> t
         values = zip(lane.objectives, progress.best.objectives, strict=True)
         best = f"best trial {progress.best.number}: {', '.join(f'{each.name} {value:.4f}' for each, value in values)}"
     vetoes = sorted(progress.vetoed.items(), key=lambda row: -row[1])
-    return pace, best, f"vetoed: {', '.join(f'{name} {count}' for name, count in vetoes) or 'none'}"
+    ended = f"vetoed: {', '.join(f'{name} {count}' for name, count in vetoes) or 'none'}"
+    if progress.failed:
+        ended += f"; failed {len(progress.failed)}: {progress.failed[-1].record.failure}"
+    return pace, best, ended
 
 
 def _rate(progress: Progress, since: Progress | None) -> float:

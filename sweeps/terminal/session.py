@@ -73,12 +73,12 @@ def common_options(command: Callable[..., int]) -> Any:
     )(decorated)
 
 
-def _writable(context: click.Context, parameter: click.Parameter, page: Path | None) -> Path | None:
-    """Refuses a page that cannot be written, before anything is run."""
-    if page is not None and (page.is_dir() or not page.parent.is_dir()):
-        why = "is a folder" if page.is_dir() else "its folder does not exist"
-        raise PolicyError(f"{page}: --html: {why}; name a file in a folder that exists")
-    return page
+def writable(context: click.Context, parameter: click.Parameter, file: Path | None) -> Path | None:
+    """Refuses a file that cannot be written, before anything is run."""
+    if file is not None and (file.is_dir() or not file.parent.is_dir()):
+        why = "is a folder" if file.is_dir() else "its folder does not exist"
+        raise PolicyError(f"{file}: {parameter.opts[0]}: {why}; name a file in a folder that exists")
+    return file
 
 
 HTML = click.option(
@@ -86,7 +86,7 @@ HTML = click.option(
     "page",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    callback=_writable,
+    callback=writable,
     help="Also write the answer as one self-contained page.",
 )
 JOBS = click.option(

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from lanelock.scoring.feasibility import GateReach
 from lanelock.sweeps.lanes.decision import Decision
 from lanelock.sweeps.lanes.lane import Lane
+from lanelock.sweeps.lanes.ledger import Ledger
+from lanelock.sweeps.lanes.reserve import asked_of_gates, ceiling_of, reserve_of
+from lanelock.sweeps.lanes.stopping import distance
+from lanelock.sweeps.lanes.survey import Ground
+from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.pages.gates import gate_table, reach_table
 from lanelock.sweeps.pages.text import columns, short
 from lanelock.sweeps.proof.lock import Lock
@@ -24,12 +31,85 @@ def best_document(closed: Closed) -> dict[str, Any] | None:
     names = [objective.name for objective in closed.ground.lane.objectives]
     objectives = None if best.objectives is None else dict(zip(names, best.objectives, strict=True))
     measures = best.record.document["measures"]
-    return {"trial": best.number, "knobs": dict(best.values), "objectives": objectives, "metrics": measures}
+    return {
+        "trial": best.number,
+        "knobs": dict(best.values),
+        "objectives": objectives,
+        "verdict": closed.decision.verdict,
+        "metrics": measures,
+    }
+
+
+def closed_document(closed: Closed) -> dict[str, Any]:
+    """Returns a closed sweep as JSON."""
+    start, ledger, lane = closed.start, closed.ledger, closed.ground.lane
+    states = Counter(map(ledger.state, closed.trials))
+    names = [objective.name for objective in lane.objectives]
+    return {
+        **closed.decision.as_document(),
+        "sweep": closed.sweep,
+        "best": best_document(closed),
+        "start": None if start is None or start.objectives is None else dict(zip(names, start.objectives, strict=True)),
+        "lock": str(closed.lock),
+        "trials": {
+            "number": len(closed.trials),
+            "distinct": len({tuple(trial.values.items()) for trial in closed.trials}),
+            "repeats": sum(trial.record.repeats for trial in closed.trials),
+            "taken": sum(not trial.paid for trial in closed.trials),
+            "runs": sum(len(trial.record.measures) for trial in closed.trials if trial.paid),
+            **{name: states[state] for name, state in STATES.items()},
+        },
+        "reserve": reserve_document(closed.trials, ledger),
+        "stopped_by": closed.stopped_by,
+        "seconds": dict(closed.seconds),
+    }
+
+
+def reserve_document(history: Sequence[Trial], ledger: Ledger) -> dict[str, Any]:
+    """Returns the reserve in use as JSON, with what it asks of every gate."""
+    reserve = reserve_of(history, ledger)
+    return {
+        "value": reserve.value,
+        "asked": reserve.asked,
+        "ceiling": None if reserve.ceiling is None else asdict(reserve.ceiling),
+        "asks": list(asked_of_gates(ledger.ground.lane, reserve.value)),
+    }
+
+
+def reserve_text(lane: Lane, reach: Sequence[GateReach]) -> str:
+    """Returns what the lane's reserve asks of every gate, and whether it is beyond what is provably possible."""
+    decision, ceiling = lane.document["decision"], ceiling_of(Ground(lane, None, {}, tuple(reach)))
+    first = lane.objectives[0].name
+    if "reserve" in decision:
+        purpose = decision["reserve"]
+        return (
+            f"reserve: {first} such that {purpose['coverage']:.4g} of all seeds hold with confidence "
+            f"{purpose['confidence']:.4g}, estimated from the spread over {len(lane.seeds)} seeds as trials come in"
+        )
+    asked = float(decision["margin_reserve"])
+    used, capped = asked, ""
+    if ceiling is not None and asked > ceiling.value:
+        used = ceiling.value
+        capped = (
+            f", beyond the proven ceiling: {ceiling.gate} allows at most {used:.6g} ({ceiling.proof}), which is used"
+        )
+    asks = "; ".join(asked_of_gates(lane, used))
+    return f"reserve: {first} {asked:g}{capped}" + (f"; asks {asks}" if asks else "")
+
+
+STATES = {"failed": "failed", "vetoed": "vetoed", "behind": "behind", "complete": "complete"}  # key -> state of a trial
 
 
 def refused_document(refused: Decision) -> dict[str, Any]:
     """Returns a refusal as JSON, in the shape of a closed sweep."""
-    return {**refused.as_document(), "refused": True, "sweep": None, "best": None, "lock": None, "trials": 0}
+    return {
+        **refused.as_document(),
+        "refused": True,
+        "sweep": None,
+        "best": None,
+        "lock": None,
+        "trials": {"number": 0},
+    }
 
 
 def refusal_text(lane: Lane, refused: Decision, reach: Sequence[GateReach]) -> str:
@@ -52,16 +132,33 @@ def closing(closed: Closed) -> str:
     if runtime is not None:
         seconds = f"{runtime.candidate_seconds:.3f} s against the authority's {runtime.authority_seconds:.3f} s"
         lines.append(f"runtime {seconds}: {runtime.ratio:.2f} times, limit {runtime.at_most:g}")
-    wall, search = closed.seconds["wall"], closed.seconds["search"]
+    return "\n".join([*lines, *_spent(closed), f"lock   {closed.lock}", f"prove  lanelock verify {closed.lock.stem}"])
+
+
+def _spent(closed: Closed) -> Iterator[str]:
+    """Yields what the sweep spent, why it stopped, and how far it is from what is provably possible."""
+    wall, search, ledger = closed.seconds["wall"], closed.seconds["search"], closed.ledger
+    runs = sum(len(trial.record.measures) for trial in closed.trials if trial.paid)
     spent = f"{search:.1f} s evaluating, {wall - search:.1f} s start-up, tracking and report"
-    vetoes = closed.ledger.vetoes(closed.trials)
+    states, vetoes = Counter(map(ledger.state, closed.trials)), ledger.vetoes(closed.trials)
     vetoed = ", ".join(f"{name} {count}" for name, count in sorted(vetoes.items())) or "none"
-    lines += [
-        f"{len(closed.trials)} trials in {wall:.1f} s: {spent}; vetoed: {vetoed}",
-        f"lock   {closed.lock}",
-        f"prove  lanelock verify {closed.lock.stem}",
-    ]
-    return "\n".join(lines)
+    yield f"{len(closed.trials)} trials in {wall:.1f} s: {spent}; vetoed: {vetoed}"
+    ended = f"; behind on the first seeds: {states['behind']}" if states["behind"] else ""
+    failed = [trial.record.failure for trial in closed.trials if trial.failed]
+    ended += f"; failed {len(failed)}: {failed[-1]}" if failed else ""
+    repeats = sum(trial.record.repeats for trial in closed.trials)
+    ended += f"; known candidates proposed again: {repeats}, at no cost" if repeats else ""
+    yield f"{runs} engine runs{ended}; stopped: {closed.stopped_by}"
+    best, reserve = closed.decision.best, reserve_of(closed.trials, ledger)
+    first = closed.ground.lane.objectives[0]
+    if reserve.ceiling is not None and best is not None and best.objectives is not None:
+        left = distance(ledger.signed(best)[0], reserve.ceiling.value, first.name)
+        yield f"provable: {left} ({reserve.ceiling.gate})"
+    start = closed.start
+    if start is not None and start.objectives is not None:
+        values = zip(closed.ground.lane.objectives, start.objectives, strict=True)
+        reached = ", ".join(f"{objective.name} {value:.4g}" for objective, value in values)
+        yield f"start: {reached} (trial {start.number})"
 
 
 def lock_text(lock: Lock) -> str:
@@ -70,6 +167,7 @@ def lock_text(lock: Lock) -> str:
         "lock": lock.lock_id,
         "decision": f"{lock.decision} ({lock.candidate} candidate, {lock.verdict})",
         "reason": lock.reason,
+        **({} if lock.chosen_by_hand is None else {"by hand": lock.chosen_by_hand}),
         "lane": f"{lock.lane_document['id']}: {lock.lane_document['title']}",
         "sweep": f"{lock.sweep}, trial {lock.trial}",
         "knobs": ", ".join(f"{name} {short(value)}" for name, value in lock.knobs.items()),

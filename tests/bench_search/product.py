@@ -66,13 +66,13 @@ class Meter:
 def play_product(problem: Problem, seed: int) -> tuple[list[Point | None], list[float], int]:
     """Returns the sweep's trials (None: not run on every seed), the seconds of its asks, and the engine runs."""
     engine = Counted(problem.lane.engine)
-    sampler = {**problem.lane.document["sampler"], "seed": seed}
-    lane = replace(problem.lane, engine=engine, document={**problem.lane.document, "sampler": sampler})
+    document = {**problem.lane.document, "sampler": {"seed": seed}}  # the default sampler
+    lane = replace(problem.lane, engine=engine, document=document)
     meter = Meter(engine)
     with tempfile.TemporaryDirectory() as folder, meter.on():
         lane = lane.with_search(trials=problem.trials, seconds=36_000)  # trials end it, not a slow machine
         closed = play(lane, Workspace.at(Path(folder)), track=False, reach=problem.ground.reach)
-    return [_point(problem, trial) for trial in closed.trials], meter.asks, meter.runs
+    return [_point(problem, trial) for trial in closed.trials if trial.paid], meter.asks, meter.runs
 
 
 def _point(problem: Problem, trial: Any) -> Point | None:

@@ -17,6 +17,7 @@ from lanelock.sweeps.campaign.play import Standing, play_campaign
 from lanelock.sweeps.campaign.records import PhaseRecord
 from lanelock.sweeps.campaign.report import HEAD, line, write_report
 from lanelock.sweeps.pages.text import columns, short
+from lanelock.sweeps.proof.packs import finder
 from lanelock.sweeps.terminal.completion import CAMPAIGN
 from lanelock.sweeps.terminal.progress import in_words, resumable
 from lanelock.sweeps.terminal.session import JOBS, Session, common_options
@@ -29,7 +30,7 @@ from lanelock.sweeps.terminal.session import JOBS, Session, common_options
 @common_options
 def campaign(session: Session, name: str, resume: bool, jobs: int) -> int:
     """Play campaign NAME from its authority (baseline) to freeze."""
-    plan, workspace = load_campaign(name), session.workspace()
+    plan, workspace = load_campaign(name, finder(session.as_it_stands())), session.workspace()
     with resumable(workspace, f"lanelock campaign {name} --resume"), watching(live=session.live) as watch:
         standing = play_campaign(plan, workspace, resume=resume, jobs=jobs, watch=watch)
     page, web = write_report(standing, workspace.campaigns / standing.run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ from lanelock.sweeps.lanes.decision import refusal
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.lanes.survey import prospect
 from lanelock.sweeps.pages.gates import reach_table
+from lanelock.sweeps.proof.packs import finder
 from lanelock.sweeps.record.refusals import record_refusal
 from lanelock.sweeps.terminal import words
 from lanelock.sweeps.terminal.completion import LANE
@@ -24,7 +26,7 @@ from lanelock.sweeps.terminal.session import JOBS, WORLD, Session, common_option
 @common_options
 def feasibility(session: Session, lane: str, world: str | None) -> int:
     """The best each gate can reach in LANE, from the frozen upstream alone."""
-    opened = load_lane(lane)
+    opened = load_lane(lane, finder(session.as_it_stands()))
     reach = prospect(opened, world_folder(world))
     refused = refusal(opened, reach) is not None
     document = {"lane": opened.id, "refused": refused, "gates": [asdict(row) for row in reach]}
@@ -40,37 +42,45 @@ def feasibility(session: Session, lane: str, world: str | None) -> int:
 )
 @JOBS
 @click.option("--batch", type=click.IntRange(1, 256), help="Trials proposed together [default: the lane's].")
+@click.option("--sampler", metavar="NAME", help="Sampler [default: the lane's; else surrogate].")
+@click.option("--from", "source", metavar="SWEEP", help="Take the trials of an earlier sweep that fit into the lane.")
 @click.option(
-    "--sampler",
-    type=click.Choice(["tpe", "gp", "nsga2", "random", "grid"]),
-    help="Optuna sampler [default: the lane's].",
-)
+    "--enqueue", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Try the candidates of a JSON or CSV file first.",
+)  # fmt: skip
+@click.option("--sobol", type=click.IntRange(1, 100_000), help="Begin with a space-filling design of this size.")
 @click.option("--resume", is_flag=True, help="Resume the lane's newest sweep.")
+@click.option(
+    "--accept-other-code", is_flag=True,
+    help="With --resume or --from: where other code played that sweep, begin a new one from its best candidates.",
+)  # fmt: skip
 @click.option("--anyway", is_flag=True, help="Play a lane even though a gate is out of its reach.")
 @WORLD
 @common_options
-def sweep(session: Session, lane: str, jobs: int, resume: bool, anyway: bool, world: str | None, **search: Any) -> int:
+def sweep(
+    session: Session, lane: str, jobs: int, resume: bool, anyway: bool, world: str | None, source: str | None,
+    enqueue: Path | None, sobol: int | None, accept_other_code: bool, **search: Any,
+) -> int:  # fmt: skip
     """Spend LANE's budget: search, track, decide, lock."""
-    opened, folder = load_lane(lane).with_search(**search), world_folder(world)
+    opened = load_lane(lane, finder(session.as_it_stands())).with_search(**search)
+    folder = world_folder(world)
     reach = None if resume else prospect(opened, folder)
     if reach is not None and not anyway and (refused := refusal(opened, reach)) is not None:
         record_refusal(opened, session.workspace(), refused, reach, folder)
         session.show(words.refused_document(refused), words.refusal_text(opened, refused, reach))
         return 1
     # Imported here so that a refused lane never pays for the search and Optuna.
+    from lanelock.sweeps.lanes.beginning import Beginning
     from lanelock.sweeps.sweep import play
     from lanelock.sweeps.terminal.progress import resumable, watching
 
     workspace = session.workspace()
+    beginning = Beginning(enqueue, source, accept_other_code, sobol)
+    if reach is not None and session.live:
+        click.echo(words.reserve_text(opened, reach), err=True)
     with resumable(workspace, f"lanelock sweep {lane} --resume"), watching(opened, live=session.live) as watch:
-        closed = play(opened, workspace, world=folder, jobs=jobs, resume=resume, reach=reach, watch=watch)
-    document = {
-        **closed.decision.as_document(),
-        "sweep": closed.sweep,
-        "best": words.best_document(closed),
-        "lock": str(closed.lock),
-        "trials": len(closed.trials),
-        "seconds": dict(closed.seconds),
-    }
-    session.show(document, words.closing(closed))
+        closed = play(
+            opened, workspace, world=folder, jobs=jobs, resume=resume, reach=reach, beginning=beginning, watch=watch
+        )
+    session.show(words.closed_document(closed), words.closing(closed))
     return 0 if closed.decision.outcome == "GO" else 1

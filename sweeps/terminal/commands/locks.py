@@ -1,4 +1,4 @@
-"""`lock` and `verify`: read and prove what was recorded."""
+"""`lock` and `verify`: read, prove and use what was recorded, and lock a trial by hand."""
 
 from __future__ import annotations
 
@@ -6,23 +6,66 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from lanelock.engine.keep.published import RECEIPT, published
 from lanelock.engine.keep.receipts import read_receipt
+from lanelock.policies import PolicyError
 from lanelock.sweeps.engines import publisher_of, world_folder
 from lanelock.sweeps.pages.text import short
 from lanelock.sweeps.proof.checks import Check
 from lanelock.sweeps.proof.evidence import find_evidence, verify_evidence
 from lanelock.sweeps.proof.lock import Lock, verify_lock
 from lanelock.sweeps.proof.lock_files import find_lock
-from lanelock.sweeps.terminal.completion import LOCK, PROVABLE
+from lanelock.sweeps.proof.packs import trial_named
+from lanelock.sweeps.proof.unpack import unpack, unpacking
+from lanelock.sweeps.terminal.completion import FOLDER, LOCK, PROVABLE, TRIAL
 from lanelock.sweeps.terminal.session import WORLD, Session, common_options
 from lanelock.sweeps.terminal.words import lock_text
 
 
-@click.group("lock")
+class LockGroup(click.Group):
+    """A group whose first word may also be a trial: `lock SWEEP/N` beside `lock show LOCK`."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] in self.commands:
+            return super().resolve_command(ctx, args)
+        return "SWEEP/N", lock_made, args
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        return [*super().shell_complete(ctx, incomplete), *TRIAL(ctx, click.Argument(["trial"]), incomplete)]
+
+
+# Options before the trial belong to `lock_made`.
+@click.group("lock", cls=LockGroup, context_settings={"ignore_unknown_options": True})
 def lock() -> None:
-    """Read and prove locks."""
+    """Read, prove and unpack locks, or lock a trial by hand: lanelock lock SWEEP/N --why TEXT."""
+
+
+@click.command("lock")
+@click.argument("trial", metavar="SWEEP/N", shell_complete=TRIAL)
+@click.option("--why", required=True, metavar="TEXT", help="Why this trial; the lock records it.")
+@common_options
+def lock_made(session: Session, trial: str, why: str) -> int:
+    """Lock trial N of a closed sweep instead of the one that its decision took."""
+    if not why.strip():
+        raise click.UsageError("--why: give the reason; the lock records it")
+    if (named := trial_named(trial)) is None:
+        raise PolicyError(f"{trial}: neither a trial (SWEEP/NUMBER) nor one of {', '.join(lock.commands)}")
+    from lanelock.sweeps.proof.chosen import lock_trial  # Optuna costs a second, which reading a lock need not pay
+
+    chosen = lock_trial(*named, why.strip(), session.workspace())
+    if chosen.lock is None:
+        refused = [f"REFUSED  {trial} is not locked", *(f"  {refusal}" for refusal in chosen.refusals)]
+        session.show({"lock": None, "refusals": list(chosen.refusals)}, "\n".join(refused))
+        return 1
+    made, path = chosen.lock, str(chosen.path)
+    stated = {name: made.document[name] for name in ("lock_id", "decision", "verdict", "reason")}
+    text = [f"{made.decision}  {trial}: {made.verdict}", f"  {made.reason}", f"lock   {path}"]
+    session.show({"lock": path, "refusals": [], **stated}, "\n".join(text))
+    return 0
 
 
 @lock.command("show")
@@ -43,6 +86,31 @@ def lock_verify(session: Session, lock: str, world: str | None) -> int:
     """Recompute every digest of LOCK, run it again on every seed, score it again."""
     path = find_lock(lock, session.as_it_stands())
     return _show_checks("lock", path, verify_lock(path, world_folder(world)), session)
+
+
+@lock.command("unpack")
+@click.argument("lock", shell_complete=LOCK)
+@click.option(
+    "--to", "folder", required=True, type=click.Path(path_type=Path), metavar="DIR", shell_complete=FOLDER,
+    help="A new folder, or one whose policy files are to take the pack's values.",
+)  # fmt: skip
+@click.option("--diff", "dry", is_flag=True, help="Show what would change, and write nothing.")
+@common_options
+def lock_unpack(session: Session, lock: str, folder: Path, dry: bool) -> int:
+    """Write the pack of LOCK as policy files; in files that are there, change only the values that differ."""
+    opened = Lock.read(find_lock(lock, session.as_it_stands()))
+    changes = unpacking(opened, folder)
+    diff = "\n".join(change.diff() for change in changes)
+    files = [str(change.path) for change in changes]
+    document = {"lock_id": opened.lock_id, "pack": opened.candidate_pack.digest, "folder": str(folder), "files": files}
+    if dry:
+        session.show({**document, "written": False, "diff": diff}, diff or f"{folder} holds the pack of {lock} already")
+        return 0
+    unpack(changes, folder)
+    text = f"{folder}: pack {opened.candidate_pack.digest[:12]} of {opened.name}"
+    changed = ", ".join(Path(file).name for file in files) or "nothing: it holds the pack already"
+    session.show({**document, "written": bool(changes), "diff": diff}, f"{text}\nwritten: {changed}")
+    return 0
 
 
 @click.command()

@@ -15,9 +15,10 @@ from lanelock.engine.protocol import Declaring, Exporting, Feeding, Keeping, Pub
 from lanelock.engine.resolved import Resolved
 from lanelock.policies import PolicyError
 from lanelock.scoring.scorecard import Scorecard
-from lanelock.sweeps.engines import engine_with, metrics_named, open_pack, publisher_of, world_folder
+from lanelock.sweeps.engines import engine_with, metrics_named, publisher_of, world_folder
 from lanelock.sweeps.pages.gates import scorecard_text
 from lanelock.sweeps.pages.text import columns
+from lanelock.sweeps.proof.packs import find_pack
 from lanelock.sweeps.terminal.commands.shards import graded, run_document, sharded, stream
 from lanelock.sweeps.terminal.completion import PACK, RUN
 from lanelock.sweeps.terminal.session import ENGINE, WORLD, Session, common_options
@@ -27,7 +28,9 @@ _GB = 1 << 30
 
 
 @click.command()
-@click.option("--pack", "name", required=True, help="A shipped pack or a folder.", shell_complete=PACK)
+@click.option(
+    "--pack", "name", required=True, help="A shipped pack, a folder, a lock, an alias or SWEEP/N.", shell_complete=PACK
+)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), required=True, help="Of the world and of every draw.")
 @WORLD
 @click.option(
@@ -53,7 +56,7 @@ def run(
     jsonl: bool, jobs: int | None, shard_size: int | None, cache_gb: float,
 ) -> int:  # fmt: skip
     """Run the engine once: states, rows, seconds, digests. Only states whose inputs changed are computed."""
-    pack, engine = open_pack(name)
+    pack, engine = find_pack(name, session.as_it_stands())
     if shard_size is not None:
         if publish or jsonl or feeds:
             raise PolicyError("--shard-size: cannot be combined with --publish, --jsonl or --feed: nothing is kept")

@@ -9,8 +9,9 @@ import click
 
 from lanelock.engine.protocol import Worlds
 from lanelock.policies import PolicyError
-from lanelock.sweeps.engines import engine_with, open_pack, world_folder
+from lanelock.sweeps.engines import PackFinder, engine_with, world_folder
 from lanelock.sweeps.pages.text import fields
+from lanelock.sweeps.proof.packs import finder
 from lanelock.sweeps.terminal.completion import PACK
 from lanelock.sweeps.terminal.session import ENGINE, WORLD, Session, common_options
 from lanelock.sweeps.workspace import writing
@@ -38,7 +39,7 @@ def _world_options(command: Any) -> Any:
 @_world_options
 def world_show(session: Session, pack: str | None, engine: str | None, seed: int, world: str | None) -> int:
     """Describe the world of a pack and seed, or one in a folder."""
-    owner, opened = _open(pack, engine, seed, world)
+    owner, opened = _open(finder(session.as_it_stands()), pack, engine, seed, world)
     document = dict(owner.describe_world(opened))
     session.show(document, fields(document))
     return 0
@@ -53,7 +54,7 @@ def world_build(
     session: Session, pack: str | None, engine: str | None, seed: int, world: str | None, out: Path | None
 ) -> int:
     """Draw or import a world and write it, with its receipt, where other commands can read it."""
-    owner, opened = _open(pack, engine, seed, world)
+    owner, opened = _open(finder(session.as_it_stands()), pack, engine, seed, world)
     document = dict(owner.describe_world(opened))
     folder = out or session.workspace().worlds / str(document["digest"])[:16]
     with writing(folder):
@@ -63,14 +64,14 @@ def world_build(
     return 0
 
 
-def _open(name: str | None, engine: str | None, seed: int, folder: str | None) -> tuple[Worlds, Any]:
+def _open(find: PackFinder, name: str | None, engine: str | None, seed: int, folder: str | None) -> tuple[Worlds, Any]:
     """Returns the engine that draws or reads the world, and the world."""
     if name is None:
         chosen = engine_with(Worlds, engine)
         if chosen.baseline is None:
             raise PolicyError(f"--pack: required, because engine {chosen.name} names no baseline")
         name = chosen.baseline
-    pack, owner = open_pack(name)
+    pack, owner = find(name)
     if engine not in (None, owner.name):
         raise PolicyError(f"--engine: {engine}: pack {pack.name} is of engine {owner.name}")
     worlds = owner.part(Worlds)

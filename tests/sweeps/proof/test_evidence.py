@@ -13,13 +13,13 @@ from lanes import QUEUE
 from lanelock.engine.keep.receipts import bundle, digests, text_of
 from lanelock.policies import IntegrityError
 from lanelock.policies.documents import read_json
+from lanelock.sweeps.lanes.confirmation import fresh_seeds
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.proof.evidence import (
     certify_lock,
     check_files,
     evidence_of,
     find_evidence,
-    held_out,
     verify_evidence,
 )
 from lanelock.sweeps.sweep import play
@@ -54,7 +54,7 @@ def seal(folder):
     (folder / "_passed.flag").write_text(flag)
 
 
-def test_it_grades_seeds_asked_for_and_seeds_held_out(certified, locked):
+def test_it_grades_seeds_asked_for_and_seeds_fresh_seeds(certified, locked):
     document = read_json(certified.folder / "certification.json")
     assert document == certified.document
     assert document["seeds"] == [1, 2, 3] and len(document["holdout_seeds"]) == 4
@@ -68,10 +68,10 @@ def test_it_grades_seeds_asked_for_and_seeds_held_out(certified, locked):
 
 def test_seeds_held_out_are_none_that_were_used(locked):
     used = read_json(locked[1])["seeds"]
-    fresh = held_out("a" * 64, 50, used)
-    assert len({*fresh, *used}) == 50 + len(used) and fresh == held_out("a" * 64, 50, used)
-    assert fresh != held_out("b" * 64, 50, used), "they follow from the candidate"
-    assert held_out("a" * 64, 49, (*used, fresh[0])) == fresh[1:], "one that was used is passed over"
+    fresh = fresh_seeds("a" * 64, 50, used)
+    assert len({*fresh, *used}) == 50 + len(used) and fresh == fresh_seeds("a" * 64, 50, used)
+    assert fresh != fresh_seeds("b" * 64, 50, used), "they follow from the candidate"
+    assert fresh_seeds("a" * 64, 49, (*used, fresh[0])) == fresh[1:], "one that was used is passed over"
 
 
 def test_certifying_again_writes_the_same_bytes(certified, locked, tmp_path):

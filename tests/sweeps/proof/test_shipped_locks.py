@@ -3,7 +3,7 @@
 import pytest
 
 from lanelock.policies.documents import shipped
-from lanelock.sweeps.proof.evidence import held_out
+from lanelock.sweeps.lanes.confirmation import fresh_seeds
 from lanelock.sweeps.proof.lock import Lock, verify_lock
 
 LOCKS = shipped("locks", ".json")
@@ -35,11 +35,11 @@ def test_the_certified_lock_is_graded_on_whole_runs_and_on_seeds_nothing_was_tun
     )
     assert code == 0 and said["verdict"] == "PASS_BPLUS"
     lock = Lock.read(LOCKS["segment_2b_certified"])
-    assert said["holdout"]["seeds"] == list(held_out(lock.candidate_pack.digest, 2, ()))
+    assert said["holdout"]["seeds"] == list(fresh_seeds(lock.candidate_pack.digest, 2, ()))
 
 
 @pytest.mark.slow
-def test_the_certified_lock_holds_on_its_four_seeds_and_sixteen_held_out(lanelock, tmp_path):
+def test_the_certified_lock_holds_on_its_four_seeds_and_sixteen_fresh_seeds(lanelock, tmp_path):
     code, said, _ = lanelock("certify", "segment_2b_certified", "--holdout-seeds", "16", "--json", workspace=tmp_path)
     assert code == 0 and said["verdict"] == "PASS_BPLUS" and len(said["holdout"]["cards"]) == 16
     assert all(not card["vetoed"] for half in ("graded", "holdout") for card in said[half]["cards"])

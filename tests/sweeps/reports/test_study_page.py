@@ -12,7 +12,8 @@ from lanes import lane_with
 from lanelock.scoring.feasibility import GateReach
 from lanelock.scoring.figures.drawing import png, svg
 from lanelock.scoring.gates import Severity
-from lanelock.sweeps.lanes.decision import Ledger, front
+from lanelock.sweeps.lanes.decision import front
+from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.trial_arrays import Ceiling, trials_of
 from lanelock.sweeps.reports.study import closed as opened
 from lanelock.sweeps.reports.study import html, markdown

@@ -1,0 +1,145 @@
+"""What a lane's metrics mean to its decision: an objective, and how far a candidate is from what must hold.
+
+The same numbers as `sweeps.trial` and `scoring.scorecard` derive from one trial's metrics, over any number of predicted
+trials at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.trial import FrozenTrial
+
+from lanelock.scoring.gates import Gate, Severity, span
+from lanelock.scoring.scorecard import MISSING
+from lanelock.sweeps.lanes.lane import Objective
+from lanelock.sweeps.lanes.survey import Ground
+from lanelock.sweeps.lanes.trial import TrialRecord
+
+Array = NDArray[np.float64]
+
+RECORD = "lanelock"  # the user attribute that carries a trial's record
+
+
+@dataclass(frozen=True, slots=True)
+class _Corridor:
+    """One gate in one or all bands: the values that pass, by seed."""
+
+    metric: int
+    low: Array  # [seeds] -inf where the side is open; NaN where the threshold is unknown
+    high: Array  # [seeds]
+    tolerance: float
+    scale: float
+
+    @classmethod
+    def of(cls, gate: Gate, bands: Sequence[str], ground: Ground, metric: int) -> _Corridor:
+        """Returns what passes every one of the bands. The margin in it is the least of the bands' margins."""
+        lows, highs = zip(*(_range(gate, bands, ground, seed) for seed in ground.lane.seeds), strict=True)
+        return cls(metric, np.array(lows), np.array(highs), gate.tolerance, gate.scale)
+
+    def margin(self, values: Array) -> Array:
+        """Returns the least margin [...] over the seeds of values [..., seeds], in the gate's scale."""
+        margins = (np.minimum(values - self.low, self.high - values) + self.tolerance) / self.scale
+        return np.asarray(np.where(np.isnan(margins), -MISSING, margins).min(axis=-1))
+
+
+def _range(gate: Gate, bands: Sequence[str], ground: Ground, seed: int) -> tuple[float, float]:
+    if gate.relative is None:
+        spans = [span(gate.comparison, gate.thresholds[band]) for band in bands]
+    else:
+        base = ground.authority[seed].get(gate.relative.followed(gate.metric), math.nan)
+        threshold = math.nan if math.isnan(base) else gate.relative.threshold(base)
+        spans = [span(gate.comparison, threshold)]
+    lows, highs = zip(*spans, strict=True)
+    return max(lows), min(highs)
+
+
+class LaneComposite:
+    """The outputs of a lane's trials: each metric that its gates or objectives use, on each of its seeds.
+
+    The objective is the lane's second one, under the constraint that the first one reaches the reserve; with `front`,
+    and where there is only one, the objectives are all of them and there is no reserve. Smaller is better. The
+    violation sums those of vetoes, rails and preconditions, and what the first objective lacks to the reserve.
+    """
+
+    def __init__(self, ground: Ground, reserve: float, front: bool = False) -> None:
+        lane = ground.lane
+        self._objectives = lane.objectives
+        self._reserve, self._front = reserve, front or len(lane.objectives) == 1
+        gates = [gate for gate in lane.gates.gates if gate.thresholds or gate.relative]
+        named = [gate.metric for gate in gates] + [row.metric for row in lane.objectives if row.metric]
+        self._metrics = tuple(dict.fromkeys(named))
+        self._seeds = lane.seeds
+        must = [gate for gate in gates if gate.severity is not Severity.GATE]
+        self._must = [self._corridor(gate, _bands_that_count(gate, ground), ground) for gate in must]
+        self._graded = {
+            row.band: [
+                self._corridor(gate, (row.band,), ground)
+                for gate in gates
+                if gate.severity is Severity.GATE and gate.id not in ground.unreachable[row.band]
+                and (gate.relative or row.band in gate.thresholds)
+            ]
+            for row in lane.objectives
+            if row.band
+        }  # fmt: skip
+
+    def _corridor(self, gate: Gate, bands: Sequence[str], ground: Ground) -> _Corridor:
+        return _Corridor.of(gate, bands, ground, self._metrics.index(gate.metric))
+
+    @property
+    def groups(self) -> Sequence[Sequence[int]]:
+        """Returns the outputs of each metric over the seeds."""
+        count = len(self._seeds)
+        return [range(at * count, (at + 1) * count) for at in range(len(self._metrics))]
+
+    def outputs(self, trial: FrozenTrial) -> Array | None:
+        """Returns each metric on each seed [metrics * seeds], NaN on seeds that were not run; None if the trial failed.
+
+        A metric that is missing on a seed that was run means that the trial cannot be graded: it failed.
+        """
+        record = trial.user_attrs.get(RECORD)
+        if record is None or record.get("failure") or not (measures := TrialRecord.of(record).measures):
+            return None
+        if any(name not in metrics for metrics in measures.values() for name in self._metrics):
+            return None
+        return self.of_measures(measures)
+
+    def of_measures(self, measures: Mapping[int, Mapping[str, float]]) -> Array:
+        """Returns the outputs of seed -> metrics; NaN where a metric is missing."""
+        rows = [measures.get(seed, {}) for seed in self._seeds]
+        return np.array([row.get(name, math.nan) for name in self._metrics for row in rows], float)
+
+    def score(self, outputs: Array) -> tuple[Array, Array]:
+        """Returns the objectives [..., k] and the violation [...] of outputs [..., metrics * seeds].
+
+        A gate whose metric is missing is taken to miss its threshold by `MISSING` scales.
+        """
+        by_metric = [outputs[..., group[0] : group[-1] + 1] for group in self.groups]
+        violation = np.zeros(outputs.shape[:-1])
+        for corridor in self._must:
+            violation += np.maximum(-corridor.margin(by_metric[corridor.metric]), 0.0)
+        if self._front:
+            return np.stack([-self._signed(row, by_metric) for row in self._objectives], axis=-1), violation
+        lacking = self._reserve - self._signed(self._objectives[0], by_metric)
+        objective = -self._signed(self._objectives[1], by_metric)
+        return objective[..., None], violation + np.maximum(lacking, 0.0)
+
+    def _signed(self, objective: Objective, by_metric: list[Array]) -> Array:
+        """Returns an objective [...], greater is better."""
+        if objective.band is None:
+            mean = by_metric[self._metrics.index(objective.metric or "")].mean(axis=-1)
+            return np.asarray(mean if objective.maximize else -mean)
+        least = np.full(by_metric[0].shape[:-1], MISSING)  # as good as no gate asks for anything
+        for row in self._graded[objective.band]:
+            least = np.minimum(least, row.margin(by_metric[row.metric]))
+        return least if objective.maximize else -least
+
+
+def _bands_that_count(gate: Gate, ground: Ground) -> Sequence[str]:
+    """Returns the bands that a gate must meet: a precondition its lowest, a veto or rail all that it has."""
+    bands = [band for band in ground.lane.gates.bands if gate.relative or band in gate.thresholds]
+    return bands[:1] if gate.severity is Severity.PRECONDITION else bands

@@ -1,0 +1,28 @@
+"""What a trial's scorecards give over its seeds: the lane's objectives, and the violations of vetoes and rails."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from lanelock.scoring.scorecard import Scorecard
+from lanelock.sweeps.lanes.survey import Ground
+
+
+def objectives_of(ground: Ground, cards: Sequence[Scorecard]) -> tuple[float, ...] | None:
+    """Returns the lane's objectives over the seeds that were run; None where a number is missing."""
+    values = []
+    for objective in ground.lane.objectives:
+        if objective.band is not None:
+            skip = ground.unreachable[objective.band]
+            values.append(min(card.margin(objective.band, skip) for card in cards))
+        else:
+            metrics = [card.metrics.get(objective.metric or "", math.nan) for card in cards]
+            values.append(sum(metrics) / len(metrics))
+    return tuple(values) if all(map(math.isfinite, values)) else None
+
+
+def constraints_of(cards: Sequence[Scorecard]) -> dict[str, float]:
+    """Returns each veto's and rail's worst signed violation over the seeds that were run."""
+    violations = [card.violations() for card in cards]
+    return {name: max(by_gate[name] for by_gate in violations) for name in (violations[0] if violations else ())}
