@@ -43,7 +43,8 @@ bench: setup
 bench-scale: setup
 	$(BIN)/python -m tests.bench_scale
 
-# The other searchers are installed for this alone. A killed bench goes on where it was; `make bench-search ARGS=--help` says what to choose.
+# The other searchers are installed for this alone. It takes hours; killed, it goes on where it was.
+# `make bench-search ARGS=--help` says what to choose.
 $(VENV)/.bench-ready: $(READY) requirements-bench.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-gp.lock -r requirements-bench.lock
 	touch $@

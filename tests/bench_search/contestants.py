@@ -202,7 +202,7 @@ PEERS: dict[str, Callable[[Problem, int], Peer]] = {
 }
 NAMES = (PRODUCT, *PEERS)
 NEEDS = {"optuna-gp": "torch", "optuna-cmaes": "cmaes", "botorch": "botorch", "pymoo": "pymoo"}
-MOST_SEEDS = {"optuna-gp": 5, "botorch": 3}  # their asks take seconds
+MOST_SEEDS = {"optuna-gp": 3, "botorch": 3}  # their asks take seconds
 
 
 def missing(name: str) -> str | None:
