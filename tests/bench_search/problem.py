@@ -92,10 +92,7 @@ class Problem:
         """Returns a candidate measured on every seed; taken from what is kept where anybody asked for it before."""
         lane = self.lane
         stepped = {knob.name: knob for knob in lane.knobs if knob.step is not None}  # 0.6, not 0.6000000000000001
-        values = {
-            name: stepped[name].along(min(1.0, max(0.0, stepped[name].unit(value)))) if name in stepped else value
-            for name, value in values.items()
-        }
+        values = {**values, **{name: knob.nearest(values[name]) for name, knob in stepped.items()}}
         pack = lane.candidate(values)
 
         def measure() -> dict[str, Any]:
@@ -163,7 +160,7 @@ def open_problem(name: str, kept: Path | None = None, trials: int | None = None)
 
 
 def lane_of(name: str) -> Lane:
-    """Returns a problem's lane. The shipped ones state their reserve as a number, so that all sampler seeds have one."""
+    """Returns a problem's lane. A shipped one has its reserve as a number, so that all sampler seeds have the same."""
     if name not in SHIPPED:
         return load_lane(str(FOLDER / "problems" / "lanes" / f"{name}.json"))
     lane, (_, reserve) = load_lane(name), SHIPPED[name]
