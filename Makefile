@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup sweep test test-all test-postgres bench bench-scale ui lint lock clean
+.PHONY: setup sweep test test-all test-postgres bench bench-scale bench-search ui lint lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -42,6 +42,15 @@ bench: setup
 
 bench-scale: setup
 	$(BIN)/python -m tests.bench_scale
+
+# The other searchers are installed for this alone. It takes hours; killed, it goes on where it was.
+# `make bench-search ARGS=--help` says what to choose.
+$(VENV)/.bench-ready: $(READY) requirements-bench.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-gp.lock -r requirements-bench.lock
+	touch $@
+
+bench-search: $(VENV)/.bench-ready
+	$(BIN)/python -m tests.bench_search --docs $(ARGS)
 
 ui: setup
 	$(BIN)/lanelock ui
