@@ -93,8 +93,10 @@ def _ahead(best: Trial, other: Trial, ledger: Ledger) -> Iterator[str]:
     if ledger.complete(best) and not ledger.complete(other):
         ended = f"{vetoed[1]} ended the other" if vetoed[1] else "the other was not"
         yield f"it was run on every seed of the lane, {ended}"
-    if vetoed[0] != vetoed[1]:
-        yield f"the other is vetoed by {vetoed[1]}" + (f", it by {vetoed[0]} and less far" if vetoed[0] else "")
+    ours, theirs = (sum(max(0.0, value) for value in trial.constraints.values()) for trial in (best, other))
+    if ours < theirs:
+        less = f", and it violates its vetoes less: {short(ours)} against {short(theirs)}" if vetoed[0] else ""
+        yield f"the other is vetoed by {vetoed[1]}{less}"
     bands = [ledger.band(trial, reachable_only=True) for trial in (best, other)]
     if bands[0] != bands[1]:
         yield f"it meets band {bands[0]}, the other {bands[1] or 'none'}"
