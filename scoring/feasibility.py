@@ -114,6 +114,26 @@ def reach(gates: GateSet, bounds: Mapping[int, Iterable[Bound]]) -> tuple[GateRe
     return tuple(_reach(gate, by_metric) for gate in gates.gates if gate.thresholds)
 
 
+def reach_of_mean(
+    name: str, metric: str, maximize: bool, bounds: Mapping[int, Iterable[Bound]]
+) -> tuple[GateReach, ...]:
+    """Returns the best mean over seeds that a metric can reach, as a row without thresholds; none without a bound."""
+    kinds = ("at_most" if maximize else "at_least", "exactly")
+    best = [
+        next((bound for bound in tightest(of_seed).get(metric, ()) if bound.kind in kinds), None)
+        for of_seed in bounds.values()
+    ]
+    known = [bound for bound in best if bound is not None]
+    if len(known) < len(best) or not known:
+        return ()
+    value = math.fsum(bound.value for bound in known) / len(known)
+    comparison, first = "<=" if maximize else ">=", known[0]
+    row = GateReach(
+        name, metric, comparison, {}, value, next(iter(bounds)), {}, first.proof, first.movable_by, first.kind
+    )
+    return (row,)
+
+
 def _reach(gate: Gate, bounds: Mapping[int, Mapping[str, tuple[Bound, ...]]]) -> GateReach:
     row = gate.id, gate.metric, gate.comparison, gate.thresholds
     limiting = list(_limiting(gate, bounds))

@@ -1,6 +1,7 @@
 """Shared by tests of sweeps: the second engine's files, its lane changed by keyword, and the check for bad input."""
 
 import json
+import shutil
 from pathlib import Path
 
 from lanelock.policies.documents import read_json
@@ -33,3 +34,14 @@ def refused(answer, *parts, code=2):
     for part in parts:
         assert part in err, err
     return err
+
+
+def leaky_lane(folder, **changed):
+    """Writes the queue's lane for an engine that fails for some candidates, and its pack. Returns the lane's path."""
+    pack = folder / "leaky"
+    pack.mkdir(parents=True, exist_ok=True)
+    for path in (QUEUE / "pack").glob("*.json"):
+        shutil.copy(path, pack)
+    (pack / "pack.json").write_text('{"engine": "leaky"}')
+    lane_with(folder, engine="leaky", authority=str(pack), id="leaky", **changed)
+    return folder / "lane.json"

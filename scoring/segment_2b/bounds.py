@@ -49,6 +49,8 @@ def segment_2b_bounds(box: Box, measure: Any) -> Iterator[Bound]:
         yield from effect_bounds(box)
     if set(box.moves) <= set(MIX_DOWN):
         yield from mix_bounds(measure(box.run(box.corner(MIX_DOWN), "S4")), int(np.diff(world.group_offsets).max()))
+        least = box.corner({address: -side for address, side in MIX_DOWN.items()})
+        yield from intervention_bounds(measure(box.run(least, "S4")))
 
 
 # --- the world: the most groups of a merchant -----------------------------------------------------------
@@ -247,3 +249,14 @@ def mix_bounds(corner: Mapping[str, float], most_groups: int) -> Iterator[Bound]
         value = corner[metric]
         proof = f"{metric} {sign} {value:.6f}: the corner of the box that pulls every day furthest towards uniform"
         yield Bound(metric, kind, value + rounding, proof, "S3")
+
+
+def intervention_bounds(corner: Mapping[str, float]) -> Iterator[Bound]:
+    """Yields the least intervention, from S4's metrics at the corner that pulls least, if only knobs of S4 move.
+
+    A day that is blended by w moves w times its distance to uniform, and w is least at that corner.
+    """
+    value = corner["s4/intervention"]
+    if np.isfinite(value):
+        proof = f"s4/intervention >= {value:.6f}: the corner of the box that pulls every day least towards uniform"
+        yield Bound("s4/intervention", "at_least", value - _ROUNDING, proof, "S4")

@@ -41,10 +41,17 @@ class _Corridor:
         lows, highs = zip(*(_range(gate, bands, ground, seed) for seed in ground.lane.seeds), strict=True)
         return cls(metric, np.array(lows), np.array(highs), gate.tolerance, gate.scale)
 
-    def margin(self, values: Array) -> Array:
-        """Returns the least margin [...] over the seeds of values [..., seeds], in the gate's scale."""
-        margins = (np.minimum(values - self.low, self.high - values) + self.tolerance) / self.scale
-        return np.asarray(np.where(np.isnan(margins), -MISSING, margins).min(axis=-1))
+    def margin(self, by_seed: Sequence[Array]) -> Array:
+        """Returns the least margin [...] over the seeds, in the gate's scale; values [...] by seed."""
+        least = np.full(by_seed[0].shape, np.inf)
+        for values, low, high in zip(by_seed, self.low, self.high, strict=True):
+            inside = values - low if np.isposinf(high) else high - values
+            if np.isfinite(low) and np.isfinite(high):
+                inside = np.minimum(inside, values - low)
+            np.minimum(least, inside, out=least)  # keeps NaN
+        least += self.tolerance
+        least /= self.scale
+        return np.where(np.isnan(least), -MISSING, least)
 
 
 def _range(gate: Gate, bands: Sequence[str], ground: Ground, seed: int) -> tuple[float, float]:
@@ -118,7 +125,7 @@ class LaneComposite:
 
         A gate whose metric is missing is taken to miss its threshold by `MISSING` scales.
         """
-        by_metric = [outputs[..., group[0] : group[-1] + 1] for group in self.groups]
+        by_metric = [[outputs[..., at] for at in group] for group in self.groups]
         violation = np.zeros(outputs.shape[:-1])
         for corridor in self._must:
             violation += np.maximum(-corridor.margin(by_metric[corridor.metric]), 0.0)
@@ -128,12 +135,13 @@ class LaneComposite:
         objective = -self._signed(self._objectives[1], by_metric)
         return objective[..., None], violation + np.maximum(lacking, 0.0)
 
-    def _signed(self, objective: Objective, by_metric: list[Array]) -> Array:
+    def _signed(self, objective: Objective, by_metric: Sequence[Sequence[Array]]) -> Array:
         """Returns an objective [...], greater is better."""
         if objective.band is None:
-            mean = by_metric[self._metrics.index(objective.metric or "")].mean(axis=-1)
-            return np.asarray(mean if objective.maximize else -mean)
-        least = np.full(by_metric[0].shape[:-1], MISSING)  # as good as no gate asks for anything
+            values = by_metric[self._metrics.index(objective.metric or "")]
+            mean = np.asarray(sum(values) / len(values))
+            return mean if objective.maximize else -mean
+        least = np.full(by_metric[0][0].shape, MISSING)  # as good as no gate asks for anything
         for row in self._graded[objective.band]:
             least = np.minimum(least, row.margin(by_metric[row.metric]))
         return least if objective.maximize else -least

@@ -111,6 +111,8 @@ def decide(history: Sequence[Trial], ledger: Ledger, passed_over: Mapping[int, s
     if verdict.rank >= gates.of_band(accept).rank:
         reason, runner_up = _why(ranked, ledger, reserve_of(history, ledger))
         return Decision("GO", str(verdict), "; ".join([reason, *passed_over.values()]), best, (), runner_up)
+    if best.failed:
+        return Decision("NO_GO", str(gates.invalid), _why_not(best, ledger, ()), None, ())
     blockers = _blockers(best, ledger, accept)
     ungraded = best.objectives is None or ledger.overall(best).verdict.invalid
     return Decision(

@@ -15,19 +15,16 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
-from scipy.linalg.lapack import dpotrf, dpotri
+from scipy.linalg.lapack import dpotrf, dpotri, dtrtri
 from scipy.optimize import minimize
 from threadpoolctl import ThreadpoolController
 
 Array = NDArray[np.float64]
 
 _ROOT5 = math.sqrt(5.0)
-_LENGTH, _LENGTH_SD = (
-    1.0,
-    1.0,
-)  # log-normal prior of a lengthscale: its median over the root of the dimension, its width
-_SLOPE, _SLOPE_SD = 1.0, 1.5  # of a slope: its median times the root of the dimension
+# Priors are log-normal: a median, and a width in the logarithm.
+_LENGTH, _LENGTH_SD = 1.0, 1.0  # of a lengthscale, over the root of the dimension
+_SLOPE, _SLOPE_SD = 1.0, 1.5  # of a slope, times the root of the dimension
 _NOISE, _NOISE_SD = 1e-4, 2.0  # of the noise's share of an output's variance
 _SCALE_ROWS = 2.0  # rows that the prior of an output's scale counts for
 _JITTER = 1e-9
@@ -50,8 +47,10 @@ class Kernel:
 
     def between(self, a: Array, b: Array) -> Array:
         """Returns the covariance [a, b] of the places a [a, d] and b [b, d], without noise."""
-        lines = ((a - 0.5) * self.slopes**2) @ (b - 0.5).T
-        return 1.0 + lines + _matern(_squared(a / self.lengths, b / self.lengths))
+        covariance = _matern(squared(a / self.lengths, b / self.lengths))
+        covariance += ((a - 0.5) * self.slopes**2) @ (b - 0.5).T
+        covariance += 1.0
+        return covariance
 
     def variance(self, at: Array) -> Array:
         """Returns the variance [m] at places [m, d], without noise."""
@@ -74,7 +73,7 @@ class Process:
         """Returns the posterior given outputs [n, q] of mean about zero; `scales` [q] are estimated where not given."""
         covariance = kernel.between(rows, rows)
         covariance[np.diag_indices(len(rows))] += kernel.noise + _JITTER
-        inner = solve_triangular(np.linalg.cholesky(covariance), np.eye(len(rows)), lower=True, check_finite=False)
+        inner, _ = dtrtri(np.linalg.cholesky(covariance), lower=1)
         whitened = inner @ outputs
         if scales is None:
             prior = _SCALE_ROWS * outputs.var(axis=0)
@@ -84,7 +83,8 @@ class Process:
     def at(self, places: Array) -> tuple[Array, Array]:
         """Returns mean and standard deviation [m, q] at places [m, d]."""
         cross = self.kernel.between(places, self.rows)
-        explained = np.einsum("mn,mn->m", *(2 * [cross @ self.inner.T]))
+        whitened = cross @ self.inner.T
+        explained = np.einsum("mn,mn->m", whitened, whitened)
         rest = np.sqrt(np.maximum(self.kernel.variance(places) - explained, 1e-12))
         return cross @ self.weights, rest[:, None] * self.scales
 
@@ -196,15 +196,21 @@ def _of_logs(logs: Array) -> Kernel:
     return Kernel(np.exp(logs[:d]), np.exp(logs[d:-1]), math.exp(logs[-1]))
 
 
-def _squared(a: Array, b: Array) -> Array:
+def squared(a: Array, b: Array) -> Array:
     """Returns the squared distances [a, b] of places a [a, d] and b [b, d]."""
-    squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None, :] - 2.0 * (a @ b.T)
-    return np.asarray(np.maximum(squares, 0.0))
+    squares = a @ (-2.0 * b.T)
+    squares += (a**2).sum(axis=1)[:, None]
+    squares += (b**2).sum(axis=1)
+    return np.asarray(np.maximum(squares, 0.0, out=squares))
 
 
 def _matern(squares: Array) -> Array:
-    radius = np.sqrt(5.0 * squares)
-    return np.asarray((1.0 + radius + radius**2 / 3.0) * np.exp(-radius))
+    """Returns Matern 5/2 of squared distances; overwrites them."""
+    squares *= 5.0
+    radius = np.sqrt(squares, out=squares)
+    decay = np.exp(-radius)
+    decay *= 1.0 + radius * (1.0 + radius / 3.0)
+    return decay
 
 
 def _mirrored(lower: Array) -> Array:

@@ -243,7 +243,8 @@ def _bound(number: float, integral: bool, field: str, at: str) -> float | int:
         return float(number)
     if number != int(number):
         raise LaneError(
-            f"{field}: {number} is not a whole number; the policy's {at} is an integer: {math.ceil(number)}?"
+            f"{field}: {number} is not a whole number, and {at} is an integer in the policy's schema: "
+            f"give a whole number, such as {math.ceil(number)}"
         )
     return int(number)
 

@@ -239,13 +239,7 @@ def _build(
         gates = gate_file.select(document["gates"]["grade"]).with_rails(document["gates"]["rails"])
     except PolicyError as error:
         raise LaneError(f"{where}: {error}") from None
-    try:
-        start = authority.with_knobs(document["fixed"])
-    except PolicyError as error:
-        raise LaneError(f"{where}: /fixed: {error}") from None
-    knobs = [_knob(name, row, authority, f"{where}: /knobs/{name}") for name, row in document["knobs"].items()]
-    contents = {knob.name: _field(start, knob.at, knob.at) for knob in knobs}
-    space = Space.of(knobs, document.get("constraints", ()), contents, where)
+    space = _space(document, authority, where)
     objectives = tuple(
         Objective(row["name"], row["direction"] == "maximize", row.get("worst_margin"), row.get("metric"))
         for row in document["objectives"]
@@ -253,6 +247,22 @@ def _build(
     lane = Lane(document, engine, metrics, authority, references, gate_file.document, gates, space, objectives)
     _check(lane, where)
     return lane
+
+
+def _space(document: Mapping[str, Any], authority: Pack, where: str) -> Space:
+    """Returns the space of a lane's document, whose knobs must be different fields, none of them fixed."""
+    fields = [row["at"] for row in document["knobs"].values()]
+    if both := sorted(set(document["fixed"]) & set(fields)):
+        raise LaneError(f"{where}: {both[0]} is both fixed and a knob")
+    if len(set(fields)) < len(fields):
+        raise LaneError(f"{where}: /knobs: two knobs move the same field")
+    try:
+        start = authority.with_knobs(document["fixed"])
+    except PolicyError as error:
+        raise LaneError(f"{where}: /fixed: {error}") from None
+    knobs = [_knob(name, row, authority, f"{where}: /knobs/{name}") for name, row in document["knobs"].items()]
+    contents = {knob.name: _field(start, knob.at, knob.at) for knob in knobs}
+    return Space.of(knobs, document.get("constraints", ()), contents, where)
 
 
 def _knob(name: str, row: Mapping[str, Any], authority: Pack, field: str) -> Knob:
@@ -288,10 +298,6 @@ def _check(lane: Lane, where: str) -> None:
     for gate in lane.gates.gates:
         if gate.relative is not None and gate.relative.of is not None and gate.relative.of not in lane.references:
             raise LaneError(f"{where}: /gates/{gate.id}: {gate.relative.of!r} is not one of the lane's references")
-    if both := sorted(set(lane.document["fixed"]) & {knob.at for knob in lane.knobs}):
-        raise LaneError(f"{where}: {both[0]} is both fixed and a knob")
-    if len({knob.at for knob in lane.knobs}) < len(lane.knobs):
-        raise LaneError(f"{where}: /knobs: two knobs move the same field")
     for knob in lane.knobs:
         field = f"{where}: /knobs/{knob.name}"
         parents = {

@@ -60,10 +60,14 @@ class Recorded:
 
 def recorded(sweep: str, workspace: Workspace) -> Recorded:
     """Returns a sweep of the workspace. Raises PolicyError naming the known sweeps."""
-    studies = Studies(workspace.study_storage, reading=True)
+    return recorded_in(Studies(workspace.study_storage, reading=True), sweep, f"no sweep {sweep} in {workspace.root}")
+
+
+def recorded_in(studies: Studies, sweep: str, missing: str) -> Recorded:
+    """Returns a sweep of a study storage. Raises PolicyError, beginning with `missing`, naming the known sweeps."""
     known = studies.names()
     if sweep not in known:
-        raise PolicyError(f"no sweep {sweep} in {workspace.root} (known: {', '.join(known) or 'none'})")
+        raise PolicyError(f"{missing} (known: {', '.join(known) or 'none'})")
     begun = studies.attributes(sweep)
     if "authority" not in begun:
         raise PolicyError(f"{sweep}: an older version began this sweep without storing its packs")

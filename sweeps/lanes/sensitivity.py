@@ -1,36 +1,31 @@
-"""Which knob moved which gate: each knob's importance for each gate, and a curve along it. Runs no trial.
+"""Which knob moved which gate, and how sure that is. Runs no trial.
 
-Importance is fANOVA's: the share of a gate's variance that a knob explains by itself. A curve is the conditional mean,
-minimum and maximum along one knob while the others vary as in the search. Only knobs that can affect a gate's state
-count: a knob of a later state can only correlate with the gate.
+Of each gate's metric: every knob's share of its variance, the two strongest pairs, and a curve along every knob, each
+with its interval, and the leave-one-out error of the surrogate that they come from (`lanes.effects`). Only knobs that
+can affect a gate's state count: a knob of a later state can only correlate with the gate.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from statistics import fmean
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from lanelock.policies.pack import first_state, split_address
 from lanelock.scoring.gates import Metric, Severity
-from lanelock.sweeps.lanes.knob import Knob, Value
+from lanelock.sweeps.lanes.knob import Knob
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.trial import Trial
 
-BINS = 8  # per range of a knob; a knob with choices has a bin per choice
-LEAST = 8  # trials; below this, no importance and no curve
+LEAST = 8  # trials; below this, no effect is stated
 
 
 def sensitivity(sweep: str, history: Sequence[Trial], ledger: Ledger) -> dict[str, Any]:
-    """Returns, per gate, the importance of each knob (None where the gate never moved) and a curve per knob."""
+    """Returns, per gate, the effect of each knob (None where the gate never moved), pairs, curves and their error."""
     lane = ledger.ground.lane
-    worst = {trial.number: ledger.overall(trial).metrics for trial in history}
-    moved = {
-        metric: _metric(metric, history, worst, able(lane, lane.gates.metrics[metric]))
-        for metric in {gate.metric for gate in lane.gates.gates}
-    }
+    metrics = dict.fromkeys(gate.metric for gate in lane.gates.gates)
+    moved = {metric: _metric(metric, history, ledger) for metric in metrics}
     rows = [{"gate": gate.id, "metric": gate.metric, **moved[gate.metric]} for gate in lane.gates.gates]
     return {"sweep": sweep, "lane": lane.id, "trials": len(history), "gates": rows}
 
@@ -47,31 +42,35 @@ def able(lane: Lane, metric: Metric) -> tuple[Knob, ...]:
     return tuple(knob for knob in lane.knobs if first(knob) <= last)
 
 
-def _metric(
-    metric: str, history: Sequence[Trial], worst: Mapping[int, Mapping[str, float]], knobs: Sequence[Knob]
-) -> dict[str, Any]:
-    measured = [(trial, worst[trial.number][metric]) for trial in history if metric in worst[trial.number]]
+def _metric(metric: str, history: Sequence[Trial], ledger: Ledger) -> dict[str, Any]:
+    lane = ledger.ground.lane
+    knobs, (where, measured) = able(lane, lane.gates.metrics[metric]), _measured(metric, history, ledger)
+    stated = {"measured": where, "trials": len(measured)}
     values = [value for _, value in measured]
     if len(values) < LEAST or max(values) == min(values) or not knobs:
-        return {"trials": len(values), "importance": None, "curves": {}}
-    from lanelock.sweeps.lanes.study import importance  # slow to import; a refused lane never needs it
+        return {**stated, "error": None, "trusted": False, "effects": None, "pairs": [], "curves": {}}
+    from lanelock.sweeps.lanes.effects import effects  # slow to import; a refused lane never needs it
 
-    names = [knob.name for knob in knobs]
-    shares = importance(knobs, [({name: trial.values[name] for name in names}, value) for trial, value in measured])
-    curves = {
-        knob.name: list(_curve(knob, [(trial.values[knob.name], value) for trial, value in measured])) for knob in knobs
-    }
-    return {"trials": len(values), "importance": shares, "curves": curves}
+    return {**stated, **effects(knobs, lane.space.resting, [trial.values for trial, _ in measured], values)}
 
 
-def _curve(knob: Knob, points: Sequence[tuple[Value, float]]) -> Iterator[dict[str, Any]]:
-    """Yields the non-empty bins along a knob: range or choice, number of trials, mean, minimum and maximum."""
-    bins = defaultdict[int, list[float]](list)
-    for place, value in points:
-        bins[knob.bin(place, BINS)].append(value)
-    for index, where in enumerate(knob.bins(BINS)):
-        if values := bins.get(index):
-            yield {**where, "trials": len(values), "mean": fmean(values), "min": min(values), "max": max(values)}
+def _measured(metric: str, history: Sequence[Trial], ledger: Ledger) -> tuple[str, list[tuple[Trial, float]]]:
+    """Returns where a metric is compared, in words, and the trials with its value there.
+
+    That is the worst over all seeds, if at least half of the trials ran on all; else the seed that most trials have.
+    A trial that a veto or the race ended early has no worst value that can be compared with the others'.
+    """
+    seeds = ledger.ground.lane.seeds
+    ran = [trial for trial in history if not trial.failed]
+    whole = [trial for trial in ran if ledger.complete(trial)]
+    if len(seeds) > 1 and 2 * len(whole) >= len(ran):
+        found = [(trial, ledger.overall(trial).metrics) for trial in whole]
+        where = f"worst of seeds {', '.join(map(str, seeds))}"
+    else:
+        seed = max(seeds, key=lambda seed: sum(seed in trial.record.measures for trial in ran))
+        found = [(trial, trial.record.measures.get(seed, {})) for trial in ran]
+        where = f"seed {seed}" + " alone" * (len(seeds) > 1)
+    return where, [(trial, row[metric]) for trial, row in found if math.isfinite(row.get(metric, math.nan))]
 
 
 def by_seed(lane: Lane) -> frozenset[str]:

@@ -6,13 +6,17 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
 
+from lanelock.sweeps.lanes.aim import aims_at_front
 from lanelock.sweeps.lanes.decision import in_reserve, ranking
+from lanelock.sweeps.lanes.lane import Objective
 from lanelock.sweeps.lanes.ledger import Ledger
-from lanelock.sweeps.lanes.reserve import reserve_of
+from lanelock.sweeps.lanes.reserve import ceiling_of, reserve_of
+from lanelock.sweeps.lanes.survey import Ground, objective_row
 from lanelock.sweeps.lanes.trial import Trial
 
 OPTIMUM = 1e-6  # distance to a proven optimum, relative to it, at which a sweep has nothing left to find
 FAILURES = 20  # failed trials in a row after which a sweep ends
+_TINY = 1e-300
 IMPROVEMENT = 0.01  # relative to the best value; smaller steps do not count as an improvement
 
 
@@ -33,29 +37,47 @@ def _failing(history: Sequence[Trial], most: int) -> str:
 
 
 def _proven(history: Sequence[Trial], ledger: Ledger, tolerance: float) -> str:
-    """Returns the optimum that is proven and reached, where the lane has one objective: no trial can be better."""
-    reserve, best = reserve_of(history, ledger), _best(history, ledger)
-    if len(ledger.ground.lane.objectives) > 1 or reserve.ceiling is None or best is None:
+    """Returns the optimum that is proven and reached, of the objective that decides: no trial can be better."""
+    best, objectives = _best(history, ledger), ledger.ground.lane.objectives
+    if best is None or (aims_at_front(ledger.ground.lane) and len(objectives) > 1):
         return ""
-    value, most = ledger.signed(best)[0], reserve.ceiling.value
-    if value < most - tolerance * abs(most):
+    at = _deciding(best, history, ledger)
+    limit = provable(ledger.ground).get(objectives[at].name)
+    if limit is None or at + 1 < len(objectives):
         return ""
-    return f"the proven optimum is reached: {distance(value, most, ledger.ground.lane.objectives[0].name)}"
+    value = (best.objectives or ())[at]
+    if abs(value - limit) > tolerance * max(abs(limit), _TINY):
+        return ""
+    return f"the proven optimum is reached: {distance(value, limit, objectives[at])}"
 
 
-def distance(value: float, most: float, name: str) -> str:
-    """Returns how far a value is from its proven ceiling: `margin 0.139857 of at most 0.139857: 0 % left`."""
-    left = max(0.0, most - value) / max(abs(most), 1e-300)
-    return f"{name} {value:.6g} of at most {most:.6g}: {100 * left:.2g} % left"
+def provable(ground: Ground) -> dict[str, float]:
+    """Returns objective -> the best value that any trial can have, where that is proven."""
+    ceiling = ceiling_of(ground)
+    rows = {row.gate: row.bound for row in ground.reach if row.bound is not None}
+    limits = {
+        row.name: rows[objective_row(row.name)] for row in ground.lane.objectives if objective_row(row.name) in rows
+    }
+    first = ground.lane.objectives[0]
+    return {**limits, **({first.name: ceiling.value} if ceiling is not None and first.maximize else {})}
+
+
+def distance(value: float, limit: float, objective: Objective) -> str:
+    """Returns how far a value is from what is proven: `margin 0.139857 of at most 0.139857: 0 % left`."""
+    left = abs(limit - value) / max(abs(limit), _TINY)
+    side = "most" if objective.maximize else "least"
+    return f"{objective.name} {value:.6g} of at {side} {limit:.6g}: {100 * left:.3g} % left"
 
 
 def _reached(history: Sequence[Trial], ledger: Ledger, rules: Any) -> str:
     best, target = _best(history, ledger), rules.get("target")
     if best is None or target is None:
         return ""
-    objective, value = _decisive(best, ledger)
-    signed = target if objective.maximize else -target
-    return f"the target is reached: {objective.name} {abs(value):.4g}, {target:g} was asked" if value >= signed else ""
+    at = _deciding(best, history, ledger)
+    objective, value = ledger.ground.lane.objectives[at], (best.objectives or ())[at]
+    reached = value >= target if objective.maximize else value <= target
+    last = at + 1 == len(ledger.ground.lane.objectives)
+    return f"the target is reached: {objective.name} {value:.4g}, {target:g} was asked" if last and reached else ""
 
 
 def _idle(history: Sequence[Trial], ledger: Ledger, rules: Any) -> str:
@@ -71,7 +93,8 @@ def _idle(history: Sequence[Trial], ledger: Ledger, rules: Any) -> str:
         now, ledger, reserve
     ):
         return ""
-    (objective, old), (_, new) = _decisive(before, ledger), _decisive(now, ledger)
+    at = _deciding(now, history, ledger)
+    objective, old, new = ledger.ground.lane.objectives[at], ledger.signed(before)[at], ledger.signed(now)[at]
     least = float(rules.get("improvement", IMPROVEMENT))
     if new - old > least * abs(old):
         return ""
@@ -84,8 +107,7 @@ def _best(history: Sequence[Trial], ledger: Ledger) -> Trial | None:
     return best if best is not None and ledger.acceptable(best) else None
 
 
-def _decisive(trial: Trial, ledger: Ledger) -> tuple[Any, float]:
-    """Returns the objective that decides, and its signed value: the second one where the reserve is met."""
-    objectives, signed = ledger.ground.lane.objectives, ledger.signed(trial)
-    at = 1 if len(objectives) > 1 and in_reserve(trial, ledger, reserve_of([trial], ledger)) else 0
-    return objectives[at], signed[at]
+def _deciding(trial: Trial, history: Sequence[Trial], ledger: Ledger) -> int:
+    """Returns the place of the objective that decides: the first, or the second where the reserve is met."""
+    several = len(ledger.ground.lane.objectives) > 1
+    return 1 if several and in_reserve(trial, ledger, reserve_of(history, ledger)) else 0

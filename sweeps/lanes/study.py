@@ -24,7 +24,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from lanelock.policies import IntegrityError, LaneError, WorkspaceError
-from lanelock.sweeps.lanes.knob import Knob, Value
+from lanelock.sweeps.lanes.knob import Value
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.proposals import Proposal, Proposer, directions_of, distribution
@@ -169,19 +169,6 @@ class Studies:
 
     def _load(self, name: str) -> optuna.Study:
         return optuna.load_study(study_name=name, storage=self._storage)
-
-
-def importance(knobs: Sequence[Knob], points: Sequence[tuple[Mapping[str, Value], float]]) -> dict[str, float]:
-    """Returns each knob's share of the points' variance, greatest first, by fANOVA with a seeded forest. Sums to 1."""
-    # Imports scikit-learn for its forest: seconds that only the end of a sweep pays.
-    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-
-    space = {knob.name: distribution(knob) for knob in knobs}
-    study = optuna.create_study()
-    study.add_trials([
-        optuna.trial.create_trial(params=dict(values), distributions=space, value=value) for values, value in points
-    ])  # fmt: skip
-    return get_param_importances(study, evaluator=FanovaImportanceEvaluator(n_trees=16, max_depth=12, seed=0))
 
 
 class _KernelLock:

@@ -11,7 +11,7 @@ A proposal is a pure function of (the study's trials, seed). `memory` keeps what
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -22,18 +22,24 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.search_space import intersection_search_space
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from scipy.special import ndtr
 
-from lanelock.sweeps.lanes.gaussian import Kernel, Process, fit, one_thread
+from lanelock.sweeps.lanes.gaussian import Kernel, Process, fit, one_thread, squared
 from lanelock.sweeps.lanes.unit_cube import Cube
 
 Array = NDArray[np.float64]
 Allowed = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
 
 ROWS = 256  # rows that a model keeps
-_SAMPLES = 64  # of the posterior, at every place
+_SAMPLES, _FEW = 64, 8  # of the posterior; pairs of them for a first look
 _EVERYWHERE, _AROUND, _REFINED = 256, 384, 96  # places looked at: of the whole cube, near the best rows, a round
 _SCALES = (0.3, 0.1, 0.03, 0.01, 0.003)  # of moves from the best rows
+_SCREENED = 128  # places left by the first look
+_TOP = 6  # places that a round looks around
 _ROUNDS = (0.1, 0.03, 0.01, 0.003)  # scale of moves from the best places, round by round
+_UNLUCKY = 0.1  # probability of success below which no gain is worth a trial
+_SIZED_BY = 10  # trials, the first, that tell the size of a plain study's constraints
+_FAR = 1e9  # typical sizes; a constraint beyond, even infinite, says no more
 _SPENT = 4096  # a search space of at most this many values is looked at whole
 
 
@@ -58,35 +64,38 @@ class Composite(Protocol):
 
 
 class StudyComposite:
-    """The values and constraints of a plain study: constraints hold where they are at most 0."""
+    """The values and constraints of a plain study: constraints hold where they are at most 0.
+
+    A constraint's output is its inverse hyperbolic sine over its typical size, so that constraints of any unit count
+    alike, and are resolved best near 0.
+    """
 
     def __init__(self, study: Study, trials: Sequence[FrozenTrial]) -> None:
         self._signs = np.array([1.0 if to == StudyDirection.MINIMIZE else -1.0 for to in study.directions])
-        self._constraints = sorted({name for trial in trials for name in trial.constraints})
-        seen = [[trial.constraints.get(name, np.nan) for name in self._constraints] for trial in trials]
-        missed = np.array(seen, float).reshape(len(trials), -1)
-        self._sizes = np.array([_typical(column[column > 0]) for column in missed.T])
+        self._names = sorted({name for trial in trials for name in trial.constraints})
+        first = [trial.constraints for trial in trials if trial.constraints][:_SIZED_BY]
+        self._sizes = np.array([_typical([row[name] for row in first if row.get(name)]) for name in self._names])
 
     @property
     def groups(self) -> Sequence[Sequence[int]]:
-        return [(at,) for at in range(len(self._signs) + len(self._constraints))]
+        return [(at,) for at in range(len(self._signs) + len(self._names))]
 
     def outputs(self, trial: FrozenTrial) -> Array | None:
-        if trial.state == TrialState.FAIL:
+        complete = trial.state == TrialState.COMPLETE
+        if trial.state == TrialState.FAIL or (complete and not np.isfinite(trial.values).all()):
             return None
-        values = trial.values if trial.state == TrialState.COMPLETE else [np.nan] * len(self._signs)
-        constraints = [trial.constraints.get(name, np.nan) for name in self._constraints]
-        return np.concatenate([self._signs * values, constraints])
+        values = trial.values if complete else [np.nan] * len(self._signs)
+        constraints = np.array([trial.constraints.get(name, np.nan) for name in self._names], float)
+        return np.concatenate([self._signs * values, np.arcsinh(np.clip(constraints / self._sizes, -_FAR, _FAR))])
 
     def score(self, outputs: Array) -> tuple[Array, Array]:
         k = len(self._signs)
-        missed = np.maximum(outputs[..., k:], 0.0) / self._sizes
-        return outputs[..., :k], np.asarray(missed.sum(axis=-1))
+        return outputs[..., :k], np.asarray(np.maximum(outputs[..., k:], 0.0).sum(axis=-1))
 
 
-def _typical(sizes: Array) -> float:
-    """Returns the median of sizes, so that constraints of different units count alike; 1 without any."""
-    return float(np.median(sizes)) if len(sizes) else 1.0
+def _typical(values: Sequence[float]) -> float:
+    """Returns the median size of values; 1 without any."""
+    return float(np.median(np.abs(values))) if values else 1.0
 
 
 class SurrogateSampler(BaseSampler):
@@ -156,6 +165,7 @@ class _Look:
     def __init__(self, cube: Cube, known: Array, allowed: Allowed | None, rng: np.random.Generator) -> None:
         self._cube, self.known, self._allowed, self._rng = cube, known, allowed, rng
         self._seen = set(cube.keys(known))
+        self._exact: dict[bytes, Mapping[str, Any]] = {}  # canonical parameters by the key of their place
 
     def emptiest(self) -> dict[str, Any]:
         """Returns the parameters of the new place that best fills what the known places leave empty."""
@@ -165,7 +175,7 @@ class _Look:
         # The part of the wrap-around discrepancy that a place adds: it favours neither the middle nor the edge.
         away = np.abs(places[:, None, :] - self.known[None, :, :])
         crowd = (1.5 - away * (1.0 - away)).prod(axis=2).sum(axis=1)
-        return self._cube.values(places[int(crowd.argmin())])
+        return self._params(places[int(crowd.argmin())])
 
     def best(self, promise: _Promise, centres: Array) -> dict[str, Any]:
         """Returns the parameters of the new place of greatest promise."""
@@ -173,12 +183,12 @@ class _Look:
         places = self._new(np.vstack([self._whole(_EVERYWHERE), near]))
         if not len(places):
             return self._repeated()
-        gains = promise.at(places)
+        places, gains = promise.screened(places)
         for scale in _ROUNDS:
-            top = np.argsort(-gains, kind="stable")[:8]
+            top = _apart(places, np.argsort(-gains, kind="stable")[:64], scale)
             closer = self._new(self._cube.around(places[top], _REFINED, (scale, scale / 3), self._rng))
             places, gains = np.vstack([places[top], closer]), np.concatenate([gains[top], promise.at(closer)])
-        return self._cube.values(places[int(gains.argmax())])
+        return self._params(places[int(gains.argmax())])
 
     def _whole(self, count: int) -> Array:
         every = self._cube.every(_SPENT)
@@ -190,18 +200,38 @@ class _Look:
         for key, place in zip(self._cube.keys(places), places, strict=True):
             if key not in self._seen and key not in fresh:
                 fresh[key] = place
-        if self._allowed is None:
-            return np.array(list(fresh.values())).reshape(-1, self._cube.d)
-        params = (self._allowed(self._cube.values(place)) for place in fresh.values())
-        canonical = self._cube.places([row for row in params if row is not None])
-        unique = dict(zip(self._cube.keys(canonical), canonical, strict=True))
-        return np.array([row for key, row in unique.items() if key not in self._seen]).reshape(-1, self._cube.d)
+        if self._allowed is not None:
+            fresh = self._canonical(fresh.values())
+        return np.array(list(fresh.values())).reshape(-1, self._cube.d)
+
+    def _canonical(self, places: Iterable[Array]) -> dict[bytes, Array]:
+        """Returns the places that are allowed, in their canonical form, which is kept to the last bit."""
+        assert self._allowed is not None
+        params = [row for place in places if (row := self._allowed(self._cube.values(place))) is not None]
+        canonical = self._cube.places(params)
+        keys = self._cube.keys(canonical)
+        self._exact.update(zip(keys, params, strict=True))
+        return {key: place for key, place in zip(keys, canonical, strict=True) if key not in self._seen}
+
+    def _params(self, place: Array) -> dict[str, Any]:
+        """Returns the parameters at a place."""
+        exact = self._exact.get(self._cube.keys(place[None])[0])
+        return self._cube.values(place) if exact is None else dict(exact)
 
     def _repeated(self) -> dict[str, Any]:
         """Returns the parameters of a known place: no other was found."""
         if not len(self.known):
             return self._cube.values(self._cube.everywhere(1, self._rng)[0])
         return self._cube.values(self.known[int(self._rng.integers(len(self.known)))])
+
+
+def _apart(places: Array, order: NDArray[np.intp], scale: float) -> NDArray[np.intp]:
+    """Returns the first few of the places in an order that are farther than `scale` from those before them."""
+    chosen = [order[0]]
+    for at in order[1:]:
+        if len(chosen) < _TOP and (np.abs(places[at] - places[chosen]).max(axis=1) > scale).all():
+            chosen.append(at)
+    return np.array(chosen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,8 +258,7 @@ class _History:
         outputs = np.array([row for row in measured if row is not None]).reshape(-1, width)
         features = cube.features(known)
         objectives, violations = composite.score(outputs)
-        complete = ~np.isnan(outputs[:, ~np.isnan(outputs).all(axis=0)]).any(axis=1)
-        complete &= ~np.isnan(objectives).any(axis=1)
+        complete = ~np.isnan(outputs).any(axis=1)
         count = len(done)
         return cls(
             known[:count][good], features[:count][good], outputs, np.where(complete[:, None], objectives, np.nan),
@@ -297,29 +326,30 @@ class _Warp:
 
     def to(self, values: Array) -> Array:
         standard = (values - self.centre) / self.spread
-        size = np.abs(standard)
-        return np.where(
-            size > self.KNEE, np.copysign(self.KNEE + np.log1p(np.maximum(size - self.KNEE, 0)), standard), standard
-        )
+        beyond = np.maximum(np.abs(standard) - self.KNEE, 0.0)
+        return np.where(beyond > 0, np.copysign(self.KNEE + np.log1p(beyond), standard), standard)
 
     def back(self, standard: Array) -> Array:
-        size = np.abs(standard)
-        if (size > self.KNEE).any():
-            far = self.KNEE + np.expm1(np.clip(size - self.KNEE, 0.0, 20.0))
-            standard = np.where(size > self.KNEE, np.copysign(far, standard), standard)
-        return self.centre + self.spread * standard
+        """Returns the values of warped ones; overwrites them."""
+        far = np.abs(standard) > self.KNEE
+        if far.any():
+            tails = standard[far]
+            beyond = np.expm1(np.minimum(np.abs(tails) - self.KNEE, 20.0))
+            standard[far] = np.copysign(self.KNEE + beyond, tails)
+        standard *= self.spread
+        standard += self.centre
+        return standard
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """The model of one metric over the seeds: the leading output, and what the others differ from it."""
+    """The model of one metric over the seeds: the leading output, and how the others differ from it."""
 
     columns: Sequence[int]
     leader: int  # position among the columns
     warp: _Warp
-    lead: Process
     offsets: Array  # [columns] mean of the leader, mean difference of the others
-    followers: Sequence[tuple[NDArray[np.intp], Process]]  # positions measured on the same rows, their differences
+    processes: Sequence[tuple[list[int], Process]]  # positions measured on the same rows, without their offsets
 
     @classmethod
     def of(cls, features: Array, outputs: Array, columns: Sequence[int], kernel: Kernel) -> _Group:
@@ -331,31 +361,29 @@ class _Group:
         offsets = np.nansum(differences, axis=0) / np.maximum(measured.sum(axis=0), 1)
         centred = differences - offsets
 
-        def process(positions: NDArray[np.intp]) -> Process:
+        def process(positions: list[int]) -> Process:
             rows = measured[:, positions[0]]
-            return Process.of(kernel, features[rows], centred[np.ix_(rows, positions)])
+            return Process.of(kernel, features[rows], centred[rows][:, positions])
 
-        others = [at for at in range(len(columns)) if at != leader and _varies(centred[:, at])]
-        alike = [np.array(same) for same in _alike(others, measured)]
-        followers = [(positions, process(positions)) for positions in alike]
-        return cls(columns, leader, warp, process(np.array([leader])), offsets, followers)
+        moving = [at for at in range(len(columns)) if at == leader or _varies(centred[:, at])]
+        processes = [(positions, process(positions)) for positions in _alike(moving, measured)]
+        return cls(columns, leader, warp, offsets, processes)
 
     def believing(self, waiting: Array) -> _Group:
         """Returns the group as it will be if the running trials measure what it predicts."""
-        followers = [(at, process.believing(waiting)) for at, process in self.followers]
-        return replace(self, lead=self.lead.believing(waiting), followers=followers)
+        return replace(self, processes=[(at, process.believing(waiting)) for at, process in self.processes])
 
     def sampled(self, features: Array, base: Array) -> Array:
         """Returns samples [columns, s, m] of the outputs at m places, from base samples [columns, s]."""
         standard = np.empty((len(self.columns), base.shape[1], len(features)))
-        mean, sd = self.lead.at(features)
-        standard[:] = (mean[:, 0] + self.offsets[self.leader]) + base[self.leader][:, None] * sd[:, 0]
-        others = np.arange(len(self.columns)) != self.leader
-        standard[others] += self.offsets[others, None, None]
-        for positions, process in self.followers:
+        standard[:] = self.offsets[:, None, None]
+        for positions, process in self.processes:
             mean, sd = process.at(features)
             for i, at in enumerate(positions):
-                standard[at] += mean[:, i] + base[at][:, None] * sd[:, i]
+                standard[at] += mean[:, i]
+                standard[at] += base[at][:, None] * sd[:, i]
+        others = np.arange(len(self.columns)) != self.leader
+        standard[others] += standard[self.leader]
         return self.warp.back(standard)
 
 
@@ -394,12 +422,13 @@ class _Outputs:
 
     def __init__(self, history: _History, groups: Sequence[Sequence[int]], memory: dict[Any, Any]) -> None:
         outputs = history.outputs
-        self._constants = _constants(outputs)
+        self._constants = np.full(outputs.shape[1], np.nan)
         self._groups = []
         kept = history.kept()
         for group in groups:
-            columns = [at for at in group if np.isnan(self._constants[at]) and not np.isnan(outputs[:, at]).all()]
-            if columns:
+            self._constants[list(group)] = constants = _constants(outputs[:, list(group)])
+            columns = [at for at, constant in zip(group, constants, strict=True) if np.isnan(constant)]
+            if not np.isnan(outputs[:, columns]).all():
                 kernel = _kernel(history.features, outputs[:, columns], memory)
                 model = _Group.of(history.features[kept], outputs[kept][:, columns], columns, kernel)
                 self._groups.append(model.believing(history.waiting))
@@ -415,13 +444,20 @@ class _Outputs:
 
 
 def _constants(outputs: Array) -> Array:
-    """Returns the value [o] of each output that never varied; NaN of the others."""
-    constants = np.full(outputs.shape[1], np.nan)
-    for at, column in enumerate(outputs.T):
-        seen = column[~np.isnan(column)]
-        if len(seen) and np.ptp(seen) <= 1e-12 * np.abs(seen).max():
-            constants[at] = seen[0]
-    return constants
+    """Returns the value of each of a group's outputs [n, columns] that never varied; NaN of the others.
+
+    An output that was measured on few of the group's rows is no constant where the others vary: it may be the metric on
+    a seed that few trials reached.
+    """
+    measured = ~np.isnan(outputs)
+    still = np.array([_still(column[known]) for column, known in zip(outputs.T, measured.T, strict=True)])
+    often = 2 * measured.sum(axis=0) >= measured.sum(axis=0).max()
+    sure = still & measured.any(axis=0) & (often | still.all())
+    return np.where(sure, np.nanmax(np.vstack([outputs, np.full(outputs.shape[1], -np.inf)]), axis=0), np.nan)
+
+
+def _still(values: Array) -> bool:
+    return len(values) == 0 or bool(np.ptp(values) <= 1e-12 * np.abs(values).max())
 
 
 def _kernel(features: Array, outputs: Array, memory: dict[Any, Any]) -> Kernel:
@@ -475,16 +511,26 @@ class _Promise:
         weights = rng.dirichlet(np.ones(history.objectives.shape[1]))
         base = np.hstack([half, -half])
         believed = composite.score(models.sampled(history.waiting, np.zeros((len(base), 1)))[0])
-        return cls(models, composite, cube, history, base, _Target.of(history, believed, weights), _Luck.of(history))
+        return cls(
+            models, composite, cube, history, base, _Target.of(history, believed, weights), _Luck.of(history, memory)
+        )
+
+    def screened(self, places: Array) -> tuple[Array, Array]:
+        """Returns the places that promise most by a few samples, and their promise by all."""
+        half = self.base.shape[1] // 2
+        few = np.r_[:_FEW, half : half + _FEW]
+        top = np.argsort(-self._at(places, self.base[:, few]), kind="stable")[:_SCREENED]
+        return places[top], self.at(places[top])
 
     def at(self, places: Array) -> Array:
         """Returns the promise [m] of places: above 0 an expected improvement, below 0 what lacks to any."""
-        if not len(places):
-            return np.zeros(0)
+        return self._at(places, self.base) if len(places) else np.zeros(0)
+
+    def _at(self, places: Array, base: Array) -> Array:
         features = self.cube.features(places)
-        gain, lack = self.target.of_scores(*self.composite.score(self.models.sampled(features, self.base)))
+        gain, lack = self.target.of_scores(*self.composite.score(self.models.sampled(features, base)))
         ok = self.ok.at(features)
-        mean = gain.mean(axis=0) * ok
+        mean = np.where(ok > _UNLUCKY, gain.mean(axis=0) * ok, 0.0)
         # Where no sample improves, the most hopeful one says where to look, so an uncertain place leads.
         return np.asarray(np.where(mean > 0, mean, -(1.0 + lack.min(axis=0)) / ok))
 
@@ -571,18 +617,28 @@ class _Luck:
     share: float
 
     @classmethod
-    def of(cls, history: _History) -> _Luck:
-        share = float(history.failed.mean())
+    def of(cls, history: _History, memory: dict[Any, Any]) -> _Luck:
+        tried, failed = history.tried[-ROWS:], history.failed[-ROWS:, None]
+        share = float(failed.mean())
         if share in (0.0, 1.0):
             return cls(None, 0.0)
-        some = np.arange(len(history.failed))[-ROWS:]
-        d = history.tried.shape[1]
-        kernel = Kernel(np.full(d, 0.25 * np.sqrt(d)), np.full(d, 0.3 / np.sqrt(d)), 0.05)
-        labels = (history.failed[some] - share)[:, None]
-        return cls(Process.of(kernel, history.tried[some], labels, np.ones(1)), share)
+        kernel = _kernel(history.tried, history.failed[:, None], memory)
+        kernel = replace(kernel, noise=max(kernel.noise, 0.01), lengths=np.maximum(kernel.lengths, 0.3))
+        return cls(Process.of(kernel, tried, failed - share), share)
 
     def at(self, features: Array) -> Array:
         """Returns the probability [m] at places [m, f]."""
         if self.process is None:
             return np.ones(len(features))
-        return np.clip(1.0 - self.share - self.process.at(features)[0][:, 0], 0.01, 1.0)
+        mean, sd = self.process.at(features)
+        margin = 0.5 - self.share - mean[:, 0]
+        smooth = ndtr(margin / np.hypot(sd[:, 0], 0.1))
+        return np.asarray(np.maximum(np.minimum(smooth, self._nearness(features)), 1e-6))
+
+    def _nearness(self, features: Array) -> Array:
+        """Returns the probability [m] by the nearest trials alone: they see sharply an edge that the process blurs."""
+        assert self.process is not None
+        failed = self.process.outputs[:, 0] > 0
+        squares = squared(features / self.process.kernel.lengths, self.process.rows / self.process.kernel.lengths)
+        bad, good = (squares[:, rows].min(axis=1) ** 2 + 1e-12 for rows in (failed, ~failed))
+        return np.asarray(bad / (bad + good))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from lanelock.engine.protocol import Run
 from lanelock.policies import Pack
-from lanelock.scoring.feasibility import Bound, Box, GateReach, frozen
+from lanelock.scoring.feasibility import Bound, Box, GateReach, frozen, reach_of_mean
 from lanelock.scoring.feasibility import reach as reach_in
 from lanelock.scoring.scorecard import Bounding, Directing, Scorecard, score
 from lanelock.sweeps.lanes.knob import Value
@@ -44,8 +45,19 @@ def survey(lane: Lane, world: Path | None, reach: tuple[GateReach, ...] | None =
 
 
 def prospect(lane: Lane, world: Path | None) -> tuple[GateReach, ...]:
-    """Returns each gate's reach in this lane, from the frozen upstream and the knobs' ranges alone."""
-    return reach_in(lane.gates, {seed: _bounds(lane, seed, world) for seed in lane.seeds})
+    """Returns each gate's reach in this lane, from the frozen upstream and the knobs' ranges alone.
+
+    Objectives that are metrics follow as rows of their own, where a bound of theirs is known.
+    """
+    bounds = {seed: _bounds(lane, seed, world) for seed in lane.seeds}
+    metrics = [(row.name, row.metric, row.maximize) for row in lane.objectives if row.metric is not None]
+    means = [reach_of_mean(objective_row(name), metric, up, bounds) for name, metric, up in metrics]
+    return (*reach_in(lane.gates, bounds), *chain.from_iterable(means))
+
+
+def objective_row(name: str) -> str:
+    """Returns the name of an objective's row among those of gates."""
+    return f"objective {name}"
 
 
 def corners(lane: Lane, world: Path | None) -> tuple[Mapping[str, Value], ...]:

@@ -174,7 +174,6 @@ class Cube:
         # A move shorter than half a step would be none: it becomes a step to the neighbour.
         step = np.where((self._parts > 0) & (np.abs(step) < self.finest), np.copysign(self.finest, step), step)
         places = centre + np.where(moved, step, 0.0)
-        places = np.where(np.abs(places - 0.5) > 0.5, np.clip(places, 0.0, 1.0), places)
         return self.snapped(self._rechosen(places, moved, rng))
 
     def _rechosen(self, places: Array, moved: NDArray[np.bool_], rng: np.random.Generator) -> Array:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lanelock.policies import IntegrityError, LanelockError, Pack, PolicyError
+from lanelock.policies import IntegrityError, LanelockError, Pack, PolicyError, WorkspaceError
 from lanelock.policies.documents import digest, read_json, shipped_schema, validate
 from lanelock.policies.pack import CarriedPack
 from lanelock.scoring.scorecard import Scorecard, combine, score
@@ -208,8 +208,11 @@ def make_lock(
     that the sweep recorded.
     """
     lane, best = ground.lane, decision.best
-    pack = lane.start if best is None else lane.candidate(best.values)
-    proof = {seed: _prove(lane, pack, seed, ground.world) for seed in lane.seeds}
+    if best is None:
+        pack, proof = _without_candidate(ground)
+    else:
+        pack = lane.candidate(best.values)
+        proof = {seed: _prove(lane, pack, seed, ground.world) for seed in lane.seeds}
     for seed, recorded in (best.record.measures if best is not None else {}).items():
         if proof[seed].metrics != recorded:
             raise IntegrityError(f"{sweep}: the candidate on seed {seed} does not measure what the sweep recorded")
@@ -242,6 +245,17 @@ def make_lock(
     return lock
 
 
+def _without_candidate(ground: Ground) -> tuple[Pack, dict[int, SeedProof]]:
+    """Returns what is locked without a candidate: the lane's start, or the authority where that fails as well."""
+    lane = ground.lane
+    try:
+        return lane.start, {seed: _prove(lane, lane.start, seed, ground.world) for seed in lane.seeds}
+    except (IntegrityError, WorkspaceError):
+        raise
+    except Exception:  # whatever the engine raises
+        return lane.authority, {seed: _prove(lane, lane.authority, seed, ground.world) for seed in lane.seeds}
+
+
 def by_hand(why: str) -> str:
     """Returns how the reason of a lock begins whose candidate a person chose."""
     return f"chosen by hand: {why};"
@@ -268,7 +282,8 @@ def _checks(lock: Lock, where: str, world: Path | None) -> Iterator[Check]:
     yield same("authority digest", lock.authority.digest, lane.authority.digest)
     yield same("pack = authority + fixed fields + knobs", lock.knobs, admitted)
     if not admitted:
-        yield same("pack = authority + fixed fields", pack.digest, lane.start.digest)
+        bare = lane.authority if pack.digest == lane.authority.digest else lane.start
+        yield same("pack = authority + fixed fields", pack.digest, bare.digest)
     for seed, stated_card in zip(lane.seeds, lock.cards(lane), strict=True):
         measured = lane.yardstick(seed, world)
         yield same(f"seed {seed}: authority metrics", lock.authority_metrics[seed], measured)

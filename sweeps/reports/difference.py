@@ -15,6 +15,7 @@ from lanelock.policies import PolicyError, diff
 from lanelock.policies.pack import FieldChange
 from lanelock.scoring.gates import WITHIN, GateSet
 from lanelock.scoring.scorecard import GateResult, Scorecard, combine, score
+from lanelock.sweeps.reports.preference import Preference, prefer
 from lanelock.sweeps.reports.subject import State, Subject, engine_gates
 
 BETTER, WORSE, SAME, NEUTRAL, MIXED = "better", "worse", "same", "neutral", "mixed"
@@ -82,6 +83,7 @@ class Difference:
     gates: tuple[GateChange, ...]
     states: tuple[StateChange, ...]
     cards: tuple[Scorecard, Scorecard]  # per side, by its own gates over all its seeds
+    preference: Preference
     notes: tuple[str, ...]
 
     @property
@@ -101,6 +103,7 @@ class Difference:
             "gates": [_gate(row) for row in self.gates],
             "states": [asdict(row) | {"moved_by": list(row.moved_by)} for row in self.states],
             "notes": list(self.notes),
+            **asdict(self.preference),
         }
 
 
@@ -135,6 +138,7 @@ def compare(before: Subject, after: Subject) -> Difference:
         changes,
         tuple(_state_changes(before.states(seeds[0][0]), after.states(seeds[1][0]))),
         (_own_card(before), _own_card(after)),
+        prefer(before, after, cards, gates.bands),
         tuple(_notes(before, after, seeds, rails)),
     )
 

@@ -1,4 +1,4 @@
-"""A comparison as text for the terminal or as a page: a summary, then field by field."""
+"""A comparison as text for the terminal or as a page: a summary, then field by field, then which side is preferred."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def as_text(difference: Difference) -> str:
     lines = [title(difference), "", *(f"{name:<{width}}  {text}" for name, text in summary)]
     for section in _sections(difference):
         lines += ["", section.empty if not section.rows else columns(section.head, section.rows)]
-    return "\n".join([*lines, *(f"\nnote: {note}" for note in difference.notes)])
+    notes = [f"\nnote: {note}" for note in difference.notes]
+    return "\n".join([*lines, *notes, f"\npreferred  {difference.preference}"])
 
 
 def as_blocks(difference: Difference) -> Iterator[Block]:
@@ -44,6 +45,8 @@ def as_blocks(difference: Difference) -> Iterator[Block]:
         yield table(section.head, section.rows) if section.rows else Paragraph(section.empty)
     yield Heading(2, "Metrics that are the same")
     yield Paragraph(", ".join(difference.same) or "None.")
+    yield Heading(2, "Preferred")
+    yield Paragraph(f"{difference.preference}.")
 
 
 def title(difference: Difference) -> str:

@@ -17,7 +17,7 @@ from lanelock.scoring.figures.palette import LIGHT
 from lanelock.scoring.figures.sides import SIGNS
 from lanelock.scoring.gates import ends
 from lanelock.sweeps.lanes.trial_arrays import BEHIND, BELOW, FAILED, UNGRADED, VETOED, Strip, Trials, chosen_words
-from lanelock.sweeps.reports.study_knobs import curves_figure, importance_figure, parallel_figure
+from lanelock.sweeps.reports.study_knobs import curves_figure, importance_figure, pairs_figure, parallel_figure
 
 _VETO_MARKS = "xX+1*2dv"  # one per veto, the most frequent first
 _SHOWN = 5  # vetoes with a mark of their own
@@ -37,11 +37,12 @@ def trial_figures(trials: Trials) -> Iterator[Figure]:
 
 
 def sensitivity_figures(trials: Trials, sensitivity: Mapping[str, Any]) -> Iterator[Figure]:
-    """Yields the figures of the knobs' importance, where a gate moved."""
-    moved = [row for row in sensitivity["gates"] if row["importance"]]
+    """Yields the figures of the knobs' effects, where a gate moved."""
+    moved = [row for row in sensitivity["gates"] if row["effects"]]
     if moved:
         yield importance_figure(moved)
-        yield from curves_figure(moved, trials)
+        yield from pairs_figure(moved)
+        yield curves_figure(moved, trials)
 
 
 def _pareto(trials: Trials) -> Figure:

@@ -1,4 +1,4 @@
-"""The figures of a study's knobs: their importance, each gate along its strongest knob, and every trial across all."""
+"""The figures of a study's knobs: their shares and pairs, each gate along its strongest knob, each trial across all."""
 
 from __future__ import annotations
 
@@ -9,61 +9,110 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lanelock.scoring.figures.axes import in_percent
 from lanelock.scoring.figures.drawing import Figure
 from lanelock.scoring.figures.palette import LIGHT
 from lanelock.scoring.gates import ends
+from lanelock.sweeps.lanes.knob import Knob
 from lanelock.sweeps.lanes.trial_arrays import Trials, chosen_words
+
+DOUBT = "not to be trusted"
+_KNOBS = 3  # per gate, the strongest
+_LINE = 31  # pixels of a share with its label
+Bar = tuple[str, Mapping[str, float], float | None]  # label, share with its interval, the part alone
 
 
 def importance_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    knobs = list(dict.fromkeys(name for row in rows for name in row["importance"]))
-    first = {row["gate"]: next(iter(row["importance"].items())) for row in rows}
-    says = "Share of a gate's variance that a knob explains: " + "; ".join(
-        f"{gate} is moved most by {knob} ({share:.0%})" for gate, (knob, share) in first.items()
+    bars = [
+        (row, [(name, of["total"], of["alone"]["share"]) for name, of in list(row["effects"].items())[:_KNOBS]])
+        for row in rows
+    ]
+    says = (
+        f"A knob's share of a gate's variance over the box, from {_measured(rows)}: the bar counts what it does together "
+        f"with other knobs, its dark part what it does alone; the line is the interval of 90 %. {_strongest(bars)}."
     )
-    draw = partial(_draw_importance, rows, knobs)
-    return Figure("study_importance", "Which knob moved which gate", f"{says}.", 70 + 30 * len(rows), draw)
+    return Figure("study_importance", "Which knob moved which gate", says, _height(bars), partial(_draw_bars, bars))
 
 
-def _draw_importance(rows: Sequence[Mapping[str, Any]], knobs: Sequence[str], canvas: Any) -> None:
-    axis = canvas.add_subplot()
-    for place, row in enumerate(rows):
-        for column, knob in enumerate(knobs):
-            share = row["importance"].get(knob)
-            if share is None:
-                axis.text(column + 0.02, place, "–", va="center", color=LIGHT["muted"])
-                continue
-            axis.barh(place, 0.62 * share, 0.52, left=column, color=LIGHT["candidate"])
-            axis.text(column + 0.62 * share + 0.03, place, f"{share:.0%}", va="center", color=LIGHT["ink"])
-    axis.set_xlim(0, len(knobs))
-    axis.set_ylim(len(rows) - 0.5, -0.5)
-    axis.set_yticks(range(len(rows)), [row["gate"] for row in rows])
-    axis.set_xticks(range(len(knobs)), knobs, ha="left")
+def pairs_figure(rows: Sequence[Mapping[str, Any]]) -> Iterator[Figure]:
+    """Yields the figure where a gate has more than one knob."""
+    bars: list[tuple[Mapping[str, Any], list[Bar]]] = [
+        (row, [(" × ".join(pair["knobs"]), pair["together"], None) for pair in row["pairs"]])
+        for row in rows
+        if row["pairs"]
+    ]
+    if bars:
+        says = (
+            "What two knobs do only together, as a share of a gate's variance, with the interval of 90 %: the two "
+            f"strongest pairs of each gate. {_strongest(bars)}."
+        )
+        yield Figure("study_pairs", "Which knobs work together", says, _height(bars), partial(_draw_bars, bars))
+
+
+def _measured(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns in words which values of how many trials the rows come from."""
+    return "; ".join(dict.fromkeys(f"{row['trials']} trials, {row['measured']}" for row in rows))
+
+
+def _strongest(bars: Sequence[tuple[Mapping[str, Any], Sequence[Bar]]]) -> str:
+    return "The strongest: " + "; ".join(
+        f"{row['gate']}: {rows[0][0]} {share_text(rows[0][1])}" if row["trusted"] else f"{row['gate']}: {DOUBT}"
+        for row, rows in bars
+    )
+
+
+def share_text(of: Mapping[str, float]) -> str:
+    """Returns a share and its interval in words."""
+    return f"{of['share']:.0%} ({of['low']:.0%} to {of['high']:.0%})"
+
+
+def error_text(row: Mapping[str, Any]) -> str:
+    """Returns how well a gate's surrogate predicts trials it has not seen, in words."""
+    return f"R² {row['error']['r2']:.2f}" + ("" if row["trusted"] else f", {DOUBT}")
+
+
+def _height(bars: Sequence[tuple[Mapping[str, Any], Sequence[Bar]]]) -> int:
+    return 40 + _LINE * sum(1 + len(rows) for _, rows in bars)
+
+
+def _draw_bars(bars: Sequence[tuple[Mapping[str, Any], Sequence[Bar]]], canvas: Any) -> None:
+    axis, place = canvas.add_subplot(), 0
+    for row, shares in bars:
+        ink = LIGHT["muted" if row["trusted"] else "bad"]
+        axis.text(0, place + 0.3, row["gate"], va="center", fontweight="bold", color=LIGHT["ink"])
+        axis.text(1, place + 0.3, error_text(row), va="center", ha="right", color=ink)
+        for line, bar in enumerate(shares, place + 1):
+            _draw_bar(axis, line, *bar)
+        place += 1 + len(shares)
+    axis.set(xlim=(0, 1), ylim=(place - 0.3, -0.4))
+    axis.set_yticks([])
     axis.xaxis.tick_top()
-    axis.tick_params(length=0)
     axis.grid(visible=False, axis="y")
     axis.spines["bottom"].set_visible(False)
+    in_percent(axis.xaxis)
 
 
-def _curve(row: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """Returns the bins along the most important knob; empty for a knob with choices, which have no order."""
-    bins: Sequence[Mapping[str, Any]] = row["curves"].get(next(iter(row["importance"])), ())
-    return bins if all("low" in part for part in bins) else ()
+def _draw_bar(axis: Any, place: int, label: str, of: Mapping[str, float], alone: float | None) -> None:
+    axis.text(0.005, place - 0.2, f"{label}  {share_text(of)}", va="center", fontsize=10.5, color=LIGHT["ink"])
+    axis.barh(place + 0.24, of["share"], 0.3, color=LIGHT["candidate"], alpha=0.45)
+    if alone is not None:
+        axis.barh(place + 0.24, alone, 0.3, color=LIGHT["candidate"])
+    ends = {"marker": "|", "markersize": 7, "markeredgewidth": 1.4, "solid_capstyle": "butt"}
+    axis.plot([of["low"], of["high"]], [place + 0.24] * 2, color=LIGHT["ink"], linewidth=1.4, clip_on=False, **ends)
 
 
-def curves_figure(moved: Sequence[Mapping[str, Any]], trials: Trials) -> Iterator[Figure]:
-    """Yields the figure where a gate's most important knob has a range."""
-    rows = [row for row in moved if _curve(row)]
-    if not rows:
-        return
+def curves_figure(rows: Sequence[Mapping[str, Any]], trials: Trials) -> Figure:
+    strongest = [next(iter(row["curves"].items())) for row in rows]
     says = "; ".join(
-        f"{row['gate']} goes from {_curve(row)[0]['mean']:.3g} to {_curve(row)[-1]['mean']:.3g} "
-        f"along {next(iter(row['importance']))}"
-        for row in rows
+        f"{row['gate']} goes from {curve[0]['mean']:.3g} to {curve[-1]['mean']:.3g} along {name} ({error_text(row)})"
+        for row, (name, curve) in zip(rows, strongest, strict=True)
     )
-    says = f"Mean of the trials (line), their minimum and maximum (band) along the most important knob: {says}."
-    height, draw = 30 + 135 * ((len(rows) + 1) // 2), partial(_draw_curves, rows, trials)
-    yield Figure("study_curves", "Each gate along its strongest knob", says, height, draw)
+    says = (
+        "Mean over the other knobs (line) and its interval of 90 % (band) along the strongest knob; R² is the part of "
+        f"the trials' variance that the surrogate predicts of trials left out: {says}."
+    )
+    height, draw = 30 + 150 * ((len(rows) + 1) // 2), partial(_draw_curves, rows, trials)
+    return Figure("study_curves", "Each gate along its strongest knob", says, height, draw)
 
 
 def _draw_curves(rows: Sequence[Mapping[str, Any]], trials: Trials, canvas: Any) -> None:
@@ -73,21 +122,34 @@ def _draw_curves(rows: Sequence[Mapping[str, Any]], trials: Trials, canvas: Any)
     for axis in panels[len(rows) :]:
         axis.set_visible(False)
     for axis, row in zip(panels, rows, strict=False):
-        knob, bins = knobs[next(iter(row["importance"]))], _curve(row)
-        at = [knob.middle(part["low"], part["high"]) for part in bins]
-        low, mean, high = ([part[name] for part in bins] for name in ("min", "mean", "max"))
-        axis.fill_between(at, low, high, color=LIGHT["candidate"], alpha=0.18, linewidth=0)
-        axis.plot(at, mean, color=LIGHT["candidate"], linewidth=1.8, marker="o", markersize=3.5)
-        axis.set_xscale(knob.scale)
-        axis.minorticks_off()
-        if knob.log:
-            axis.set_xticks([at[0], at[-1]], [f"{at[0]:.2g}", f"{at[-1]:.2g}"])
+        name, curve = next(iter(row["curves"].items()))
+        _draw_curve(axis, knobs[name], curve)
+        low, high = min(point["low"] for point in curve), max(point["high"] for point in curve)
         for limit in (end for threshold in thresholds.get(row["gate"], {}).values() for end in ends(threshold)):
-            if min(low) <= limit <= max(high):
+            if low <= limit <= high:
                 axis.axhline(limit, color=LIGHT["ink"], linewidth=1.2, linestyle=(0, (1, 1.4)))
-        axis.set_title(row["gate"], fontsize=11)
-        axis.set_xlabel(knob.name)
+        axis.set_title(
+            f"{row['gate']}\n{error_text(row)}", fontsize=11, color=LIGHT["ink" if row["trusted"] else "bad"]
+        )
+        axis.set_xlabel(name)
         axis.margins(x=0.04)
+
+
+def _draw_curve(axis: Any, knob: Knob, curve: Sequence[Mapping[str, Any]]) -> None:
+    """Draws a line with its band; of a knob with choices, which have no order, a mark with its interval for each."""
+    low, mean, high = (np.array([point[name] for point in curve]) for name in ("low", "mean", "high"))
+    values = [point["at"] for point in curve]
+    if knob.choices:
+        style = {"fmt": "o", "color": LIGHT["candidate"], "markersize": 4.5, "capsize": 3}
+        axis.errorbar(range(len(values)), mean, yerr=(np.maximum(mean - low, 0), np.maximum(high - mean, 0)), **style)
+        axis.set_xticks(range(len(values)), map(str, values))
+        return
+    axis.fill_between(values, low, high, color=LIGHT["candidate"], alpha=0.18, linewidth=0)
+    axis.plot(values, mean, color=LIGHT["candidate"], linewidth=1.8, marker="o", markersize=3.5)
+    axis.set_xscale(knob.scale)
+    axis.minorticks_off()
+    if knob.log:
+        axis.set_xticks([values[0], values[-1]], [f"{values[0]:.2g}", f"{values[-1]:.2g}"])
 
 
 def parallel_figure(trials: Trials) -> Figure:

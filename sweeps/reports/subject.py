@@ -16,8 +16,10 @@ from lanelock.engine.protocol import Run
 from lanelock.engine.resolved import Resolved
 from lanelock.policies import Pack, PolicyError, pack_of
 from lanelock.policies.documents import read_json, shipped
+from lanelock.scoring.feasibility import GateReach
 from lanelock.scoring.gates import GateSet, load_gates, parse_gates
 from lanelock.sweeps.engines import engine_named, metrics_named, open_pack, publisher_of, world_folder
+from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.recorded import recorded
 from lanelock.sweeps.proof.evidence import GATES, check_files, find_evidence
 from lanelock.sweeps.proof.lock import Lock
@@ -45,6 +47,8 @@ class Subject:
     stated: str | None = None  # its decision or verdict, as recorded
     code_version: str | None = None  # of the engine that measured it
     kept: Sequence[State] | None = field(default=None, repr=False)  # the states of a run
+    lane: Lane | None = field(default=None, repr=False)  # of a trial or a lock
+    reach: tuple[GateReach, ...] = field(default=(), repr=False)  # of its lane's gates; empty: not known
 
     def run(self, seed: int, until: str) -> Run:
         """Executes the pack again on a seed, up to a state."""
@@ -140,7 +144,8 @@ def _trial(sweep: str, number: int, workspace: Workspace) -> Subject:
     measures = trial.record.measures
     authority = {seed: lane.yardstick(seed, world) for seed in measures}
     return Subject(
-        "trial", f"{sweep}/{number}", lane.engine, of.pack(trial), world, lane.until, lane.gates, measures, authority
+        "trial", f"{sweep}/{number}", lane.engine, of.pack(trial), world, lane.until, lane.gates, measures, authority,
+        lane=lane, reach=of.reach,
     )  # fmt: skip
 
 
@@ -152,7 +157,7 @@ def _lock(path: Path, world: str | None) -> Subject:
     measures = {seed: lock.proof[seed].metrics for seed in lock.seeds}
     return Subject(
         "lock", path.stem, lane.engine, pack, where, lane.until, lane.gates, measures, lock.authority_metrics,
-        f"{lock.decision}: {lock.reason}", lock.code_version,
+        f"{lock.decision}: {lock.reason}", lock.code_version, lane=lane,
     )  # fmt: skip
 
 

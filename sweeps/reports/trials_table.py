@@ -45,7 +45,7 @@ def _row(trial: Trial, ledger: Ledger) -> Iterator[tuple[str, Any]]:
     graded = ledger.overall(trial) if record.measures else None
     stated = record.document
     yield "trial", trial.number
-    yield "state", _state(trial, ledger)
+    yield "state", ledger.state(trial)
     yield "verdict", str(graded.verdict) if graded is not None and (vetoed or ledger.complete(trial)) else None
     yield "band", ledger.band(trial)
     yield "vetoed", ", ".join(vetoed) or None
@@ -59,17 +59,6 @@ def _row(trial: Trial, ledger: Ledger) -> Iterator[tuple[str, Any]]:
     yield "pack", record.pack
     yield from _under("seconds", record.seconds)
     yield "at", record.at_ms
-
-
-def _state(trial: Trial, ledger: Ledger) -> str:
-    """Returns "complete", or why there is no whole result: "failed", "vetoed", "stopped" or "ungraded"."""
-    if trial.record.document.get("failure"):
-        return "failed"
-    if ledger.vetoed(trial):
-        return "vetoed"
-    if not ledger.complete(trial):
-        return "stopped"
-    return "ungraded" if trial.objectives is None else "complete"
 
 
 def _under(head: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -8,11 +8,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from lanelock.scoring.feasibility import GateReach
-from lanelock.sweeps.lanes.decision import Decision
+from lanelock.sweeps.lanes.decision import Decision, best_found
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.reserve import asked_of_gates, ceiling_of, reserve_of
-from lanelock.sweeps.lanes.stopping import distance
+from lanelock.sweeps.lanes.stopping import distance, provable
 from lanelock.sweeps.lanes.survey import Ground
 from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.pages.gates import gate_table, reach_table
@@ -59,6 +59,7 @@ def closed_document(closed: Closed) -> dict[str, Any]:
             "runs": sum(len(trial.record.measures) for trial in closed.trials if trial.paid),
             **{name: states[state] for name, state in STATES.items()},
         },
+        "provable": provable_document(closed),
         "reserve": reserve_document(closed.trials, ledger),
         "stopped_by": closed.stopped_by,
         "seconds": dict(closed.seconds),
@@ -149,16 +150,36 @@ def _spent(closed: Closed) -> Iterator[str]:
     repeats = sum(trial.record.repeats for trial in closed.trials)
     ended += f"; known candidates proposed again: {repeats}, at no cost" if repeats else ""
     yield f"{runs} engine runs{ended}; stopped: {closed.stopped_by}"
-    best, reserve = closed.decision.best, reserve_of(closed.trials, ledger)
-    first = closed.ground.lane.objectives[0]
-    if reserve.ceiling is not None and best is not None and best.objectives is not None:
-        left = distance(ledger.signed(best)[0], reserve.ceiling.value, first.name)
-        yield f"provable: {left} ({reserve.ceiling.gate})"
+    yield from (f"provable: {text}" for text in _distances(closed))
     start = closed.start
     if start is not None and start.objectives is not None:
         values = zip(closed.ground.lane.objectives, start.objectives, strict=True)
         reached = ", ".join(f"{objective.name} {value:.4g}" for objective, value in values)
         yield f"start: {reached} (trial {start.number})"
+
+
+def _distances(closed: Closed) -> list[str]:
+    """Returns, per objective, how far the best trial is from what is provable."""
+    best, limits = closed.decision.best, provable(closed.ground)
+    if best is None or best.objectives is None:
+        return []
+    named = zip(closed.ground.lane.objectives, best.objectives, strict=True)
+    return [distance(value, limits[row.name], row) for row, value in named if row.name in limits]
+
+
+def provable_document(closed: Closed) -> dict[str, Any]:
+    """Returns, per objective and per gate with a proven bound, the bound, the best found, and the gap between them."""
+    ground, best, limits = closed.ground, closed.decision.best, provable(closed.ground)
+    names = [objective.name for objective in ground.lane.objectives]
+    values = dict(zip(names, best.objectives or (), strict=False)) if best is not None else {}
+    if best is not None:
+        values |= best_found(closed.ledger.overall(best), closed.trials, closed.ledger)
+    bounds = {row.gate: row.bound for row in ground.reach if row.bound is not None and row.thresholds} | limits
+    return {
+        name: {"bound": bound, "found": values[name], "gap": abs(values[name] - bound)}
+        for name, bound in bounds.items()
+        if name in values
+    }
 
 
 def lock_text(lock: Lock) -> str:

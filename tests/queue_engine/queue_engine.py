@@ -57,6 +57,19 @@ class QueueEngine:
         return run, QueueService(run.surfaces["waits"].table())
 
 
+class LeakyEngine(QueueEngine):
+    """A queue that breaks down where its servers are slow, but not too slow."""
+
+    name = "leaky"
+    code_version = "0" * 64
+    fails: ClassVar = (0.6, 1.0)  # services per minute
+
+    def evaluate(self, pack, seed):
+        if self.fails[0] < pack["queue_policy_v1"]["service"] < self.fails[1]:
+            raise RuntimeError("pump burst\nwater everywhere")
+        return super().evaluate(pack, seed)
+
+
 class QueueService:
     def __init__(self, waits):
         self.waits = waits
@@ -85,4 +98,16 @@ class QueueMetrics:
         return [Bound("q1/servers", "at_least", least, f"at least {least} servers are open", "none")]
 
 
+class LeakyMetrics(QueueMetrics):
+    name = "leaky"
+
+
 ENGINE, METRICS = QueueEngine(), QueueMetrics()
+LEAKY, LEAKY_METRICS = LeakyEngine(), LeakyMetrics()
+
+
+def evenly(seed):
+    """A sampler of a user's own, as an entry point gives it."""
+    import optuna
+
+    return optuna.samplers.RandomSampler(seed=seed)

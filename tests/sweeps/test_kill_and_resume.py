@@ -1,6 +1,7 @@
 """Real processes, killed and interrupted: no trial lost, none doubled, in Optuna and in MLflow alike."""
 
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import mlflow
 import optuna
 import pytest
 from conftest import child_environment
-from lanes import TESTS
+from lanes import TESTS, leaky_lane
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -73,9 +74,11 @@ def runs(workspace, lane):
 
 
 @pytest.mark.parametrize(
-    ("lane", "name", "count", "kills"), [(QUEUE, "queue", 24, (1, 6, 14, 23)), ("p3", "p3", 16, (2, 9))]
+    ("lane", "name", "count", "kills"),
+    [(QUEUE, "queue", 24, (6, 23)), ("p3", "p3", 16, (2, 9)), ("leaky", "leaky", 24, (1, 7, 14, 22))],
 )
 def test_killed_at_any_moment_it_goes_on_where_it_was(tmp_path, lane, name, count, kills):
+    lane = str(leaky_lane(tmp_path / "lane", sampler={"seed": 5})) if lane == "leaky" else lane
     whole, torn = tmp_path / "whole", tmp_path / "torn"
     assert finish(whole, lane, "--anyway", "--trials", str(count))[0] in (0, 1)
     for index, kill in enumerate(kills):
@@ -84,13 +87,40 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(tmp_path, lane, name, coun
             assert process.poll() is None, process.communicate()
             process.kill()
         assert told(torn) >= kill
+    same_as_undisturbed(whole, torn, lane, name, count)
+
+
+@pytest.mark.slow
+def test_two_hundred_kills_with_failing_trials_lose_and_double_nothing(tmp_path):
+    lane, count, draw = str(leaky_lane(tmp_path / "lane", sampler={"seed": 5})), 240, random.Random(1)
+    whole, torn, killed = tmp_path / "whole", tmp_path / "torn", 0
+    assert finish(whole, lane, "--anyway", "--trials", str(count))[0] in (0, 1)
+    while killed < 200:
+        with start(torn, lane, "--trials", str(count), "--resume" if told(torn) else "--anyway") as process:
+            until_told(process, torn, min(told(torn) + draw.randrange(2), count - 4))
+            time.sleep(draw.random() * 0.1)  # at any moment, whichever it is
+            killed += process.poll() is None
+            process.kill()
+    same_as_undisturbed(whole, torn, lane, "leaky", count)
+
+
+def same_as_undisturbed(whole, torn, lane, name, count):
+    """Checks that a killed sweep, played to its end, has the trials of one that nobody killed, each recorded once."""
     code, said, err = finish(torn, lane, "--trials", str(count), "--resume")
     assert code in (0, 1), err
-    assert said["trials"] == count
+    assert said["trials"]["number"] == count
     assert trials(whole, f"{name}-1") == trials(torn, f"{name}-1")
     numbers, found = runs(torn, name)
     assert numbers == list(range(count)) and len(found) == count + 1
-    assert {run.info.status for run in found} == {"FINISHED"}
+    failed = {row[0] for row in trials(torn, f"{name}-1") if row[2] is None}
+    assert bool(failed) == (name == "leaky") and said["trials"]["failed"] == len(failed)
+    for run in found:
+        number = int(run.data.tags.get("lanelock.trial", -1))
+        assert run.info.status == ("FAILED" if number in failed else "FINISHED")
+        if number in failed:
+            assert (
+                "pump burst" in run.data.tags["lanelock.ended"] and "pump burst" in run.data.tags["mlflow.note.content"]
+            )
     same = [
         {run.data.tags.get("lanelock.trial"): run.data.metrics for run in runs(place, name)[1]}
         for place in (whole, torn)
@@ -108,7 +138,7 @@ def test_a_torn_last_line_of_the_journal_is_mended(tmp_path):
     journal.write_bytes(journal.read_bytes()[:-40])
     code, said, err = finish(tmp_path, QUEUE, "--trials", "12", "--resume")
     assert code == 0, err
-    assert said["trials"] == 12 and [row[0] for row in trials(tmp_path, "queue-1")] == list(range(12))
+    assert said["trials"]["number"] == 12 and [row[0] for row in trials(tmp_path, "queue-1")] == list(range(12))
     assert runs(tmp_path, "queue")[0] == list(range(12))
 
 
@@ -121,7 +151,7 @@ def test_interrupted_it_ends_cleanly_and_says_how_to_go_on(tmp_path):
     assert "Traceback" not in err and "--resume" in err and "lanelock sweep" in err
     count = told(tmp_path)
     assert runs(tmp_path, "queue")[0] == list(range(count)), "what was told is recorded before it leaves"
-    assert finish(tmp_path, QUEUE, "--resume", "--trials", str(count + 4))[1]["trials"] == count + 4
+    assert finish(tmp_path, QUEUE, "--resume", "--trials", str(count + 4))[1]["trials"]["number"] == count + 4
 
 
 def test_a_second_sweep_of_the_same_study_is_refused_and_the_first_unhurt(tmp_path):

@@ -20,11 +20,12 @@ from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import find_lock
 from lanelock.sweeps.reports import study
 from lanelock.sweeps.reports.scorecards import lock_report, run_report
+from lanelock.sweeps.reports.study_knobs import error_text, share_text
 from lanelock.sweeps.terminal.completion import REPORTABLE
 from lanelock.sweeps.terminal.session import HTML, WORLD, Session, common_options
 from lanelock.sweeps.workspace import Workspace
 
-SHOWN = 4  # knobs named per gate
+SHOWN = 3  # knobs named per gate
 Answer = tuple[dict[str, Any], str, Callable[[], str]]  # as JSON, for a terminal, and as a page
 
 
@@ -72,8 +73,20 @@ def _captions(figures: tuple[Figure, ...]) -> str:
 def _sensitivity(document: Mapping[str, Any]) -> str:
     rows = []
     for gate in document["gates"]:
-        shares = gate["importance"]
-        text = "did not move" if shares is None else ", ".join(f"{k} {v:.0%}" for k, v in list(shares.items())[:SHOWN])
-        rows.append((gate["gate"], gate["metric"], str(gate["trials"]), text))
+        moved = gate["effects"] is not None
+        strongest = list((gate["effects"] or {}).items())[:SHOWN]
+        text = ", ".join(f"{knob} {share_text(of['total'])}" for knob, of in strongest) if moved else "did not move"
+        rows.append((gate["gate"], gate["measured"], str(gate["trials"]), error_text(gate) if moved else "–", text))
     head = f"{document['sweep']}: what moved what, of {document['trials']} trials"
-    return f"{head}\n\n{columns(('gate', 'metric', 'trials', 'share of variance by knob'), rows)}"
+    names = ("gate", "measured", "trials", "left out", "share of variance by knob, with its interval of 90 %")
+    return f"{head}\n\n{columns(names, rows)}{_together(document)}"
+
+
+def _together(document: Mapping[str, Any]) -> str:
+    rows = [
+        (gate["gate"], " × ".join(pair["knobs"]), share_text(pair["together"]))
+        for gate in document["gates"]
+        for pair in gate["pairs"]
+        if gate["trusted"]
+    ]
+    return f"\n\n{columns(('gate', 'pair', 'share of variance only together'), rows)}" if rows else ""

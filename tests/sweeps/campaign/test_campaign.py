@@ -349,4 +349,4 @@ def test_the_campaigns_of_segment_2b_end_as_they_must(lanelock, name, status, re
             "s4/entropy_p50",
         }
     else:
-        assert "598 of 1238 merchants" in said["reason"] and rows["p3"]["trials"] == 120
+        assert "598 of 1238 merchants" in said["reason"] and rows["p3"]["trials"] == 40

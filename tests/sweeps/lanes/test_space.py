@@ -1,7 +1,9 @@
 """The space of a lane: what its candidates are, how many, and how one is found near a point that is none."""
 
 import json
+import re
 from itertools import islice, product
+from pathlib import Path
 
 import pytest
 from hypothesis import assume, given, settings
@@ -269,7 +271,7 @@ def test_a_knob_of_a_lane_has_the_values_that_its_field_means(tmp_path, row, siz
 
 
 def test_a_fraction_of_an_integer_field_names_the_file_and_the_field(tmp_path):
-    with pytest.raises(LaneError, match=r"lane.json: /knobs/k/step: 1.5 is not a whole number; .*_ge is an int"):
+    with pytest.raises(LaneError, match=r"lane.json: /knobs/k/step: 1.5 is not a whole number, and .*_ge is an int"):
         lane_with(tmp_path, {"k": {"at": "apply_when_groups_ge", "low": 3, "high": 12, "step": 1.5}})
 
 
@@ -379,3 +381,13 @@ def test_a_file_of_candidates_that_cannot_be_read_is_refused(tmp_path, name, tex
     with pytest.raises(Exception, match=r"^.*/a\.\w+: .*") as refused:
         read_candidates(tmp_path / name)
     assert said in str(refused.value) and refused.value.exit_code == 2
+
+
+def test_the_documented_lane_of_tied_knobs_is_one(tmp_path):
+    page = (Path(__file__).parents[3] / "docs" / "writing-a-policy-and-a-lane.md").read_text()
+    shown = next(block for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL) if '"constraints"' in block)
+    document = json.loads(shown)
+    fixed = {f"{MIX}#/enabled": True}
+    (tmp_path / "lane.json").write_text(json.dumps({**P3, "fixed": fixed, **document}))
+    lane = load_lane(str(tmp_path / "lane.json"))
+    assert len(lane.enqueued()) == len(document["enqueue"]) and len(lane.space.rules) == 2

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from lanes import QUEUE, refused
 
 from lanelock.policies import load_pack
@@ -79,7 +80,7 @@ def test_what_cannot_take_it_is_named_and_nothing_is_written(here, closed, tmp_p
 
 def test_all_files_change_or_none(here, tmp_path, monkeypatch):
     """Of the six files of a shipped lock's pack, the second rename fails: the first is put back."""
-    folder = shutil.copytree(Path("policies/segment_2b/packs/baseline").resolve(), tmp_path / "pack")
+    folder = shutil.copytree(ROOT / "policies/segment_2b/packs/baseline", tmp_path / "pack")
     before, renames, rename = held(folder), [], Path.replace
 
     def replace(path, target):
@@ -96,5 +97,5 @@ def test_all_files_change_or_none(here, tmp_path, monkeypatch):
     monkeypatch.undo()
     assert here(*call, "--quiet", workspace=tmp_path / "ws") == (0, "", "")
     changed = [name for name, data in held(folder).items() if data != before[name]]
-    certified = read_json(Path("policies/segment_2b/locks/segment_2b_certified.json").resolve())
+    certified = read_json(ROOT / "policies/segment_2b/locks/segment_2b_certified.json")
     assert len(changed) > 1 and open_pack(str(folder))[0].digest == certified["pack"]["digest"]

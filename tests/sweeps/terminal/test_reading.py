@@ -29,6 +29,7 @@ READS = {  # every command that reads: a call of it
     "verify": ("{lock}",),
     "lock show": ("{lock}",),
     "lock verify": ("{lock}",),
+    "lock unpack": ("{lock}", "--to", "none", "--diff"),
     "promote": ("{lock}", "--to", "authority", "--dry-run"),
     "report": ("{lock}",),
     "prune": (),
@@ -39,6 +40,7 @@ KEPT = {  # and of what only a workspace can name
     "explain": ("{run}",),
     "report": ("{sweep}",),
     "compare": ("{sweep}/0", "{lock}"),
+    "policy digest": ("{sweep}/0",),
     "rollback": ("candidate", "--dry-run"),
 }
 CHILD = """
