@@ -18,19 +18,20 @@ def main() -> None:
     names, players, seeds, trials = asked.problems, asked.contestants, asked.seeds, asked.trials
     if asked.quick:
         names, players, seeds, trials = QUICK
-    asked.out.mkdir(parents=True, exist_ok=True)
+    out = asked.out if trials is None else asked.out / f"of_{trials}_trials"  # never beside whole searches
+    out.mkdir(parents=True, exist_ok=True)
     for name in players:
         if lacks := contestants.missing(name):
             print(f"left out: {name} ({lacks} is not installed: make bench-search installs it)")
     players = [name for name in players if contestants.missing(name) is None]
     if not asked.report:
-        wanted = [*tasks(names, players, seeds, trials, asked.out)]
-        print(f"{len(wanted)} searches on {len(names)} problems, kept in {asked.out}", flush=True)
-        for result in play_all(wanted, asked.out, asked.jobs):
+        wanted = [*tasks(names, players, seeds, trials, out)]
+        print(f"{len(wanted)} searches on {len(names)} problems, kept in {out}", flush=True)
+        for result in play_all(wanted, out, asked.jobs):
             value = f"{result.values[-1]:.6g}"
             print(f"{' '.join(map(str, result.key)):<42} {value:>12}  {result.seconds:8.1f} s", flush=True)
-    for folder in [asked.out, *([ROOT / "docs"] if asked.docs else [])]:
-        print(write_report([*newest(asked.out).values()], folder))
+    for folder in [out, *([ROOT / "docs"] if asked.docs and trials is None else [])]:
+        print(write_report([*newest(out).values()], folder))
 
 
 def _arguments() -> argparse.Namespace:
@@ -49,7 +50,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--trials", type=int, help="at most so many trials, to try the bench out")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes, one thread each")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench_search", help="results, and the report")
-    parser.add_argument("--docs", action="store_true", help="write the report into docs/ too")
+    parser.add_argument("--docs", action="store_true", help="write the report of whole searches into docs/ too")
     parser.add_argument("--report", action="store_true", help="play nothing: write the report from what is kept")
     parser.add_argument("--quick", action="store_true", help="seconds: only shows that the bench runs")
     return parser.parse_args()

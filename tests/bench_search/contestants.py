@@ -201,7 +201,7 @@ PEERS: dict[str, Callable[[Problem, int], Peer]] = {
     "pymoo": pymoo,
 }
 NAMES = (PRODUCT, *PEERS)
-NEEDS = {"optuna-gp": "torch", "optuna-cmaes": "cmaes", "botorch": "botorch", "pymoo": "pymoo"}
+NEEDS = {"optuna-gp": "torch", "botorch": "botorch", "pymoo": "pymoo"}
 MOST_SEEDS = {"optuna-gp": 3, "botorch": 3}  # their asks take seconds
 
 

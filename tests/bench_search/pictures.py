@@ -35,7 +35,7 @@ def progress(fields: Sequence[Field]) -> Figure:
     says = "Median of the decision's value against trials; of the standard problems, the gap to the known optimum."
 
     def draw(canvas: Any) -> None:
-        from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+        from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
         axes = canvas.subplots(rows, 2, squeeze=False).ravel()
         for axis, found in zip(axes, fields, strict=False):
@@ -45,6 +45,7 @@ def progress(fields: Sequence[Field]) -> Figure:
                 axis.plot(*_curve(found, name), color=colour, linestyle=dashes, linewidth=wide, drawstyle="steps-post")
             axis.set(yscale="log", xlim=(1, found.trials), title=_title(found))
             axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+            axis.yaxis.set_major_locator(LogLocator(subs=(1,) if _known(found) else (1, 2, 5)))
             axis.yaxis.set_major_formatter(FuncFormatter(partial(_text, _known(found))))
             axis.yaxis.set_minor_formatter(NullFormatter())
         for axis in axes[len(fields) :]:

@@ -78,7 +78,8 @@ class Field:
         """Returns a value as tables show it: a cost, or the hypervolume; "none" where nothing feasible was found."""
         if not math.isfinite(value):
             return "none"
-        return f"{self.best - value if self.areal else value:.4g}"
+        number = self.best - value if self.areal else value
+        return f"{number:.0f}" if abs(number) >= 1000 else f"{number:.4g}"
 
 
 def fields(results: Sequence[Result]) -> tuple[Field, ...]:
