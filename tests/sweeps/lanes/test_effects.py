@@ -91,6 +91,15 @@ def test_a_knob_with_choices_has_one_index_and_a_log_scale_counts_by_ratio():
         assert point["mean"] == pytest.approx((point["at"] - 5) ** 2 / 8 + 2 / 3, abs=0.2)
 
 
+def test_no_value_stands_twice_in_a_curve():
+    few = Knob("few", "p#/f", 1, 4, log=True, integral=True)
+    document = effects_of([few, BOX[0]], lambda of: np.log(of["few"]) + of["a"], 16)
+    assert [point["at"] for point in document["curves"]["few"]] == [1, 2, 3, 4]
+    constant = effects_of([Knob("only", "p#/f", choices=("this",)), BOX[0]], lambda of: of["a"], 16)
+    assert constant["effects"]["only"]["total"]["share"] == 0
+    assert constant["effects"]["a"]["alone"]["share"] == pytest.approx(1, abs=0.01)
+
+
 def test_an_inactive_knob_does_nothing():
     knobs = [
         Knob("law", "p#/f", choices=("plain", "deep")),
