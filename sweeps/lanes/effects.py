@@ -108,8 +108,8 @@ class Surrogate:
 
     def error(self) -> dict[str, float]:
         """Returns the leave-one-out error: its root mean square, and the share of the variance that is explained."""
-        away = self.curve.process.outputs[:, 0] - self.curve.process.left_out()[0][:, 0]
-        square = float((away**2).mean() / self.curve.process.outputs.var())
+        outputs = self.curve.process.outputs
+        square = float(((outputs - self.curve.process.left_out()[0]) ** 2).mean() / (outputs.var() or 1.0))
         return {"rmse": _short(self.curve.spread * square**0.5), "r2": _short(1.0 - square)}
 
 
@@ -123,7 +123,7 @@ def effects(
     with one_thread():
         surrogate = Surrogate.of(Box.of(knobs, resting), trials, measured)
         here, there = surrogate.box.two()
-        variance = surrogate.at(here).var(axis=0)
+        variance = np.maximum(surrogate.at(here).var(axis=0), 1e-300)
         swept = [_Sweep.of(surrogate, column, here[:_CENTRES]) for column in range(len(knobs))]
         order = sorted(range(len(knobs)), key=lambda at: -float(np.median(swept[at].total / variance)))
         error = surrogate.error()
@@ -168,13 +168,15 @@ class _Sweep:
 
 def _nodes(knob: Knob) -> tuple[tuple[Value, ...], Array, Array]:
     """Returns values [g] along a knob, their places and weights: all if few, else those of Gauss and Legendre."""
+    weights: dict[Value, float] = {}
     if knob.choices or (knob.size is not None and knob.size <= _FEW and not knob.log):
-        values = tuple(map(knob.value, range(knob.size or 0)))
-        weights = np.full(len(values), 1.0 / len(values))
+        count = knob.size or 1
+        weights = {knob.value(index): 1.0 / count for index in range(count)}
     else:
-        nodes, weights = np.polynomial.legendre.leggauss(_NODES)
-        values, weights = tuple(knob.along(float(0.5 + node / 2)) for node in nodes), weights / 2
-    return values, np.array([knob.unit(value) for value in values]), weights
+        for node, weight in zip(*np.polynomial.legendre.leggauss(_NODES), strict=True):
+            value = knob.along(float(0.5 + node / 2))
+            weights[value] = weights.get(value, 0.0) + float(weight) / 2  # few integers may be nearest to two nodes
+    return tuple(weights), np.array([knob.unit(value) for value in weights]), np.array(list(weights.values()))
 
 
 def _variance(values: Array, weights: Array) -> Array:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import chain, pairwise
+from itertools import chain
 from typing import Any, TypeGuard
 
 from lanelock.policies import LaneError
@@ -186,21 +186,6 @@ class Knob:
         """Returns the values of a grid: every value where there is a step or few integers, else at most `count`."""
         size, value = self.indexed(count)
         return tuple(map(value, range(size)))
-
-    def bin(self, value: Value, count: int) -> int:
-        """Returns which of `count` equal parts of the range holds a value; of a choice, its index."""
-        return self.choices.index(value) if self.choices else min(count - 1, int(count * self.unit(value)))
-
-    def bins(self, count: int) -> tuple[dict[str, Value], ...]:
-        """Returns the extent of each of `bin`'s parts: a choice, or low and high."""
-        if self.choices:
-            return tuple({"choice": choice} for choice in self.choices)
-        edges = [self._number(part / count) for part in range(count + 1)]
-        return tuple({"low": low, "high": high} for low, high in pairwise(edges))
-
-    def middle(self, low: float, high: float) -> float:
-        """Returns the midpoint of two numbers on the knob's scale."""
-        return math.sqrt(low * high) if self.log else (low + high) / 2
 
     @property
     def _numbers(self) -> tuple[float, ...]:

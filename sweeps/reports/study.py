@@ -1,4 +1,4 @@
-"""A study as a page: its decision, its trials' results, the vetoes, each knob's importance, and the bounds.
+"""A study as a page: its decision, its trials' results, the vetoes, each knob's effects, and the bounds.
 
 Made from the sweep's lock and its durable study alone: no trial is run again.
 """

@@ -17,6 +17,7 @@ from lanelock.sweeps.lanes.knob import Knob
 from lanelock.sweeps.lanes.trial_arrays import Trials, chosen_words
 
 DOUBT = "not to be trusted"
+R2 = "R² is the part of the variance that is predicted of trials left out."
 _KNOBS = 3  # per gate, the strongest
 _LINE = 31  # pixels of a share with its label
 Bar = tuple[str, Mapping[str, float], float | None]  # label, share with its interval, the part alone
@@ -28,8 +29,8 @@ def importance_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
         for row in rows
     ]
     says = (
-        f"A knob's share of a gate's variance over the box, from {_measured(rows)}: the bar counts what it does together "
-        f"with other knobs, its dark part what it does alone; the line is the interval of 90 %. {_strongest(bars)}."
+        f"A knob's share of a gate's variance over the box, from {_measured(rows)}: the bar counts what it does with "
+        f"other knobs, its dark part what it does alone; the line is the interval of 90 %. {R2} {_strongest(bars)}."
     )
     return Figure("study_importance", "Which knob moved which gate", says, _height(bars), partial(_draw_bars, bars))
 
@@ -107,10 +108,7 @@ def curves_figure(rows: Sequence[Mapping[str, Any]], trials: Trials) -> Figure:
         f"{row['gate']} goes from {curve[0]['mean']:.3g} to {curve[-1]['mean']:.3g} along {name} ({error_text(row)})"
         for row, (name, curve) in zip(rows, strongest, strict=True)
     )
-    says = (
-        "Mean over the other knobs (line) and its interval of 90 % (band) along the strongest knob; R² is the part of "
-        f"the trials' variance that the surrogate predicts of trials left out: {says}."
-    )
+    says = f"Mean over the other knobs (line) and its interval of 90 % (band) along the strongest knob. {R2} {says}."
     height, draw = 30 + 150 * ((len(rows) + 1) // 2), partial(_draw_curves, rows, trials)
     return Figure("study_curves", "Each gate along its strongest knob", says, height, draw)
 

@@ -12,6 +12,7 @@ from lanelock.engine.keep.published import published
 from lanelock.policies import PolicyError
 from lanelock.scoring.figures.drawing import Figure
 from lanelock.sweeps.engines import world_folder
+from lanelock.sweeps.lanes.sensitivity import LEAST
 from lanelock.sweeps.lanes.tally import sweeps_in
 from lanelock.sweeps.pages import scorecard
 from lanelock.sweeps.pages.gates import scorecard_text
@@ -71,15 +72,20 @@ def _captions(figures: tuple[Figure, ...]) -> str:
 
 
 def _sensitivity(document: Mapping[str, Any]) -> str:
-    rows = []
-    for gate in document["gates"]:
-        moved = gate["effects"] is not None
-        strongest = list((gate["effects"] or {}).items())[:SHOWN]
-        text = ", ".join(f"{knob} {share_text(of['total'])}" for knob, of in strongest) if moved else "did not move"
-        rows.append((gate["gate"], gate["measured"], str(gate["trials"]), error_text(gate) if moved else "–", text))
+    rows = [
+        (gate["gate"], gate["measured"], str(gate["trials"]), error_text(gate) if gate["effects"] else "–", _text(gate))
+        for gate in document["gates"]
+    ]
     head = f"{document['sweep']}: what moved what, of {document['trials']} trials"
     names = ("gate", "measured", "trials", "left out", "share of variance by knob, with its interval of 90 %")
     return f"{head}\n\n{columns(names, rows)}{_together(document)}"
+
+
+def _text(gate: Mapping[str, Any]) -> str:
+    if gate["effects"] is None:
+        return "did not move" if gate["trials"] >= LEAST else f"fewer than {LEAST} trials"
+    strongest = list(gate["effects"].items())[:SHOWN]
+    return ", ".join(f"{knob} {share_text(of['total'])}" for knob, of in strongest)
 
 
 def _together(document: Mapping[str, Any]) -> str:
@@ -87,6 +93,6 @@ def _together(document: Mapping[str, Any]) -> str:
         (gate["gate"], " × ".join(pair["knobs"]), share_text(pair["together"]))
         for gate in document["gates"]
         for pair in gate["pairs"]
-        if gate["trusted"]
+        if gate["trusted"] and pair["together"]["low"] > 0
     ]
     return f"\n\n{columns(('gate', 'pair', 'share of variance only together'), rows)}" if rows else ""
