@@ -170,7 +170,7 @@ def test_a_corridor_out_of_reach_is_refused_with_both_ends_and_stands_so_in_lock
     reach = prospect(lane, None)
     refused = refusal(lane, reach)
     assert "few: at least 6 servers are open, against 1 … 4" in refused.reason
-    assert [row.margins for row in reach if row.gate == "few"] == [{"B": -2 / 3, "B+": -1.0}]
+    assert [row.margins for row in reach if row.gate == "few"] == [{"B": -2.0, "B+": -3.0}]
     workspace = Workspace.at(tmp_path / "ws")
     closed = play(lane.with_search(trials=4), workspace, track=False)
     lock = Lock.read(closed.lock)
