@@ -117,10 +117,13 @@ def reach(gates: GateSet, bounds: Mapping[int, Iterable[Bound]]) -> tuple[GateRe
 def reach_of_mean(
     name: str, metric: str, maximize: bool, bounds: Mapping[int, Iterable[Bound]]
 ) -> tuple[GateReach, ...]:
-    """Returns the best mean over seeds that a metric can reach, as a row without thresholds; none without a bound."""
-    kinds = ("at_most" if maximize else "at_least", "exactly")
+    """Returns the best mean over seeds that a metric can reach, as a row without thresholds; none without a bound.
+
+    A metric that the lane cannot move has no best value.
+    """
+    kind = "at_most" if maximize else "at_least"
     best = [
-        next((bound for bound in tightest(of_seed).get(metric, ()) if bound.kind in kinds), None)
+        next((bound for bound in tightest(of_seed).get(metric, ()) if bound.kind == kind), None)
         for of_seed in bounds.values()
     ]
     known = [bound for bound in best if bound is not None]

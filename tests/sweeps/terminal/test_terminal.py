@@ -42,6 +42,7 @@ CALLS = {  # every command, and a quick call of it: {run}, {lock} and {sweep} ar
     "promote": ("{lock}", "--to", "candidate", "--dry-run"),
     "rollback": ("candidate", "--dry-run"),
     "lock show": ("{lock}",),
+    "lock unpack": ("{lock}", "--to", "{folder}", "--diff"),
     "lock verify": ("{lock}",),
     "verify": ("{lock}",),
     "report": ("{sweep}",),
@@ -49,6 +50,7 @@ CALLS = {  # every command, and a quick call of it: {run}, {lock} and {sweep} ar
     "prune": (),
     "sync": (),
     "completion": ("bash",),
+    "export": ("{sweep}", "--csv", "{folder}/trials.csv"),
     "ui": SERVES,
 }
 
@@ -123,8 +125,8 @@ def test_exit_codes_are_in_the_help(here, tmp_path):
 NOTHING = TrialRecord({}, "", {}, {}, {}, 0)
 
 
-def progress(done, seconds, best=None, vetoed=(), budget=40, budget_seconds=600.0):
-    return Progress(done, budget, best, dict(vetoed), seconds, budget_seconds)
+def progress(done, seconds, best=None, vetoed=(), failed=(), budget=40, budget_seconds=600.0):
+    return Progress(done, budget, best, dict(vetoed), failed, seconds, budget_seconds)
 
 
 def test_rate_and_time_left_are_those_of_now():
