@@ -90,5 +90,5 @@ def test_a_forged_reason_is_found(closed, tmp_path):
 
 def test_the_words_show_and_verify_stay_commands_and_are_offered():
     context = click.Context(group, info_name="lock")
-    assert [item.value for item in group.shell_complete(context, "")][:2] == ["show", "verify"]
+    assert [item.value for item in group.shell_complete(context, "")][:3] == ["show", "unpack", "verify"]
     assert group.resolve_command(context, ["show", "x"])[0] == "show"
