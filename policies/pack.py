@@ -247,7 +247,7 @@ def _parts(pointer: str) -> list[str]:
 
 def _changes(old: Any, new: Any, pointer: str) -> Iterator[tuple[str, Any, Any]]:
     if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for key in [*old, *(key for key in new if key not in old)]:
+        for key in sorted({*old, *new}):  # stored documents have sorted keys, and a difference shall not tell
             yield from _changes(old.get(key), new.get(key), f"{pointer}/{key.replace('~', '~0').replace('/', '~1')}")
     elif old != new or type(old) is not type(new):
         yield pointer, old, new

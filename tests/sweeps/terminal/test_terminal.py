@@ -23,7 +23,7 @@ from lanelock.sweeps.workspace import Workspace
 
 LANE = QUEUE / "lane.json"
 SERVES = "serves until it is stopped"
-CALLS = {  # every command, and a quick call of it: {run}, {lock} and {sweep} are in the workspace
+CALLS = {  # every command, and a quick call of it: {run}, {lock} and {sweep} are in the workspace, {table} is not
     "policy validate": ("p1",),
     "policy digest": ("p1",),
     "policy diff": ("p1", "p2"),
@@ -42,15 +42,15 @@ CALLS = {  # every command, and a quick call of it: {run}, {lock} and {sweep} ar
     "promote": ("{lock}", "--to", "candidate", "--dry-run"),
     "rollback": ("candidate", "--dry-run"),
     "lock show": ("{lock}",),
-    "lock unpack": ("{lock}", "--to", "{folder}", "--diff"),
+    "lock unpack": ("{lock}", "--to", "unpacked", "--diff"),
     "lock verify": ("{lock}",),
     "verify": ("{lock}",),
+    "export": ("{sweep}", "--csv", "{table}"),
     "report": ("{sweep}",),
     "status": (),
     "prune": (),
     "sync": (),
     "completion": ("bash",),
-    "export": ("{sweep}", "--csv", "{folder}/trials.csv"),
     "ui": SERVES,
 }
 
@@ -85,6 +85,7 @@ def held(tmp_path_factory):
     )
     return place.root, {
         "run": json.loads(made.stdout)["run_id"], "lock": closed.lock.stem, "sweep": closed.sweep,
+        "table": tmp_path_factory.mktemp("tables") / "trials.csv",
     }  # fmt: skip
 
 
