@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from bench_search import contestants, optima, tables
+from bench_search import contestants, optima, report, tables
 from bench_search.judge import compared, judge
 from bench_search.problem import Point, open_problem
 from bench_search.product import play_product
@@ -70,6 +70,9 @@ def test_wins_ties_and_losses_are_paired_by_sampler_seed():
     assert found.best_peer == random and found.ahead(random) == 1, "medians over each one's own seeds: 2.0 and 2.4"
     assert "| random | 1–1–1 | 1–1–1 |" in tables.duel_table([found])
     assert "2 [1.8, 2.5]" in tables.problem_table(found)
+    page = report.page_text([found])
+    assert "not behind the best peer's (ahead on 1" in page
+    assert "pymoo on welded_beam" in page and "anybody on joint" in page, "what was not played is said"
 
 
 def test_results_are_read_back_and_what_is_there_is_not_played_again(tmp_path):

@@ -8,8 +8,9 @@ from pathlib import Path
 from lanelock.scoring.figures.drawing import png
 
 from . import FOLDER
-from .contestants import MOST_SEEDS, PRODUCT
+from .contestants import MOST_SEEDS, NAMES, PRODUCT, plays
 from .pictures import duels, progress
+from .problem import NAMES as PROBLEMS
 from .problem import SHIPPED
 from .results import Result
 from .tables import Field, duel_table, fields, problem_table, standing_table
@@ -51,7 +52,20 @@ def summary(found: Sequence[Field]) -> str:
         f"{_holds(against_random, 1)}."
     ]
     runs = [text for one in found if one.problem in SHIPPED and (text := _runs(one))]
-    return " ".join([*texts, *([f"Engine runs, against trials times seeds: {', '.join(runs)}."] if runs else [])])
+    if runs:
+        texts.append(f"Engine runs, against trials times seeds: {', '.join(runs)}.")
+    return " ".join([*texts, *_unplayed(found)])
+
+
+def _unplayed(found: Sequence[Field]) -> list[str]:
+    """Returns what the answer does not know: problems without a result, and contestants that lack one somewhere."""
+    missing = {
+        name: [one.problem for one in found if plays(name, one.problem) and name not in one.by_contestant]
+        for name in NAMES
+    }
+    rows = [f"{name} on {', '.join(problems)}" for name, problems in missing.items() if problems]
+    rows += [f"anybody on {name}" for name in PROBLEMS if name not in {one.problem for one in found}]
+    return [f"**Not played, and so not counted: {'; '.join(rows)}.**"] if rows else []
 
 
 def _holds(standings: Sequence[int | None], least: int) -> str:
