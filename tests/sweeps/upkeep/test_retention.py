@@ -55,7 +55,8 @@ def test_a_superseded_sweep_is_marked_and_its_artifacts_reclaimed_but_those_its_
     recorded = {sweep.name: sweep for sweep in shelf.sweeps()}
     found = survey(played, recorded.values())
     assert ("trials", "queue-1") in removing(found) and ("trials", "queue-2") not in removing(found)
-    assert {item.name for item in found.keep if item.kind == "trials"} >= {"queue-2", "counter-1.short"}
+    kept = {item.name for item in found.keep if item.kind == "trials"}
+    assert "queue-2" in kept and any(name.startswith("counter-1.") for name in kept)
     old, lock = recorded["queue-1"], Lock.read(find_lock("queue-1", played))
     before = sum(old.artifacts.values())
     summary = read_json(apply(found, played, lambda name, by, spared: shelf.supersede(recorded[name], by, spared)))
