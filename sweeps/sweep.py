@@ -1,7 +1,7 @@
 """A sweep: propose, evaluate under vetoes, store, track, decide, lock.
 
-`play` is a whole sweep, and `evaluate` (in `sweeps.trial`) a whole trial. The decision is in `sweeps.lanes.decision`,
-the lock in `sweeps.proof.lock`.
+`play` is a whole sweep, and `evaluate` (in `sweeps.trial`) a whole trial. The decision is in `sweeps.decision`, the
+lock in `sweeps.proof.lock`.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from uuid import uuid4
 
 from lanelock.policies import LaneError
 from lanelock.scoring.feasibility import GateReach
-from lanelock.sweeps.lanes.beginning import NOTHING_FIRST, Beginning, first_of, take_over
-from lanelock.sweeps.lanes.confirmation import decide_confirmed
-from lanelock.sweeps.lanes.decision import Decision, decide, seed_order
+from lanelock.sweeps.decision.confirmation import decide_confirmed
+from lanelock.sweeps.decision.decision import Decision, decide, seed_order
+from lanelock.sweeps.decision.race import promise, race_of, races
+from lanelock.sweeps.decision.reserve import reserve_of
+from lanelock.sweeps.decision.runtime import Runtime, hold_to_runtime, time_candidate
+from lanelock.sweeps.decision.stopping import stopped
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.ledger import Ledger
-from lanelock.sweeps.lanes.played_by import other_code, played_by
-from lanelock.sweeps.lanes.proposals import Proposal
-from lanelock.sweeps.lanes.race import promise, race_of, races
-from lanelock.sweeps.lanes.reserve import reserve_of
-from lanelock.sweeps.lanes.runtime import Runtime, hold_to_runtime, time_candidate
-from lanelock.sweeps.lanes.sensitivity import sensitivity
-from lanelock.sweeps.lanes.stopping import stopped
-from lanelock.sweeps.lanes.study import Studies, Study
 from lanelock.sweeps.lanes.survey import Ground, survey
-from lanelock.sweeps.lanes.tally import tallied
 from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.proof.lock import Lock, make_lock
 from lanelock.sweeps.proof.lock_files import store_lock
 from lanelock.sweeps.record.recorder import Recording, recording
+from lanelock.sweeps.search.beginning import NOTHING_FIRST, Beginning, first_of, take_over
+from lanelock.sweeps.search.played_by import other_code, played_by
+from lanelock.sweeps.search.proposals import Proposal
+from lanelock.sweeps.search.study import Studies, Study
+from lanelock.sweeps.search.tally import tallied
+from lanelock.sweeps.sensitivity.sensitivity import sensitivity
 from lanelock.sweeps.trial import Outcome, evaluate, run_seed
 from lanelock.sweeps.workspace import Workspace
 

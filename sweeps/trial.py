@@ -15,10 +15,10 @@ from typing import Any
 from lanelock.engine.protocol import Run
 from lanelock.policies import IntegrityError, Pack, WorkspaceError
 from lanelock.scoring.scorecard import Scorecard
+from lanelock.sweeps.decision.race import Race
 from lanelock.sweeps.lanes.grading import constraints_of, objectives_of
 from lanelock.sweeps.lanes.knob import Value
 from lanelock.sweeps.lanes.lane import Lane
-from lanelock.sweeps.lanes.race import Race
 from lanelock.sweeps.lanes.survey import Ground
 from lanelock.sweeps.lanes.trial import TrialRecord
 

@@ -12,7 +12,7 @@ from lanelock.sweeps.workspace import Place, Workspace
 DOORS = {
     "mlflow": {"sweeps/record/mlflow_store.py", "sweeps/record/registry.py"},
     "optuna": {
-        f"sweeps/lanes/{name}.py" for name in ("study", "proposals", "samplers", "surrogate", "composite", "unit_cube")
+        f"sweeps/search/{name}.py" for name in ("study", "proposals", "samplers", "surrogate", "composite", "unit_cube")
     },
 }
 

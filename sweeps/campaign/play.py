@@ -30,7 +30,7 @@ from lanelock.sweeps.campaign.records import (
     write_begun,
     write_phase,
 )
-from lanelock.sweeps.lanes.decision import best_found, refusal
+from lanelock.sweeps.decision.decision import best_found, refusal
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.survey import prospect
 from lanelock.sweeps.proof.evidence import certify_lock

@@ -11,9 +11,9 @@ from lanelock.policies import IntegrityError, PolicyError
 from lanelock.policies.documents import read_json
 from lanelock.policies.pack import CarriedPack, FieldChange
 from lanelock.scoring.feasibility import GateReach
-from lanelock.sweeps.lanes.decision import Blocker
+from lanelock.sweeps.decision.decision import Blocker
+from lanelock.sweeps.decision.runtime import Runtime
 from lanelock.sweeps.lanes.knob import Value
-from lanelock.sweeps.lanes.runtime import Runtime
 from lanelock.sweeps.workspace import write_document
 
 _BEGUN, _PHASES = "campaign.json", "[0-9][0-9].*.json"  # in the run's folder

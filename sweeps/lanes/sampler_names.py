@@ -1,4 +1,4 @@
-"""The names of samplers that a lane may give; `lanes.samplers` builds them."""
+"""The names of samplers that a lane may give; `search.samplers` builds them."""
 
 from __future__ import annotations
 

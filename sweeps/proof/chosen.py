@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lanelock.policies import PolicyError
-from lanelock.sweeps.lanes.decision import Decision, decide
+from lanelock.sweeps.decision.decision import Decision, decide
+from lanelock.sweeps.decision.runtime import hold_to_runtime, time_candidate
 from lanelock.sweeps.lanes.ledger import Ledger
-from lanelock.sweeps.lanes.recorded import Recorded, recorded
-from lanelock.sweeps.lanes.runtime import hold_to_runtime, time_candidate
 from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.proof.lock import Lock, by_hand, make_lock
 from lanelock.sweeps.proof.lock_files import find_lock, store_lock
+from lanelock.sweeps.search.recorded import Recorded, recorded
 from lanelock.sweeps.workspace import Workspace
 
 

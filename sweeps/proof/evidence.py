@@ -32,8 +32,8 @@ from lanelock.policies.documents import digest, read_json, shipped_schema, valid
 from lanelock.scoring.certification import Certification, Precondition, certify, conclude
 from lanelock.scoring.gates import GateSet, Verdict, load_gates, parse_gates
 from lanelock.scoring.scorecard import MetricSource, Scorecard, score
+from lanelock.sweeps.decision.confirmation import fresh_seeds
 from lanelock.sweeps.engines import engine_named, metrics_named
-from lanelock.sweeps.lanes.confirmation import fresh_seeds
 from lanelock.sweeps.lanes.trial import Input
 from lanelock.sweeps.pages.page import as_html, as_markdown
 from lanelock.sweeps.proof.certificate import certificate

@@ -19,9 +19,9 @@ from lanelock.policies import IntegrityError, LanelockError, Pack, PolicyError, 
 from lanelock.policies.documents import digest, read_json, shipped_schema, validate
 from lanelock.policies.pack import CarriedPack
 from lanelock.scoring.scorecard import Scorecard, combine, score
+from lanelock.sweeps.decision.confirmation import band_of, confirm_seeds, graded_on
+from lanelock.sweeps.decision.decision import Blocker, Decision
 from lanelock.sweeps.engines import engine_named
-from lanelock.sweeps.lanes.confirmation import band_of, confirm_seeds, graded_on
-from lanelock.sweeps.lanes.decision import Blocker, Decision
 from lanelock.sweeps.lanes.knob import Value
 from lanelock.sweeps.lanes.lane import Lane, lane_of
 from lanelock.sweeps.lanes.survey import Ground

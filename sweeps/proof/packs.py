@@ -50,7 +50,7 @@ def _held(name: str, workspace: Workspace, no_pack: str) -> tuple[Pack, Resolved
 
 
 def _of(sweep: str, number: int, workspace: Workspace) -> tuple[Pack, Resolved]:
-    from lanelock.sweeps.lanes.recorded import recorded  # Optuna costs a second, which no other name needs
+    from lanelock.sweeps.search.recorded import recorded  # Optuna costs a second, which no other name needs
 
     of = recorded(sweep, workspace)
     return replace(of.pack(of.trial(number)), name=f"{sweep}/{number}"), of.lane.engine

@@ -13,7 +13,7 @@ from lanelock.scoring.feasibility import GateReach
 from lanelock.scoring.figures.sides import asked
 from lanelock.scoring.gates import Severity
 from lanelock.scoring.scorecard import GateResult, Scorecard
-from lanelock.sweeps.lanes.decision import Decision
+from lanelock.sweeps.decision.decision import Decision
 from lanelock.sweeps.lanes.knob import Value
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.survey import Ground

@@ -14,17 +14,17 @@ from typing import Any
 
 from lanelock.scoring.figures.beside import Pen, pen
 from lanelock.scoring.figures.drawing import Figure, drawn
-from lanelock.sweeps.lanes.decision import Decision
+from lanelock.sweeps.decision.decision import Decision
 from lanelock.sweeps.lanes.ledger import Ledger
-from lanelock.sweeps.lanes.study import Study
 from lanelock.sweeps.lanes.trial import Trial
-from lanelock.sweeps.lanes.trial_arrays import Trials
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.record.courier import Courier
 from lanelock.sweeps.record.letters import Heading, Letter
 from lanelock.sweeps.record.outbox import Box, Outbox, meant_for, record_uri
 from lanelock.sweeps.record.sweep_letters import Entries
 from lanelock.sweeps.reports.study_figures import sensitivity_figures, trial_figures
+from lanelock.sweeps.search.study import Study
+from lanelock.sweeps.sensitivity.trial_arrays import Trials
 from lanelock.sweeps.workspace import Workspace
 
 _AT_ONCE = 256  # trials that a resumed sweep puts in one write

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lanelock.policies.documents import digest
 from lanelock.scoring.feasibility import GateReach
-from lanelock.sweeps.lanes.decision import Decision
+from lanelock.sweeps.decision.decision import Decision
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.survey import Ground
 from lanelock.sweeps.record import notes

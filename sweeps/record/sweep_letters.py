@@ -11,15 +11,11 @@ from typing import Any
 
 from lanelock.scoring.figures.drawing import Figure, pngs
 from lanelock.scoring.scorecard import Scorecard
-from lanelock.sweeps.lanes.decision import Decision, in_reserve
+from lanelock.sweeps.decision.decision import Decision, in_reserve
+from lanelock.sweeps.decision.reserve import reserve_of
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.ledger import Ledger
-from lanelock.sweeps.lanes.reserve import reserve_of
-from lanelock.sweeps.lanes.samplers import sampler_name, sampler_seed
-from lanelock.sweeps.lanes.sensitivity import by_seed, of_upstream
-from lanelock.sweeps.lanes.study import Study
 from lanelock.sweeps.lanes.trial import Input, Trial
-from lanelock.sweeps.lanes.trial_arrays import Trials, trials_of
 from lanelock.sweeps.pages import scorecard as scorecard_page
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.record import notes
@@ -29,6 +25,10 @@ from lanelock.sweeps.record.notes import NOTE
 from lanelock.sweeps.reports import scorecards as showing
 from lanelock.sweeps.reports import study as study_page
 from lanelock.sweeps.reports.scorecards import lock_report
+from lanelock.sweeps.search.samplers import sampler_name, sampler_seed
+from lanelock.sweeps.search.study import Study
+from lanelock.sweeps.sensitivity.sensitivity import by_seed, of_upstream
+from lanelock.sweeps.sensitivity.trial_arrays import Trials, trials_of
 
 
 class Entries:

@@ -14,8 +14,8 @@ from typing import Any
 
 from lanelock.scoring.gates import Severity, Verdict
 from lanelock.sweeps.lanes.lane import Lane
-from lanelock.sweeps.lanes.sensitivity import by_seed
 from lanelock.sweeps.lanes.survey import Ground
+from lanelock.sweeps.sensitivity.sensitivity import by_seed
 
 WORST = "worst_margin"  # the metric: least margin over every graded gate in the highest band
 FIRST_VIEW, SWEEPS_VIEW = "lanelock-candidates", "lanelock-sweeps"

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from lanelock.scoring.feasibility import GateReach
 from lanelock.scoring.scorecard import Scorecard
-from lanelock.sweeps.lanes.decision import in_reserve, ranking
+from lanelock.sweeps.decision.decision import in_reserve, ranking
+from lanelock.sweeps.decision.reserve import reserve_of
 from lanelock.sweeps.lanes.grading import constraints_of, objectives_of
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.ledger import Ledger
-from lanelock.sweeps.lanes.reserve import reserve_of
 from lanelock.sweeps.lanes.survey import Ground, prospect
 from lanelock.sweeps.lanes.trial import Trial, TrialRecord
 from lanelock.sweeps.pages.text import short

@@ -15,19 +15,19 @@ from lanelock.scoring.feasibility import GateReach
 from lanelock.scoring.figures.drawing import Figure
 from lanelock.scoring.figures.sides import asked
 from lanelock.scoring.gates import Severity
-from lanelock.sweeps.lanes.decision import best_found, ranking
+from lanelock.sweeps.decision.decision import best_found, ranking
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.ledger import Ledger
-from lanelock.sweeps.lanes.sensitivity import sensitivity
-from lanelock.sweeps.lanes.study import Studies
 from lanelock.sweeps.lanes.survey import Ground
 from lanelock.sweeps.lanes.trial import Trial
-from lanelock.sweeps.lanes.trial_arrays import Trials, trials_of
 from lanelock.sweeps.pages import page
 from lanelock.sweeps.pages.text import short
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import find_lock
 from lanelock.sweeps.reports.study_figures import sensitivity_figures, trial_figures
+from lanelock.sweeps.search.study import Studies
+from lanelock.sweeps.sensitivity.sensitivity import sensitivity
+from lanelock.sweeps.sensitivity.trial_arrays import Trials, trials_of
 from lanelock.sweeps.workspace import Workspace
 
 _SHOWN = 12  # candidates in the table

@@ -16,8 +16,17 @@ from lanelock.scoring.figures.drawing import Figure
 from lanelock.scoring.figures.palette import LIGHT
 from lanelock.scoring.figures.sides import SIGNS
 from lanelock.scoring.gates import ends
-from lanelock.sweeps.lanes.trial_arrays import BEHIND, BELOW, FAILED, UNGRADED, VETOED, Strip, Trials, chosen_words
 from lanelock.sweeps.reports.study_knobs import curves_figure, importance_figure, pairs_figure, parallel_figure
+from lanelock.sweeps.sensitivity.trial_arrays import (
+    BEHIND,
+    BELOW,
+    FAILED,
+    UNGRADED,
+    VETOED,
+    Strip,
+    Trials,
+    chosen_words,
+)
 
 _VETO_MARKS = "xX+1*2dv"  # one per veto, the most frequent first
 _SHOWN = 5  # vetoes with a mark of their own

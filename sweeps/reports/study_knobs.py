@@ -14,7 +14,7 @@ from lanelock.scoring.figures.drawing import Figure
 from lanelock.scoring.figures.palette import LIGHT
 from lanelock.scoring.gates import ends
 from lanelock.sweeps.lanes.knob import Knob
-from lanelock.sweeps.lanes.trial_arrays import Trials, chosen_words
+from lanelock.sweeps.sensitivity.trial_arrays import Trials, chosen_words
 
 DOUBT = "not to be trusted"
 R2 = "R² is the part of the variance that is predicted of trials left out."

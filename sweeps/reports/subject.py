@@ -20,11 +20,11 @@ from lanelock.scoring.feasibility import GateReach
 from lanelock.scoring.gates import GateSet, load_gates, parse_gates
 from lanelock.sweeps.engines import engine_named, metrics_named, open_pack, publisher_of, world_folder
 from lanelock.sweeps.lanes.lane import Lane
-from lanelock.sweeps.lanes.recorded import recorded
 from lanelock.sweeps.proof.evidence import GATES, check_files, find_evidence
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import FILE, find_lock, world_beside
 from lanelock.sweeps.proof.packs import trial_named
+from lanelock.sweeps.search.recorded import recorded
 from lanelock.sweeps.workspace import Workspace
 
 SEED = 42  # where no campaign of the engine is shipped

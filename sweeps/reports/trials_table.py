@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from lanelock.sweeps.lanes.ledger import Ledger
-from lanelock.sweeps.lanes.recorded import recorded
 from lanelock.sweeps.lanes.trial import Trial
+from lanelock.sweeps.search.recorded import recorded
 from lanelock.sweeps.workspace import Workspace, default_folder
 
 _NUMBERS = {int, float}

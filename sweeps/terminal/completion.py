@@ -14,8 +14,8 @@ from click.shell_completion import CompletionItem
 
 from lanelock.policies import LanelockError
 from lanelock.policies.documents import shipped
-from lanelock.sweeps.lanes.tally import sweeps_in
 from lanelock.sweeps.proof.moves import holders
+from lanelock.sweeps.search.tally import sweeps_in
 from lanelock.sweeps.workspace import Workspace, default_folder
 
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]

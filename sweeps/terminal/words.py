@@ -8,11 +8,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from lanelock.scoring.feasibility import GateReach
-from lanelock.sweeps.lanes.decision import Decision, best_found
+from lanelock.sweeps.decision.decision import Decision, best_found
+from lanelock.sweeps.decision.reserve import asked_of_gates, ceiling_of, reserve_of
+from lanelock.sweeps.decision.stopping import distance, provable
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.ledger import Ledger
-from lanelock.sweeps.lanes.reserve import asked_of_gates, ceiling_of, reserve_of
-from lanelock.sweeps.lanes.stopping import distance, provable
 from lanelock.sweeps.lanes.survey import Ground
 from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.pages.gates import gate_table, reach_table

@@ -9,9 +9,9 @@ from typing import Any
 
 from lanelock.policies import PolicyError, WorkspaceError
 from lanelock.policies.documents import read_json
-from lanelock.sweeps.lanes.tally import Sweep, sweeps_in
 from lanelock.sweeps.proof.moves import holders
 from lanelock.sweeps.record.outbox import Outbox
+from lanelock.sweeps.search.tally import Sweep, sweeps_in
 from lanelock.sweeps.workspace import Workspace, size_of
 
 

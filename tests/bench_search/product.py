@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from lanelock.sweeps.lanes.study import Study
+from lanelock.sweeps.search.study import Study
 from lanelock.sweeps.sweep import play
 from lanelock.sweeps.workspace import Workspace
 

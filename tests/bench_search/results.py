@@ -108,7 +108,8 @@ def _opened(name: str, kept: Path, trials: int | None) -> Problem:
 @cache
 def product_code() -> str:
     """Returns a digest of the code that searches: what changes it makes the product's results stale, and no others."""
-    folders = [*(ROOT / "sweeps" / "lanes").glob("*.py"), *(ROOT / "scoring").glob("*.py")]
+    rooms = ("scoring", "sweeps/lanes", "sweeps/decision", "sweeps/search")
+    folders = [path for room in rooms for path in (ROOT / room).glob("*.py")]
     files = sorted([*folders, ROOT / "sweeps" / "sweep.py", ROOT / "sweeps" / "trial.py"])
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
 

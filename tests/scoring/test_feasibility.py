@@ -6,7 +6,7 @@ import pytest
 
 from lanelock.policies.documents import shipped
 from lanelock.scoring.feasibility import Bound, Box, frozen, tightest
-from lanelock.sweeps.lanes.decision import refusal
+from lanelock.sweeps.decision.decision import refusal
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.lanes.survey import prospect
 

@@ -12,12 +12,12 @@ from queue_engine import ENGINE, LeakyEngine, QueueEngine
 from lanelock.engine.resolved import Resolved
 from lanelock.policies import LaneError
 from lanelock.policies.documents import read_json
-from lanelock.sweeps.lanes.beginning import Beginning
-from lanelock.sweeps.lanes.decision import decide, ranking
+from lanelock.sweeps.decision.decision import decide, ranking
+from lanelock.sweeps.decision.reserve import reserve_of
 from lanelock.sweeps.lanes.lane import load_lane
-from lanelock.sweeps.lanes.reserve import reserve_of
-from lanelock.sweeps.lanes.study import Studies
 from lanelock.sweeps.proof.lock import Lock, verify_lock
+from lanelock.sweeps.search.beginning import Beginning
+from lanelock.sweeps.search.study import Studies
 from lanelock.sweeps.sweep import play
 from lanelock.sweeps.workspace import Workspace
 
@@ -120,7 +120,7 @@ def test_a_sweep_of_other_code_gives_candidates_but_no_measurements(tmp_path, wo
 
 
 def test_libraries_and_gates_are_part_of_what_a_sweep_was_played_by(tmp_path, workspace, monkeypatch):
-    from lanelock.sweeps.lanes import played_by
+    from lanelock.sweeps.search import played_by
 
     played(lane_with(tmp_path, budget={"trials": 4, "seconds": 60}), workspace)
     monkeypatch.setattr(played_by, "version", lambda name: "0.1")

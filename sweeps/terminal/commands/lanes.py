@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
+from lanelock.sweeps.decision.decision import refusal
 from lanelock.sweeps.engines import world_folder
-from lanelock.sweeps.lanes.decision import refusal
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.lanes.survey import prospect
 from lanelock.sweeps.pages.gates import reach_table
@@ -70,7 +70,7 @@ def sweep(
         session.show(words.refused_document(refused), words.refusal_text(opened, refused, reach))
         return 1
     # Imported here so that a refused lane never pays for the search and Optuna.
-    from lanelock.sweeps.lanes.beginning import Beginning
+    from lanelock.sweeps.search.beginning import Beginning
     from lanelock.sweeps.sweep import play
     from lanelock.sweeps.terminal.progress import resumable, watching
 

@@ -12,8 +12,6 @@ from lanelock.engine.keep.published import published
 from lanelock.policies import PolicyError
 from lanelock.scoring.figures.drawing import Figure
 from lanelock.sweeps.engines import world_folder
-from lanelock.sweeps.lanes.sensitivity import LEAST
-from lanelock.sweeps.lanes.tally import sweeps_in
 from lanelock.sweeps.pages import scorecard
 from lanelock.sweeps.pages.gates import scorecard_text
 from lanelock.sweeps.pages.text import columns, fields
@@ -22,6 +20,8 @@ from lanelock.sweeps.proof.lock_files import find_lock
 from lanelock.sweeps.reports import study
 from lanelock.sweeps.reports.scorecards import lock_report, run_report
 from lanelock.sweeps.reports.study_knobs import error_text, share_text
+from lanelock.sweeps.search.tally import sweeps_in
+from lanelock.sweeps.sensitivity.sensitivity import LEAST
 from lanelock.sweeps.terminal.completion import REPORTABLE
 from lanelock.sweeps.terminal.session import HTML, WORLD, Session, common_options
 from lanelock.sweeps.workspace import Workspace

@@ -19,7 +19,7 @@ from lanelock.sweeps.campaign.plan import load_campaign
 from lanelock.sweeps.campaign.play import freeze, play_campaign
 from lanelock.sweeps.campaign.records import End, Graded, PhaseRecord, Tried, records_in
 from lanelock.sweeps.campaign.report import report, write_report
-from lanelock.sweeps.lanes.decision import Blocker
+from lanelock.sweeps.decision.decision import Blocker
 from lanelock.sweeps.pages.page import as_markdown
 from lanelock.sweeps.proof.lock import verify_lock
 from lanelock.sweeps.proof.lock_files import find_lock

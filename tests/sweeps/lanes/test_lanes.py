@@ -9,10 +9,10 @@ import pytest
 from lanelock.policies import LaneError
 from lanelock.policies.documents import read_json, shipped
 from lanelock.scoring.gates import Severity
-from lanelock.sweeps.lanes import runtime
-from lanelock.sweeps.lanes.decision import Decision, refusal
+from lanelock.sweeps.decision import runtime
+from lanelock.sweeps.decision.decision import Decision, refusal
+from lanelock.sweeps.decision.runtime import Runtime, hold_to_runtime, time_candidate
 from lanelock.sweeps.lanes.lane import load_lane
-from lanelock.sweeps.lanes.runtime import Runtime, hold_to_runtime, time_candidate
 from lanelock.sweeps.lanes.survey import prospect
 from lanelock.sweeps.proof.lock import Lock, verify_lock
 from lanelock.sweeps.sweep import play

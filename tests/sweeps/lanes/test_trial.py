@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lanelock.policies import IntegrityError
-from lanelock.sweeps.lanes.study import Studies
 from lanelock.sweeps.lanes.trial import TrialRecord
+from lanelock.sweeps.search.study import Studies
 
 NAMES = st.text(min_size=1, max_size=8)
 NUMBERS = st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.integers(-(2**53), 2**53))

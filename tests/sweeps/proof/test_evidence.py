@@ -13,7 +13,7 @@ from lanes import QUEUE
 from lanelock.engine.keep.receipts import bundle, digests, text_of
 from lanelock.policies import IntegrityError
 from lanelock.policies.documents import read_json
-from lanelock.sweeps.lanes.confirmation import fresh_seeds
+from lanelock.sweeps.decision.confirmation import fresh_seeds
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.proof.evidence import (
     certify_lock,

@@ -10,7 +10,7 @@ from lanes import QUEUE
 
 from lanelock.policies import IntegrityError, PolicyError
 from lanelock.policies.documents import digest, read_json, shipped, shipped_schema, validate
-from lanelock.sweeps.lanes.decision import Blocker
+from lanelock.sweeps.decision.decision import Blocker
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.proof.checks import collected, hold, same
 from lanelock.sweeps.proof.lock import Lock

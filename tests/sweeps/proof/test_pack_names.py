@@ -8,10 +8,10 @@ from lanes import QUEUE, refused
 
 from lanelock.policies.documents import read_json
 from lanelock.sweeps.lanes.lane import load_lane
-from lanelock.sweeps.lanes.recorded import recorded
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.packs import find_pack, finder
 from lanelock.sweeps.proof.promotion import promote
+from lanelock.sweeps.search.recorded import recorded
 from lanelock.sweeps.sweep import play
 from lanelock.sweeps.workspace import Workspace
 

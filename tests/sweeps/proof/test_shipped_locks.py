@@ -3,7 +3,7 @@
 import pytest
 
 from lanelock.policies.documents import shipped
-from lanelock.sweeps.lanes.confirmation import fresh_seeds
+from lanelock.sweeps.decision.confirmation import fresh_seeds
 from lanelock.sweeps.proof.lock import Lock, verify_lock
 
 LOCKS = shipped("locks", ".json")

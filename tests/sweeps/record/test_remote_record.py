@@ -21,10 +21,10 @@ from servers import MlflowServer, Postgres, Wire, missing
 from lanelock.policies import WorkspaceError
 from lanelock.policies.documents import read_json
 from lanelock.sweeps.lanes.lane import load_lane
-from lanelock.sweeps.lanes.study import Studies
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.record.delivery import sync
 from lanelock.sweeps.record.outbox import Outbox
+from lanelock.sweeps.search.study import Studies
 from lanelock.sweeps.sweep import play
 from lanelock.sweeps.workspace import Workspace
 

@@ -65,7 +65,7 @@ def test_two_packs_by_the_engines_own_keys_and_the_gates_own_comparisons(tmp_pat
 
 
 def test_two_trials_are_what_the_study_holds(workspace):
-    from lanelock.sweeps.lanes.study import Studies
+    from lanelock.sweeps.search.study import Studies
 
     trials = Studies(workspace.journal).trials("queue-1")
     whole = [told for told in trials if len(told.record.measures) == 3][:2]
@@ -82,7 +82,7 @@ def test_two_trials_are_what_the_study_holds(workspace):
 
 
 def test_a_vetoed_trial_is_compared_on_the_seeds_it_was_run_on(workspace):
-    from lanelock.sweeps.lanes.study import Studies
+    from lanelock.sweeps.search.study import Studies
 
     trials = Studies(workspace.journal).trials("queue-1")
     vetoed = next(told for told in trials if told.constraints["crowd"] > 0)

@@ -7,12 +7,12 @@ import pytest
 from lanes import lane_with
 
 from lanelock.scoring.scorecard import score
-from lanelock.sweeps.lanes.decision import ranking
+from lanelock.sweeps.decision.decision import ranking
 from lanelock.sweeps.lanes.ledger import Ledger
-from lanelock.sweeps.lanes.recorded import recorded
 from lanelock.sweeps.reports.difference import compare
 from lanelock.sweeps.reports.preference import _by_verdict, prefer
 from lanelock.sweeps.reports.subject import find, settled
+from lanelock.sweeps.search.recorded import recorded
 from lanelock.sweeps.sweep import play
 from lanelock.sweeps.workspace import Workspace
 

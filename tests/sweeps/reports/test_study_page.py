@@ -13,11 +13,11 @@ from lanes import lane_with
 from lanelock.scoring.feasibility import GateReach
 from lanelock.scoring.figures.drawing import png, svg
 from lanelock.scoring.gates import Severity
-from lanelock.sweeps.lanes.decision import front
+from lanelock.sweeps.decision.decision import front
 from lanelock.sweeps.lanes.ledger import Ledger
-from lanelock.sweeps.lanes.trial_arrays import Ceiling, trials_of
 from lanelock.sweeps.reports.study import closed as opened
 from lanelock.sweeps.reports.study import html, markdown
+from lanelock.sweeps.sensitivity.trial_arrays import Ceiling, trials_of
 from lanelock.sweeps.sweep import play
 from lanelock.sweeps.workspace import Workspace
 

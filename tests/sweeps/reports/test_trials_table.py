@@ -10,8 +10,8 @@ from lanes import QUEUE, lane_with, refused
 
 import lanelock
 from lanelock.scoring.gates import Severity
-from lanelock.sweeps.lanes.recorded import recorded
 from lanelock.sweeps.reports.trials_table import _column
+from lanelock.sweeps.search.recorded import recorded
 from lanelock.sweeps.sweep import play
 from lanelock.sweeps.workspace import Workspace
 

@@ -10,7 +10,7 @@ from lanes import QUEUE, lane_with
 
 from lanelock.policies.documents import read_json
 from lanelock.scoring.gates import parse_gates
-from lanelock.sweeps.lanes.decision import refusal
+from lanelock.sweeps.decision.decision import refusal
 from lanelock.sweeps.lanes.survey import prospect
 from lanelock.sweeps.proof.lock import Lock, verify_lock
 from lanelock.sweeps.record.views import colour

@@ -16,7 +16,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from lanelock.sweeps.lanes.lane import load_lane
-from lanelock.sweeps.lanes.tally import sweeps_in
+from lanelock.sweeps.search.tally import sweeps_in
 from lanelock.sweeps.sweep import play
 from lanelock.sweeps.upkeep.status import Running, status
 from lanelock.sweeps.workspace import Workspace, write_document

@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lanelock.scoring.scorecard import Scorecard
-from lanelock.sweeps.lanes.aim import aims_at_front
-from lanelock.sweeps.lanes.decision import ranking
+from lanelock.sweeps.decision.aim import aims_at_front
+from lanelock.sweeps.decision.decision import ranking
+from lanelock.sweeps.decision.reserve import reserve_of
 from lanelock.sweeps.lanes.lane import Lane, Objective
 from lanelock.sweeps.lanes.ledger import Ledger
-from lanelock.sweeps.lanes.reserve import reserve_of
 from lanelock.sweeps.lanes.trial import Trial
 
 

@@ -19,7 +19,7 @@ from lanelock.sweeps.workspace import Workspace, write_whole, writing
 
 if TYPE_CHECKING:
     from lanelock.sweeps.lanes.lane import Lane
-    from lanelock.sweeps.lanes.study import Studies, Study
+    from lanelock.sweeps.search.study import Studies, Study
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def _mend(workspace: Workspace, studies: Studies, lane: str, playing: str) -> No
 
 def _counted(place: Path | str) -> dict[str, Sweep]:
     """Returns the sweeps of a study storage, counted by Optuna."""
-    from lanelock.sweeps.lanes.study import Studies  # a second of imports, which complete tallies save
+    from lanelock.sweeps.search.study import Studies  # a second of imports, which complete tallies save
 
     sweeps = {}
     for name, trials, attributes in Studies(place, reading=True).summaries():

@@ -12,9 +12,9 @@ from lanelock.policies.pack import CarriedPack
 from lanelock.scoring.feasibility import GateReach
 from lanelock.sweeps.engines import world_folder
 from lanelock.sweeps.lanes.lane import Lane, lane_of
-from lanelock.sweeps.lanes.study import Studies
 from lanelock.sweeps.lanes.survey import Ground, survey
 from lanelock.sweeps.lanes.trial import Trial
+from lanelock.sweeps.search.study import Studies
 from lanelock.sweeps.workspace import Workspace
 
 

@@ -17,9 +17,9 @@ from typing import Any
 from lanelock.scoring.feasibility import GateReach
 from lanelock.scoring.gates import Severity, Threshold, threshold_text
 from lanelock.scoring.scorecard import GateResult, Scorecard, plain
+from lanelock.sweeps.decision.reserve import Reserve, reserve_of
 from lanelock.sweeps.lanes.lane import Lane, Objective
 from lanelock.sweeps.lanes.ledger import Ledger
-from lanelock.sweeps.lanes.reserve import Reserve, reserve_of
 from lanelock.sweeps.lanes.trial import Trial
 
 NOTHING: Mapping[int, str] = MappingProxyType({})

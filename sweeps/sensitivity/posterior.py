@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lanelock.sweeps.lanes.gaussian import Curve
+from lanelock.sweeps.search.gaussian import Curve
 
 Array = NDArray[np.float64]
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
 
-from lanelock.sweeps.lanes.aim import aims_at_front
-from lanelock.sweeps.lanes.decision import in_reserve, ranking
+from lanelock.sweeps.decision.aim import aims_at_front
+from lanelock.sweeps.decision.decision import in_reserve, ranking
+from lanelock.sweeps.decision.reserve import ceiling_of, reserve_of
 from lanelock.sweeps.lanes.lane import Objective
 from lanelock.sweeps.lanes.ledger import Ledger
-from lanelock.sweeps.lanes.reserve import ceiling_of, reserve_of
 from lanelock.sweeps.lanes.survey import Ground, objective_row
 from lanelock.sweeps.lanes.trial import Trial
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from lanelock.scoring.feasibility import GateReach
 from lanelock.scoring.gates import Severity, ends
 from lanelock.scoring.scorecard import MISSING, score
-from lanelock.sweeps.lanes.composite import LaneComposite
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.lanes.survey import Ground
+from lanelock.sweeps.search.composite import LaneComposite
 
 RESERVE = 0.05
 

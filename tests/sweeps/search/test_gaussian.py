@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from lanelock.sweeps.lanes import gaussian
-from lanelock.sweeps.lanes.gaussian import Kernel, Process
+from lanelock.sweeps.search import gaussian
+from lanelock.sweeps.search.gaussian import Kernel, Process
 
 KERNEL = Kernel(np.array([0.4, 1.1, 3.0]), np.array([0.8, 0.1, 0.0]), 1e-3)
 

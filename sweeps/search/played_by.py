@@ -15,7 +15,7 @@ from lanelock.policies.documents import digest
 from lanelock.sweeps.lanes.lane import Lane
 
 _LIBRARIES = ("numpy", "optuna", "scipy")  # on which proposals depend
-_ROOMS = ("scoring", "sweeps/lanes")  # whose sources propose, grade and decide
+_ROOMS = ("scoring", "sweeps/lanes", "sweeps/decision", "sweeps/search")  # whose sources propose, grade and decide
 
 
 def played_by(lane: Lane) -> Mapping[str, str]:

@@ -6,8 +6,8 @@ from lanes import TESTS
 
 from lanelock.policies import LaneError, WorkspaceError
 from lanelock.sweeps.lanes.lane import load_lane
-from lanelock.sweeps.lanes.study import Studies, _store
 from lanelock.sweeps.record.tracking import Tracking
+from lanelock.sweeps.search.study import Studies, _store
 from lanelock.sweeps.sweep import play
 from lanelock.sweeps.workspace import Workspace
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import qmc, sobol_indices, uniform
 
-from lanelock.sweeps.lanes.effects import PAIRS, ROWS, TRUSTED, Box, Surrogate, effects
-from lanelock.sweeps.lanes.gaussian import Process, curve
 from lanelock.sweeps.lanes.knob import Knob, When
-from lanelock.sweeps.lanes.posterior import Draws
+from lanelock.sweeps.search.gaussian import Process, curve
+from lanelock.sweeps.sensitivity.effects import PAIRS, ROWS, TRUSTED, Box, Surrogate, effects
+from lanelock.sweeps.sensitivity.posterior import Draws
 
 BOX = [Knob(name, "p#/f", 0.0, 1.0) for name in ("a", "b", "c", "idle")]
 

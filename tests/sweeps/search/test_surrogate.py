@@ -8,10 +8,10 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from lanelock.sweeps.lanes import surrogate
-from lanelock.sweeps.lanes.gaussian import Kernel
-from lanelock.sweeps.lanes.surrogate import SurrogateSampler
-from lanelock.sweeps.lanes.unit_cube import Cube
+from lanelock.sweeps.search import surrogate
+from lanelock.sweeps.search.gaussian import Kernel
+from lanelock.sweeps.search.surrogate import SurrogateSampler
+from lanelock.sweeps.search.unit_cube import Cube
 
 SQUARE = {name: FloatDistribution(0.0, 1.0) for name in ("x", "y")}
 MIXED = {

@@ -8,8 +8,8 @@ import pytest
 from lanes import lane_with
 
 from lanelock.sweeps.lanes.ledger import Ledger
-from lanelock.sweeps.lanes.sensitivity import LEAST, sensitivity
 from lanelock.sweeps.reports.study import closed as opened
+from lanelock.sweeps.sensitivity.sensitivity import LEAST, sensitivity
 from lanelock.sweeps.sweep import play
 from lanelock.sweeps.workspace import Workspace
 

@@ -27,11 +27,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lanelock.sweeps.lanes.gaussian import Curve, curve, one_thread
 from lanelock.sweeps.lanes.knob import Knob, Value
-from lanelock.sweeps.lanes.posterior import Draws
-from lanelock.sweeps.lanes.proposals import distribution
-from lanelock.sweeps.lanes.unit_cube import Cube
+from lanelock.sweeps.search.gaussian import Curve, curve, one_thread
+from lanelock.sweeps.search.proposals import distribution
+from lanelock.sweeps.search.unit_cube import Cube
+from lanelock.sweeps.sensitivity.posterior import Draws
 
 Array = NDArray[np.float64]
 Values = Mapping[str, Value]

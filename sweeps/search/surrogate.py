@@ -24,8 +24,8 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from scipy.special import ndtr
 
-from lanelock.sweeps.lanes.gaussian import Kernel, Process, fit, one_thread, squared
-from lanelock.sweeps.lanes.unit_cube import Cube
+from lanelock.sweeps.search.gaussian import Kernel, Process, fit, one_thread, squared
+from lanelock.sweeps.search.unit_cube import Cube
 
 Array = NDArray[np.float64]
 Allowed = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]

@@ -1,8 +1,8 @@
 """Which knob moved which gate, and how sure that is. Runs no trial.
 
 Of each gate's metric: every knob's share of its variance, the two strongest pairs, and a curve along every knob, each
-with its interval, and the leave-one-out error of the surrogate that they come from (`lanes.effects`). Only knobs that
-can affect a gate's state count: a knob of a later state can only correlate with the gate.
+with its interval, and the leave-one-out error of the surrogate that they come from (`effects`). Only knobs that can
+affect a gate's state count: a knob of a later state can only correlate with the gate.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _metric(metric: str, history: Sequence[Trial], ledger: Ledger) -> dict[str, 
     values = [value for _, value in measured]
     if len(values) < LEAST or max(values) == min(values) or not knobs:
         return {**stated, "error": None, "trusted": False, "effects": None, "pairs": [], "curves": {}}
-    from lanelock.sweeps.lanes.effects import effects  # slow to import; a refused lane never needs it
+    from lanelock.sweeps.sensitivity.effects import effects  # slow to import; a refused lane never needs it
 
     return {**stated, **effects(knobs, lane.space.resting, [trial.values for trial, _ in measured], values)}
 

@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from lanelock.policies import LaneError, PolicyError
-from lanelock.sweeps.lanes.decision import ranking
+from lanelock.sweeps.decision.decision import ranking
 from lanelock.sweeps.lanes.grading import constraints_of, objectives_of
 from lanelock.sweeps.lanes.knob import Value
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.ledger import Ledger
-from lanelock.sweeps.lanes.played_by import other_code
-from lanelock.sweeps.lanes.proposals import listed_first
-from lanelock.sweeps.lanes.recorded import Recorded, recorded_in
-from lanelock.sweeps.lanes.samplers import MODELS, sampler_name
-from lanelock.sweeps.lanes.study import Studies, Study
 from lanelock.sweeps.lanes.survey import Ground, corners
 from lanelock.sweeps.lanes.trial import Trial, TrialRecord
+from lanelock.sweeps.search.played_by import other_code
+from lanelock.sweeps.search.proposals import listed_first
+from lanelock.sweeps.search.recorded import Recorded, recorded_in
+from lanelock.sweeps.search.samplers import MODELS, sampler_name
+from lanelock.sweeps.search.study import Studies, Study
 
 _BEST = 8  # candidates of a sweep of other code that are tried again
 

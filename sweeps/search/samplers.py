@@ -2,7 +2,7 @@
 
 Every trial has a sampler of its own, seeded by (lane seed, trial number, attempt), which sees the trials that finished
 before its batch: so a resumed search needs no stored sampler. `grid` and `qmc` are lists of points, in
-`lanes.proposals`. Further samplers, of OptunaHub or a user's own, are entry points of `lanelock.samplers`: a callable
+`search.proposals`. Further samplers, of OptunaHub or a user's own, are entry points of `lanelock.samplers`: a callable
 that takes a seed and returns an Optuna sampler.
 """
 
@@ -18,12 +18,12 @@ import optuna
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
 from lanelock.policies import LaneError
-from lanelock.sweeps.lanes.aim import Aim, aims_at_front
-from lanelock.sweeps.lanes.composite import LaneComposite
+from lanelock.sweeps.decision.aim import Aim, aims_at_front
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.sampler_names import AUTO, GROUP, SURROGATE
-from lanelock.sweeps.lanes.surrogate import SurrogateSampler
+from lanelock.sweeps.search.composite import LaneComposite
+from lanelock.sweeps.search.surrogate import SurrogateSampler
 
 MODELS = (SURROGATE, "tpe", "gp")  # samplers that learn from a space-filling design first
 _MOST_OPTIONS, _MOST_TRIALS = 40, 3000  # beyond which the default is TPE: one column per choice, cubic cost in trials

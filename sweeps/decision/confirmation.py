@@ -16,7 +16,7 @@ from pathlib import Path
 from lanelock.engine.protocol import Worlds
 from lanelock.policies import IntegrityError, Pack, WorkspaceError
 from lanelock.scoring.scorecard import GateResult, Scorecard, combine, score
-from lanelock.sweeps.lanes.decision import Blocker, Confirmation, Decision, decide
+from lanelock.sweeps.decision.decision import Blocker, Confirmation, Decision, decide
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.survey import Ground

@@ -17,13 +17,14 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from lanelock.sweeps.lanes.aim import Aim
+from lanelock.sweeps.decision.aim import Aim
+from lanelock.sweeps.decision.reserve import reserve_of
 from lanelock.sweeps.lanes.knob import Knob, Value
 from lanelock.sweeps.lanes.lane import Lane, Objective
 from lanelock.sweeps.lanes.ledger import Ledger
-from lanelock.sweeps.lanes.reserve import reserve_of
 from lanelock.sweeps.lanes.sampler_names import LISTED
-from lanelock.sweeps.lanes.samplers import (
+from lanelock.sweeps.lanes.trial import Trial
+from lanelock.sweeps.search.samplers import (
     sampler_name,
     sampler_of,
     sampler_seed,
@@ -31,7 +32,6 @@ from lanelock.sweeps.lanes.samplers import (
     takes_constraints,
     varying,
 )
-from lanelock.sweeps.lanes.trial import Trial
 
 _ATTEMPTS = 24  # proposals of known candidates, after which an untried one is taken at random
 _PENALTY = 1e6  # added to the value of a trial that breaks a constraint, for samplers that know no constraints

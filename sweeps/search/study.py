@@ -1,7 +1,7 @@
 """The durable study: one Optuna study that holds a sweep's trials.
 
 A trial reaches the durable storage once, whole, when it has finished, so no unfinished trial is ever on disk. A killed
-sweep loses only proposals, and a resumed one makes the same proposals again (`lanes.proposals`): each is drawn by a
+sweep loses only proposals, and a resumed one makes the same proposals again (`search.proposals`): each is drawn by a
 sampler seeded by (lane seed, trial number) from the trials that finished before its batch.
 """
 
@@ -27,8 +27,8 @@ from lanelock.policies import IntegrityError, LaneError, WorkspaceError
 from lanelock.sweeps.lanes.knob import Value
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.ledger import Ledger
-from lanelock.sweeps.lanes.proposals import Proposal, Proposer, directions_of, distribution
 from lanelock.sweeps.lanes.trial import Trial, TrialRecord
+from lanelock.sweeps.search.proposals import Proposal, Proposer, directions_of, distribution
 from lanelock.sweeps.workspace import shown
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

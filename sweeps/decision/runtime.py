@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lanelock.policies import Pack
-from lanelock.sweeps.lanes.decision import Blocker, Decision
+from lanelock.sweeps.decision.decision import Blocker, Decision
 from lanelock.sweeps.lanes.lane import Lane
 
 ROUNDS = 25  # odd, so that the median is one of them

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from lanelock.scoring.feasibility import GateReach
 from lanelock.scoring.gates import Gate, Severity
-from lanelock.sweeps.lanes.decision import front
+from lanelock.sweeps.decision.decision import front
+from lanelock.sweeps.decision.reserve import Ceiling, reserve_of
 from lanelock.sweeps.lanes.knob import Knob
 from lanelock.sweeps.lanes.lane import Objective
 from lanelock.sweeps.lanes.ledger import Ledger
-from lanelock.sweeps.lanes.reserve import Ceiling, reserve_of
-from lanelock.sweeps.lanes.sensitivity import by_seed
 from lanelock.sweeps.lanes.trial import Trial
+from lanelock.sweeps.sensitivity.sensitivity import by_seed
 
 VETOED = "vetoed by "
 UNGRADED, BELOW = "not graded", "no veto, no band"
