@@ -267,8 +267,14 @@ def _resumed(studies: Studies, lane: Lane, name: str) -> tuple[Lane, Path | None
     """Returns the lane with the sweep's own search settings, and the sweep's world."""
     begun = studies.attributes(name)
     lane = lane.with_search(sampler=begun["lane"].get("sampler", {}).get("name"), batch=begun["lane"]["batch"])
+    if lane.authority.digest != begun["authority"]["digest"]:
+        raise LaneError(
+            f"lane {lane.id}: --resume: its authority changed since {name} began: {lane.authority.name} is pack "
+            f"{lane.authority.digest[:12]}…, it was {begun['authority']['digest'][:12]}…; name that pack again, or "
+            "begin a new sweep"
+        )
     if lane.identity != begun["lane_identity"]:
-        raise LaneError(f"lane {lane.id}: --resume: the lane, its authority or its gates changed since {name} began")
+        raise LaneError(f"lane {lane.id}: --resume: the lane or its gates changed since {name} began")
     if differs := other_code(begun, lane):
         raise LaneError(
             f"lane {lane.id}: --resume: {name} was {differs}; install that again, or begin a new sweep warm from it "

@@ -171,7 +171,9 @@ class _Mirror:
 
     def ask(self, number: int, attempt: int, memory: dict[Any, Any]) -> tuple[Values | None, Mapping[str, Any]]:
         """Returns the sampler's candidate, None where the lane does not allow it, and what the sampler keeps of it."""
-        self._study.sampler = sampler_of(self._lane, number, attempt, ledger=self._ledger, aim=self._aim, memory=memory)
+        self._study.sampler = sampler_of(
+            self._lane, number, attempt, ledger=self._ledger, aim=self._aim, space=self._space, memory=memory
+        )
         self._asked = self._study.ask(dict(self._space))
         space, seed = self._lane.space, seed_of(self._lane, number, attempt)
         values = space.canonical(self._asked.params)

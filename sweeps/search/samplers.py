@@ -15,6 +15,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
 from lanelock.policies import LaneError
@@ -25,6 +26,7 @@ from lanelock.sweeps.lanes.sampler_names import AUTO, GROUP, SURROGATE
 from lanelock.sweeps.search.composite import LaneComposite
 from lanelock.sweeps.search.surrogate import SurrogateSampler
 
+Space = Mapping[str, BaseDistribution]  # Optuna's ranges, by knob name
 MODELS = (SURROGATE, "tpe", "gp")  # samplers that learn from a space-filling design first
 _MOST_OPTIONS, _MOST_TRIALS = 40, 3000  # beyond which the default is TPE: one column per choice, cubic cost in trials
 
@@ -50,7 +52,7 @@ def seed_of(lane: Lane, number: int, attempt: int) -> int:
 
 
 def sampler_of(
-    lane: Lane, number: int, attempt: int, *, ledger: Ledger, aim: Aim, memory: dict[Any, Any]
+    lane: Lane, number: int, attempt: int, *, ledger: Ledger, aim: Aim, space: Space, memory: dict[Any, Any]
 ) -> BaseSampler:
     """Returns the sampler of one proposal. `memory` is a cache of the surrogate's fits, and changes no proposal."""
     name, seed, batch = sampler_name(lane), seed_of(lane, number, attempt), lane.document["batch"]
@@ -59,7 +61,9 @@ def sampler_of(
         match name:
             case "surrogate":
                 composite = LaneComposite(ledger.ground, aim.reserve or 0.0, front=aims_at_front(lane))
-                return SurrogateSampler(composite, seed=seed, n_startup_trials=0, allowed=_allowed(lane), memory=memory)
+                return SurrogateSampler(
+                    composite, seed=seed, n_startup_trials=0, allowed=_allowed(lane), memory=memory, space=space
+                )
             case "tpe":
                 # Within a batch, each pending trial counts as a bad one, so that the next goes elsewhere.
                 return TPESampler(seed=seed, multivariate=True, n_startup_trials=10, constant_liar=True)

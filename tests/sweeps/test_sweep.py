@@ -112,14 +112,14 @@ def test_another_sampler_seed_or_batch_gives_other_trials(tmp_path):
 
 
 def test_a_grid_is_played_once_and_ends(tmp_path, workspace):
-    lane = lane_with(
-        tmp_path, knobs__servers={"at": "queue_policy_v1#/servers", "choices": [8, 12]}, sampler__name="grid"
-    )
+    margin = {"name": "margin", "direction": "maximize", "worst_margin": "B+"}  # alone: no optimum of it is proven
+    servers = {"at": "queue_policy_v1#/servers", "choices": [8, 12]}
+    lane = lane_with(tmp_path, knobs__servers=servers, sampler__name="grid", objectives=[margin])
     closed = play(lane, workspace, track=False)
     assert sorted({(told.values["servers"], told.values["service"]) for told in closed.trials}) == sorted(
         (told.values["servers"], told.values["service"]) for told in closed.trials
     )
-    assert len(closed.trials) == 2 * 5
+    assert len(closed.trials) == 2 * 5 + 1, "and the start"
 
 
 def test_constraints_reach_the_sampler_as_constraints(tmp_path, workspace):

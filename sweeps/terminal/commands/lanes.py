@@ -30,7 +30,7 @@ def feasibility(session: Session, lane: str, world: str | None) -> int:
     reach = prospect(opened, world_folder(world))
     refused = refusal(opened, reach) is not None
     document = {"lane": opened.id, "refused": refused, "gates": [asdict(row) for row in reach]}
-    session.show(document, reach_table(reach, opened.gates.bands))
+    session.show(document, f"{reach_table(reach, opened.gates.bands)}\n\n{words.reserve_text(opened, reach)}")
     return 1 if refused else 0
 
 
