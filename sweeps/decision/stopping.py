@@ -17,6 +17,7 @@ from lanelock.sweeps.lanes.trial import Trial
 OPTIMUM = 1e-6  # distance to a proven optimum, relative to it, at which a sweep has nothing left to find
 FAILURES = 20  # failed trials in a row after which a sweep ends
 _TINY = 1e-300
+_LARGE = 1000  # distance to a proven optimum, relative to it, beyond which it is not given in percent
 IMPROVEMENT = 0.01  # relative to the best value; smaller steps do not count as an improvement
 
 
@@ -64,9 +65,10 @@ def provable(ground: Ground) -> dict[str, float]:
 
 def distance(value: float, limit: float, objective: Objective) -> str:
     """Returns how far a value is from what is proven: `margin 0.139857 of at most 0.139857: 0 % left`."""
-    left = abs(limit - value) / max(abs(limit), _TINY)
-    side = "most" if objective.maximize else "least"
-    return f"{objective.name} {value:.6g} of at {side} {limit:.6g}: {100 * left:.3g} % left"
+    side, left = "most" if objective.maximize else "least", abs(limit - value)
+    text = f"{objective.name} {value:.6g} of at {side} {limit:.6g}"
+    relative = left <= _LARGE * abs(limit)  # a percentage of next to nothing says nothing
+    return f"{text}: {100 * left / max(abs(limit), _TINY):.3g} % left" if relative else text
 
 
 def _reached(history: Sequence[Trial], ledger: Ledger, rules: Any) -> str:
