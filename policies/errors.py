@@ -32,3 +32,13 @@ class IntegrityError(LanelockError):
     """Stop: a recorded file was changed."""
 
     exit_code = 3
+
+
+def cause(error: BaseException) -> str:
+    """Returns one line on what an engine raised: its kind, unless Lanelock raised it, and its message's first line."""
+    kind = "" if isinstance(error, LanelockError) else type(error).__name__
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:  # an engine's own exception may fail to say what it is
+        lines = []
+    return ": ".join(filter(None, (kind, *lines[:1]))) or type(error).__name__

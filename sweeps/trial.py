@@ -14,6 +14,7 @@ from typing import Any
 
 from lanelock.engine.protocol import Run
 from lanelock.policies import IntegrityError, Pack, WorkspaceError
+from lanelock.policies.errors import cause
 from lanelock.scoring.scorecard import Scorecard
 from lanelock.sweeps.decision.race import Race
 from lanelock.sweeps.lanes.grading import constraints_of, objectives_of
@@ -131,9 +132,7 @@ def _attempted(where: str, call: Callable[..., Any], *arguments: Any, **keywords
     except (IntegrityError, WorkspaceError):
         raise
     except (Exception, SystemExit) as error:
-        lines = str(error).strip().splitlines() or [""]
-        kind = "" if type(error).__module__.startswith("lanelock.") else type(error).__name__
-        raise _Failed(f"{where}: {': '.join(filter(None, (kind, lines[0])))}"[:500]) from error
+        raise _Failed(f"{where}: {cause(error)}"[:500]) from error
 
 
 def _measured(lane: Lane, run: object, seed: int) -> tuple[dict[str, float], str]:

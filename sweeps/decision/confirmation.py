@@ -15,6 +15,7 @@ from pathlib import Path
 
 from lanelock.engine.protocol import Worlds
 from lanelock.policies import IntegrityError, Pack, WorkspaceError
+from lanelock.policies.errors import cause
 from lanelock.scoring.scorecard import GateResult, Scorecard, combine, score
 from lanelock.sweeps.decision.decision import Blocker, Confirmation, Decision, decide
 from lanelock.sweeps.lanes.lane import Lane
@@ -103,14 +104,15 @@ def _confirm(ground: Ground, pack: Pack, seeds: Sequence[int], claimed: str) -> 
             card = graded_on(lane, pack, seed, ground.world)
         except (IntegrityError, WorkspaceError):
             raise
-        except Exception as error:  # whatever the engine raises: this candidate does not hold there
-            fault = f"fresh seed {seed}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        except (Exception, SystemExit) as error:  # whatever the engine raises: this candidate does not hold there
+            fault = f"fresh seed {seed}: {cause(error)}"
             blocker = Blocker("confirmation", "", accept, None, None, seed)
             return Confirmation({}, None, fault, (blocker,))
         cards.append(card)
         if not fault and (row := _below(card, claimed)) is not None:
             blockers = (Blocker(row.id, row.metric, claimed, row.value, row.thresholds.get(claimed), seed),)
-            fault = f"fresh seed {seed}: {blockers[0].gate} {row.value:.6g} does not hold {claimed}"
+            seen = "is not measured, and" if row.value is None else f"{row.value:.6g}"
+            fault = f"fresh seed {seed}: {row.id} {seen} does not hold {claimed}"
         if _below(card, accept) is not None:
             break
     metrics = {int(card.seed or 0): dict(card.metrics) for card in cards}

@@ -172,7 +172,7 @@ def _side(objective: Objective) -> str:
 
 def _number(signed: float, objective: Objective) -> str:
     """Returns the text of a value that is stored such that greater is better."""
-    return f"{signed if objective.maximize else -signed:.4g}"
+    return f"{(signed if objective.maximize else -signed) + 0.0:.4g}"  # -0.0 is 0.0
 
 
 def front(history: Sequence[Trial], ledger: Ledger) -> tuple[Trial, ...]:

@@ -27,22 +27,31 @@ class Race:
     trial: int
     objectives: tuple[Objective, ...]
     cards: Mapping[int, Scorecard]
+    level: int  # place of the band that it holds on every seed
+    ledger: Ledger
     reserve: float  # of the first objective, signed such that greater is better
     skip: frozenset[str]  # the gates that the margin does not count
     tolerance: float  # how far behind, relative to the best candidate's value, a trial may be and still go on
 
     def lost(self, card: Scorecard) -> str:
         """Returns by what a trial's result on a seed is behind, in the order of the decision; empty if it is not."""
-        best = self.cards[int(card.seed or 0)]
+        best, level = self.cards[int(card.seed or 0)], self.ledger.level(card)
+        if level > self.level:
+            return ""
         first, *others = self.objectives
         ours, theirs = (_signed(first, side, self.skip) for side in (card, best))
         needed = min(theirs, self.reserve) if others else theirs
         if ours < needed - self.tolerance * abs(needed):
             return self._text(card, first, ours, needed)
+        if level < self.level:
+            return f"seed {card.seed}: {self._band(level)} against {self._band(self.level)} of trial {self.trial}"
         if not others or theirs < self.reserve or ours < self.reserve:
             return ""
         ours, theirs = (_signed(others[0], side, self.skip) for side in (card, best))
         return self._text(card, others[0], ours, theirs) if ours < theirs - self.tolerance * abs(theirs) else ""
+
+    def _band(self, level: int) -> str:
+        return "no band" if level < 0 else self.ledger.ground.lane.gates.bands[level]
 
     def _text(self, card: Scorecard, objective: Objective, ours: float, theirs: float) -> str:
         sign = 1.0 if objective.maximize else -1.0
@@ -59,7 +68,7 @@ def promise(card: Scorecard | None, ledger: Ledger, reserve: float) -> tuple[flo
     if card is None or card.vetoed:
         return (-math.inf,)
     first, *others = (_signed(objective, card, _skipped(ledger)) for objective in ledger.ground.lane.objectives)
-    return (min(first, reserve), *others, first) if others else (first,)
+    return (float(ledger.level(card)), min(first, reserve) if others else first, *others, first)
 
 
 def race_of(history: Sequence[Trial], ledger: Ledger) -> Race | None:
@@ -70,7 +79,9 @@ def race_of(history: Sequence[Trial], ledger: Ledger) -> Race | None:
         return None
     racing, reserve = _racing(lane), reserve_of(history, ledger).value
     tolerance = 0.0 if racing is True else float(racing)
-    return Race(best.number, lane.objectives, ledger.cards(best), reserve, _skipped(ledger), tolerance)
+    cards = ledger.cards(best)
+    level = min(map(ledger.level, cards.values()))
+    return Race(best.number, lane.objectives, cards, level, ledger, reserve, _skipped(ledger), tolerance)
 
 
 def _racing(lane: Lane) -> bool | float:

@@ -64,7 +64,8 @@ def ceiling_of(ground: Ground) -> Ceiling | None:
 def reserve_of(history: Sequence[Trial], ledger: Ledger) -> Reserve:
     """Returns the reserve after these trials."""
     decision, ceiling = ledger.ground.lane.document["decision"], ceiling_of(ledger.ground)
-    asked, why = float(decision.get("margin_reserve", 0.0)), ""
+    sign = 1.0 if ledger.ground.lane.objectives[0].maximize else -1.0
+    asked, why = sign * float(decision.get("margin_reserve", 0.0)), ""
     if "reserve" in decision:
         asked, why = _tolerated(history, ledger, **decision["reserve"])
     most = math.inf if ceiling is None else ceiling.value - _BELOW * abs(ceiling.value)
@@ -94,7 +95,7 @@ def _tolerated(history: Sequence[Trial], ledger: Ledger, coverage: float, confid
         f"{coverage:.4g} of all seeds with confidence {confidence:.4g}: {k:.3g} times the spread {spread:.3g} over "
         f"{seeds} seeds, less the {below:.3g} by which the worst seed is below their mean"
     )
-    return max(0.0, k * spread - below), why
+    return max(0.0, round(k * spread - below, 12)), why  # without the rounding of equal margins
 
 
 def _margins_at_the_edge(history: Sequence[Trial], ledger: Ledger) -> Iterator[list[float]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
 
-from lanelock.sweeps.decision.aim import aims_at_front
+from lanelock.sweeps.decision.aim import accepted, aims_at_front, held
 from lanelock.sweeps.decision.decision import in_reserve, ranking
 from lanelock.sweeps.decision.reserve import ceiling_of, reserve_of
 from lanelock.sweeps.lanes.lane import Objective
@@ -40,7 +40,9 @@ def _failing(history: Sequence[Trial], most: int) -> str:
 def _proven(history: Sequence[Trial], ledger: Ledger, tolerance: float) -> str:
     """Returns the optimum that is proven and reached, of the objective that decides: no trial can be better."""
     best, objectives = _best(history, ledger), ledger.ground.lane.objectives
-    if best is None or (aims_at_front(ledger.ground.lane) and len(objectives) > 1):
+    if best is None or ledger.band(best, reachable_only=True) != ledger.ground.lane.gates.bands[-1]:
+        return ""  # a candidate of a higher band would be preferred, whatever its objectives
+    if aims_at_front(ledger.ground.lane) and len(objectives) > 1:
         return ""
     at = _deciding(best, history, ledger)
     limit = provable(ledger.ground).get(objectives[at].name)
@@ -65,7 +67,7 @@ def provable(ground: Ground) -> dict[str, float]:
 
 def distance(value: float, limit: float, objective: Objective) -> str:
     """Returns how far a value is from what is proven: `margin 0.139857 of at most 0.139857: 0 % left`."""
-    side, left = "most" if objective.maximize else "least", abs(limit - value)
+    side, left = "most" if objective.maximize else "least", round(abs(limit - value), 12)
     text = f"{objective.name} {value:.6g} of at {side} {limit:.6g}"
     relative = left <= _LARGE * abs(limit)  # a percentage of next to nothing says nothing
     return f"{text}: {100 * left / max(abs(limit), _TINY):.3g} % left" if relative else text
@@ -104,9 +106,9 @@ def _idle(history: Sequence[Trial], ledger: Ledger, rules: Any) -> str:
 
 
 def _best(history: Sequence[Trial], ledger: Ledger) -> Trial | None:
-    """Returns the trial that a decision would take now, if it can be accepted at all."""
+    """Returns the trial that a decision would take now, if it holds the accept band in every gate that can."""
     best = next(iter(ranking(history, ledger)), None)
-    return best if best is not None and ledger.acceptable(best) else None
+    return best if best is not None and held(best, ledger) >= accepted(ledger.ground.lane) else None
 
 
 def _deciding(trial: Trial, history: Sequence[Trial], ledger: Ledger) -> int:

@@ -20,6 +20,7 @@ from lanelock.policies import LaneError
 Value = float | int | str | bool
 
 _DIGITS = 6  # of a range without a step: its values are a millionth of the range apart; significant on a log scale
+_BEYOND = 1e300  # no knob reaches so far; an integer of a file may be too long for a float
 _EXACT = 14  # significant digits that a float always holds
 
 
@@ -168,7 +169,7 @@ class Knob:
         if self.choices:
             same = (choice for choice in self.choices if choice == value and is_number(choice) == is_number(value))
             return next(chain(same, (choice for choice in self.choices if str(choice) == str(value))), None)
-        if not is_number(value) or not math.isfinite(value):
+        if not is_number(value) or not abs(value) < _BEYOND:
             return None
         near = self.nearest(value)
         if self._spacing is None:

@@ -173,7 +173,8 @@ class Lane:
 
     def measure(self, run: Run) -> dict[str, float]:
         """Returns the run's metrics. Leaves out a value that is not finite, so that its gate cannot pass."""
-        return {name: value for name, value in self.metrics.measure(run).items() if math.isfinite(value)}
+        metrics = self.metrics.measure(run).items()
+        return {name: _plain(value) for name, value in metrics if math.isfinite(value)}
 
     def with_search(
         self,
@@ -285,6 +286,14 @@ def _check(lane: Lane, where: str) -> None:
             raise LaneError(
                 f"{where}: /objectives/{objective.name}: band {objective.band!r} is not one of {sorted(bands)}"
             )
+        field = f"{where}: /objectives/{objective.name}"
+        if objective.band is not None and not objective.maximize:
+            raise LaneError(f"{field}: a margin is to be maximized; name a metric to minimize it")
+        if objective.metric is not None and objective.metric not in lane.gates.metrics:
+            raise LaneError(f"{field}: {objective.metric!r} is not one of the gate file's metrics")
+    names = [objective.name for objective in lane.objectives]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise LaneError(f"{where}: /objectives: two of them are named {twice[0]}")
     if lane.document["decision"]["accept_band"] not in bands:
         raise LaneError(f"{where}: /decision/accept_band: not one of {sorted(bands)}")
     name = lane.document.get("sampler", {}).get("name", AUTO)
@@ -325,6 +334,11 @@ def _check_reserve(lane: Lane, where: str) -> None:
         raise LaneError(f"{where}/reserve: coverage needs a first objective with worst_margin; declare margin_reserve")
     if len(lane.seeds) < 2:
         raise LaneError(f"{where}/reserve: coverage follows from the spread over seeds, and the lane has a single seed")
+
+
+def _plain(value: Any) -> float:
+    """Returns a number of any library, such as numpy's, as one that a record can hold."""
+    return value if isinstance(value, int | float) else float(value)
 
 
 def _field(pack: Pack, at: str, where: str) -> Any:

@@ -76,5 +76,11 @@ class Ledger:
     def _band(self, trial: Trial, reachable_only: bool) -> str | None:
         if not reachable_only:
             return self.overall(trial).verdict.band
-        gates, unreachable, cards = self.ground.lane.gates, self.ground.unreachable, self.cards(trial).values()
-        return highest(gates.bands, lambda band: all(card.margin(band, unreachable[band]) >= 0 for card in cards))
+        bands, cards = self.ground.lane.gates.bands, self.cards(trial).values()
+        return bands[level] if (level := min(map(self.level, cards))) >= 0 else None
+
+    def level(self, card: Scorecard) -> int:
+        """Returns the place of the highest band that a scorecard holds in the reachable gates; -1 below the lowest."""
+        bands, unreachable = self.ground.lane.gates.bands, self.ground.unreachable
+        held = highest(bands, lambda band: card.margin(band, unreachable[band]) >= 0)
+        return -1 if held is None else bands.index(held)

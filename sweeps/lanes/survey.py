@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 from lanelock.engine.protocol import Run
-from lanelock.policies import Pack
+from lanelock.policies import LaneError, Pack
+from lanelock.policies.errors import LanelockError, cause
 from lanelock.scoring.feasibility import Bound, Box, GateReach, frozen, reach_of_mean
 from lanelock.scoring.feasibility import reach as reach_in
 from lanelock.scoring.scorecard import Bounding, Directing, Scorecard, score
@@ -40,8 +42,20 @@ class Ground:
 
 def survey(lane: Lane, world: Path | None, reach: tuple[GateReach, ...] | None = None) -> Ground:
     """Measures the authority (what rails compare with) on the lane's seeds, and each gate's reach if not given."""
-    measures = {seed: lane.yardstick(seed, world) for seed in lane.seeds}
+    with _explained(lane, f"the engine cannot run the authority {lane.authority.name}"):
+        measures = {seed: lane.yardstick(seed, world) for seed in lane.seeds}
     return Ground(lane, world, measures, prospect(lane, world) if reach is None else reach)
+
+
+@contextmanager
+def _explained(lane: Lane, what: str) -> Iterator[None]:
+    """Turns what the engine raises into a LaneError: without this, no trial could be graded."""
+    try:
+        yield
+    except LanelockError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise LaneError(f"lane {lane.id}: {what}: {cause(error)}") from error
 
 
 def prospect(lane: Lane, world: Path | None) -> tuple[GateReach, ...]:
@@ -82,5 +96,6 @@ def _box(lane: Lane, seed: int, world: Path | None) -> Box:
 
 def _bounds(lane: Lane, seed: int, world: Path | None) -> list[Bound]:
     box = _box(lane, seed, world)
-    proved = lane.metrics.bounds(box) if isinstance(lane.metrics, Bounding) else ()
-    return [*proved, *frozen(box, lane.engine.states, lane.gates, lane.measure)]
+    with _explained(lane, f"what its gates can reach cannot be proven on seed {seed}"):
+        proved = lane.metrics.bounds(box) if isinstance(lane.metrics, Bounding) else ()
+        return [*proved, *frozen(box, lane.engine.states, lane.gates, lane.measure)]

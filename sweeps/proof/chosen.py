@@ -52,10 +52,12 @@ def _closed(sweep: str, workspace: Workspace) -> Lock:
 
 
 def _refusals(trial: Trial, ledger: Ledger) -> Iterator[str]:
-    if vetoed := ledger.vetoed(trial):
+    if trial.failed:
+        yield f"it failed: {trial.record.failure}"
+    elif vetoed := ledger.vetoed(trial):
         yield f"vetoed by {', '.join(vetoed)}: what a veto ended is never locked"
     elif not ledger.complete(trial):
-        seeds = ", ".join(map(str, trial.record.measures)) or "none"
+        seeds = ", ".join(map(str, trial.record.measures))
         asked = ", ".join(map(str, ledger.ground.lane.seeds))
         yield f"it has results on seed {seeds} only: a lock proves every seed of the lane ({asked})"
     elif trial.objectives is None:

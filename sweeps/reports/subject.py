@@ -142,6 +142,8 @@ def _trial(sweep: str, number: int, workspace: Workspace) -> Subject:
     of = recorded(sweep, workspace)
     trial, lane, world = of.trial(number), of.lane, of.world
     measures = trial.record.measures
+    if not measures:
+        raise PolicyError(f"{sweep}/{number}: the trial failed, so it has no result: {trial.record.failure}")
     authority = {seed: lane.yardstick(seed, world) for seed in measures}
     return Subject(
         "trial", f"{sweep}/{number}", lane.engine, of.pack(trial), world, lane.until, lane.gates, measures, authority,

@@ -70,10 +70,11 @@ class LaneComposite:
 
     The objective is the lane's second one, under the constraint that the first one reaches the reserve; with `front`,
     and where there is only one, the objectives are all of them and there is no reserve. Smaller is better. The
-    violation sums those of vetoes, rails and preconditions, and what the first objective lacks to the reserve.
+    violation sums those of vetoes, rails and preconditions, what the first objective lacks to the reserve, and what the
+    gates lack to `band`.
     """
 
-    def __init__(self, ground: Ground, reserve: float, front: bool = False) -> None:
+    def __init__(self, ground: Ground, reserve: float, front: bool = False, band: str | None = None) -> None:
         lane = ground.lane
         self._objectives = lane.objectives
         self._reserve, self._front = reserve, front or len(lane.objectives) == 1
@@ -84,15 +85,16 @@ class LaneComposite:
         must = [gate for gate in gates if gate.severity is not Severity.GATE]
         self._must = [self._corridor(gate, _bands_that_count(gate, ground), ground) for gate in must]
         self._graded = {
-            row.band: [
-                self._corridor(gate, (row.band,), ground)
+            name: [
+                self._corridor(gate, (name,), ground)
                 for gate in gates
-                if gate.severity is Severity.GATE and gate.id not in ground.unreachable[row.band]
-                and (gate.relative or row.band in gate.thresholds)
+                if gate.severity is Severity.GATE and gate.id not in ground.unreachable[name]
+                and (gate.relative or name in gate.thresholds)
             ]
-            for row in lane.objectives
-            if row.band
+            for name in (*(row.band for row in lane.objectives), band)
+            if name
         }  # fmt: skip
+        self._band = band
 
     def _corridor(self, gate: Gate, bands: Sequence[str], ground: Ground) -> _Corridor:
         return _Corridor.of(gate, bands, ground, self._metrics.index(gate.metric))
@@ -129,6 +131,8 @@ class LaneComposite:
         violation = np.zeros(outputs.shape[:-1])
         for corridor in self._must:
             violation += np.maximum(-corridor.margin(by_metric[corridor.metric]), 0.0)
+        if self._band is not None:
+            violation += np.maximum(-self._margin(self._band, by_metric), 0.0)
         if self._front:
             return np.stack([-self._signed(row, by_metric) for row in self._objectives], axis=-1), violation
         lacking = self._reserve - self._signed(self._objectives[0], by_metric)
@@ -141,10 +145,13 @@ class LaneComposite:
             values = by_metric[self._metrics.index(objective.metric or "")]
             mean = np.asarray(sum(values) / len(values))
             return mean if objective.maximize else -mean
+        return self._margin(objective.band, by_metric)
+
+    def _margin(self, band: str, by_metric: Sequence[Sequence[Array]]) -> Array:
         least = np.full(by_metric[0][0].shape, MISSING)  # as good as no gate asks for anything
-        for row in self._graded[objective.band]:
+        for row in self._graded[band]:
             least = np.minimum(least, row.margin(by_metric[row.metric]))
-        return least if objective.maximize else -least
+        return least
 
 
 def _bands_that_count(gate: Gate, ground: Ground) -> Sequence[str]:

@@ -83,7 +83,7 @@ class Proposer:
         """
         # A trial that was taken over and not run on every seed may still be run here.
         known = {_key(row.values) for row in history if row.paid or ledger.complete(row) or ledger.vetoed(row)}
-        aim = Aim.of(self._lane, reserve_of(history, ledger).value)
+        aim = Aim.of(history, ledger, reserve_of(history, ledger).value)
         mirror = _Mirror(self._lane, self._space, aim, ledger, history, stored)
         proposals = list[Proposal]()
         for number in range(len(history), len(history) + count):

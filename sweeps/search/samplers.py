@@ -60,7 +60,7 @@ def sampler_of(
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         match name:
             case "surrogate":
-                composite = LaneComposite(ledger.ground, aim.reserve or 0.0, front=aims_at_front(lane))
+                composite = LaneComposite(ledger.ground, aim.reserve or 0.0, front=aims_at_front(lane), band=aim.band)
                 return SurrogateSampler(
                     composite, seed=seed, n_startup_trials=0, allowed=_allowed(lane), memory=memory, space=space
                 )

@@ -5,6 +5,7 @@ import math
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from lanes import QUEUE, lane_with
 from queue_engine import ENGINE, LeakyEngine, QueueEngine
@@ -12,6 +13,7 @@ from queue_engine import ENGINE, LeakyEngine, QueueEngine
 from lanelock.engine.resolved import Resolved
 from lanelock.policies import LaneError
 from lanelock.policies.documents import read_json
+from lanelock.sweeps.decision.aim import Aim
 from lanelock.sweeps.decision.decision import decide, ranking
 from lanelock.sweeps.decision.reserve import reserve_of
 from lanelock.sweeps.lanes.lane import load_lane
@@ -223,6 +225,68 @@ def test_a_metric_that_is_not_a_number_fails_the_trial(tmp_path, workspace, monk
     assert closed.decision.outcome == "GO"
 
 
+class Wordless(Faulty):
+    def evaluate(self, pack, seed):
+        class Mute(Exception):
+            def __str__(self):
+                raise RuntimeError
+
+        if pack["queue_policy_v1"]["service"] < self.fails[1]:
+            raise Mute
+        return QueueEngine.evaluate(self, pack, seed)
+
+
+def test_an_error_that_cannot_say_what_it_is_fails_its_trial_alone(tmp_path, workspace):
+    closed = played(broken(lane_with(tmp_path), Wordless()), workspace)
+    failed = [row.record.failure for row in closed.trials if row.failed]
+    assert failed and all(reason.endswith(": Mute") for reason in failed) and closed.decision.outcome == "GO"
+
+
+class Dead(QueueEngine):
+    def evaluate(self, pack, seed):
+        raise RuntimeError("no water\nat all")
+
+
+def test_an_authority_that_cannot_be_run_is_one_line(tmp_path, workspace):
+    with pytest.raises(
+        LaneError, match=r"lane queue: the engine cannot run the authority pack: RuntimeError: no water$"
+    ):
+        played(broken(lane_with(tmp_path), Dead()), workspace)
+
+
+def measuring(lane, change):
+    class Changed:
+        name, gates_file = lane.metrics.name, lane.metrics.gates_file
+
+        def measure(self, run):
+            return change(run, lane.metrics.measure(run))
+
+    return replace(lane, metrics=Changed())
+
+
+def test_numbers_of_numpy_are_recorded_as_numbers(tmp_path, workspace):
+    lane = lane_with(tmp_path, budget={"trials": 4, "seconds": 60})
+    closed = played(measuring(lane, lambda run, found: dict(zip(found, np.float32([*found.values()])))), workspace)
+    assert {
+        type(value) for row in closed.trials for card in row.record.measures.values() for value in card.values()
+    } == {float}
+
+
+@pytest.mark.parametrize(
+    ("metric", "why"),
+    [(math.nan, "is not measured, and does not hold B"), ("raise", "SystemExit: 4")],
+)
+def test_a_candidate_that_fails_on_a_fresh_seed_is_passed_over(tmp_path, workspace, metric, why):
+    def fresh(run, found):
+        if run.seed > 3 and metric == "raise":
+            raise SystemExit(4)
+        return {**found, **({"q1/wait_p90": metric} if run.seed > 3 else {})}
+
+    lane = lane_with(tmp_path, decision__confirm_seeds=2, budget={"trials": 12, "seconds": 60})
+    closed = played(measuring(lane, fresh), workspace)
+    assert closed.decision.outcome == "NO_GO" and why in closed.decision.reason
+
+
 # --- nothing twice, and the end -------------------------------------------------------------------------------
 
 
@@ -318,6 +382,52 @@ def test_one_that_holds_on_the_lanes_seeds_alone_is_passed_over(tmp_path, worksp
     assert "was passed over: fresh seed" in closed.decision.reason
     without = played(broken(lane_with(tmp_path), Lucky()), Workspace.at(tmp_path / "other"))
     assert without.decision.best.values["servers"] < 12
+
+
+# --- an aim without a margin --------------------------------------------------------------------------------------
+
+
+SERVERS = {"name": "servers", "direction": "minimize", "metric": "q1/servers"}
+WAIT = {"name": "wait", "direction": "minimize", "metric": "q1/wait_p90"}
+
+
+@pytest.mark.parametrize("sampler", ["surrogate", "tpe", "nsga2", "cmaes"])
+def test_the_band_comes_before_an_objective_that_is_no_margin(tmp_path, workspace, sampler):
+    """Fewest servers are 6, which no service makes hold a band: neither race nor stop nor sampler may end there."""
+    closed = played(lane_with(tmp_path, objectives=[SERVERS], sampler__name=sampler), workspace)
+    assert closed.decision.outcome == "GO" and closed.ledger.band(closed.decision.best) == "B+"
+    assert closed.stopped_by == "the budget of 24 trials is spent"
+    if sampler == "surrogate":
+        assert closed.decision.best.values["servers"] <= 9
+
+
+def test_the_reserve_of_a_first_objective_to_be_minimised_is_an_upper_end(tmp_path, workspace):
+    closed = played(lane_with(tmp_path, objectives=[WAIT, SERVERS], decision__margin_reserve=0.2), workspace)
+    assert reserve_of(closed.trials, closed.ledger).value == -0.2
+    assert "with wait <= 0.2, the least servers" in closed.decision.reason
+    assert closed.decision.best.objectives[0] <= 0.2
+
+
+@pytest.mark.parametrize(
+    ("objectives", "why"),
+    [
+        ([SERVERS, {**WAIT, "name": "servers"}], "/objectives: two of them are named servers"),
+        ([{**SERVERS, "metric": "q1/none"}], "'q1/none' is not one of the gate file's metrics"),
+        ([{"name": "m", "direction": "minimize", "worst_margin": "B"}], "/objectives/m: a margin is to be maximized"),
+    ],
+)
+def test_objectives_that_cannot_be_meant_are_refused(tmp_path, objectives, why):
+    with pytest.raises(LaneError, match=why):
+        lane_with(tmp_path, objectives=objectives)
+
+
+def test_a_veto_may_have_any_name(tmp_path, workspace):
+    rail = {**FEW, "id": "reserve", "severity": "veto", "thresholds": {"B": 16, "B+": 16}}
+    lane = lane_with(tmp_path, gates__rails=[rail])
+    closed = played(lane, workspace)
+    aim = Aim.of(closed.trials, closed.ledger, 0.05)
+    vetoed = next(row for row in closed.trials if row.constraints["reserve"] > 0)
+    assert aim.constraints(vetoed, closed.ledger).items() > vetoed.constraints.items()
 
 
 # --- the reserve ------------------------------------------------------------------------------------------------

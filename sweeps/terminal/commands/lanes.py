@@ -76,6 +76,7 @@ def sweep(
 
     workspace = session.workspace()
     beginning = Beginning(enqueue, source, accept_other_code, sobol)
+    opened.enqueued(enqueue)  # raises for a bad row before anything is printed
     if reach is not None and session.live:
         click.echo(words.reserve_text(opened, reach), err=True)
     with resumable(workspace, f"lanelock sweep {lane} --resume"), watching(opened, live=session.live) as watch:
