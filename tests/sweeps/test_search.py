@@ -266,7 +266,7 @@ def measuring(lane, change):
 
 def test_numbers_of_numpy_are_recorded_as_numbers(tmp_path, workspace):
     lane = lane_with(tmp_path, budget={"trials": 4, "seconds": 60})
-    closed = played(measuring(lane, lambda run, found: dict(zip(found, np.float32([*found.values()])))), workspace)
+    closed = played(measuring(lane, lambda run, found: dict(zip(found, np.float32([*found.values()]), strict=True))), workspace)
     assert {
         type(value) for row in closed.trials for card in row.record.measures.values() for value in card.values()
     } == {float}
