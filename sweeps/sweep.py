@@ -112,6 +112,7 @@ def play(
         resume, name = known is not None, known or name or _next_name(studies, lane)
         if resume:
             lane, world = _resumed(studies, lane, name)
+            _check_source(studies, lane, name, beginning.source)
         with recording(workspace, track) as recorder:
             ground = survey(lane, world, reach)
             ledger = Ledger(ground)
@@ -152,7 +153,7 @@ def _search(
     lane = ledger.ground.lane
     budget, batch = lane.document["budget"], lane.document["batch"]
     with ThreadPoolExecutor(jobs, thread_name_prefix="trial") as workers, _interrupts_deferred() as stop:
-        while (paid := sum(trial.paid for trial in study.history)) < budget["trials"]:
+        while (paid := sum(trial.paid for trial in study.history)) < budget["trials"] or study.interrupted:
             if why := stopped(study.history, ledger):
                 return why
             proposals = study.ask(min(batch, budget["trials"] - paid), ledger)
@@ -281,6 +282,12 @@ def _resumed(studies: Studies, lane: Lane, name: str) -> tuple[Lane, Path | None
             "with --resume --accept-other-code"
         )
     return lane, Path(begun["world"]) if begun["world"] else None
+
+
+def _check_source(studies: Studies, lane: Lane, name: str, source: str | None) -> None:
+    """Raises LaneError where a sweep that is continued was not begun from `source`."""
+    if source not in (None, studies.attributes(name).get("from")):
+        raise LaneError(f"lane {lane.id}: --from {source}: {name} began without it; --from belongs to a new sweep")
 
 
 def _names(studies: Studies, lane: Lane) -> list[str]:

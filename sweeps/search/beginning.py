@@ -47,7 +47,7 @@ def first_of(ground: Ground, beginning: Beginning, studies: Studies) -> dict[str
     enqueued: list[Mapping[str, Value]] = list(lane.enqueued(beginning.enqueue))
     if beginning.source is not None:
         source = _source(beginning.source, studies, lane)
-        differs = other_code(source.begun, lane)
+        differs = other_code(source.begun, lane) or _other_world(source, ground)
         if differs and not beginning.other_code:
             raise LaneError(
                 f"lane {lane.id}: --from {source.sweep}: it was {differs}, so its measurements do not count here; "
@@ -68,7 +68,7 @@ def take_over(study: Study, ledger: Ledger, studies: Studies) -> None:
         return
     ground = ledger.ground
     source = _source(str(study.attributes["from"]), studies, ground.lane)
-    for values, record in list(_taken(source, ground))[len(study.history) :]:
+    for values, record in islice(_taken(source, ground), len(study.history), study.attributes["taken"]):
         cards = [ground.graded(seed, metrics) for seed, metrics in record.measures.items()]
         study.take(values, objectives_of(ground, cards), constraints_of(cards), record)
 
@@ -84,18 +84,24 @@ def _source(name: str, studies: Studies, lane: Lane) -> Recorded:
     return source
 
 
+def _other_world(source: Recorded, ground: Ground) -> str:
+    """Returns on which world a sweep was played, if it is another; empty if it is the same."""
+    before, now = (str(world or "the engine's own") for world in (source.begun["world"], ground.world))
+    return "" if before == now else f"played on another world ({before}, this lane on {now})"
+
+
 def _taken(source: Recorded, ground: Ground) -> Iterator[tuple[Mapping[str, Value], TrialRecord]]:
     """Yields the trials of a sweep that this lane could have run: its own values, and the record as it counts here."""
     lane = ground.lane
-    same_world = source.begun["world"] == (None if ground.world is None else str(ground.world))
-    for trial in source.trials.values() if same_world else ():
+    for trial in source.trials.values():
         measures = {seed: trial.record.measures[seed] for seed in lane.seeds if seed in trial.record.measures}
+        worlds = {seed: trial.record.worlds[seed] for seed in measures}
         if trial.failed or not measures or any(set(lane.needed) - set(row) for row in measures.values()):
             continue
         values = _admitted(source, trial, lane)
         if values is not None and lane.candidate(values).digest == trial.record.pack:
             name = trial.record.source or f"{source.sweep}/{trial.number}"
-            yield values, replace(trial.record, measures=measures, source=name, asked_at=0, repeats=0)
+            yield values, replace(trial.record, measures=measures, worlds=worlds, source=name, asked_at=0, repeats=0)
 
 
 def _best_of(source: Recorded, lane: Lane) -> Iterator[Mapping[str, Value]]:

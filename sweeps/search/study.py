@@ -61,6 +61,11 @@ class Study:
         """All stored trials, with an unfinished batch. For readers only; do not resume from it."""
         return (*self.history, *self._ahead.values())
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether stored trials of a batch that a kill interrupted are still to be matched, whatever the budget."""
+        return bool(self._ahead)
+
     def ask(self, count: int, ledger: Ledger) -> tuple[Proposal, ...]:
         """Returns up to `count` candidates that no trial had; fewer where the space is spent."""
         count = max(count, 1 + max(self._ahead) - len(self.history)) if self._ahead else count

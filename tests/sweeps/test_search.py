@@ -18,7 +18,7 @@ from lanelock.sweeps.decision.decision import decide, ranking
 from lanelock.sweeps.decision.reserve import reserve_of
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.proof.lock import Lock, verify_lock
-from lanelock.sweeps.search.beginning import Beginning
+from lanelock.sweeps.search.beginning import Beginning, first_of
 from lanelock.sweeps.search.study import Studies
 from lanelock.sweeps.sweep import play
 from lanelock.sweeps.workspace import Workspace
@@ -119,6 +119,40 @@ def test_a_sweep_of_other_code_gives_candidates_but_no_measurements(tmp_path, wo
     best = dict(first.decision.best.values)
     assert best in [dict(row.values) for row in closed.trials[:10]], "its best candidates are run again first"
     assert Studies(workspace.study_storage).attributes("queue-2")["from"] == "queue-1"
+
+
+def test_an_earlier_sweep_of_other_seeds_counts_on_those_in_common(tmp_path, workspace):
+    few = {"trials": 8, "seconds": 60}
+    first = played(lane_with(tmp_path, budget=few, racing=False), workspace)
+    lane = lane_with(tmp_path, id="again", seeds=[2, 3, 9], budget=few)
+    closed = play(lane, workspace, beginning=Beginning(source=first.sweep))  # tracked: its worlds are recorded
+    taken = [row for row in closed.trials if not row.paid]
+    assert taken and all({*row.record.measures} == {*row.record.worlds} <= {2, 3} for row in taken)
+    assert all({*row.record.measures} == {2, 3, 9} for row in closed.trials if closed.ledger.complete(row))
+
+
+def test_a_sweep_on_another_world_gives_no_measurements(tmp_path, workspace):
+    first = played(lane_with(tmp_path, budget={"trials": 4, "seconds": 60}), workspace)
+    lane = lane_with(tmp_path)
+    ground = replace(first.ground, lane=lane, world=tmp_path)
+    with pytest.raises(LaneError, match=r"queue-1: it was played on another world \(the engine's own, this lane"):
+        first_of(ground, Beginning(source=first.sweep), Studies(workspace.study_storage))
+
+
+def test_a_sweep_goes_on_from_what_it_began_with(tmp_path, workspace):
+    few = {"trials": 4, "seconds": 60}
+    first = played(lane_with(tmp_path, budget=few), workspace)
+    lane = lane_with(tmp_path, id="again", budget=few)
+    played(lane, workspace)
+    with pytest.raises(LaneError, match="--from queue-1: again-1 began without it"):
+        played(lane, workspace, resume=True, beginning=Beginning(source=first.sweep))
+
+
+def test_a_smaller_budget_forgets_no_trial(tmp_path, workspace):
+    whole = played(lane_with(tmp_path, budget={"trials": 12, "seconds": 60}), workspace)
+    again = played(lane_with(tmp_path, budget={"trials": 2, "seconds": 60}), workspace, resume=True)
+    assert trials(again) == trials(whole)
+    assert again.decision.best.number == whole.decision.best.number
 
 
 def test_libraries_and_gates_are_part_of_what_a_sweep_was_played_by(tmp_path, workspace, monkeypatch):
@@ -266,10 +300,9 @@ def measuring(lane, change):
 
 def test_numbers_of_numpy_are_recorded_as_numbers(tmp_path, workspace):
     lane = lane_with(tmp_path, budget={"trials": 4, "seconds": 60})
-    closed = played(measuring(lane, lambda run, found: dict(zip(found, np.float32([*found.values()]), strict=True))), workspace)
-    assert {
-        type(value) for row in closed.trials for card in row.record.measures.values() for value in card.values()
-    } == {float}
+    narrow = measuring(lane, lambda run, found: {name: np.float32(value) for name, value in found.items()})
+    cards = [card for row in played(narrow, workspace).trials for card in row.record.measures.values()]
+    assert {type(value) for card in cards for value in card.values()} == {float}
 
 
 @pytest.mark.parametrize(
