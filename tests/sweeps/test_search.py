@@ -16,7 +16,8 @@ from lanelock.policies.documents import read_json
 from lanelock.sweeps.decision.aim import Aim
 from lanelock.sweeps.decision.decision import decide, ranking
 from lanelock.sweeps.decision.reserve import reserve_of
-from lanelock.sweeps.lanes.lane import load_lane
+from lanelock.sweeps.decision.stopping import distance
+from lanelock.sweeps.lanes.lane import Objective, load_lane
 from lanelock.sweeps.proof.lock import Lock, verify_lock
 from lanelock.sweeps.search.beginning import Beginning, first_of
 from lanelock.sweeps.search.study import Studies
@@ -347,6 +348,13 @@ def test_it_stops_at_a_target_without_patience_and_at_a_proven_optimum(tmp_path)
     most = stop("optimum", objectives=only_margin, gates={"grade": ["crowd"], "rails": [FEW]})
     assert most.stopped_by == "the proven optimum is reached: margin 0.4 of at most 0.4: 0 % left"
     assert len(most.trials) < 24 and most.decision.best.values["servers"] == 6
+
+
+def test_a_bound_of_nearly_nothing_is_given_without_a_percentage():
+    cost = Objective("cost", False, None, "x/cost")
+    assert distance(0.005, -1e-12, cost) == "cost 0.005 of at least -1e-12"
+    assert distance(0.006, 0.004, cost) == "cost 0.006 of at least 0.004: 50 % left"
+    assert distance(0.0, 0.0, cost).endswith(": 0 % left")
 
 
 # --- the decision in words ------------------------------------------------------------------------------------
