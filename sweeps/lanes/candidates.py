@@ -26,8 +26,6 @@ def read_candidates(path: Path) -> list[dict[str, Any]]:
             raise LaneError(f"{path}: the ending {suffix or '(none)'} is not one of .json, .csv")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise LaneError(f"{path}: not an array of objects, each with values by knob name")
-    if not rows:
-        raise LaneError(f"{path}: it has no candidate")
     return rows
 
 

@@ -58,7 +58,8 @@ class Knob:
         """
         when = When(row["when"]["knob"], tuple(row["when"]["is"])) if "when" in row else None
         if "choices" in row:
-            return cls(name, row["at"], choices=tuple(row["choices"]), integral=integral, when=when)
+            choices = (_whole(choice) if integral else choice for choice in row["choices"])
+            return cls(name, row["at"], choices=tuple(choices), integral=integral, when=when)
         if "options" in row:
             return cls(name, row["at"], choices=tuple(row["options"]), options=row["options"], when=when)
         low, high = (_bound(row[key], integral, f"{field}/{key}", row["at"]) for key in ("low", "high"))
@@ -233,6 +234,11 @@ def _bound(number: float, integral: bool, field: str, at: str) -> float | int:
             f"give a whole number, such as {math.ceil(number)}"
         )
     return int(number)
+
+
+def _whole(choice: Value) -> Value:
+    """Returns 9 for 9.0: the policy's schema says integer."""
+    return int(choice) if isinstance(choice, float) and choice.is_integer() else choice
 
 
 def _magnitude(number: float) -> int:

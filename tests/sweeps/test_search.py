@@ -7,18 +7,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from lanes import QUEUE, lane_with
+from lanes import QUEUE, lane_with, leaky_lane
 from queue_engine import ENGINE, LeakyEngine, QueueEngine
 
 from lanelock.engine.resolved import Resolved
-from lanelock.policies import LaneError
+from lanelock.policies import LaneError, PolicyError
 from lanelock.policies.documents import read_json
 from lanelock.sweeps.decision.aim import Aim
 from lanelock.sweeps.decision.decision import decide, ranking
 from lanelock.sweeps.decision.reserve import reserve_of
 from lanelock.sweeps.decision.stopping import distance
 from lanelock.sweeps.lanes.lane import Objective, load_lane
+from lanelock.sweeps.proof.chosen import lock_trial
 from lanelock.sweeps.proof.lock import Lock, verify_lock
+from lanelock.sweeps.reports.subject import find
 from lanelock.sweeps.search.beginning import Beginning, first_of
 from lanelock.sweeps.search.study import Studies
 from lanelock.sweeps.sweep import play
@@ -88,6 +90,20 @@ def test_enqueued_candidates_follow_the_start(tmp_path, workspace):
     assert [dict(row.values) for row in closed.trials[1:4]] == [
         {"servers": 11, "service": rest}, {"servers": 9, "service": 1.25}, {"servers": 18, "service": 0.75},
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("a.csv", f"servers\n{'9' * 400}\n", "row 1: servers: 999"),
+        ("a.json", f'[{{"servers": {"9" * 400}}}]', "row 1: servers: 999"),
+    ],
+)
+def test_a_candidate_with_a_number_too_long_for_a_float_is_refused(tmp_path, name, text, why):
+    file = tmp_path / name
+    file.write_text(text)
+    with pytest.raises(LaneError, match=f"{name}: {why}"):
+        lane_with(tmp_path).enqueued(file)
 
 
 def test_an_earlier_sweep_is_taken_over_without_running_it_again(tmp_path, workspace):
@@ -319,6 +335,15 @@ def test_a_candidate_that_fails_on_a_fresh_seed_is_passed_over(tmp_path, workspa
     lane = lane_with(tmp_path, decision__confirm_seeds=2, budget={"trials": 12, "seconds": 60})
     closed = played(measuring(lane, fresh), workspace)
     assert closed.decision.outcome == "NO_GO" and why in closed.decision.reason
+
+
+def test_a_failed_trial_says_why_it_is_neither_compared_nor_locked(tmp_path, workspace):
+    closed = played(load_lane(str(leaky_lane(tmp_path, budget={"trials": 8, "seconds": 60}))), workspace)
+    row = next(row for row in closed.trials if row.failed)
+    name, why = f"{closed.sweep}/{row.number}", "seed 1: RuntimeError: pump burst"
+    with pytest.raises(PolicyError, match=f"{name}: the trial failed, so it has no result: {why}"):
+        find(name, workspace, None)
+    assert lock_trial(closed.sweep, row.number, "I like it", workspace).refusals == (f"it failed: {why}",)
 
 
 # --- nothing twice, and the end -------------------------------------------------------------------------------

@@ -222,3 +222,8 @@ def test_the_policys_schema_says_what_is_an_integer(pointer, integer):
 def test_the_shipped_schemas_say_what_is_an_integer():
     mix = SEGMENT_2B.policy_schemas["group_mix_regularizer_v1"]
     assert is_integer(mix, "/apply_when_groups_ge") and not is_integer(mix, "/knee")
+
+
+def test_choices_of_an_integer_field_are_integers_however_they_are_spelled():
+    knob = Knob.of("k", {"at": "p#/n", "choices": [9.0, 12]}, "/knobs/k", integral=True)
+    assert list(map(repr, knob.choices)) == ["9", "12"]
