@@ -201,10 +201,12 @@ def test_a_row_read_back_from_a_document_is_the_same_row(value, six):
     assert [row.as_document() for row in again] == stored["gates"]
 
 
-def test_the_scale_of_a_corridor_is_its_width_unless_it_has_none():
-    wide, exact = gates_of(
+def test_the_unit_of_a_margin_is_the_gap_between_the_highest_bands_else_the_size_of_what_is_asked():
+    apart, same, exact, least = gates_of(
         {"comparison": WITHIN, "corridors": {"BRONZE": [1.0, 5.0], "GOLD": [2.0, 3.0]}},
+        {"comparison": WITHIN, "corridor": [1.0, 5.0]},
         {"comparison": WITHIN, "corridor": [2.0, 2.0]},
+        {"comparison": ">=", "thresholds": {"BRONZE": 0.9, "GOLD": 0.98}},
     ).gates
-    assert (wide.scale, exact.scale) == (4.0, 1.0)
-    assert wide.margin(3.0, wide.thresholds["BRONZE"]) == 0.5 and math.isclose(exact.margin(2.5, (2.0, 2.0)), -0.5)
+    assert (apart.scale, same.scale, exact.scale) == (2.0, 4.0, 1.0) and math.isclose(least.scale, 0.08)
+    assert apart.margin(3.0, apart.thresholds["BRONZE"]) == 1.0 and math.isclose(exact.margin(2.5, (2.0, 2.0)), -0.5)
