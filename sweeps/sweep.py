@@ -38,7 +38,7 @@ from lanelock.sweeps.search.proposals import Proposal
 from lanelock.sweeps.search.study import Studies, Study
 from lanelock.sweeps.search.tally import tallied
 from lanelock.sweeps.sensitivity.sensitivity import sensitivity
-from lanelock.sweeps.trial import Outcome, evaluate, run_seed
+from lanelock.sweeps.trial import Outcome, evaluate, first_run
 from lanelock.sweeps.workspace import Workspace
 
 
@@ -207,7 +207,7 @@ def _played(
         )
     stored = {proposal.number: study.stored(proposal) for proposal in proposals}
     begun = workers.map(
-        lambda proposal: None if stored[proposal.number] else run_seed(ground, proposal.values, seeds[0]), proposals
+        lambda proposal: None if stored[proposal.number] else first_run(ground, proposal.values, seeds[0]), proposals
     )
     firsts = {proposal.number: run for proposal, run in zip(proposals, begun, strict=True)}
     reserve = reserve_of(study.history, ledger).value

@@ -40,6 +40,7 @@ class SeedRun:
     """A candidate on one seed: its metrics and their grade, or why it has none."""
 
     seed: int
+    pack: Pack | None  # the candidate's; None: its values give no valid pack
     card: Scorecard | None = None
     measures: Mapping[str, float] = field(default_factory=dict)
     world: str = ""  # digest
@@ -66,51 +67,54 @@ def evaluate(
     """
     runs, stopped = list[SeedRun](), ""
     if first is None:
-        first = run_seed(ground, values, seeds[0])
-    for run in _each(first, seeds, spread, partial(run_seed, ground, values)):
+        first = first_run(ground, values, seeds[0])
+    for run in _each(first, seeds, spread, ground):
         runs.append(run)
         if run.card is None or run.card.vetoed:
             break
         if race is not None and run.seed != seeds[-1] and (stopped := race.lost(run.card)):
             break
-    return _outcome(ground, values, runs, stopped)
+    return _outcome(ground, runs, stopped)
 
 
-def _each(first: SeedRun, seeds: Sequence[int], spread: Spread, run: Callable[[int], SeedRun]) -> Iterator[SeedRun]:
+def _each(first: SeedRun, seeds: Sequence[int], spread: Spread, ground: Ground) -> Iterator[SeedRun]:
     yield first
-    yield from spread(run, seeds[1:])
+    if first.pack is not None:
+        yield from spread(partial(_run, ground, first.pack), seeds[1:])
 
 
-def run_seed(ground: Ground, values: Mapping[str, Value], seed: int) -> SeedRun:
-    """Runs a candidate on one seed. What the engine raises is a failure in the result."""
+def first_run(ground: Ground, values: Mapping[str, Value], seed: int) -> SeedRun:
+    """Builds a candidate's pack and runs it on one seed. What the engine raises is a failure in the result."""
+    try:
+        pack: Pack = _attempted("the candidate is not a valid pack", ground.lane.candidate, values)
+    except _Failed as error:
+        return SeedRun(seed, None, failure=str(error))
+    return _run(ground, pack, seed)
+
+
+def _run(ground: Ground, pack: Pack, seed: int) -> SeedRun:
     lane = ground.lane
     try:
-        pack = _pack(lane, values)
         began = time.perf_counter()
         run = _attempted(f"seed {seed}", lane.engine.evaluate, pack, seed, world=ground.world, until=lane.until)
         ran = time.perf_counter()
         measures, world = _measured(lane, run, seed)
         card = ground.graded(seed, measures)
-        return SeedRun(seed, card, measures, world, (ran - began, time.perf_counter() - ran))
+        return SeedRun(seed, pack, card, measures, world, (ran - began, time.perf_counter() - ran))
     except _Failed as error:
-        return SeedRun(seed, failure=str(error))
+        return SeedRun(seed, pack, failure=str(error))
 
 
-def _outcome(ground: Ground, values: Mapping[str, Value], runs: Sequence[SeedRun], stopped: str) -> Outcome:
+def _outcome(ground: Ground, runs: Sequence[SeedRun], stopped: str) -> Outcome:
     cards, failure = [run.card for run in runs if run.card is not None], runs[-1].failure
     objectives = None if failure else objectives_of(ground, cards)
     if objectives is None and not failure:
         failure = "an objective is not finite"
-    try:
-        pack = _pack(ground.lane, values)
-        digests = pack.digest, {name: policy.digest for name, policy in pack.policies.items()}
-    except _Failed:
-        digests = "", {}
-    graded = [run for run in runs if run.card is not None]
+    pack, graded = runs[0].pack, [run for run in runs if run.card is not None]
     record = TrialRecord(
         measures={run.seed: run.measures for run in graded},
-        pack=digests[0],
-        policies=digests[1],
+        pack="" if pack is None else pack.digest,
+        policies={} if pack is None else {name: policy.digest for name, policy in pack.policies.items()},
         worlds={run.seed: run.world for run in graded},
         seconds={name: sum(run.seconds[at] for run in runs) for at, name in enumerate(("engine", "scoring"))},
         at_ms=int(time.time() * 1000),
@@ -118,11 +122,6 @@ def _outcome(ground: Ground, values: Mapping[str, Value], runs: Sequence[SeedRun
         failure=failure,
     )
     return Outcome(objectives, constraints_of(cards), record)
-
-
-def _pack(lane: Lane, values: Mapping[str, Value]) -> Pack:
-    pack: Pack = _attempted("the candidate is not a valid pack", lane.candidate, values)
-    return pack
 
 
 def _attempted(where: str, call: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
