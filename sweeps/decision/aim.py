@@ -62,18 +62,12 @@ def accepted(lane: Lane) -> int:
     return lane.gates.bands.index(lane.document["decision"]["accept_band"])
 
 
-def held(trial: Trial, ledger: Ledger) -> int:
-    """Returns the place of the band that a trial holds in the reachable gates; -1 where it holds none."""
-    band = ledger.band(trial, reachable_only=True)
-    return -1 if band is None else ledger.ground.lane.gates.bands.index(band)
-
-
 def _band_to_hold(history: Sequence[Trial], ledger: Ledger) -> str | None:
     """Returns the band that the decision asks before any objective: the highest that a trial held, or the accepted.
 
     None where the first objective is a margin of that band or a higher one.
     """
     lane = ledger.ground.lane
-    asked = max([accepted(lane), *(held(trial, ledger) for trial in history)])
+    asked = max([accepted(lane), *(ledger.held(trial) for trial in history)])
     first = lane.objectives[0].band
     return None if first is not None and lane.gates.bands.index(first) >= asked else lane.gates.bands[asked]

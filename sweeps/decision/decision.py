@@ -104,8 +104,9 @@ def decide(history: Sequence[Trial], ledger: Ledger, passed_over: Mapping[int, s
     gates = lane.gates
     if not history:
         return Decision("NO_GO", str(gates.invalid), "no trial was run within the budget", None, ())
-    ranked = [trial for trial in ranking(history, ledger) if trial.number not in passed_over]
-    best = ranked[0] if ranked else ranking(history, ledger)[0]
+    everything = ranking(history, ledger)
+    ranked = [trial for trial in everything if trial.number not in passed_over]
+    best = ranked[0] if ranked else everything[0]
     accept = lane.document["decision"]["accept_band"]
     verdict = gates.of_band(ledger.band(best))
     if verdict.rank >= gates.of_band(accept).rank:
@@ -196,6 +197,12 @@ def ranking(history: Sequence[Trial], ledger: Ledger) -> tuple[Trial, ...]:
     return tuple(sorted(history, key=lambda trial: _rank(trial, ledger, reserve), reverse=True))
 
 
+def leader(history: Sequence[Trial], ledger: Ledger) -> Trial | None:
+    """Returns the first of `ranking`, without sorting the others; None without a trial."""
+    reserve = reserve_of(history, ledger)
+    return max(history, key=lambda trial: _rank(trial, ledger, reserve), default=None)
+
+
 def in_reserve(trial: Trial, ledger: Ledger, reserve: Reserve) -> bool:
     """Returns whether a trial that can be accepted reaches the reserve, from which the other objectives count."""
     return ledger.acceptable(trial) and ledger.signed(trial)[0] >= reserve.value
@@ -216,9 +223,9 @@ def seed_order(history: Sequence[Trial], ledger: Ledger) -> tuple[int, ...]:
         ended.update(seed for seed, card in cards.items() if card.vetoed)
         if trial.record.stopped and len(cards) > 1:
             ended[list(cards)[-1]] += 1
-        for seed, card in cards.items():
+        for seed, card in cards.items() if ledger.acceptable(trial) else ():
             margin = card.margin(band, ledger.ground.unreachable[band])
-            if math.isfinite(margin) and ledger.acceptable(trial):
+            if math.isfinite(margin):
                 margins[seed].append(margin)
 
     def hardness(seed: int) -> tuple[float, float]:
@@ -236,11 +243,9 @@ def _rank(trial: Trial, ledger: Ledger, reserve: Reserve) -> tuple[float, ...]:
     if trial.objectives is None:
         return (-math.inf, float(len(trial.record.measures)))
     violation = sum(max(0.0, value) for value in trial.constraints.values())
-    band = ledger.band(trial, reachable_only=True)
-    level = -1 if band is None else ledger.ground.lane.gates.bands.index(band)
     signed = ledger.signed(trial)
     first = min(signed[0], reserve.value) if len(signed) > 1 else signed[0]
-    return (float(ledger.complete(trial)), -violation, level, first, *signed[1:], signed[0])
+    return (float(ledger.complete(trial)), -violation, ledger.held(trial), first, *signed[1:], signed[0])
 
 
 def _blockers(best: Trial, ledger: Ledger, accept: str) -> tuple[Blocker, ...]:

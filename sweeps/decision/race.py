@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from lanelock.scoring.scorecard import Scorecard
 from lanelock.sweeps.decision.aim import aims_at_front
-from lanelock.sweeps.decision.decision import ranking
+from lanelock.sweeps.decision.decision import leader
 from lanelock.sweeps.decision.reserve import reserve_of
 from lanelock.sweeps.lanes.lane import Lane, Objective
 from lanelock.sweeps.lanes.ledger import Ledger
@@ -74,14 +74,21 @@ def promise(card: Scorecard | None, ledger: Ledger, reserve: float) -> tuple[flo
 def race_of(history: Sequence[Trial], ledger: Ledger) -> Race | None:
     """Returns the race after these trials; None where there is nothing to race with, or the lane does not race."""
     lane = ledger.ground.lane
-    best = next(iter(ranking(history, ledger)), None) if races(lane) else None
+    best = leader(history, ledger) if races(lane) else None
     if best is None or not ledger.acceptable(best):
         return None
     racing, reserve = _racing(lane), reserve_of(history, ledger).value
     tolerance = 0.0 if racing is True else float(racing)
-    cards = ledger.cards(best)
-    level = min(map(ledger.level, cards.values()))
-    return Race(best.number, lane.objectives, cards, level, ledger, reserve, _skipped(ledger), tolerance)
+    return Race(
+        best.number,
+        lane.objectives,
+        ledger.cards(best),
+        ledger.held(best),
+        ledger,
+        reserve,
+        _skipped(ledger),
+        tolerance,
+    )
 
 
 def _racing(lane: Lane) -> bool | float:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
 
-from lanelock.sweeps.decision.aim import accepted, aims_at_front, held
-from lanelock.sweeps.decision.decision import in_reserve, ranking
+from lanelock.sweeps.decision.aim import accepted, aims_at_front
+from lanelock.sweeps.decision.decision import in_reserve, leader
 from lanelock.sweeps.decision.reserve import ceiling_of, reserve_of
 from lanelock.sweeps.lanes.lane import Objective
 from lanelock.sweeps.lanes.ledger import Ledger
@@ -23,12 +23,14 @@ IMPROVEMENT = 0.01  # relative to the best value; smaller steps do not count as 
 
 def stopped(history: Sequence[Trial], ledger: Ledger) -> str:
     """Returns why the search has nothing more to do, in words; empty if it goes on."""
-    rules = ledger.ground.lane.document.get("stop", {})
+    rules, best = ledger.ground.lane.document.get("stop", {}), _best(history, ledger)
+    failing = _failing(history, ledger.ground.lane.document["budget"].get("max_failures", FAILURES))
+    if failing or best is None:
+        return failing
     return (
-        _failing(history, ledger.ground.lane.document["budget"].get("max_failures", FAILURES))
-        or _proven(history, ledger, float(rules.get("optimum", OPTIMUM)))
-        or _reached(history, ledger, rules)
-        or _idle(history, ledger, rules)
+        _proven(best, history, ledger, float(rules.get("optimum", OPTIMUM)))
+        or _reached(best, history, ledger, rules)
+        or _idle(best, history, ledger, rules)
     )
 
 
@@ -37,10 +39,10 @@ def _failing(history: Sequence[Trial], most: int) -> str:
     return f"the last {len(failed)} trials failed: {failed[0].record.failure}" if len(failed) >= most else ""
 
 
-def _proven(history: Sequence[Trial], ledger: Ledger, tolerance: float) -> str:
+def _proven(best: Trial, history: Sequence[Trial], ledger: Ledger, tolerance: float) -> str:
     """Returns the optimum that is proven and reached, of the objective that decides: no trial can be better."""
-    best, objectives = _best(history, ledger), ledger.ground.lane.objectives
-    if best is None or ledger.band(best, reachable_only=True) != ledger.ground.lane.gates.bands[-1]:
+    objectives = ledger.ground.lane.objectives
+    if ledger.band(best, reachable_only=True) != ledger.ground.lane.gates.bands[-1]:
         return ""  # a candidate of a higher band would be preferred, whatever its objectives
     if aims_at_front(ledger.ground.lane) and len(objectives) > 1:
         return ""
@@ -73,9 +75,9 @@ def distance(value: float, limit: float, objective: Objective) -> str:
     return f"{text}: {100 * left / max(abs(limit), _TINY):.3g} % left" if relative else text
 
 
-def _reached(history: Sequence[Trial], ledger: Ledger, rules: Any) -> str:
-    best, target = _best(history, ledger), rules.get("target")
-    if best is None or target is None:
+def _reached(best: Trial, history: Sequence[Trial], ledger: Ledger, rules: Any) -> str:
+    target = rules.get("target")
+    if target is None:
         return ""
     at = _deciding(best, history, ledger)
     objective, value = ledger.ground.lane.objectives[at], (best.objectives or ())[at]
@@ -84,20 +86,14 @@ def _reached(history: Sequence[Trial], ledger: Ledger, rules: Any) -> str:
     return f"the target is reached: {objective.name} {value:.4g}, {target:g} was asked" if last and reached else ""
 
 
-def _idle(history: Sequence[Trial], ledger: Ledger, rules: Any) -> str:
+def _idle(now: Trial, history: Sequence[Trial], ledger: Ledger, rules: Any) -> str:
     """Returns that no trial of the last `patience` improved the best value by more than `improvement`."""
     patience = rules.get("patience")
     if patience is None or len(history) <= patience:
         return ""
-    before, now = _best(history[:-patience], ledger), _best(history, ledger)
-    if before is None or now is None:
+    before, at = _best(history[:-patience], ledger), _deciding(now, history, ledger)
+    if before is None or _deciding(before, history, ledger) != at:
         return ""
-    reserve = reserve_of(history, ledger)
-    if len(ledger.ground.lane.objectives) > 1 and in_reserve(before, ledger, reserve) != in_reserve(
-        now, ledger, reserve
-    ):
-        return ""
-    at = _deciding(now, history, ledger)
     objective, old, new = ledger.ground.lane.objectives[at], ledger.signed(before)[at], ledger.signed(now)[at]
     least = float(rules.get("improvement", IMPROVEMENT))
     if new - old > least * abs(old):
@@ -107,8 +103,8 @@ def _idle(history: Sequence[Trial], ledger: Ledger, rules: Any) -> str:
 
 def _best(history: Sequence[Trial], ledger: Ledger) -> Trial | None:
     """Returns the trial that a decision would take now, if it holds the accept band in every gate that can."""
-    best = next(iter(ranking(history, ledger)), None)
-    return best if best is not None and held(best, ledger) >= accepted(ledger.ground.lane) else None
+    best = leader(history, ledger)
+    return best if best is not None and ledger.held(best) >= accepted(ledger.ground.lane) else None
 
 
 def _deciding(trial: Trial, history: Sequence[Trial], ledger: Ledger) -> int:

@@ -79,6 +79,11 @@ class Ledger:
         bands, cards = self.ground.lane.gates.bands, self.cards(trial).values()
         return bands[level] if (level := min(map(self.level, cards))) >= 0 else None
 
+    def held(self, trial: Trial) -> int:
+        """Returns the place of the band that a trial holds in the reachable gates; -1 where it holds none."""
+        band = self.band(trial, reachable_only=True)
+        return -1 if band is None else self.ground.lane.gates.bands.index(band)
+
     def level(self, card: Scorecard) -> int:
         """Returns the place of the highest band that a scorecard holds in the reachable gates; -1 below the lowest."""
         bands, unreachable = self.ground.lane.gates.bands, self.ground.unreachable

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from lanelock.sweeps.lanes.knob import Value
 from lanelock.sweeps.lanes.lane import Lane
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ground:
     """A lane on a world, with the values that its trials are compared with."""
 
@@ -27,7 +28,7 @@ class Ground:
     authority: Mapping[int, Mapping[str, float]]  # seed -> metrics of the authority's pack
     reach: tuple[GateReach, ...]  # per gate, the best value that any trial of the lane can give
 
-    @property
+    @cached_property
     def unreachable(self) -> Mapping[str, frozenset[str]]:
         """Returns band -> ids of the gates that no trial of this lane can pass."""
         return {
