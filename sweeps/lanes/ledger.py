@@ -10,6 +10,8 @@ from lanelock.scoring.scorecard import Scorecard, combine, score
 from lanelock.sweeps.lanes.survey import Ground
 from lanelock.sweeps.lanes.trial import Trial
 
+STATES = ("failed", "vetoed", "behind", "complete")  # how a trial ended
+
 
 class Ledger:
     """The results of a sweep's trials, as its gates grade them."""
@@ -62,6 +64,13 @@ class Ledger:
         """Returns the objectives of a graded trial with signs such that greater is better."""
         named = zip(self.ground.lane.objectives, trial.objectives or (), strict=True)
         return tuple(value if objective.maximize else -value for objective, value in named)
+
+    def named(self, trial: Trial) -> dict[str, float]:
+        """Returns the objectives of a trial by name; none where it was not graded."""
+        if trial.objectives is None:
+            return {}
+        names = (objective.name for objective in self.ground.lane.objectives)
+        return dict(zip(names, trial.objectives, strict=True))
 
     def band(self, trial: Trial, *, reachable_only: bool = False) -> str | None:
         """Returns the highest band that a trial meets on every seed of the lane; None below the lowest.

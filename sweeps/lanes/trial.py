@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from lanelock.sweeps.lanes.knob import Value
+
+RECORD = "lanelock"  # the attribute of an Optuna trial that carries the record
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +78,8 @@ class Input:
     context: str  # its purpose
     source: Mapping[str, Any]  # its origin
     profile: Mapping[str, float]  # its metrics
+
+
+def engine_runs(trials: Iterable[Trial]) -> int:
+    """Returns how many runs of the engine the trials of a sweep cost."""
+    return sum(len(trial.record.measures) for trial in trials if trial.paid)

@@ -156,9 +156,7 @@ class Entries:
     def _metrics(self, trial: Trial, overall: Scorecard) -> dict[str, float]:
         """Returns objectives and worst margin, the worst metrics over seeds, and by seed those the lane can move."""
         lane, upstream, moved = self.lane, of_upstream(self.lane), by_seed(self.lane)
-        values: dict[str, float] = {}
-        if trial.objectives is not None:
-            values = {of.name: value for of, value in zip(lane.objectives, trial.objectives, strict=True)}
+        values = self._ledger.named(trial)
         values.setdefault(comparison.WORST, overall.margin(lane.gates.bands[-1]))
         values |= {name: value for name, value in overall.metrics.items() if name not in upstream}
         for seed, card in self._ledger.cards(trial).items():

@@ -19,7 +19,7 @@ from lanelock.sweeps.decision.decision import best_found, ranking
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.survey import Ground
-from lanelock.sweeps.lanes.trial import Trial
+from lanelock.sweeps.lanes.trial import Trial, engine_runs
 from lanelock.sweeps.pages import page
 from lanelock.sweeps.pages.text import short
 from lanelock.sweeps.proof.lock import Lock
@@ -111,10 +111,9 @@ def _banner(of: Closed) -> page.Block:
 def _facts(of: Closed) -> page.Block:
     lock = of.lock
     count = Counter(map(of.ledger.state, of.history))
-    runs = sum(len(trial.record.measures) for trial in of.history if trial.paid)
     ended = ", ".join(f"{count[state]} {state}" for state in ("vetoed", "behind", "failed") if count[state])
     return page.facts({
-        "trials": f"{len(of.history)} ({ended or 'all complete'}), in {runs} engine runs",
+        "trials": f"{len(of.history)} ({ended or 'all complete'}), in {engine_runs(of.history)} engine runs",
         "seeds": ", ".join(map(str, of.lane.seeds)),
         "locked": "none" if lock.trial is None else f"trial {lock.trial}",
         "knobs": ", ".join(f"{name} {short(value)}" for name, value in lock.knobs.items()) or "none",

@@ -43,13 +43,12 @@ def _workspace(place: Workspace | Path | str | None) -> Workspace:
 def _row(trial: Trial, ledger: Ledger) -> Iterator[tuple[str, Any]]:
     record, lane, vetoed = trial.record, ledger.ground.lane, ledger.vetoed(trial)
     graded = ledger.overall(trial) if record.measures else None
-    stated = record.document
     yield "trial", trial.number
     yield "state", ledger.state(trial)
     yield "verdict", str(graded.verdict) if graded is not None and (vetoed or ledger.complete(trial)) else None
     yield "band", ledger.band(trial)
     yield "vetoed", ", ".join(vetoed) or None
-    yield "why", stated.get("failure") or stated.get("stopped")
+    yield "why", record.failure or record.stopped or None
     yield from _under("knob", trial.values)
     yield from zip((f"objective/{row.name}" for row in lane.objectives), trial.objectives or (), strict=False)
     yield from _under("worst", {} if graded is None else graded.metrics)

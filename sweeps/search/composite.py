@@ -18,11 +18,9 @@ from lanelock.scoring.gates import Gate, Severity, span
 from lanelock.scoring.scorecard import MISSING
 from lanelock.sweeps.lanes.lane import Objective
 from lanelock.sweeps.lanes.survey import Ground
-from lanelock.sweeps.lanes.trial import TrialRecord
+from lanelock.sweeps.lanes.trial import RECORD, TrialRecord
 
 Array = NDArray[np.float64]
-
-RECORD = "lanelock"  # the user attribute that carries a trial's record
 
 
 @dataclass(frozen=True, slots=True)

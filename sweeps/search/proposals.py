@@ -70,7 +70,7 @@ class Proposer:
 
     def __init__(self, lane: Lane, listed: Sequence[Values]) -> None:
         self._lane, self._listed = lane, listed
-        self._space = {knob.name: distribution(knob) for knob in lane.knobs}
+        self.space = {knob.name: distribution(knob) for knob in lane.knobs}
         self._memory: dict[Any, Any] = {}
         self._points = _Points(lane) if sampler_name(lane) in LISTED else None
 
@@ -84,7 +84,7 @@ class Proposer:
         # A trial that was taken over and not run on every seed may still be run here.
         known = {_key(row.values) for row in history if row.paid or ledger.complete(row) or ledger.vetoed(row)}
         aim = Aim.of(history, ledger, reserve_of(history, ledger).value)
-        mirror = _Mirror(self._lane, self._space, aim, ledger, history, stored)
+        mirror = _Mirror(self._lane, self.space, aim, ledger, history, stored)
         proposals = list[Proposal]()
         for number in range(len(history), len(history) + count):
             drawn = self._next(number, known, mirror)

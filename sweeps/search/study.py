@@ -27,13 +27,12 @@ from lanelock.policies import IntegrityError, LaneError, WorkspaceError
 from lanelock.sweeps.lanes.knob import Value
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.ledger import Ledger
-from lanelock.sweeps.lanes.trial import Trial, TrialRecord
-from lanelock.sweeps.search.proposals import Proposal, Proposer, directions_of, distribution
+from lanelock.sweeps.lanes.trial import RECORD, Trial, TrialRecord
+from lanelock.sweeps.search.proposals import Proposal, Proposer, directions_of
 from lanelock.sweeps.workspace import shown
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-_RECORD = "lanelock"  # the user attribute that carries a trial's record
 _PATIENCE = 180.0  # seconds that a sweep waits for an unreachable study database
 
 
@@ -44,7 +43,6 @@ class Study:
         self._durable = durable
         self.name = durable.study_name  # read once: the database may be unreachable later
         self.attributes: dict[str, Any] = durable.user_attrs  # as `Studies.create` stored them
-        self._space = {knob.name: distribution(knob) for knob in lane.knobs}
         self._proposer = Proposer(lane, self.attributes.get("listed", []))
         stored = durable.get_trials(deepcopy=False)
         trials = [_trial(self.name, frozen) for frozen in stored]
@@ -117,8 +115,8 @@ class Study:
             state=TrialState.FAIL if objectives is None else TrialState.COMPLETE,
             values=None if objectives is None else list(objectives),
             params=dict(values),
-            distributions=dict(self._space),
-            user_attrs={_RECORD: record.document},
+            distributions=dict(self._proposer.space),
+            user_attrs={RECORD: record.document},
             system_attrs=dict(attributes),
             constraints=dict(constraints),
         )
@@ -304,10 +302,10 @@ def _drop_torn_line(journal: Path) -> None:
 def _trial(study: str, frozen: FrozenTrial) -> Trial:
     objectives = tuple(frozen.values) if frozen.state == TrialState.COMPLETE and frozen.values else None
     try:
-        record = TrialRecord.of(frozen.user_attrs[_RECORD])
+        record = TrialRecord.of(frozen.user_attrs[RECORD])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise IntegrityError(
-            f"study {study}: trial {frozen.number}: /user_attrs/{_RECORD}: not a trial's record ({error!r}); it was "
+            f"study {study}: trial {frozen.number}: /user_attrs/{RECORD}: not a trial's record ({error!r}); it was "
             "stored by another program or version, or changed"
         ) from None
     return Trial(frozen.number, dict(frozen.params), objectives, frozen.constraints, record)

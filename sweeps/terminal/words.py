@@ -12,9 +12,9 @@ from lanelock.sweeps.decision.decision import Decision, best_found
 from lanelock.sweeps.decision.reserve import asked_of_gates, ceiling_of, reserve_of
 from lanelock.sweeps.decision.stopping import distance, provable
 from lanelock.sweeps.lanes.lane import Lane
-from lanelock.sweeps.lanes.ledger import Ledger
+from lanelock.sweeps.lanes.ledger import STATES, Ledger
 from lanelock.sweeps.lanes.survey import Ground
-from lanelock.sweeps.lanes.trial import Trial
+from lanelock.sweeps.lanes.trial import Trial, engine_runs
 from lanelock.sweeps.pages.gates import gate_table, reach_table
 from lanelock.sweeps.pages.text import columns, short
 from lanelock.sweeps.proof.lock import Lock
@@ -28,13 +28,11 @@ def best_document(closed: Closed) -> dict[str, Any] | None:
     best = closed.decision.best
     if best is None:
         return None
-    names = [objective.name for objective in closed.ground.lane.objectives]
-    objectives = None if best.objectives is None else dict(zip(names, best.objectives, strict=True))
     measures = best.record.document["measures"]
     return {
         "trial": best.number,
         "knobs": dict(best.values),
-        "objectives": objectives,
+        "objectives": closed.ledger.named(best) or None,
         "verdict": closed.decision.verdict,
         "metrics": measures,
     }
@@ -42,22 +40,21 @@ def best_document(closed: Closed) -> dict[str, Any] | None:
 
 def closed_document(closed: Closed) -> dict[str, Any]:
     """Returns a closed sweep as JSON."""
-    start, ledger, lane = closed.start, closed.ledger, closed.ground.lane
+    start, ledger = closed.start, closed.ledger
     states = Counter(map(ledger.state, closed.trials))
-    names = [objective.name for objective in lane.objectives]
     return {
         **closed.decision.as_document(),
         "sweep": closed.sweep,
         "best": best_document(closed),
-        "start": None if start is None or start.objectives is None else dict(zip(names, start.objectives, strict=True)),
+        "start": None if start is None else ledger.named(start) or None,
         "lock": str(closed.lock),
         "trials": {
             "number": len(closed.trials),
             "distinct": len({tuple(trial.values.items()) for trial in closed.trials}),
             "repeats": sum(trial.record.repeats for trial in closed.trials),
             "taken": sum(not trial.paid for trial in closed.trials),
-            "runs": sum(len(trial.record.measures) for trial in closed.trials if trial.paid),
-            **{name: states[state] for name, state in STATES.items()},
+            "runs": engine_runs(closed.trials),
+            **{state: states[state] for state in STATES},
         },
         "provable": provable_document(closed),
         "reserve": reserve_document(closed.trials, ledger),
@@ -98,9 +95,6 @@ def reserve_text(lane: Lane, reach: Sequence[GateReach]) -> str:
     return f"reserve: {first} {asked:g}{capped}" + (f"; asks {asks}" if asks else "")
 
 
-STATES = {"failed": "failed", "vetoed": "vetoed", "behind": "behind", "complete": "complete"}  # key -> state of a trial
-
-
 def refused_document(refused: Decision) -> dict[str, Any]:
     """Returns a refusal as JSON, in the shape of a closed sweep."""
     return {
@@ -139,7 +133,6 @@ def closing(closed: Closed) -> str:
 def _spent(closed: Closed) -> Iterator[str]:
     """Yields what the sweep spent, why it stopped, and how far it is from what is provably possible."""
     wall, search, ledger = closed.seconds["wall"], closed.seconds["search"], closed.ledger
-    runs = sum(len(trial.record.measures) for trial in closed.trials if trial.paid)
     spent = f"{search:.1f} s evaluating, {wall - search:.1f} s start-up, tracking and report"
     states, vetoes = Counter(map(ledger.state, closed.trials)), ledger.vetoes(closed.trials)
     vetoed = ", ".join(f"{name} {count}" for name, count in sorted(vetoes.items())) or "none"
@@ -149,31 +142,29 @@ def _spent(closed: Closed) -> Iterator[str]:
     ended += f"; failed {len(failed)}: {failed[-1]}" if failed else ""
     repeats = sum(trial.record.repeats for trial in closed.trials)
     ended += f"; known candidates proposed again: {repeats}, at no cost" if repeats else ""
-    yield f"{runs} engine runs{ended}; stopped: {closed.stopped_by}"
+    yield f"{engine_runs(closed.trials)} engine runs{ended}; stopped: {closed.stopped_by}"
     yield from (f"provable: {text}" for text in _distances(closed))
     start = closed.start
-    if start is not None and start.objectives is not None:
-        values = zip(closed.ground.lane.objectives, start.objectives, strict=True)
-        reached = ", ".join(f"{objective.name} {value:.4g}" for objective, value in values)
+    if start is not None and (values := ledger.named(start)):
+        reached = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         yield f"start: {reached} (trial {start.number})"
 
 
 def _distances(closed: Closed) -> list[str]:
     """Returns, per objective, how far the best trial is from what is provable."""
     best, limits = closed.decision.best, provable(closed.ground)
-    if best is None or best.objectives is None:
-        return []
-    named = zip(closed.ground.lane.objectives, best.objectives, strict=True)
-    return [distance(value, limits[row.name], row) for row, value in named if row.name in limits]
+    values = {} if best is None else closed.ledger.named(best)
+    both = (row for row in closed.ground.lane.objectives if row.name in values and row.name in limits)
+    return [distance(values[row.name], limits[row.name], row) for row in both]
 
 
 def provable_document(closed: Closed) -> dict[str, Any]:
     """Returns, per objective and per gate with a proven bound, the bound, the best found, and the gap between them."""
     ground, best, limits = closed.ground, closed.decision.best, provable(closed.ground)
-    names = [objective.name for objective in ground.lane.objectives]
-    values = dict(zip(names, best.objectives or (), strict=False)) if best is not None else {}
+    values = dict[str, float]()
     if best is not None:
-        values |= best_found(closed.ledger.overall(best), closed.trials, closed.ledger)
+        found = best_found(closed.ledger.overall(best), closed.trials, closed.ledger)
+        values = {**closed.ledger.named(best), **found}
     bounds = {row.gate: row.bound for row in ground.reach if row.bound is not None and row.thresholds} | limits
     return {
         name: {"bound": bound, "found": values[name], "gap": abs(values[name] - bound)}
