@@ -150,6 +150,11 @@ class Workspace:
         return self.root / f".{what}.lock"
 
 
+def usual(folder: Path | str | None) -> Workspace:
+    """Returns the workspace in a folder as it stands; else the one that LANELOCK_WORKSPACE names, else the default."""
+    return Workspace(Path(folder or os.environ.get("LANELOCK_WORKSPACE") or default_folder()).resolve())
+
+
 def default_folder(start: Path | None = None) -> Path:
     """Returns the default workspace, seen from `start` (the current folder).
 

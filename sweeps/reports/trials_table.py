@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pandas as pd
 from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.search.recorded import recorded
-from lanelock.sweeps.workspace import Workspace, default_folder
+from lanelock.sweeps.workspace import Workspace, usual
 
 _NUMBERS = {int, float}
 
@@ -25,19 +24,13 @@ def trials_frame(sweep: str, workspace: Workspace | Path | str | None = None) ->
     then pack, `seconds/…`, at. `workspace` defaults to the one that the command line would use. Raises PolicyError
     where it has no such sweep.
     """
-    of = recorded(sweep, _workspace(workspace))
+    of = recorded(sweep, workspace if isinstance(workspace, Workspace) else usual(workspace))
     ledger = Ledger(of.ground())
     trials = sorted(of.trials.values(), key=lambda trial: trial.number)
     rows = [dict(_row(trial, ledger)) for trial in trials]
     frame = pd.DataFrame({name: _column([row.get(name) for row in rows]) for name in _columns(ledger, rows)})
     frame["at"] = pd.to_datetime(frame["at"], unit="ms", utc=True)
     return frame
-
-
-def _workspace(place: Workspace | Path | str | None) -> Workspace:
-    if isinstance(place, Workspace):
-        return place
-    return Workspace(Path(place or os.environ.get("LANELOCK_WORKSPACE") or default_folder()).resolve())
 
 
 def _row(trial: Trial, ledger: Ledger) -> Iterator[tuple[str, Any]]:

@@ -5,9 +5,7 @@ Where a path is allowed as well, the shell is told to fall back on files.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 
 import click
 from click.shell_completion import CompletionItem
@@ -16,7 +14,7 @@ from lanelock.policies import LanelockError
 from lanelock.policies.documents import shipped
 from lanelock.sweeps.proof.moves import holders
 from lanelock.sweeps.search.tally import sweeps_in
-from lanelock.sweeps.workspace import Workspace, default_folder
+from lanelock.sweeps.workspace import Workspace, usual
 
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
@@ -25,8 +23,7 @@ def offering(*kinds: str, path: str | None = "file") -> Complete:
     """Returns a completion of names of these kinds, and of paths: `path` is "file", "dir" or None."""
 
     def complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-        root = context.params.get("workspace") or os.environ.get("LANELOCK_WORKSPACE") or default_folder()
-        workspace = Workspace(Path(root).resolve())
+        workspace = usual(context.params.get("workspace"))
         names = dict.fromkeys(name for kind in kinds for name in _known(kind, workspace, begun))
         items = [CompletionItem(name) for name in names if name.startswith(begun)]
         # The path goes first: Bash's script drops what it was offered before a path.
