@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -19,10 +19,9 @@ from uuid import uuid4
 
 from lanelock.policies import LaneError
 from lanelock.scoring.feasibility import GateReach
+from lanelock.sweeps.batch import played
 from lanelock.sweeps.decision.confirmation import decide_confirmed
-from lanelock.sweeps.decision.decision import Decision, decide, seed_order
-from lanelock.sweeps.decision.race import promise, race_of, races
-from lanelock.sweeps.decision.reserve import reserve_of
+from lanelock.sweeps.decision.decision import Decision, decide
 from lanelock.sweeps.decision.runtime import Runtime, hold_to_runtime, time_candidate
 from lanelock.sweeps.decision.stopping import stopped
 from lanelock.sweeps.lanes.lane import Lane
@@ -34,11 +33,9 @@ from lanelock.sweeps.proof.lock_files import store_lock
 from lanelock.sweeps.record.recorder import Recording, recording
 from lanelock.sweeps.search.beginning import NOTHING_FIRST, Beginning, first_of, take_over
 from lanelock.sweeps.search.played_by import other_code, played_by
-from lanelock.sweeps.search.proposals import Proposal
 from lanelock.sweeps.search.study import Studies, Study
 from lanelock.sweeps.search.tally import tallied
 from lanelock.sweeps.sensitivity.sensitivity import sensitivity
-from lanelock.sweeps.trial import Outcome, evaluate, first_run
 from lanelock.sweeps.workspace import Workspace
 
 
@@ -159,7 +156,9 @@ def _search(
             proposals = study.ask(min(batch, budget["trials"] - paid), ledger)
             if not proposals:
                 return f"the space is spent: all {len(study.history)} candidates were tried"
-            for proposal, outcome in zip(proposals, _played(study, proposals, ledger, workers, jobs), strict=True):
+            for proposal, outcome in zip(
+                proposals, played(proposals, study.history, ledger, workers.map, jobs, study.stored), strict=True
+            ):
                 record.trial(study.tell(proposal, outcome.objectives, outcome.constraints, outcome.record))
                 stop()
             tally()
@@ -194,40 +193,6 @@ def _interrupts_deferred() -> Iterator[Callable[[], None]]:
         yield stop
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _played(
-    study: Study, proposals: Sequence[Proposal], ledger: Ledger, workers: ThreadPoolExecutor, jobs: int
-) -> Iterable[Outcome | Trial]:
-    """Returns the outcomes of a batch, in its order. They do not depend on the number of workers."""
-    ground, seeds = ledger.ground, seed_order(study.history, ledger)
-    if not races(ground.lane):
-        return workers.map(
-            lambda proposal: study.stored(proposal) or evaluate(ground, proposal.values, seeds), proposals
-        )
-    stored = {proposal.number: study.stored(proposal) for proposal in proposals}
-    begun = workers.map(
-        lambda proposal: None if stored[proposal.number] else first_run(ground, proposal.values, seeds[0]), proposals
-    )
-    firsts = {proposal.number: run for proposal, run in zip(proposals, begun, strict=True)}
-    reserve = reserve_of(study.history, ledger).value
-
-    def promised(proposal: Proposal) -> tuple[float, ...]:
-        outcome, run = stored[proposal.number], firsts[proposal.number]
-        card = run.card if run is not None else ledger.cards(outcome).get(seeds[0]) if outcome is not None else None
-        return promise(card, ledger, reserve)
-
-    spread = map if jobs == 1 else workers.map  # with several workers, seeds are run ahead
-    finished = dict[int, Trial]()
-    for proposal in sorted(proposals, key=promised, reverse=True):
-        race = race_of([*study.history, *finished.values()], ledger)
-        outcome = stored[proposal.number] or evaluate(
-            ground, proposal.values, seeds, race, firsts[proposal.number], spread
-        )
-        finished[proposal.number] = Trial(
-            proposal.number, proposal.values, outcome.objectives, outcome.constraints, outcome.record
-        )
-    return [finished[proposal.number] for proposal in proposals]
 
 
 def _next_name(studies: Studies, lane: Lane) -> str:

@@ -48,6 +48,9 @@ class SeedRun:
     failure: str = ""
 
 
+OnSeed = Callable[[Ground, Pack, int], SeedRun]  # a lane's ground, a candidate's pack, a seed
+
+
 class _Failed(Exception):
     """The candidate has no result; the message says why."""
 
@@ -59,16 +62,18 @@ def evaluate(
     race: Race | None = None,
     first: SeedRun | None = None,
     spread: Spread = map,
+    on_seed: OnSeed | None = None,
 ) -> Outcome:
     """Runs one trial on the seeds in the given order, until a veto, a failure or the race ends it.
 
     `first` is the run on the first seed, if it was made already. `spread` may run seeds ahead; the record has only
-    those up to the end.
+    those up to the end. `on_seed` stands in for the engine where results are known already.
     """
+    on_seed = on_seed or run_on
     runs, stopped = list[SeedRun](), ""
     if first is None:
-        first = first_run(ground, values, seeds[0])
-    for run in _each(first, seeds, spread, ground):
+        first = first_run(ground, values, seeds[0], on_seed)
+    for run in _each(first, seeds, spread, partial(on_seed, ground)):
         runs.append(run)
         if run.card is None or run.card.vetoed:
             break
@@ -77,22 +82,25 @@ def evaluate(
     return _outcome(ground, runs, stopped)
 
 
-def _each(first: SeedRun, seeds: Sequence[int], spread: Spread, ground: Ground) -> Iterator[SeedRun]:
+def _each(
+    first: SeedRun, seeds: Sequence[int], spread: Spread, run: Callable[[Pack, int], SeedRun]
+) -> Iterator[SeedRun]:
     yield first
     if first.pack is not None:
-        yield from spread(partial(_run, ground, first.pack), seeds[1:])
+        yield from spread(partial(run, first.pack), seeds[1:])
 
 
-def first_run(ground: Ground, values: Mapping[str, Value], seed: int) -> SeedRun:
+def first_run(ground: Ground, values: Mapping[str, Value], seed: int, on_seed: OnSeed | None = None) -> SeedRun:
     """Builds a candidate's pack and runs it on one seed. What the engine raises is a failure in the result."""
     try:
         pack: Pack = _attempted("the candidate is not a valid pack", ground.lane.candidate, values)
     except _Failed as error:
         return SeedRun(seed, None, failure=str(error))
-    return _run(ground, pack, seed)
+    return (on_seed or run_on)(ground, pack, seed)
 
 
-def _run(ground: Ground, pack: Pack, seed: int) -> SeedRun:
+def run_on(ground: Ground, pack: Pack, seed: int) -> SeedRun:
+    """Runs, measures and grades a candidate on one seed. What the engine raises is a failure in the result."""
     lane = ground.lane
     try:
         began = time.perf_counter()

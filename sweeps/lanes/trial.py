@@ -26,6 +26,7 @@ class TrialRecord:
     stopped: str = ""  # why it did not run on every seed, where no veto ended it
     failure: str = ""  # why it has no result: what the engine raised, or what it did not return
     source: str = ""  # SWEEP/N of the earlier trial whose measurements these are; empty: it was run here
+    chain: str = ""  # head of the transcript after this trial; empty: stored by an older version
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> TrialRecord:

@@ -29,6 +29,7 @@ from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.trial import RECORD, Trial, TrialRecord
 from lanelock.sweeps.search.proposals import Proposal, Proposer, directions_of
+from lanelock.sweeps.search.transcript import follows, link, origin_of
 from lanelock.sweeps.workspace import shown
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -46,6 +47,8 @@ class Study:
         self._proposer = Proposer(lane, self.attributes.get("listed", []))
         stored = durable.get_trials(deepcopy=False)
         trials = [_trial(self.name, frozen) for frozen in stored]
+        self.origin = origin_of(self.attributes)
+        transcript_of(self.name, self.origin, trials, stored)  # raises where the study was changed
         # A kill may leave a batch unfinished. Its proposals must be drawn from the same history again, so the study
         # goes on at the beginning of the last batch, whose stored trials wait in `_ahead` to be matched.
         proposed = [trial for trial in trials if trial.paid]
@@ -58,6 +61,11 @@ class Study:
     def trials(self) -> tuple[Trial, ...]:
         """All stored trials, with an unfinished batch. For readers only; do not resume from it."""
         return (*self.history, *self._ahead.values())
+
+    @property
+    def head(self) -> str:
+        """The head of the transcript after `history`."""
+        return self.history[-1].record.chain if self.history else self.origin
 
     @property
     def interrupted(self) -> bool:
@@ -111,6 +119,7 @@ class Study:
         record: TrialRecord,
         attributes: Mapping[str, Any],
     ) -> Trial:
+        record = replace(record, chain=link(self.head, number, values, objectives, constraints, record, attributes))
         frozen = create_trial(
             state=TrialState.FAIL if objectives is None else TrialState.COMPLETE,
             values=None if objectives is None else list(objectives),
@@ -168,7 +177,20 @@ class Studies:
         return tuple(_trial(name, frozen) for frozen in self._load(name).get_trials(deepcopy=False))
 
     def open(self, name: str, lane: Lane) -> Study:
+        """Opens a study to go on with it. Raises IntegrityError where its transcript was changed."""
         return Study(self._load(name), lane)
+
+    def transcript(self, name: str) -> tuple[str, ...]:
+        """Returns the head of the transcript after each trial; empty where an older version stored the trials.
+
+        Raises IntegrityError naming the first trial that does not follow from those before it.
+        """
+        study = self._load(name)
+        stored = study.get_trials(deepcopy=False)
+        trials = [_trial(name, frozen) for frozen in stored]
+        if not any(trial.record.chain for trial in trials):
+            return ()
+        return transcript_of(name, origin_of(study.user_attrs), trials, stored)
 
     def _load(self, name: str) -> optuna.Study:
         return optuna.load_study(study_name=name, storage=self._storage)
@@ -297,6 +319,16 @@ def _drop_torn_line(journal: Path) -> None:
     if journal.exists():
         with journal.open("rb+") as file:
             file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def transcript_of(study: str, origin: str, trials: Sequence[Trial], stored: Sequence[FrozenTrial]) -> tuple[str, ...]:
+    """Returns the head of the transcript after each trial. Raises IntegrityError where one does not follow."""
+    head = origin
+    for trial, frozen in zip(trials, stored, strict=True):
+        rest = trial.objectives, trial.constraints, trial.record, frozen.system_attrs
+        follows(study, trial, link(head, trial.number, trial.values, *rest))
+        head = trial.record.chain
+    return tuple(trial.record.chain for trial in trials)
 
 
 def _trial(study: str, frozen: FrozenTrial) -> Trial:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lanelock.policies import WorkspaceError
+from lanelock.policies import IntegrityError, WorkspaceError
 from lanelock.sweeps.workspace import Workspace, write_whole, writing
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class Sweep:
     budget: int | None = None  # trials
     at_ms: int = 0  # when it began
     left: bool = True  # False: its process is still running, or was killed
+    head: str = ""  # of its transcript after these trials; empty: not known
 
 
 def sweeps_in(workspace: Workspace) -> Mapping[str, Sweep]:
@@ -47,21 +48,43 @@ def sweeps_in(workspace: Workspace) -> Mapping[str, Sweep]:
 
 @contextmanager
 def tallied(workspace: Workspace, studies: Studies, study: Study, lane: Lane) -> Iterator[Callable[[], None]]:
-    """Keeps the tally of a running sweep: yields a function that rewrites it. The caller must hold the lane's lock."""
+    """Keeps the tally of a running sweep: yields a function that rewrites it. The caller must hold the lane's lock.
+
+    Raises IntegrityError where the study lacks trials that the tally counted.
+    """
     if isinstance(workspace.study_storage, str):
         yield lambda: None
         return
+    _hold(study, _tallies(workspace).get(study.name))
     _mend(workspace, studies, lane.id, study.name)
     budget, at_ms = int(lane.document["budget"]["trials"]), int(study.attributes["at_ms"])
 
     def write(left: bool = False) -> None:
-        _write(workspace, Sweep(study.name, len(study.trials), lane.id, budget, at_ms, left))
+        trials = study.trials
+        head = trials[-1].record.chain if trials else ""
+        _write(workspace, Sweep(study.name, len(trials), lane.id, budget, at_ms, left, head))
 
     write()
     try:
         yield write
     finally:
         write(left=True)
+
+
+def _hold(study: Study, tally: Sweep | None) -> None:
+    """Raises IntegrityError where a study's trials are not, so far, those that were tallied."""
+    if tally is None or not tally.head:
+        return
+    trials = study.trials
+    if tally.trials > len(trials):
+        raise IntegrityError(
+            f"study {study.name}: it holds {len(trials)} trials, {tally.trials} had finished; the study was cut"
+        )
+    if (found := trials[tally.trials - 1].record.chain) != tally.head:
+        raise IntegrityError(
+            f"study {study.name}: its transcript after {tally.trials} trials is {found[:12]}, it was "
+            f"{tally.head[:12]}; the study was changed"
+        )
 
 
 def _mend(workspace: Workspace, studies: Studies, lane: str, playing: str) -> None:
