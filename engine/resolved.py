@@ -70,6 +70,11 @@ class Resolved:
         stated = getattr(self.own, "code_version", None)
         return str(stated) if stated is not None else source_digest(sys.modules[type(self.own).__module__])
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of the functions that the engine computes with, on fixed arguments; empty where it gives none."""
+        return str(getattr(self.own, "fingerprint", ""))
+
     @property
     def baseline(self) -> str | None:
         """The pack that a published run is compared with: a shipped name or a path."""

@@ -28,7 +28,7 @@ from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.survey import Ground, survey
 from lanelock.sweeps.lanes.trial import Trial
-from lanelock.sweeps.proof.lock import Lock, make_lock
+from lanelock.sweeps.proof.lock import Lock, Search, make_lock
 from lanelock.sweeps.proof.lock_files import store_lock
 from lanelock.sweeps.record.recorder import Recording, recording
 from lanelock.sweeps.search.beginning import NOTHING_FIRST, Beginning, first_of, take_over
@@ -129,10 +129,11 @@ def play(
             if decision.outcome == "GO" and decision.best is not None:
                 runtime = time_candidate(lane, lane.candidate(decision.best.values), world)
                 decision = hold_to_runtime(decision, runtime, lane)
-            runs = record.settle(None if decision.best is None else decision.best.number)
+            record.settle()
             kept = record.keep(decision.best)
             documents = {"sensitivity.json": sensitivity(study.name, study.history, ledger)}
-            path = store_lock(make_lock(ground, decision, study.name, runs), workspace.locks)
+            search = Search(study.origin, len(study.history), study.head, decision.reason)
+            path = store_lock(make_lock(ground, decision, study.name, search), workspace.locks)
             if runtime is not None:
                 documents["runtime.json"] = runtime.as_document()
             record.close(kept, decision, Lock.read(path), documents)  # read back, as others will

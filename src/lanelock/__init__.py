@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors
     from lanelock.scoring.scorecard import MetricSource, score
     from lanelock.sweeps.lanes.lane import Lane, load_lane
     from lanelock.sweeps.proof.lock import Lock
-    from lanelock.sweeps.proof.lock import verify_lock as verify
+    from lanelock.sweeps.proof.verification import verify_lock as verify
     from lanelock.sweeps.reports.trials_table import trials_frame
     from lanelock.sweeps.sweep import play
     from lanelock.sweeps.trial import evaluate
@@ -34,7 +34,7 @@ _HOMES = {  # name -> module:attribute
     "play": "sweeps.sweep:play",
     "score": "scoring.scorecard:score",
     "trials_frame": "sweeps.reports.trials_table:trials_frame",
-    "verify": "sweeps.proof.lock:verify_lock",
+    "verify": "sweeps.proof.verification:verify_lock",
 }
 
 

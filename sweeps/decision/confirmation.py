@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +26,9 @@ from lanelock.sweeps.lanes.trial import Trial
 USUAL = 8  # fresh seeds where a seed draws a world
 _MOST = 16  # candidates that are run on fresh seeds before the lane gives up
 _SEED_BITS = 31
+
+
+Confirm = Callable[[Ground, Pack, Sequence[int], str], Confirmation]
 
 
 def fresh_seeds(pack_digest: str, count: int, used: Sequence[int], purpose: str = "") -> tuple[int, ...]:
@@ -46,8 +49,10 @@ def confirm_seeds(lane: Lane, world: Path | None, pack: Pack) -> tuple[int, ...]
     return fresh_seeds(pack.digest, count, lane.seeds, "confirm/")
 
 
-def decide_confirmed(history: Sequence[Trial], ledger: Ledger) -> Decision:
+def decide_confirmed(history: Sequence[Trial], ledger: Ledger, confirm: Confirm | None = None) -> Decision:
     """Returns the decision for the best candidate that also holds on fresh seeds.
+
+    `confirm` stands in for runs on fresh seeds whose results are known.
 
     Where no candidate holds all it claims, the best that still meets the lane's accept band is taken for what it holds;
     where none does, the decision is NO_GO.
@@ -63,7 +68,7 @@ def decide_confirmed(history: Sequence[Trial], ledger: Ledger) -> Decision:
         seeds = confirm_seeds(ledger.ground.lane, ledger.ground.world, pack)
         if not seeds:
             return decision
-        confirmation = _confirm(ledger.ground, pack, seeds, str(ledger.band(best)))
+        confirmation = (confirm or confirm_on)(ledger.ground, pack, seeds, str(ledger.band(best)))
         decision = replace(decision, confirmation=confirmation)
         if not confirmation.fault:
             return decision
@@ -94,7 +99,7 @@ def _settled(refused: Sequence[Decision], ledger: Ledger) -> Decision:
     )  # fmt: skip
 
 
-def _confirm(ground: Ground, pack: Pack, seeds: Sequence[int], claimed: str) -> Confirmation:
+def confirm_on(ground: Ground, pack: Pack, seeds: Sequence[int], claimed: str) -> Confirmation:
     """Runs a candidate on fresh seeds, until one shows less than the lane accepts."""
     lane, cards = ground.lane, list[Scorecard]()
     accept = lane.document["decision"]["accept_band"]

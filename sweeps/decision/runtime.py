@@ -19,6 +19,7 @@ from lanelock.policies import Pack
 from lanelock.sweeps.decision.decision import Blocker, Decision
 from lanelock.sweeps.lanes.lane import Lane
 
+RUNTIME = "runtime"  # in place of a gate's id, for a candidate that takes too long
 ROUNDS = 25  # odd, so that the median is one of them
 
 
@@ -67,5 +68,5 @@ def hold_to_runtime(decision: Decision, runtime: Runtime | None, lane: Lane) -> 
     )
     band, verdict = lane.document["decision"]["accept_band"], str(lane.gates.of_band(None))
     # Not a gate, but a lock has no other field for what stood in the way.
-    blocker = Blocker("runtime", "seconds/ratio", band, runtime.ratio, runtime.at_most, seed=0, proof=proof)
+    blocker = Blocker(RUNTIME, "seconds/ratio", band, runtime.ratio, runtime.at_most, seed=0, proof=proof)
     return replace(decision, outcome="NO_GO", verdict=verdict, reason=f"runtime: {proof}", blockers=(blocker,))

@@ -73,6 +73,11 @@ class Lane:
     def until(self) -> str:
         return str(self.document.get("until", self.engine.states[-1]))
 
+    @property
+    def own_gates(self) -> bool:
+        """Whether it grades by a gate file of its own instead of its engine's."""
+        return "file" in self.document["gates"]
+
     @cached_property
     def identity(self) -> str:
         """Returns a hex digest of all that determines a trial: the lane without its budget, the packs and the gates."""

@@ -1,8 +1,8 @@
-"""Checks: what a document states, beside what was found when it was computed again."""
+"""Checks: what a document states, beside what was found when it was computed again, and what nobody can compute."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,42 @@ class Check:
     found: Any
 
 
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """What the checks before it show together, where all are ok."""
+
+    statement: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unproved:
+    """A statement of a document that these checks cannot prove."""
+
+    statement: str
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What was checked of a document, in order, and what it states without proof. Iterates over the checks."""
+
+    checks: tuple[Check, ...]
+    proved: tuple[str, ...] = ()  # where all checks are ok
+    not_proved: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        return all(check.ok for check in self.checks)
+
+    def __iter__(self) -> Iterator[Check]:
+        return iter(self.checks)
+
+    def __len__(self) -> int:
+        return len(self.checks)
+
+    def __add__(self, others: Findings) -> Findings:
+        return Findings(self.checks + others.checks, self.proved + others.proved, self.not_proved + others.not_proved)
+
+
 Watch = Callable[[Check], None]
 
 
@@ -29,16 +65,19 @@ def same(name: str, stated: Any, found: Any) -> Check:
     return Check(name, stated == found, stated, found)
 
 
-def collected(checks: Iterable[Check], watch: Watch) -> list[Check]:
+def collected(rows: Iterable[Check | Proved | Unproved], watch: Watch) -> Findings:
     """Returns every check in order, each shown to `watch`; a failed check does not stop the others."""
-    done = []
-    for check in checks:
-        watch(check)
-        done.append(check)
-    return done
+    checks, proved, not_proved = list[Check](), list[str](), list[str]()
+    for row in rows:
+        if isinstance(row, Check):
+            watch(row)
+            checks.append(row)
+        else:
+            (proved if isinstance(row, Proved) else not_proved).append(row.statement)
+    return Findings(tuple(checks), tuple(proved), tuple(not_proved))
 
 
-def hold(place: Path, what: str, checks: Sequence[Check]) -> None:
+def hold(place: Path, what: str, checks: Findings | Sequence[Check]) -> None:
     """Raises IntegrityError that names the first failed check, if any failed."""
     if failed := [check for check in checks if not check.ok]:
         first = failed[0]

@@ -11,7 +11,7 @@ from lanelock.sweeps.decision.decision import Decision, decide
 from lanelock.sweeps.decision.runtime import hold_to_runtime, time_candidate
 from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.trial import Trial
-from lanelock.sweeps.proof.lock import Lock, by_hand, make_lock
+from lanelock.sweeps.proof.lock import Lock, Search, by_hand, make_lock
 from lanelock.sweeps.proof.lock_files import find_lock, store_lock
 from lanelock.sweeps.search.recorded import Recorded, recorded
 from lanelock.sweeps.workspace import Workspace
@@ -33,13 +33,14 @@ def lock_trial(sweep: str, number: int, why: str, workspace: Workspace) -> Chose
     measure again what the sweep recorded.
     """
     of = recorded(sweep, workspace)
-    trial, runs = of.trial(number), _closed(sweep, workspace).runs
+    trial, _ = of.trial(number), _closed(sweep, workspace)
     ledger = Ledger(of.ground())
     if refusals := tuple(_refusals(trial, ledger)):
         return Chosen(None, None, refusals)
     of.pack(trial)  # raises where the study was changed
     decision = _decision(of, trial, ledger, why)
-    lock = make_lock(ledger.ground, decision, sweep, {"sweep": runs.get("sweep"), "trial": None}, why)
+    search = Search(of.origin, len(of.trials), of.head, decision.reason)
+    lock = make_lock(ledger.ground, decision, sweep, search, why)
     return Chosen(lock, store_lock(lock, workspace.locks), ())
 
 

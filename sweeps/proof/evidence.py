@@ -37,7 +37,7 @@ from lanelock.sweeps.engines import engine_named, metrics_named
 from lanelock.sweeps.lanes.trial import Input
 from lanelock.sweeps.pages.page import as_html, as_markdown
 from lanelock.sweeps.proof.certificate import certificate
-from lanelock.sweeps.proof.checks import Check, Watch, collected, hold, same, whole
+from lanelock.sweeps.proof.checks import Check, Findings, Watch, collected, hold, same, whole
 from lanelock.sweeps.proof.lock import Lock, SeedProof
 from lanelock.sweeps.proof.lock_files import FILE, carry_world, world_beside
 from lanelock.sweeps.workspace import Workspace, writing
@@ -207,14 +207,14 @@ def find_evidence(name: str, workspace: Workspace) -> Path | None:
     return None
 
 
-def verify_evidence(folder: Path, watch: Watch = lambda check: None) -> list[Check]:
+def verify_evidence(folder: Path, watch: Watch = lambda check: None) -> Findings:
     """Checks every digest and number of an evidence pack, from the pack and the package alone.
 
     Compares files with the index and the flag, and the lock with its own id; then runs, measures and scores each seed
     again and derives the verdict again. If a file differs from the index, nothing is run.
     """
-    checks = collected(_filed(folder), watch)
-    return checks + (collected(_proved(folder), watch) if all(check.ok for check in checks) else [])
+    files = collected(_filed(folder), watch)
+    return files + collected(_proved(folder), watch) if files.ok else files
 
 
 def check_files(folder: Path) -> dict[str, Any]:

@@ -1,33 +1,41 @@
 """A lock: an immutable, self-contained record of an accepted (or terminal) candidate.
 
-It carries the candidate's pack, the authority's pack, the lane, the gates, and per seed the digests of
-world and surfaces and the whole scorecard. Its id is the SHA-256 of everything else in it. Proving a
-lock needs only the lock and the installed package (and the folder of an imported world): every digest
-is computed again, every seed run and scored again.
+It carries the candidate's pack, the authority's pack, the lane, the gates, and per seed the digests of world and
+surfaces and the whole scorecard. Its id is the SHA-256 of everything else in it. Proving a lock needs only the lock and
+the installed package (and the folder of an imported world): every digest is computed again, every seed run and scored
+again, and decision, verdict, blockers and reason are derived again from that.
+
+What follows from the search alone (`Search`: that the candidate is the best of N) is proved where the sweep's study is
+(`sweeps.proof.searched`); who made the lock is proved by a signature or not at all. `unproved` lists both.
 
 `sweeps.proof.lock_files` stores locks and finds them by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lanelock.policies import IntegrityError, LanelockError, Pack, PolicyError, WorkspaceError
+from lanelock.policies import IntegrityError, Pack, PolicyError, WorkspaceError
 from lanelock.policies.documents import digest, read_json, shipped_schema, validate
 from lanelock.policies.pack import CarriedPack
 from lanelock.scoring.scorecard import Scorecard, combine, score
-from lanelock.sweeps.decision.confirmation import band_of, confirm_seeds, graded_on
-from lanelock.sweeps.decision.decision import Blocker, Decision
+from lanelock.sweeps.decision.confirmation import Confirm, decide_confirmed
+from lanelock.sweeps.decision.decision import Blocker, Decision, decide
+from lanelock.sweeps.decision.runtime import RUNTIME
 from lanelock.sweeps.engines import engine_named
+from lanelock.sweeps.lanes.grading import constraints_of, objectives_of
 from lanelock.sweeps.lanes.knob import Value
 from lanelock.sweeps.lanes.lane import Lane, lane_of
+from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.survey import Ground
-from lanelock.sweeps.proof.checks import Check, Watch, collected, same
+from lanelock.sweeps.lanes.trial import Trial, TrialRecord
+from lanelock.sweeps.provenance import here
 
-FORMAT = "lanelock.lock/1"
+FORMAT = "lanelock.lock/2"
+NO_CANDIDATE = "no trial gave a candidate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,16 @@ class SeedProof:
     surfaces: Mapping[str, str]  # name -> digest
     metrics: Mapping[str, float]
     card: Mapping[str, Any]  # the scorecard's document
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What a lock states of the search that chose its candidate. Only the sweep's study can prove it."""
+
+    origin: str  # digest of what the sweep began with
+    trials: int  # that had finished
+    head: str  # of the transcript after them
+    because: str  # by which rule the candidate was taken, and among how many
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +88,11 @@ class Lock:
     candidate: str  # "accepted" or "terminal"
     sweep: str
     trial: int | None
-    runs: Mapping[str, str | None]  # "sweep" and "trial" -> tracking run; None where the tracking server was away
+    search: Search
     engine: str
     code_version: str
+    arithmetic: str  # fingerprint of the functions that the engine computes with; empty where it gives none
+    made_by: Mapping[str, Any]  # provenance
     lane_document: Mapping[str, Any]
     knobs: Mapping[str, Value]
     seeds: tuple[int, ...]
@@ -105,6 +125,7 @@ class Lock:
             ) from None
         lock = cls(
             **{name: document[name] for name in _PLAIN},
+            search=Search(**document["search"]),
             blockers=tuple(Blocker.of(row) for row in document["blockers"]),
             lane_document=document["lane"],
             seeds=tuple(document["seeds"]),
@@ -148,6 +169,7 @@ class Lock:
             "format": FORMAT,
             **chosen,
             **{name: getattr(self, name) for name in _PLAIN},
+            "search": asdict(self.search),
             "blockers": [blocker.as_document() for blocker in self.blockers],
             "lane": self.lane_document,
             "seeds": list(self.seeds),
@@ -156,6 +178,11 @@ class Lock:
             "references": {name: asdict(pack) for name, pack in self.references.items()},
             "proof": {str(seed): asdict(proof) for seed, proof in self.proof.items()},
         }
+
+    @property
+    def because(self) -> str:
+        """The decision in words: by which rule its candidate was taken, or why none was."""
+        return self.search.because
 
     @property
     def short_id(self) -> str:
@@ -194,13 +221,13 @@ class Lock:
 
 # Fields that the document holds unchanged.
 _PLAIN = (
-    "decision", "verdict", "reason", "candidate", "sweep", "trial", "runs", "engine", "code_version", "knobs", "gates",
-    "world_source",
+    "decision", "verdict", "reason", "candidate", "sweep", "trial", "engine", "code_version", "arithmetic", "made_by",
+    "knobs", "gates", "world_source",
 )  # fmt: skip
 
 
 def make_lock(
-    ground: Ground, decision: Decision, sweep: str, runs: Mapping[str, str | None], chosen_by_hand: str | None = None
+    ground: Ground, decision: Decision, sweep: str, search: Search, chosen_by_hand: str | None = None
 ) -> Lock:
     """Returns the lock of a closed sweep, after running the candidate again on every seed, with digests.
 
@@ -212,31 +239,41 @@ def make_lock(
         pack, proof = _without_candidate(ground)
     else:
         pack = lane.candidate(best.values)
-        proof = {seed: _prove(lane, pack, seed, ground.world) for seed in lane.seeds}
+        proof = {seed: prove_on(lane, pack, seed, ground.world) for seed in lane.seeds}
     for seed, recorded in (best.record.measures if best is not None else {}).items():
         if proof[seed].metrics != recorded:
             raise IntegrityError(f"{sweep}: the candidate on seed {seed} does not measure what the sweep recorded")
-    fresh = decision.confirmation
+    knobs = {} if best is None else dict(best.values)
+    measures = {seed: row.metrics for seed, row in proof.items()}
+    ran = decision.confirmation
+    stated = standing(ground, pack, knobs, measures, chosen_by_hand is None, None if ran is None else lambda *_: ran)
+    if timed := any(row.gate == RUNTIME for row in decision.blockers):
+        stated = replace(decision, reason=reason_of(decision, lane, ()))
+    if not timed and stated.outcome != decision.outcome:
+        raise IntegrityError(f"{sweep}: the sweep closed {decision.outcome}, its candidate alone is {stated.outcome}")
+    fresh = stated.confirmation
     lock = Lock(
-        decision=decision.outcome,
-        verdict=decision.verdict,
-        reason=decision.reason,
-        blockers=decision.blockers,
-        candidate="accepted" if decision.outcome == "GO" else "terminal",
+        decision=stated.outcome,
+        verdict=stated.verdict,
+        reason=stated.reason,
+        blockers=stated.blockers,
+        candidate=KIND[stated.outcome],
         sweep=sweep,
         trial=None if best is None else best.number,
-        runs=dict(runs),
+        search=search,
         engine=lane.engine.name,
         code_version=lane.engine.code_version,
+        arithmetic=lane.engine.fingerprint,
+        made_by=here().document,
         lane_document=dict(lane.document),
-        knobs={} if best is None else dict(best.values),
+        knobs=knobs,
         seeds=lane.seeds,
         candidate_pack=pack.carried(),
         authority=lane.authority.carried(),
         authority_metrics={seed: ground.authority[seed] for seed in lane.seeds},
         references={name: pack.carried() for name, pack in lane.references.items()},
         gates=lane.gates_file,
-        world_source="drawn" if ground.world is None else "imported",
+        world_source=source_of(ground.world),
         proof=proof,
         confirmation=None if fresh is None or not fresh.metrics else Confirmation(fresh.band, fresh.metrics),
         chosen_by_hand=chosen_by_hand,
@@ -245,72 +282,70 @@ def make_lock(
     return lock
 
 
+KIND = {"GO": "accepted", "NO_GO": "terminal"}
+
+
+def source_of(world: Path | None) -> str:
+    return "drawn" if world is None else "imported"
+
+
 def _without_candidate(ground: Ground) -> tuple[Pack, dict[int, SeedProof]]:
     """Returns what is locked without a candidate: the lane's start, or the authority where that fails as well."""
     lane = ground.lane
     try:
-        return lane.start, {seed: _prove(lane, lane.start, seed, ground.world) for seed in lane.seeds}
+        return lane.start, {seed: prove_on(lane, lane.start, seed, ground.world) for seed in lane.seeds}
     except (IntegrityError, WorkspaceError):
         raise
     except Exception:  # whatever the engine raises
-        return lane.authority, {seed: _prove(lane, lane.authority, seed, ground.world) for seed in lane.seeds}
+        return lane.authority, {seed: prove_on(lane, lane.authority, seed, ground.world) for seed in lane.seeds}
+
+
+def standing(
+    ground: Ground,
+    pack: Pack,
+    knobs: Mapping[str, Value],
+    measures: Mapping[int, Mapping[str, float]],
+    confirmed: bool,
+    confirm: Confirm | None = None,
+) -> Decision:
+    """Returns what the lane's rule says of a candidate alone, from its metrics on every seed of the lane.
+
+    `confirmed`: whether the lane's fresh seeds count, as they do unless a person chose the candidate. Without knobs
+    there is no candidate, and nothing to accept.
+    """
+    if not knobs:
+        return Decision("NO_GO", str(ground.lane.gates.invalid), NO_CANDIDATE, None, ())
+    cards = [ground.graded(seed, measures[seed]) for seed in ground.lane.seeds]
+    record = TrialRecord({seed: measures[seed] for seed in ground.lane.seeds}, pack.digest, {}, {}, {}, 0)
+    trial, ledger = Trial(0, knobs, objectives_of(ground, cards), constraints_of(cards), record), Ledger(ground)
+    decision = decide_confirmed((trial,), ledger, confirm) if confirmed else decide((trial,), ledger)
+    return replace(decision, reason=reason_of(decision, ground.lane, ledger.vetoed(trial)))
+
+
+def reason_of(decision: Decision, lane: Lane, vetoed: Sequence[str]) -> str:
+    """Returns the reason that follows from the candidate alone: not that it is the best, but what it holds."""
+    if decision.outcome != "GO":
+        failing = [f"vetoed by {', '.join(vetoed)}"] if vetoed else []
+        return "; ".join([*failing, *map(str, decision.blockers)]) or "it could not be graded on every seed"
+    reason = f"every gate of band {_band(decision, lane)} holds on seeds {', '.join(map(str, lane.seeds))}"
+    fresh = decision.confirmation
+    return reason if fresh is None else f"{reason}, and {fresh.band} on {len(fresh.metrics)} fresh seeds"
+
+
+def _band(decision: Decision, lane: Lane) -> str:
+    return next(band for band in lane.gates.bands if str(lane.gates.of_band(band)) == decision.verdict)
 
 
 def by_hand(why: str) -> str:
-    """Returns how the reason of a lock begins whose candidate a person chose."""
+    """Returns how a lock states that a person chose its candidate."""
     return f"chosen by hand: {why};"
 
 
-def verify_lock(path: Path, world: Path | None = None, watch: Watch = lambda check: None) -> list[Check]:
-    """Returns every check, in order; the lock holds if all are ok. A difference does not stop it."""
-    return collected(_checks(Lock.read(path), str(path), world), watch)
-
-
-def _checks(lock: Lock, where: str, world: Path | None) -> Iterator[Check]:
-    yield same("lock_id", lock.lock_id, lock.lock_id)  # `read` has checked it
-    lock.needs_its_world(world, where)
-    try:
-        lane, pack = lock.lane(where), lock.pack(where)
-        admitted = lane.admit(pack) if lock.knobs else {}
-    except LanelockError as error:
-        yield Check("content", False, "a lane and packs valid under this package", str(error))
-        return
-    if lock.chosen_by_hand is not None:
-        begins = by_hand(lock.chosen_by_hand)
-        yield same("reason", lock.reason[: len(begins)], begins)
-    yield same("pack digest", lock.candidate_pack.digest, pack.digest)
-    yield same("authority digest", lock.authority.digest, lane.authority.digest)
-    yield same("pack = authority + fixed fields + knobs", lock.knobs, admitted)
-    if not admitted:
-        bare = lane.authority if pack.digest == lane.authority.digest else lane.start
-        yield same("pack = authority + fixed fields", pack.digest, bare.digest)
-    for seed, stated_card in zip(lane.seeds, lock.cards(lane), strict=True):
-        measured = lane.yardstick(seed, world)
-        yield same(f"seed {seed}: authority metrics", lock.authority_metrics[seed], measured)
-        stated, computed = lock.proof[seed], _prove(lane, pack, seed, world)
-        yield same(f"seed {seed}: world", stated.world, computed.world)
-        for surface in {**stated.surfaces, **computed.surfaces}:
-            yield same(f"seed {seed}: {surface}", stated.surfaces.get(surface), computed.surfaces.get(surface))
-        yield same(f"seed {seed}: metrics", stated.metrics, computed.metrics)
-        card = score(computed.metrics, lane.gates, seed=seed, authority=measured).as_document()
-        yield same(f"seed {seed}: scorecard", stated.card, card)
-        yield same(f"seed {seed}: scorecard of the stated metrics", stated.card, stated_card.as_document())
-    if lock.confirmation is not None:
-        yield from _confirmed(lock.confirmation, lane, pack, world)
-
-
-def _confirmed(stated: Confirmation, lane: Lane, pack: Pack, world: Path | None) -> Iterator[Check]:
-    """Yields whether the fresh seeds follow from the candidate, and whether it measures there what is stated."""
-    seeds = confirm_seeds(lane, world, pack)[: len(stated.metrics)]
-    yield same("fresh seeds", sorted(stated.metrics), sorted(seeds))
-    cards = [graded_on(lane, pack, seed, world) for seed in sorted(stated.metrics)]
-    for card in cards:
-        yield same(f"fresh seed {card.seed}: metrics", stated.metrics[int(card.seed or 0)], dict(card.metrics))
-    yield same("band on fresh seeds", stated.band, band_of(cards, lane))
-
-
-def _prove(lane: Lane, pack: Pack, seed: int, world: Path | None) -> SeedProof:
+def prove_on(
+    lane: Lane, pack: Pack, seed: int, world: Path | None, measured: Mapping[str, float] | None = None
+) -> SeedProof:
     run = lane.engine.evaluate(pack, seed, world=world, until=lane.until)
     metrics = lane.measure(run)
-    card = score(metrics, lane.gates, seed=seed, authority=lane.yardstick(seed, world))
+    authority = lane.yardstick(seed, world) if measured is None else measured
+    card = score(metrics, lane.gates, seed=seed, authority=authority)
     return SeedProof(run.run_id, run.world_digest, run.digests(), metrics, card.as_document())

@@ -28,9 +28,10 @@ from lanelock.policies import LaneError
 from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.proof.checks import Watch, hold
 from lanelock.sweeps.proof.evidence import evidence_of, gates_of, verify_evidence
-from lanelock.sweeps.proof.lock import Lock, verify_lock
+from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import FILE, carry_world
 from lanelock.sweeps.proof.moves import PROMOTE, ROLLBACK, Move, Standing, append, moves, new_move, stack
+from lanelock.sweeps.proof.verification import verify_lock
 from lanelock.sweeps.workspace import Workspace, writing
 
 
@@ -129,7 +130,7 @@ def _unmet(lock: Lock, rule: Rule, to: Standing, evidence: Path | None) -> list[
     """Returns the unmet rules on the lock itself."""
     refusals = []
     if rule.accepted and lock.decision != "GO":
-        refusals.append(f"its lane closed {lock.decision}: {lock.reason}")
+        refusals.append(f"its lane closed {lock.decision}: {lock.because}")
     verdicts = () if evidence is None else gates_of(evidence).verdicts
     passes = [str(verdict) for verdict in verdicts if verdict.passed]
     if rule.certified and to.verdict not in passes:

@@ -43,7 +43,7 @@ def decision_tags(decision: Decision) -> dict[str, str]:
     return {
         "lanelock.decision": decision.outcome,
         "lanelock.verdict": decision.verdict,
-        "lanelock.reason": decision.reason[:5000],  # what MLflow takes
+        "lanelock.because": decision.reason[:5000],  # what MLflow takes
     }
 
 
@@ -152,7 +152,7 @@ def of_version(lock: Lock, tags: Mapping[str, str]) -> str:
     lines = [
         f"**{tags['lanelock.verdict']}** · lock [`{lock.short_id}`]({link})"
         f" · run [{lock.sweep}](#/experiments/$EXPERIMENT/runs/$RUN)\n",
-        f"- {lock.decision} in lane `{lock.lane_document['id']}` ({lock.lane_document['title']}): {lock.reason}",
+        f"- {lock.decision} in lane `{lock.lane_document['id']}` ({lock.lane_document['title']}): {lock.because}",
         f"- knobs: {knobs or 'none moved'}",
     ]
     evidence = tags["lanelock.evidence"]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version as distribution_version
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 
 from filelock import FileLock
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
 from lanelock.sweeps.lanes.trial import Input
 from lanelock.sweeps.proof.evidence import certified_on
@@ -135,17 +133,12 @@ class Registry:
     def _runs_of(self, model: str, lock: Lock) -> list[str]:
         """Returns the run that a lock's version belongs to, then the other runs of the lock in this store.
 
-        A lock that was made while the server was away names no runs; the runs delivered since carry the lock's id.
+        The runs of a sweep and of its locked trial carry the lock's id, whenever they were delivered.
         """
-        runs = {run.info.run_id: run for run in (*self._named(lock), *self._delivered(lock))}
+        runs = {run.info.run_id: run for run in self._delivered(lock)}
         if not any(run.data.tags.get(KIND) == "trial" for run in runs.values()):
             return [self._run_of_its_own(model, lock), *runs]
         return sorted(runs, key=lambda run_id: runs[run_id].data.tags.get(KIND) != "trial")
-
-    def _named(self, lock: Lock) -> Iterator[Run]:
-        for run_id in filter(None, lock.runs.values()):
-            with suppress(MlflowException):
-                yield self._client.get_run(run_id)
 
     def _delivered(self, lock: Lock) -> list[Run]:
         experiment = self._client.get_experiment_by_name(lock.lane_document["id"])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lanelock.sweeps.record.mlflow_store import KIND, PARENT, SUPERSEDED, SWEEP, Store
+from lanelock.sweeps.record.mlflow_store import KIND, LOCK, PARENT, SUPERSEDED, SWEEP, Store
 from lanelock.sweeps.workspace import Workspace
 
 
@@ -17,6 +17,7 @@ class SweepRecord:
     parent: str  # run id
     superseded: bool
     artifacts: Mapping[str, int]  # run id of the sweep and of each trial -> bytes
+    locked: frozenset[str] = frozenset()  # the runs that carry a lock, whose artifacts stay
 
 
 class Shelf:
@@ -32,17 +33,18 @@ class Shelf:
             for experiment in self._store.client.search_experiments():
                 runs = self._store.search(experiment.experiment_id, f"tags.`{KIND}` != 'lock'")
                 for run in (run for run in runs if run.data.tags.get(KIND) == "sweep"):
-                    trials = (trial for trial in runs if trial.data.tags.get(PARENT) == run.info.run_id)
+                    trials = [trial for trial in runs if trial.data.tags.get(PARENT) == run.info.run_id]
                     ids = [row.info.run_id for row in (run, *trials)]
                     sizes = {run_id: self._store.bytes_of(run_id) for run_id in ids}
                     name, superseded = run.data.tags[SWEEP], SUPERSEDED in run.data.tags
-                    records.append(SweepRecord(name, run.info.run_id, superseded, sizes))
+                    locked = frozenset(row.info.run_id for row in (run, *trials) if LOCK in row.data.tags)
+                    records.append(SweepRecord(name, run.info.run_id, superseded, sizes, locked))
         return tuple(records)
 
-    def supersede(self, sweep: SweepRecord, by: str, spared: Collection[str]) -> None:
-        """Marks a sweep's runs as superseded, and deletes their artifacts except those of the runs in `spared`."""
+    def supersede(self, sweep: SweepRecord, by: str) -> None:
+        """Marks a sweep's runs as superseded, and deletes their artifacts except those of locked runs."""
         with self._store.explained():
             for run_id, size in sweep.artifacts.items():
-                if size and run_id not in spared:
+                if size and run_id not in sweep.locked:
                     self._store.delete_artifacts(run_id)
                 self._store.client.set_tag(run_id, SUPERSEDED, by)

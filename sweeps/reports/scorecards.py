@@ -84,7 +84,7 @@ def lock_report(lock: Lock, world: Path | None, shown: tuple[Figure, ...] | None
         authority={seed: lock.authority_metrics[seed] for seed in lock.seeds},
         beside=f"authority {lane.authority.name}",
         facts=_lock_facts(lock),
-        notes=tuple(map(str, lock.blockers)) or (lock.reason,),
+        notes=tuple(map(str, lock.blockers)) or (lock.because,),
         changes=tuple(diff(lane.authority, pack)),
         figures=figures(lane, pack, first, world) if shown is None else shown,
         proof=(f"`lanelock verify {name}`", f"`lanelock lock show {name}`"),
@@ -93,7 +93,6 @@ def lock_report(lock: Lock, world: Path | None, shown: tuple[Figure, ...] | None
 
 def _lock_facts(lock: Lock) -> dict[str, str]:
     knobs = ", ".join(f"{name} {short(value)}" for name, value in lock.knobs.items())
-    tracked = ", ".join(f"{name} {run}" for name, run in lock.runs.items() if run is not None)
     facts = {
         "decision": f"{lock.decision}, {lock.candidate} candidate",
         "lane": f"{lock.lane_document['id']}: {lock.lane_document['title']}",
@@ -102,7 +101,6 @@ def _lock_facts(lock: Lock) -> dict[str, str]:
         "lock": lock.lock_id,
         "pack": lock.candidate_pack.digest,
         "authority": f"{lock.authority.name} {lock.authority.digest}",
-        "tracking": tracked,
         "engine": lock.engine,
         "code": _code(lock.code_version, engine_named(lock.engine).code_version),
     }

@@ -103,7 +103,7 @@ def _banner(of: Closed) -> page.Block:
         lock.verdict,
         "good" if lock.decision == "GO" else "unsure" if invalid else "bad",
         f"sweep {lock.sweep} of lane {of.lane.id}: {of.lane.title}",
-        f"{lock.decision}: {lock.reason}",
+        f"{lock.decision}: {lock.because}",
         f"for the {lock.candidate} candidate",
     )
 

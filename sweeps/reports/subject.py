@@ -159,7 +159,7 @@ def _lock(path: Path, world: str | None) -> Subject:
     measures = {seed: lock.proof[seed].metrics for seed in lock.seeds}
     return Subject(
         "lock", path.stem, lane.engine, pack, where, lane.until, lane.gates, measures, lock.authority_metrics,
-        f"{lock.decision}: {lock.reason}", lock.code_version, lane=lane,
+        f"{lock.decision}: {lock.because}", lock.code_version, lane=lane,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from lanelock.sweeps.lanes.lane import Lane, lane_of
 from lanelock.sweeps.lanes.survey import Ground, survey
 from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.search.study import Studies
+from lanelock.sweeps.search.transcript import origin_of
 from lanelock.sweeps.workspace import Workspace
 
 
@@ -26,11 +27,22 @@ class Recorded:
     lane: Lane
     trials: Mapping[int, Trial]  # by number, in the order in which they finished
     begun: Mapping[str, Any]  # what the study stored when it began
+    heads: tuple[str, ...]  # of the transcript after each trial; empty: an older version stored no transcript
 
     @property
     def world(self) -> Path | None:
         """The folder of its imported world; None where the engine draws its own."""
         return world_folder(self.begun["world"])
+
+    @property
+    def origin(self) -> str:
+        """Returns the digest of what it began with."""
+        return origin_of(self.begun)
+
+    @property
+    def head(self) -> str:
+        """Returns the head of its transcript."""
+        return self.heads[-1] if self.heads else self.origin
 
     @property
     def reach(self) -> tuple[GateReach, ...]:
@@ -64,7 +76,10 @@ def recorded(sweep: str, workspace: Workspace) -> Recorded:
 
 
 def recorded_in(studies: Studies, sweep: str, missing: str) -> Recorded:
-    """Returns a sweep of a study storage. Raises PolicyError, beginning with `missing`, naming the known sweeps."""
+    """Returns a sweep of a study storage.
+
+    Raises PolicyError, beginning with `missing`, naming the known sweeps; IntegrityError where its trials were changed.
+    """
     known = studies.names()
     if sweep not in known:
         raise PolicyError(f"{missing} (known: {', '.join(known) or 'none'})")
@@ -73,4 +88,5 @@ def recorded_in(studies: Studies, sweep: str, missing: str) -> Recorded:
         raise PolicyError(f"{sweep}: an older version began this sweep without storing its packs")
     references = {key: CarriedPack.of(pack) for key, pack in begun["references"].items()}
     lane = lane_of(begun["lane"], CarriedPack.of(begun["authority"]), references, begun["gates"], sweep)
-    return Recorded(sweep, lane, {trial.number: trial for trial in studies.trials(sweep)}, begun)
+    trials = {trial.number: trial for trial in studies.trials(sweep)}
+    return Recorded(sweep, lane, trials, begun, studies.transcript(sweep))

@@ -178,6 +178,7 @@ def lock_text(lock: Lock) -> str:
     head = {
         "lock": lock.lock_id,
         "decision": f"{lock.decision} ({lock.candidate} candidate, {lock.verdict})",
+        "because": lock.because,
         "reason": lock.reason,
         **({} if lock.chosen_by_hand is None else {"by hand": lock.chosen_by_hand}),
         "lane": f"{lock.lane_document['id']}: {lock.lane_document['title']}",

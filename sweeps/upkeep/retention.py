@@ -74,7 +74,6 @@ class _References:
     evidence: dict[str, str] = field(default_factory=dict)  # folder
     sweeps: dict[str, str] = field(default_factory=dict)  # with all trials
     packs: dict[str, str] = field(default_factory=dict)  # digest: every published run of it
-    tracked: set[str] = field(default_factory=set)  # MLflow runs, with their own artifacts
 
 
 def survey(workspace: Workspace, recorded: Iterable[SweepRecord] = ()) -> Survey:
@@ -104,7 +103,7 @@ def survey(workspace: Workspace, recorded: Iterable[SweepRecord] = ()) -> Survey
         follower = newest[_series(sweep.name)]
         is_newest = f"the newest of {_series(sweep.name)}" if follower == sweep.name else None
         kept_by = references.sweeps.get(sweep.name, is_newest)
-        room = sum(size for run, size in sweep.artifacts.items() if run not in references.tracked)
+        room = sum(size for run, size in sweep.artifacts.items() if run not in sweep.locked)
         if room or (kept_by is None and not sweep.superseded):
             weigh(Item("trials", sweep.name, room, f"superseded by {follower}"), kept_by)
     if (cache := size_of(workspace.cache)) > 0:
@@ -112,13 +111,12 @@ def survey(workspace: Workspace, recorded: Iterable[SweepRecord] = ()) -> Survey
     return Survey(tuple(remove), tuple(keep))
 
 
-def apply(surveyed: Survey, workspace: Workspace, supersede: Callable[[str, str, frozenset[str]], None]) -> Path:
+def apply(surveyed: Survey, workspace: Workspace, supersede: Callable[[str, str], None]) -> Path:
     """Removes what a survey names, writes a summary and returns its path.
 
-    `supersede(sweep, by, spared)` marks a sweep's tracking runs and deletes their artifacts, except those of the runs
-    in `spared`. After an interruption the next survey finds what is left.
+    `supersede(sweep, by)` marks a sweep's tracking runs and deletes the artifacts of those without a lock. After an
+    interruption the next survey finds what is left.
     """
-    tracked = frozenset(_references(workspace).tracked)
     roots = {
         "run": workspace.runs,
         "export": workspace.exports,
@@ -131,7 +129,7 @@ def apply(surveyed: Survey, workspace: Workspace, supersede: Callable[[str, str,
                 shutil.rmtree(left)
         for item in surveyed.remove:
             if item.kind == "trials":
-                supersede(item.name, item.why.removeprefix("superseded by "), tracked)
+                supersede(item.name, item.why.removeprefix("superseded by "))
             else:
                 gone = (roots[item.kind] / item.name).rename(roots[item.kind] / f"{_GONE}{item.name}")
                 shutil.rmtree(gone)
@@ -146,7 +144,6 @@ def _references(workspace: Workspace) -> _References:
     references = _References()
     locks = {lock.lock_id: lock for lock in _locks(workspace)}
     for lock in locks.values():
-        references.tracked |= {run for run in lock.runs.values() if run is not None}
         references.packs.setdefault(lock.authority.digest, f"{lock.sweep} was tuned from its pack")
     evidence = defaultdict[str, list[Path]](list)
     for folder, document in evidence_in(workspace):

@@ -99,7 +99,7 @@ def _locks(folder: Path) -> Iterator[Closed]:
     for path in sorted(folder.glob("[!.]*.json"), key=lambda path: -path.stat().st_mtime_ns):
         try:
             lock = read_json(path)
-            yield Closed(path.stem, lock["decision"], lock["verdict"], lock["reason"])
+            yield Closed(path.stem, lock["decision"], lock["verdict"], lock["search"]["because"])
         except (PolicyError, KeyError, TypeError) as error:
             yield Closed(path.stem, "unreadable", "", str(error))
 

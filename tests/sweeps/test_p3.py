@@ -13,7 +13,8 @@ from lanelock.scoring.figures.drawing import pngs
 from lanelock.scoring.gates import load_gates
 from lanelock.scoring.scorecard import score
 from lanelock.sweeps.pages.scorecard import html
-from lanelock.sweeps.proof.lock import Lock, verify_lock
+from lanelock.sweeps.proof.lock import Lock
+from lanelock.sweeps.proof.verification import verify_lock
 from lanelock.sweeps.reports.scorecards import lock_report
 
 SEEDS = ("42", "7", "101", "202")

@@ -19,7 +19,8 @@ from lanelock.sweeps.decision.reserve import reserve_of
 from lanelock.sweeps.decision.stopping import distance
 from lanelock.sweeps.lanes.lane import Objective, load_lane
 from lanelock.sweeps.proof.chosen import lock_trial
-from lanelock.sweeps.proof.lock import Lock, verify_lock
+from lanelock.sweeps.proof.lock import Lock
+from lanelock.sweeps.proof.verification import verify_lock
 from lanelock.sweeps.reports.subject import find
 from lanelock.sweeps.search.beginning import Beginning, first_of
 from lanelock.sweeps.search.study import Studies

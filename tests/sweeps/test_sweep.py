@@ -18,8 +18,9 @@ from lanelock.policies.documents import shipped_schema, validate
 from lanelock.scoring.scorecard import score
 from lanelock.sweeps.lanes import survey
 from lanelock.sweeps.lanes.lane import load_lane
-from lanelock.sweeps.proof.lock import Lock, verify_lock
+from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import find_lock
+from lanelock.sweeps.proof.verification import verify_lock
 from lanelock.sweeps.sweep import play
 from lanelock.sweeps.terminal.words import closing
 from lanelock.sweeps.workspace import Workspace

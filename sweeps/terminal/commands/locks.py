@@ -13,12 +13,13 @@ from lanelock.engine.keep.receipts import read_receipt
 from lanelock.policies import PolicyError
 from lanelock.sweeps.engines import publisher_of, world_folder
 from lanelock.sweeps.pages.text import short
-from lanelock.sweeps.proof.checks import Check
+from lanelock.sweeps.proof.checks import Findings
 from lanelock.sweeps.proof.evidence import find_evidence, verify_evidence
-from lanelock.sweeps.proof.lock import Lock, verify_lock
+from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import find_lock
 from lanelock.sweeps.proof.packs import trial_named
 from lanelock.sweeps.proof.unpack import unpack, unpacking
+from lanelock.sweeps.proof.verification import verify_lock
 from lanelock.sweeps.terminal.completion import FOLDER, LOCK, PROVABLE, TRIAL
 from lanelock.sweeps.terminal.session import WORLD, Session, common_options
 from lanelock.sweeps.terminal.words import lock_text
@@ -84,8 +85,9 @@ def lock_show(session: Session, lock: str) -> int:
 @common_options
 def lock_verify(session: Session, lock: str, world: str | None) -> int:
     """Recompute every digest of LOCK, run it again on every seed, score it again."""
-    path = find_lock(lock, session.as_it_stands())
-    return _show_checks("lock", path, verify_lock(path, world_folder(world)), session)
+    workspace = session.as_it_stands()
+    path = find_lock(lock, workspace)
+    return _show_checks("lock", path, verify_lock(path, world_folder(world), workspace=workspace), session)
 
 
 @lock.command("unpack")
@@ -125,7 +127,7 @@ def verify(session: Session, what: str, world: str | None) -> int:
     if (folder := find_evidence(what, workspace)) is not None:
         return _show_checks("evidence", folder, verify_evidence(folder), session)
     path = find_lock(what, workspace)
-    return _show_checks("lock", path, verify_lock(path, world_folder(world)), session)
+    return _show_checks("lock", path, verify_lock(path, world_folder(world), workspace=workspace), session)
 
 
 def _verify_run(folder: Path, session: Session) -> int:
@@ -140,11 +142,14 @@ def _verify_run(folder: Path, session: Session) -> int:
     return 3 if failed else 0
 
 
-def _show_checks(kind: str, path: Path, checks: list[Check], session: Session) -> int:
-    failed = [check for check in checks if not check.ok]
+def _show_checks(kind: str, path: Path, found: Findings, session: Session) -> int:
+    failed = [check for check in found if not check.ok]
     rows = [asdict(check) for check in failed]
-    document = {"ok": not failed, "checked": len(checks), kind: str(path), "failed": rows}
-    session.show(document, f"{path}: {len(checks)} checks, {len(failed)} differ")
+    document = {"ok": not failed, "checked": len(found), kind: str(path), "failed": rows}
+    proved = list(found.proved if found.ok else ())
+    document |= {"proved": proved, "not_proved": list(found.not_proved)}
+    lines = [f"{path}: {len(found)} checks, {len(failed)} differ", *(f"proved: {row}" for row in proved)]
+    session.show(document, "\n".join([*lines, *(f"not proved: {row}" for row in found.not_proved)]))
     for check in failed:
         click.echo(f"{path}: {check.name}: stated {short(check.stated)}, found {short(check.found)}", err=True)
     return 3 if failed else 0

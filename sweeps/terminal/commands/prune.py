@@ -47,7 +47,7 @@ def _removed(workspace: Workspace) -> tuple[Survey, Path]:
         shelf = Shelf(workspace)
         recorded = {sweep.name: sweep for sweep in shelf.sweeps()}
         items = survey(workspace, recorded.values())
-        return items, apply(items, workspace, lambda name, by, spared: shelf.supersede(recorded[name], by, spared))
+        return items, apply(items, workspace, lambda name, by: shelf.supersede(recorded[name], by))
 
 
 def _table(head: str, items: Sequence[Item]) -> str:

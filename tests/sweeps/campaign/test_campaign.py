@@ -21,8 +21,8 @@ from lanelock.sweeps.campaign.records import End, Graded, PhaseRecord, Tried, re
 from lanelock.sweeps.campaign.report import report, write_report
 from lanelock.sweeps.decision.decision import Blocker
 from lanelock.sweeps.pages.page import as_markdown
-from lanelock.sweeps.proof.lock import verify_lock
 from lanelock.sweeps.proof.lock_files import find_lock
+from lanelock.sweeps.proof.verification import verify_lock
 from lanelock.sweeps.workspace import Workspace
 
 VOLATILE = ("seconds", "lock", "runtime", "evidence")

@@ -14,7 +14,8 @@ from lanelock.sweeps.decision.decision import Decision, refusal
 from lanelock.sweeps.decision.runtime import Runtime, hold_to_runtime, time_candidate
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.lanes.survey import prospect
-from lanelock.sweeps.proof.lock import Lock, verify_lock
+from lanelock.sweeps.proof.lock import Lock
+from lanelock.sweeps.proof.verification import verify_lock
 from lanelock.sweeps.sweep import play
 from lanelock.sweeps.workspace import Workspace
 

@@ -9,8 +9,9 @@ from lanes import lane_with, refused
 
 from lanelock.policies.documents import read_json
 from lanelock.sweeps.lanes.ledger import Ledger
-from lanelock.sweeps.proof.lock import Lock, verify_lock
+from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import find_lock
+from lanelock.sweeps.proof.verification import verify_lock
 from lanelock.sweeps.search.recorded import recorded
 from lanelock.sweeps.sweep import play
 from lanelock.sweeps.terminal.commands.locks import lock as group

@@ -4,7 +4,8 @@ import pytest
 
 from lanelock.policies.documents import shipped
 from lanelock.sweeps.decision.confirmation import fresh_seeds
-from lanelock.sweeps.proof.lock import Lock, verify_lock
+from lanelock.sweeps.proof.lock import Lock
+from lanelock.sweeps.proof.verification import verify_lock
 
 LOCKS = shipped("locks", ".json")
 

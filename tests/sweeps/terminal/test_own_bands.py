@@ -12,7 +12,8 @@ from lanelock.policies.documents import read_json
 from lanelock.scoring.gates import parse_gates
 from lanelock.sweeps.decision.decision import refusal
 from lanelock.sweeps.lanes.survey import prospect
-from lanelock.sweeps.proof.lock import Lock, verify_lock
+from lanelock.sweeps.proof.lock import Lock
+from lanelock.sweeps.proof.verification import verify_lock
 from lanelock.sweeps.record.views import colour
 from lanelock.sweeps.reports import study
 from lanelock.sweeps.sweep import play

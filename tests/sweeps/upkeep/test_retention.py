@@ -16,10 +16,11 @@ from lanelock.sweeps.campaign.plan import load_campaign
 from lanelock.sweeps.campaign.play import play_campaign
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.proof.evidence import certify_lock
-from lanelock.sweeps.proof.lock import Lock, verify_lock
+from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import find_lock
 from lanelock.sweeps.proof.moves import PROMOTE, Standing, append, moves, new_move
 from lanelock.sweeps.proof.promotion import promote, rollback
+from lanelock.sweeps.proof.verification import verify_lock
 from lanelock.sweeps.record.mlflow_store import SUPERSEDED, Store
 from lanelock.sweeps.record.shelf import Shelf
 from lanelock.sweeps.sweep import play
@@ -59,10 +60,13 @@ def test_a_superseded_sweep_is_marked_and_its_artifacts_reclaimed_but_those_its_
     assert "queue-2" in kept and any(name.startswith("counter-1.") for name in kept)
     old, lock = recorded["queue-1"], Lock.read(find_lock("queue-1", played))
     before = sum(old.artifacts.values())
-    summary = read_json(apply(found, played, lambda name, by, spared: shelf.supersede(recorded[name], by, spared)))
+    summary = read_json(apply(found, played, lambda name, by: shelf.supersede(recorded[name], by)))
     assert summary["remove"] == found.as_document()["remove"]
     after = {sweep.name: sweep for sweep in shelf.sweeps()}["queue-1"]
-    kept = set(filter(None, lock.runs.values()))
+    kept = old.locked
+    assert len(kept) == 2 and kept == {
+        run.info.run_id for run in Store(played).search("1", f"tags.`lanelock.lock` = '{lock.lock_id}'")
+    }
     assert sum(old.artifacts[run] for run in kept) == sum(after.artifacts.values()), "the lock's own stay"
     freed = next(item.bytes for item in found.remove if item.name == "queue-1")
     assert before - sum(after.artifacts.values()) == freed
@@ -155,7 +159,6 @@ def invented(body, number, sweep):
         "proof": proof,
         "pack": pack,
     }
-    made["runs"] = {"sweep": f"s{number}", "trial": f"t{number}"}
     return {**made, "lock_id": digest(made)}
 
 

@@ -1,0 +1,86 @@
+"""What a lock states of its search, proved from the transcript that the sweep's study holds.
+
+The chain shows that no trial was altered, dropped or moved since the lock was made; from the recorded measurements the
+decision follows again. That these are what the engine measures, and that the search proposed these candidates, is shown
+by an audit (`sweeps.audit`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from lanelock.policies import Pack
+from lanelock.sweeps.decision.confirmation import confirm_on, decide_confirmed
+from lanelock.sweeps.decision.decision import Confirmation
+from lanelock.sweeps.decision.runtime import RUNTIME
+from lanelock.sweeps.lanes.ledger import Ledger
+from lanelock.sweeps.lanes.survey import Ground
+from lanelock.sweeps.lanes.trial import Trial
+from lanelock.sweeps.proof.checks import Check, Proved, Unproved, same
+from lanelock.sweeps.proof.lock import Lock, by_hand
+from lanelock.sweeps.search.tally import sweeps_in
+from lanelock.sweeps.workspace import Workspace
+
+
+def searched(
+    lock: Lock,
+    ground: Ground,
+    pack: Pack,
+    fresh: Confirmation | None,
+    measures: Mapping[int, Mapping[str, float]],
+    workspace: Workspace | None,
+) -> Iterator[Check | Proved | Unproved]:
+    """Yields whether the candidate is the one that the search's decision takes, if its study is in the workspace.
+
+    `fresh` and `measures` are the candidate's results as they were computed again.
+    """
+    best = f"trial {lock.trial} is the best of {lock.search.trials} trials of {lock.sweep}"
+    if workspace is None or lock.sweep not in sweeps_in(workspace):
+        yield Unproved(f"{best} (no transcript here)")
+        return
+    from lanelock.sweeps.search.recorded import recorded
+
+    of = recorded(lock.sweep, workspace)
+    if of.origin != lock.search.origin:
+        yield Unproved(f"{best} (the sweep of that name here is another)")
+        return
+    heads = (of.origin, *of.heads)
+    found = heads[lock.search.trials] if lock.search.trials < len(heads) else f"only {len(heads) - 1} trials"
+    yield same(f"transcript: head after {lock.search.trials} trials", lock.search.head, found)
+    if lock.search.head != found:
+        return
+    history = [trial for number, trial in of.trials.items() if number < lock.search.trials]
+    yield from _chosen(lock, history, Ledger(ground), pack, fresh, measures)
+    if lock.chosen_by_hand is None:
+        yield Proved(f"{best}, by what their records state")
+    others = f"{lock.search.trials} trials measure what their records state"
+    yield Unproved(f"{others} (recorded, not run again: lanelock audit {lock.sweep})")
+
+
+def _chosen(
+    lock: Lock,
+    history: Sequence[Trial],
+    ledger: Ledger,
+    pack: Pack,
+    fresh: Confirmation | None,
+    measures: Mapping[int, Mapping[str, float]],
+) -> Iterator[Check]:
+    """Yields whether the locked trial has these knobs and results, and whether the decision takes it and says why."""
+    trial = next((row for row in history if row.number == lock.trial), None)
+    if trial is not None:
+        yield same("transcript: knobs", lock.knobs, dict(trial.values))
+        ran = {seed: measures[seed] for seed in trial.record.measures}
+        yield same("transcript: metrics", {**trial.record.measures}, ran)
+    if lock.chosen_by_hand is not None:
+        begins = by_hand(lock.chosen_by_hand)
+        yield same("transcript: because", lock.because[: len(begins)], begins)
+        return
+
+    def confirm(on: Ground, candidate: Pack, seeds: Sequence[int], claimed: str) -> Confirmation:
+        known = fresh is not None and candidate.digest == pack.digest
+        return fresh if known and fresh is not None else confirm_on(on, candidate, seeds, claimed)
+
+    decision = decide_confirmed(history, ledger, confirm)
+    yield same("transcript: trial", lock.trial, None if decision.best is None else decision.best.number)
+    if not any(row.gate == RUNTIME for row in lock.blockers):  # its reason holds seconds
+        yield same("transcript: because", lock.because, decision.reason)
