@@ -59,7 +59,7 @@ def decide_confirmed(history: Sequence[Trial], ledger: Ledger, confirm: Confirm 
     """
     refused: list[Decision] = []
     passed_over = dict[int, str]()
-    while len(refused) < _MOST:
+    while len(refused) < min(_MOST, max(1, len(history))):
         decision = decide(history, ledger, passed_over)
         if decision.outcome != "GO" or decision.best is None:
             break

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lanelock.policies import PolicyError
-from lanelock.sweeps.decision.decision import Decision, decide
+from lanelock.sweeps.decision.confirmation import decide_confirmed
+from lanelock.sweeps.decision.decision import Decision
 from lanelock.sweeps.decision.runtime import hold_to_runtime, time_candidate
 from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.trial import Trial
@@ -67,7 +68,7 @@ def _refusals(trial: Trial, ledger: Ledger) -> Iterator[str]:
 
 def _decision(of: Recorded, trial: Trial, ledger: Ledger, why: str) -> Decision:
     """Returns what the lane's rule says of this trial alone."""
-    decision = decide((trial,), ledger)
+    decision = decide_confirmed((trial,), ledger)
     if decision.outcome == "GO":
         decision = replace(decision, reason=f"trial {trial.number} meets band {ledger.band(trial)} on every seed")
         decision = hold_to_runtime(decision, time_candidate(of.lane, of.pack(trial), of.world), of.lane)

@@ -23,7 +23,7 @@ from lanelock.policies.documents import digest, read_json, shipped_schema, valid
 from lanelock.policies.pack import CarriedPack
 from lanelock.scoring.scorecard import Scorecard, combine, score
 from lanelock.sweeps.decision.confirmation import Confirm, decide_confirmed
-from lanelock.sweeps.decision.decision import Blocker, Decision, decide
+from lanelock.sweeps.decision.decision import Blocker, Decision
 from lanelock.sweeps.decision.runtime import RUNTIME
 from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.lanes.grading import constraints_of, objectives_of
@@ -246,7 +246,7 @@ def make_lock(
     knobs = {} if best is None else dict(best.values)
     measures = {seed: row.metrics for seed, row in proof.items()}
     ran = decision.confirmation
-    stated = standing(ground, pack, knobs, measures, chosen_by_hand is None, None if ran is None else lambda *_: ran)
+    stated = standing(ground, pack, knobs, measures, None if ran is None else lambda *_: ran)
     if timed := any(row.gate == RUNTIME for row in decision.blockers):
         stated = replace(decision, reason=reason_of(decision, lane, ()))
     if not timed and stated.outcome != decision.outcome:
@@ -305,20 +305,18 @@ def standing(
     pack: Pack,
     knobs: Mapping[str, Value],
     measures: Mapping[int, Mapping[str, float]],
-    confirmed: bool,
     confirm: Confirm | None = None,
 ) -> Decision:
     """Returns what the lane's rule says of a candidate alone, from its metrics on every seed of the lane.
 
-    `confirmed`: whether the lane's fresh seeds count, as they do unless a person chose the candidate. Without knobs
-    there is no candidate, and nothing to accept.
+    `confirm` stands in for runs on fresh seeds. Without knobs there is no candidate, and nothing to accept.
     """
     if not knobs:
         return Decision("NO_GO", str(ground.lane.gates.invalid), NO_CANDIDATE, None, ())
     cards = [ground.graded(seed, measures[seed]) for seed in ground.lane.seeds]
     record = TrialRecord({seed: measures[seed] for seed in ground.lane.seeds}, pack.digest, {}, {}, {}, 0)
     trial, ledger = Trial(0, knobs, objectives_of(ground, cards), constraints_of(cards), record), Ledger(ground)
-    decision = decide_confirmed((trial,), ledger, confirm) if confirmed else decide((trial,), ledger)
+    decision = decide_confirmed((trial,), ledger, confirm)
     return replace(decision, reason=reason_of(decision, ground.lane, ledger.vetoed(trial)))
 
 

@@ -130,7 +130,7 @@ def _unmet(lock: Lock, rule: Rule, to: Standing, evidence: Path | None) -> list[
     """Returns the unmet rules on the lock itself."""
     refusals = []
     if rule.accepted and lock.decision != "GO":
-        refusals.append(f"its lane closed {lock.decision}: {lock.because}")
+        refusals.append(f"its lane closed {lock.decision}: {lock.reason}")
     verdicts = () if evidence is None else gates_of(evidence).verdicts
     passes = [str(verdict) for verdict in verdicts if verdict.passed]
     if rule.certified and to.verdict not in passes:

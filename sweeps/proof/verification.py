@@ -102,8 +102,7 @@ def _decided(
     lock: Lock, ground: Ground, pack: Pack, measures: Mapping[int, Mapping[str, float]]
 ) -> Generator[Check, None, Confirmed | None]:
     """Yields whether decision, verdict, reason, blockers and fresh seeds follow from the candidate's metrics."""
-    by_sweep = lock.chosen_by_hand is None
-    derived = standing(ground, pack, lock.knobs, measures, by_sweep)
+    derived = standing(ground, pack, lock.knobs, measures)
     fresh, stated = derived.confirmation, lock.confirmation
     found = None if fresh is None or not fresh.metrics else Confirmation(fresh.band, fresh.metrics)
     seeds = [sorted(row.metrics) if row is not None else [] for row in (stated, found)]

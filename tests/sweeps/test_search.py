@@ -397,7 +397,7 @@ def test_the_decision_says_among_how_many_by_which_rule_and_what_comes_next(tmp_
     assert f"of {len(rivals)} candidates that hold B+ with margin >= 0.05, the least servers" in decision.reason
     assert f"(trial {best.number})" in decision.reason and f"(trial {runner_up.trial})" in decision.reason
     assert min(row.objectives[1] for row in rivals) == best.objectives[1]
-    assert Lock.read(closed.lock).reason == decision.reason
+    assert Lock.read(closed.lock).because == decision.reason
 
 
 def test_a_decision_without_the_runner_up_says_so_and_passing_over_gives_the_next(tmp_path, workspace):

@@ -64,7 +64,8 @@ def lock_made(session: Session, trial: str, why: str) -> int:
         return 1
     made, path = chosen.lock, str(chosen.path)
     stated = {name: made.document[name] for name in ("lock_id", "decision", "verdict", "reason")}
-    text = [f"{made.decision}  {trial}: {made.verdict}", f"  {made.reason}", f"lock   {path}"]
+    stated["because"] = made.because
+    text = [f"{made.decision}  {trial}: {made.verdict}", f"  {made.because}", f"lock   {path}"]
     session.show({"lock": path, "refusals": [], **stated}, "\n".join(text))
     return 0
 

@@ -7,7 +7,6 @@ import pytest
 from conftest import forged
 from lanes import lane_with, refused
 
-from lanelock.policies.documents import read_json
 from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import find_lock
@@ -38,7 +37,8 @@ def test_another_trial_is_locked_with_its_own_verdict_and_the_reason(here, close
     lock = Lock.read(find_lock(stated["lock_id"], place))
     assert code == 0 and (lock.decision, lock.candidate, lock.trial) == ("GO", "accepted", number)
     assert lock.chosen_by_hand == "fewer servers"
-    assert lock.reason.startswith("chosen by hand: fewer servers; trial ") and lock.reason == stated["reason"]
+    assert lock.because.startswith("chosen by hand: fewer servers; trial ") and lock.because == stated["because"]
+    assert lock.reason == stated["reason"] == "every gate of band B+ holds on seeds 1, 2, 3"
     assert lock.verdict == str(lock.card(lock.lane()).verdict) and Lock.of(lock.document, "") == lock
     assert all(check.ok for check in verify_lock(find_lock(lock.lock_id, place)))
     assert find_lock("queue-1", place) == done.lock, "the sweep's name still means what its decision locked"
@@ -54,7 +54,7 @@ def test_a_trial_below_every_band_is_locked_as_what_it_is(here, closed):
     lock = Lock.read(find_lock(json.loads(out)["lock_id"], place))
     assert code == 0, "options may stand first"
     assert (lock.decision, lock.candidate) == ("NO_GO", "terminal") and lock.blockers
-    assert lock.reason.startswith("chosen by hand: to look at it; ") and lock.blockers[0].gate in lock.reason
+    assert lock.because.startswith("chosen by hand: to look at it; ") and lock.blockers[0].gate in lock.reason
 
 
 def test_a_vetoed_trial_is_refused_by_rule_and_its_veto_is_named(here, closed):
@@ -82,10 +82,11 @@ def test_what_is_no_trial_of_a_closed_sweep_is_bad_input(here, closed, tmp_path)
         moved.rename(done.lock)
 
 
-def test_a_forged_reason_is_found(closed, tmp_path):
-    _, done, _ = closed
-    path = forged(done.lock, tmp_path, chosen_by_hand="it is mine", reason=read_json(done.lock)["reason"])
-    assert [check.name for check in verify_lock(path) if not check.ok] == ["reason"]
+def test_a_person_who_chose_nothing_is_found_where_the_sweep_is(closed, tmp_path):
+    place, done, _ = closed
+    path = forged(done.lock, tmp_path, chosen_by_hand="it is mine")
+    assert [check.name for check in verify_lock(path, workspace=place) if not check.ok] == ["transcript: because"]
+    assert any(row == "a person chose it, because: it is mine" for row in verify_lock(path).not_proved)
 
 
 def test_the_words_show_and_verify_stay_commands_and_are_offered():

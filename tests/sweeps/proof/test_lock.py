@@ -42,21 +42,21 @@ def test_a_lock_writes_the_document_that_it_was_read_from(path):
 
 @given(
     knobs=st.dictionaries(NAMES, st.one_of(NUMBERS, NAMES, st.booleans())),
-    runs=st.dictionaries(NAMES, st.none() | NAMES),
+    because=st.text(),
     blockers=st.lists(BLOCKERS, max_size=3),
     trial=st.none() | st.integers(0, 10**6),
     metrics=st.dictionaries(NAMES, NUMBERS),
     reason=st.text(),
 )
 def test_any_lock_is_read_back_from_its_json_under_the_id_of_its_content(
-    path, knobs, runs, blockers, trial, metrics, reason
+    path, knobs, because, blockers, trial, metrics, reason
 ):
     made = Lock.read(path)
     first, proof = next(iter(made.proof)), next(iter(made.proof.values()))
     lock = replace(
         made,
         knobs=knobs,
-        runs=runs,
+        search=replace(made.search, because=because),
         blockers=tuple(blockers),
         trial=trial,
         reason=reason,
@@ -91,7 +91,7 @@ def test_what_is_no_whole_lock_is_told_by_its_file_and_field(path, tmp_path):
 def test_what_holds_is_silent_and_what_does_not_names_its_first_difference(tmp_path):
     seen = []
     checks = collected((same(str(at), at, at % 2) for at in range(4)), seen.append)
-    assert seen == checks and [check.ok for check in checks] == [True, True, False, False]
-    hold(tmp_path, "lock", checks[:2])
+    assert seen == [*checks] and [check.ok for check in checks] == [True, True, False, False]
+    hold(tmp_path, "lock", [*checks][:2])
     with pytest.raises(IntegrityError, match=r"lock does not verify: 2: stated 2, found 0 \(2 of 4 checks differ"):
         hold(tmp_path, "lock", checks)

@@ -13,7 +13,7 @@ from functools import partial
 import pandas as pd
 import pytest
 from conftest import child_environment, forged
-from lanes import QUEUE
+from lanes import QUEUE, lane_with
 from servers import MlflowServer
 
 from lanelock.engine.segment_2b.store import publish
@@ -88,9 +88,10 @@ def test_a_certification_that_failed_or_passed_lower_is_refused(place, tmp_path)
 
 
 def test_a_lane_that_closed_no_go_is_no_authority(place, tmp_path):
-    terminal = forged(lock(place, "short"), tmp_path, decision="NO_GO", candidate="terminal", reason="a floor")
+    few = {"servers": {"at": "queue_policy_v1#/servers", "low": 8, "high": 9}}
+    terminal = play(lane_with(tmp_path, knobs=few), place, track=False).lock
     found = promote(terminal, "authority", place)
-    assert found.refusals == ("its lane closed NO_GO: a floor",) and not found.written
+    assert found.refusals == (f"its lane closed NO_GO: {Lock.read(terminal).reason}",) and not found.written
     assert promote(terminal, "candidate", place).written, "a terminal candidate may be looked at"
 
 
@@ -280,8 +281,11 @@ def test_the_registry_says_what_the_records_say_and_links_both_ways(made):
     assert versions["candidate"] == versions["certified"]
     found = client.get_model_version_by_alias("queue", "certified")
     assert found.tags["lanelock.lock"] == held.lock_id and found.tags["lanelock.verdict"] == "PASS_BPLUS"
-    assert found.run_id == held.runs["trial"], "a version leads to its trial"
-    for run in held.runs.values():
+    assert client.get_run(found.run_id).data.tags["lanelock.trial"] == str(held.trial), "a version leads to its trial"
+    named = client.get_experiment_by_name(held.lane_document["id"])
+    carrying = Store(made).search(named.experiment_id, f"tags.`lanelock.lock` = '{held.lock_id}'")
+    assert {row.data.tags["lanelock.kind"] for row in carrying} == {"sweep", "trial"}
+    for run in (row.info.run_id for row in carrying):
         assert client.get_run(run).data.tags["lanelock.model_version"] == f"queue/{found.version}"
     evidence = [
         file.path for file in client.list_artifacts(found.run_id, f"evidence/{found.tags['lanelock.evidence']}")
@@ -319,7 +323,6 @@ def test_with_the_server_away_a_move_stands_and_sync_brings_the_registry_to_it(t
     workspace = Workspace.at(tmp_path / "ws", server.url)
     call = partial(lanelock, workspace=workspace.root, MLFLOW_TRACKING_URI=server.url)
     held = [Lock.read(play(load_lane(str(QUEUE / "lane.json")).with_search(trials=n), workspace).lock) for n in (4, 8)]
-    assert [row.runs for row in held] == [{"sweep": None, "trial": None}] * 2
     for row, forced in zip(held, ((), ("--force", "--why", "again")), strict=True):
         code, said, err = call("promote", row.sweep, "--to", "candidate", "--json", *forced)
         assert code == 0 and said["moved"] and said["version"] is None and said["model"] is None
