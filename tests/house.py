@@ -45,10 +45,11 @@ STANDS_ON = {  # room -> the rooms it may import; it may also import what those 
     "sweeps.reports": {"sweeps.proof", "sweeps.sensitivity"},
     "sweeps.service": {"sweeps.proof"},
     "sweeps.record": {"sweeps.reports"},
+    "sweeps.audit": {"sweeps.batch", "sweeps.proof"},
     "sweeps.sweep": {"sweeps.batch", "sweeps.record"},
     "sweeps.campaign": {"sweeps.sweep"},
     "sweeps.upkeep": {"sweeps.campaign"},
-    "sweeps.terminal": {"sweeps.upkeep"},
+    "sweeps.terminal": {"sweeps.audit", "sweeps.upkeep"},
 }
 
 

@@ -8,6 +8,7 @@ by an audit (`sweeps.audit`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from lanelock.policies import Pack
 from lanelock.sweeps.decision.confirmation import confirm_on, decide_confirmed
@@ -21,11 +22,13 @@ from lanelock.sweeps.proof.lock import Lock, by_hand
 from lanelock.sweeps.search.tally import sweeps_in
 from lanelock.sweeps.workspace import Workspace
 
+if TYPE_CHECKING:
+    from lanelock.sweeps.search.recorded import Recorded
+
 
 def searched(
     lock: Lock,
     ground: Ground,
-    pack: Pack,
     fresh: Confirmation | None,
     measures: Mapping[int, Mapping[str, float]],
     workspace: Workspace | None,
@@ -38,47 +41,54 @@ def searched(
     if workspace is None or lock.sweep not in sweeps_in(workspace):
         yield Unproved(f"{best} (no transcript here)")
         return
-    from lanelock.sweeps.search.recorded import recorded
+    from lanelock.sweeps.search.recorded import recorded  # Optuna costs a second, which other workspaces need not pay
 
     of = recorded(lock.sweep, workspace)
     if of.origin != lock.search.origin:
         yield Unproved(f"{best} (the sweep of that name here is another)")
         return
-    heads = (of.origin, *of.heads)
-    found = heads[lock.search.trials] if lock.search.trials < len(heads) else f"only {len(heads) - 1} trials"
-    yield same(f"transcript: head after {lock.search.trials} trials", lock.search.head, found)
-    if lock.search.head != found:
+    head = same_head(lock, of)
+    yield head
+    if not head.ok:
         return
     history = [trial for number, trial in of.trials.items() if number < lock.search.trials]
-    yield from _chosen(lock, history, Ledger(ground), pack, fresh, measures)
+    yield from _measured(lock, history, measures)
+    yield from chosen(lock, history, Ledger(ground), fresh)
     if lock.chosen_by_hand is None:
         yield Proved(f"{best}, by what their records state")
     others = f"{lock.search.trials} trials measure what their records state"
     yield Unproved(f"{others} (recorded, not run again: lanelock audit {lock.sweep})")
 
 
-def _chosen(
-    lock: Lock,
-    history: Sequence[Trial],
-    ledger: Ledger,
-    pack: Pack,
-    fresh: Confirmation | None,
-    measures: Mapping[int, Mapping[str, float]],
-) -> Iterator[Check]:
-    """Yields whether the locked trial has these knobs and results, and whether the decision takes it and says why."""
+def same_head(lock: Lock, of: Recorded) -> Check:
+    """Returns whether a sweep's transcript was, when the lock was made, what it is now."""
+    heads, trials = (of.origin, *of.heads), lock.search.trials
+    found = heads[trials] if trials < len(heads) else f"only {len(heads) - 1} trials"
+    return same(f"transcript: head after {trials} trials", lock.search.head, found)
+
+
+def _measured(lock: Lock, history: Sequence[Trial], measures: Mapping[int, Mapping[str, float]]) -> Iterator[Check]:
+    """Yields whether the locked trial has the lock's knobs and results."""
     trial = next((row for row in history if row.number == lock.trial), None)
     if trial is not None:
         yield same("transcript: knobs", lock.knobs, dict(trial.values))
-        ran = {seed: measures[seed] for seed in trial.record.measures}
-        yield same("transcript: metrics", {**trial.record.measures}, ran)
+        stated = {seed: dict(metrics) for seed, metrics in trial.record.measures.items()}
+        yield same("transcript: metrics", stated, {seed: dict(measures[seed]) for seed in stated})
+
+
+def chosen(lock: Lock, history: Sequence[Trial], ledger: Ledger, fresh: Confirmation | None = None) -> Iterator[Check]:
+    """Yields whether the lane's rule takes the locked trial among these, for the reason that the lock gives.
+
+    `fresh`: its results on fresh seeds, where known.
+    """
     if lock.chosen_by_hand is not None:
         begins = by_hand(lock.chosen_by_hand)
         yield same("transcript: because", lock.because[: len(begins)], begins)
         return
 
-    def confirm(on: Ground, candidate: Pack, seeds: Sequence[int], claimed: str) -> Confirmation:
-        known = fresh is not None and candidate.digest == pack.digest
-        return fresh if known and fresh is not None else confirm_on(on, candidate, seeds, claimed)
+    def confirm(ground: Ground, pack: Pack, seeds: Sequence[int], claimed: str) -> Confirmation:
+        known = fresh if pack.digest == lock.candidate_pack.digest else None
+        return known or confirm_on(ground, pack, seeds, claimed)
 
     decision = decide_confirmed(history, ledger, confirm)
     yield same("transcript: trial", lock.trial, None if decision.best is None else decision.best.number)

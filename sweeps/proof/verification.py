@@ -95,7 +95,7 @@ def _checks(
     also = f" and {len(fresh.metrics)} fresh ones" if fresh is not None else ""
     yield Proved(f"numbers recomputed on {len(lane.seeds)} seeds{also}; decision derived")
     yield from _unproved(lock, lane)
-    yield from searched(lock, ground, pack, fresh, measures, workspace)
+    yield from searched(lock, ground, fresh, measures, workspace)
 
 
 def _decided(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from optuna.trial import FrozenTrial
 
 from lanelock.policies import IntegrityError, Pack, PolicyError
 from lanelock.policies.pack import CarriedPack
@@ -27,6 +29,7 @@ class Recorded:
     lane: Lane
     trials: Mapping[int, Trial]  # by number, in the order in which they finished
     begun: Mapping[str, Any]  # what the study stored when it began
+    stored: Sequence[FrozenTrial]  # the same trials as Optuna keeps them
     heads: tuple[str, ...]  # of the transcript after each trial; empty: an older version stored no transcript
 
     @property
@@ -88,5 +91,6 @@ def recorded_in(studies: Studies, sweep: str, missing: str) -> Recorded:
         raise PolicyError(f"{sweep}: an older version began this sweep without storing its packs")
     references = {key: CarriedPack.of(pack) for key, pack in begun["references"].items()}
     lane = lane_of(begun["lane"], CarriedPack.of(begun["authority"]), references, begun["gates"], sweep)
-    trials = {trial.number: trial for trial in studies.trials(sweep)}
-    return Recorded(sweep, lane, trials, begun, studies.transcript(sweep))
+    transcript = studies.transcript(sweep)
+    trials = {trial.number: trial for trial in transcript.trials}
+    return Recorded(sweep, lane, trials, begun, transcript.stored, transcript.heads)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class Study:
         stored = durable.get_trials(deepcopy=False)
         trials = [_trial(self.name, frozen) for frozen in stored]
         self.origin = origin_of(self.attributes)
-        transcript_of(self.name, self.origin, trials, stored)  # raises where the study was changed
+        heads_of(self.name, self.origin, trials, stored)  # raises where the study was changed
         # A kill may leave a batch unfinished. Its proposals must be drawn from the same history again, so the study
         # goes on at the beginning of the last batch, whose stored trials wait in `_ahead` to be matched.
         proposed = [trial for trial in trials if trial.paid]
@@ -139,6 +139,15 @@ class Study:
         return finished
 
 
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """The trials of a study in order, and the head of its chain after each."""
+
+    trials: tuple[Trial, ...]
+    stored: Sequence[FrozenTrial]  # the same, as Optuna keeps them
+    heads: tuple[str, ...]
+
+
 class Studies:
     """The studies of a workspace: in a journal file, or in a database by URL."""
 
@@ -173,24 +182,21 @@ class Studies:
         """Returns what `create` stored with a study."""
         return self._load(name).user_attrs
 
-    def trials(self, name: str) -> tuple[Trial, ...]:
-        return tuple(_trial(name, frozen) for frozen in self._load(name).get_trials(deepcopy=False))
-
     def open(self, name: str, lane: Lane) -> Study:
         """Opens a study to go on with it. Raises IntegrityError where its transcript was changed."""
         return Study(self._load(name), lane)
 
-    def transcript(self, name: str) -> tuple[str, ...]:
-        """Returns the head of the transcript after each trial; empty where an older version stored the trials.
+    def transcript(self, name: str) -> Transcript:
+        """Returns the trials of a study. Raises IntegrityError naming the first that does not follow from the others.
 
-        Raises IntegrityError naming the first trial that does not follow from those before it.
+        The trials that an older version stored have no heads.
         """
         study = self._load(name)
         stored = study.get_trials(deepcopy=False)
-        trials = [_trial(name, frozen) for frozen in stored]
+        trials = tuple(_trial(name, frozen) for frozen in stored)
         if not any(trial.record.chain for trial in trials):
-            return ()
-        return transcript_of(name, origin_of(study.user_attrs), trials, stored)
+            return Transcript(trials, stored, ())
+        return Transcript(trials, stored, heads_of(name, origin_of(study.user_attrs), trials, stored))
 
     def _load(self, name: str) -> optuna.Study:
         return optuna.load_study(study_name=name, storage=self._storage)
@@ -321,7 +327,7 @@ def _drop_torn_line(journal: Path) -> None:
             file.truncate(file.read().rfind(b"\n") + 1)
 
 
-def transcript_of(study: str, origin: str, trials: Sequence[Trial], stored: Sequence[FrozenTrial]) -> tuple[str, ...]:
+def heads_of(study: str, origin: str, trials: Sequence[Trial], stored: Sequence[FrozenTrial]) -> tuple[str, ...]:
     """Returns the head of the transcript after each trial. Raises IntegrityError where one does not follow."""
     head = origin
     for trial, frozen in zip(trials, stored, strict=True):

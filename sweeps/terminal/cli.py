@@ -16,6 +16,7 @@ import click
 from lanelock.policies.errors import LanelockError
 
 COMMANDS: Mapping[str, tuple[str, str]] = {  # name -> its module in commands/, and its line in the help
+    "audit": ("audit", "Propose and run trials of a sweep again."),
     "campaign": ("campaigns", "Play a campaign from baseline to freeze."),
     "certify": ("certify", "Grade a lock's candidate on whole runs."),
     "compare": ("compare", "What changed between two runs, trials, locks or packs."),

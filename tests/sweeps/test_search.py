@@ -227,7 +227,7 @@ def test_a_failing_trial_has_its_reason_and_the_sweep_goes_on(tmp_path, workspac
     for row in failed:
         assert row.values["service"] < 1.0 and row.objectives is None
         assert row.record.failure in {reason.format(seed) for seed in (1, 2, 3)}
-    frozen = Studies(workspace.study_storage).trials(closed.sweep)
+    frozen = Studies(workspace.study_storage).transcript(closed.sweep).trials
     assert [row.failed for row in frozen] == [row.failed for row in closed.trials]
 
 

@@ -44,4 +44,4 @@ def test_a_trial_that_carries_no_record_is_refused_in_one_line(tmp_path, stored)
     study = optuna.create_study(study_name="other-1", storage=storage)
     study.add_trial(optuna.trial.create_trial(value=1.0, user_attrs=stored))
     with pytest.raises(IntegrityError, match=r"study other-1: trial 0: /user_attrs/lanelock: not a trial's record"):
-        Studies(journal).trials("other-1")
+        Studies(journal).transcript("other-1")

@@ -67,7 +67,7 @@ def test_two_packs_by_the_engines_own_keys_and_the_gates_own_comparisons(tmp_pat
 def test_two_trials_are_what_the_study_holds(workspace):
     from lanelock.sweeps.search.study import Studies
 
-    trials = Studies(workspace.journal).trials("queue-1")
+    trials = Studies(workspace.journal).transcript("queue-1").trials
     whole = [told for told in trials if len(told.record.measures) == 3][:2]
     found = compared(*(f"queue-1/{told.number}" for told in whole), workspace)
     changed = {row.pointer: (row.before, row.after) for row in found.policies}
@@ -84,7 +84,7 @@ def test_two_trials_are_what_the_study_holds(workspace):
 def test_a_vetoed_trial_is_compared_on_the_seeds_it_was_run_on(workspace):
     from lanelock.sweeps.search.study import Studies
 
-    trials = Studies(workspace.journal).trials("queue-1")
+    trials = Studies(workspace.journal).transcript("queue-1").trials
     vetoed = next(told for told in trials if told.constraints["crowd"] > 0)
     other = next(told for told in trials if len(told.record.measures) == 3)
     found = compared(f"queue-1/{other.number}", f"queue-1/{vetoed.number}", workspace)

@@ -1,0 +1,145 @@
+"""An audit of a search: trials of a sweep are proposed and run again, and compared with what its study states.
+
+The chain of digests shows that the study is the one that the lock was made from; an audit shows that the study is true.
+Of a sampled trial: the sampler proposes it again from the trials before it; the engine measures the same on the same
+seeds; and its batch, raced again, ends every trial where the study says it ended. Of every trial: pack, objectives and
+constraints follow from its knobs and measurements.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from lanelock.policies import LanelockError, Pack
+from lanelock.sweeps.batch import played
+from lanelock.sweeps.lanes.grading import constraints_of, objectives_of
+from lanelock.sweeps.lanes.ledger import Ledger
+from lanelock.sweeps.lanes.survey import Ground
+from lanelock.sweeps.lanes.trial import Trial
+from lanelock.sweeps.proof.checks import Check, Findings, Proved, Unproved, Watch, collected, same
+from lanelock.sweeps.proof.lock import Lock
+from lanelock.sweeps.proof.searched import chosen, same_head
+from lanelock.sweeps.search.played_by import other_code
+from lanelock.sweeps.search.proposals import Proposal, Proposer
+from lanelock.sweeps.search.recorded import Recorded, recorded
+from lanelock.sweeps.trial import OnSeed, Outcome, SeedRun, run_on
+from lanelock.sweeps.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The result of an audit."""
+
+    sweep: str
+    trials: int
+    sampled: tuple[int, ...]  # numbers of the trials that were proposed and run again
+    findings: Findings
+
+
+def audit(
+    sweep: str, workspace: Workspace, share: float, lock: Lock | None = None, watch: Watch = lambda check: None
+) -> Audit:
+    """Audits a random share (0 to 1, at least one trial) of a sweep; with a lock, also that it was taken by rule.
+
+    Raises PolicyError where the workspace has no such sweep, IntegrityError where its transcript was changed.
+    """
+    of = recorded(sweep, workspace)
+    count = min(len(of.trials), max(1, math.ceil(share * len(of.trials))))
+    sampled = tuple(sorted(random.SystemRandom().sample(sorted(of.trials), count)))
+    return Audit(sweep, len(of.trials), sampled, collected(_checks(of, sampled, lock), watch))
+
+
+def _checks(of: Recorded, sampled: Sequence[int], lock: Lock | None) -> Iterator[Check | Proved | Unproved]:
+    ledger = Ledger(of.ground())
+    if differs := other_code(of.begun, of.lane):
+        yield Unproved(f"by which code it was played: it was {differs}")
+    if lock is not None:
+        yield same_head(lock, of)
+    for trial in of.trials.values():
+        yield from _derived(of, trial, ledger)
+    yield Proved(f"{len(of.trials)} trials in one chain; their packs and objectives follow from knobs and measurements")
+    batches = groupby(of.trials.values(), key=lambda trial: (trial.paid, trial.record.asked_at))
+    for batch in (list(trials) for _, trials in batches):
+        if again := {trial.number for trial in batch} & {*sampled}:
+            yield from _again(of, batch, again, ledger) if batch[0].paid else _taken(batch, again, ledger)
+    yield Proved(f"{len(sampled)} of {len(of.trials)} trials proposed and run again")
+    if lock is not None and lock.search.trials <= len(of.trials):
+        history = [trial for number, trial in of.trials.items() if number < lock.search.trials]
+        yield from chosen(lock, history, ledger)
+        yield Proved(f"trial {lock.trial} is the best of {lock.search.trials} by the lane's rule")
+    if len(sampled) < len(of.trials):
+        yield Unproved(f"{len(of.trials) - len(sampled)} trials were not run again: --all runs them")
+
+
+def _derived(of: Recorded, trial: Trial, ledger: Ledger) -> Iterator[Check]:
+    """Yields what a trial's record states and its knobs and measurements do not give."""
+    cards = [*ledger.cards(trial).values()]
+    if trial.record.pack:
+        try:
+            pack = of.lane.candidate(trial.values).digest
+        except LanelockError as error:
+            pack = str(error)
+        yield from _unless(same(f"trial {trial.number}: pack", trial.record.pack, pack))
+    objectives = None if trial.failed else objectives_of(ledger.ground, cards)
+    yield from _unless(same(f"trial {trial.number}: objectives", trial.objectives, objectives))
+    constraints = constraints_of(cards) if cards else {}
+    yield same(f"trial {trial.number}: constraints", dict(trial.constraints), constraints)
+
+
+def _unless(check: Check) -> Iterator[Check]:
+    """Yields a check that failed: one per trial stands for those that hold."""
+    if not check.ok:
+        yield check
+
+
+def _again(of: Recorded, batch: Sequence[Trial], sampled: set[int], ledger: Ledger) -> Iterator[Check]:
+    """Yields whether a batch is proposed, run and raced again as recorded; only sampled trials are run."""
+    first, history = batch[0].record.asked_at, [*of.trials.values()][: batch[0].record.asked_at]
+    count = 1 + max(sampled) - first
+    proposer = Proposer(of.lane, of.begun.get("listed", []))
+    proposed = proposer.batch(history, of.stored[:first], count, ledger)
+    for trial, proposal in zip(batch, (*proposed, *[None] * count), strict=False):
+        if trial.number in sampled:
+            stated = [dict(trial.values), trial.record.repeats]
+            found = None if proposal is None else [dict(proposal.values), proposal.repeats]
+            yield same(f"trial {trial.number}: proposal", stated, found)
+    recall = {trial.number: _recalled(trial) for trial in batch if trial.number not in sampled}
+    proposals = [Proposal(trial.number, trial.values, first, trial.record.repeats) for trial in batch]
+    outcomes = played(proposals, history, ledger, on_seed=lambda proposal: recall.get(proposal.number, run_on))
+    for trial, outcome in zip(batch, outcomes, strict=True):
+        what = "run again" if trial.number in sampled else "raced again"
+        yield same(f"trial {trial.number}: {what}", _result(trial), _result(outcome))
+
+
+def _recalled(trial: Trial) -> OnSeed:
+    """Returns a stand-in for the engine that gives what a trial's record states."""
+
+    def on_seed(ground: Ground, pack: Pack, seed: int) -> SeedRun:
+        record = trial.record
+        if seed not in record.measures:
+            return SeedRun(seed, pack, failure=record.failure or f"seed {seed}: there is no result of it")
+        measures = record.measures[seed]
+        return SeedRun(seed, pack, ground.graded(seed, measures), measures, record.worlds[seed])
+
+    return on_seed
+
+
+def _taken(batch: Sequence[Trial], sampled: set[int], ledger: Ledger) -> Iterator[Check]:
+    """Yields whether trials that were taken from an earlier sweep measure what is stated."""
+    ground = ledger.ground
+    for trial in (trial for trial in batch if trial.number in sampled):
+        pack = ground.lane.candidate(trial.values)
+        runs = {seed: run_on(ground, pack, seed) for seed in trial.record.measures}
+        stated = [dict(trial.record.measures), dict(trial.record.worlds)]
+        found = [{seed: run.measures for seed, run in runs.items()}, {seed: run.world for seed, run in runs.items()}]
+        yield same(f"trial {trial.number}: run again", stated, found)
+
+
+def _result(outcome: Trial | Outcome) -> Mapping[str, object]:
+    """Returns what a trial gave, without what its study adds and without clocks."""
+    record = replace(outcome.record, asked_at=0, repeats=0, chain="", source="", seconds={}, at_ms=0)
+    return {"objectives": outcome.objectives, "constraints": dict(outcome.constraints), **record.document}
