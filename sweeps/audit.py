@@ -16,6 +16,7 @@ from itertools import groupby
 
 from lanelock.policies import LanelockError, Pack
 from lanelock.sweeps.batch import played
+from lanelock.sweeps.decision.decision import Confirmation
 from lanelock.sweeps.lanes.grading import constraints_of, objectives_of
 from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.survey import Ground
@@ -69,10 +70,18 @@ def _checks(of: Recorded, sampled: Sequence[int], lock: Lock | None) -> Iterator
     yield Proved(f"{len(sampled)} of {len(of.trials)} trials proposed and run again")
     if lock is not None and lock.search.trials <= len(of.trials):
         history = [trial for number, trial in of.trials.items() if number < lock.search.trials]
-        yield from chosen(lock, history, ledger)
+        yield from chosen(lock, history, ledger, _stated(lock))
         yield Proved(f"trial {lock.trial} is the best of {lock.search.trials} by the lane's rule")
+        yield Unproved(f"what the lock states of its candidate alone: lanelock verify {lock.name}")
     if len(sampled) < len(of.trials):
         yield Unproved(f"{len(of.trials) - len(sampled)} trials were not run again: --all runs them")
+
+
+def _stated(lock: Lock) -> Confirmation | None:
+    """Returns a lock's results on fresh seeds, which `verify` runs again, if they confirm what it claims."""
+    fresh = lock.confirmation
+    whole = fresh is not None and lock.decision == "GO" and fresh.band == lock.card(lock.lane()).verdict.band
+    return Confirmation(fresh.metrics, fresh.band, "", ()) if whole and fresh is not None else None
 
 
 def _derived(of: Recorded, trial: Trial, ledger: Ledger) -> Iterator[Check]:
