@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+from lanelock.engine.keep.receipts import bundle, digests, text_of
 from lanelock.policies.documents import read_json
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.sweep import play
@@ -46,6 +47,16 @@ def leaky_lane(folder, **changed):
     (pack / "pack.json").write_text('{"engine": "leaky"}')
     lane_with(folder, engine="leaky", authority=str(pack), id="leaky", **changed)
     return folder / "lane.json"
+
+
+def seal(folder, passed=True):
+    """Makes the index of an evidence pack good over whatever the folder holds now, and its flag if it passed."""
+    for name in ("index.json", "_passed.flag"):
+        (folder / name).unlink(missing_ok=True)
+    index, flag = bundle(digests(folder), lambda name: (folder / name).read_bytes())
+    (folder / "index.json").write_text(text_of(index))
+    if passed:
+        (folder / "_passed.flag").write_text(flag)
 
 
 def edge_lock(workspace):

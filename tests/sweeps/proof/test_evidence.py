@@ -10,9 +10,9 @@ import pytest
 from conftest import forged
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lanes import QUEUE, edge_lock, refused
+from lanes import QUEUE, edge_lock, refused, seal
 
-from lanelock.engine.keep.receipts import bundle, digests, text_of
+from lanelock.engine.keep.receipts import digests, text_of
 from lanelock.policies import IntegrityError, PolicyError
 from lanelock.policies.documents import read_json
 from lanelock.scoring.gates import load_gates, parse_gates
@@ -43,15 +43,6 @@ def certified(locked):
 def pack(certified, tmp_path):
     """A copy of the evidence, somewhere else: a third party has the folder and nothing more."""
     return Path(shutil.copytree(certified.folder, tmp_path / "pack"))
-
-
-def seal(folder):
-    """Index and flag made good over whatever the folder holds now."""
-    for name in ("index.json", "_passed.flag"):
-        (folder / name).unlink(missing_ok=True)
-    index, flag = bundle(digests(folder), lambda name: (folder / name).read_bytes())
-    (folder / "index.json").write_text(text_of(index))
-    (folder / "_passed.flag").write_text(flag)
 
 
 @pytest.fixture(scope="module")

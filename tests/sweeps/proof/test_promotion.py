@@ -341,6 +341,9 @@ def test_the_registry_says_what_the_records_say_and_links_both_ways(made):
     assert versions["candidate"] == versions["certified"]
     found = client.get_model_version_by_alias("queue", "certified")
     assert found.tags["lanelock.lock"] == held.lock_id and found.tags["lanelock.verdict"] == "PASS_BPLUS"
+    claim = "with 95 % confidence at least 22.3 % of runs of this policy meet B+ (2 held-out seeds, none below)"
+    assert found.tags["lanelock.claim"] == claim and f"- {claim}" in found.description
+    assert follow(made) == versions and client.get_model_version_by_alias("queue", "candidate").tags == found.tags
     assert found.run_id == held.runs["trial"], "a version leads to its trial"
     for run in held.runs.values():
         assert client.get_run(run).data.tags["lanelock.model_version"] == f"queue/{found.version}"

@@ -8,12 +8,12 @@ import pytest
 from conftest import forged
 from hypothesis import given
 from hypothesis import strategies as st
-from lanes import QUEUE, edge_lock
+from lanes import QUEUE, edge_lock, seal
 
-from lanelock.engine.keep.receipts import bundle, digests, text_of
+from lanelock.engine.keep.receipts import digests, text_of
 from lanelock.policies import IntegrityError
 from lanelock.policies.documents import read_json
-from lanelock.scoring.gates import load_gates
+from lanelock.scoring.gates import load_gates, parse_gates
 from lanelock.sweeps.proof.evidence import certify_lock
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.promotion import promote
@@ -102,15 +102,6 @@ def with_verdict(place, verdict):
     return next(row for row in evidence_of(Lock.read(only(place)), place, GATES) if str(row.verdict) == verdict)
 
 
-def seal(folder):
-    """Makes index and flag good over whatever the folder holds now."""
-    for name in ("index.json", "_passed.flag"):
-        (folder / name).unlink(missing_ok=True)
-    index, flag = bundle(digests(folder), lambda name: (folder / name).read_bytes())
-    (folder / "index.json").write_text(text_of(index))
-    (folder / "_passed.flag").write_text(flag)
-
-
 def test_a_lock_that_failed_once_is_refused_whatever_else_was_certified(place):
     for seeds, holdout in (((1, 2, 3), 0), ((1, 2, 3, 4, 5), 6), ((1, 2, 3), 5)):
         certify_lock(only(place), place, seeds=seeds, holdout=holdout)
@@ -181,8 +172,7 @@ def test_a_passing_certification_made_up_whole_is_found_by_running_it(place):
     document = read_json(failed / "certification.json")
     cards = document["holdout"]["cards"]
     keep = [at for at, card in enumerate(cards) if card["verdict"] != "FAIL"]
-    for name in ("holdout_seeds",):
-        document[name] = [document[name][at] for at in keep]
+    document["holdout_seeds"] = [document["holdout_seeds"][at] for at in keep]
     good = read_json(passed / "certification.json")
     document["holdout"] = {
         **good["holdout"], "seeds": document["holdout_seeds"], "cards": [cards[at] for at in keep],
@@ -205,8 +195,6 @@ def test_evidence_by_gates_of_an_earlier_form_counts_for_nothing(place):
     other = load_gates(str(QUEUE / "gates.json")).document
     other = {**other, "title": "Waiting, as it was graded last year"}
     assert evidence_of(Lock.read(only(place)), place, GATES)
-    from lanelock.scoring.gates import parse_gates
-
     assert evidence_of(Lock.read(only(place)), place, parse_gates(other, "other")) == ()
 
 
