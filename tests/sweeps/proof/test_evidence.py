@@ -4,6 +4,7 @@ where a byte or a number was changed."""
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,8 @@ from lanelock.policies.documents import read_json
 from lanelock.scoring.gates import load_gates, parse_gates
 from lanelock.sweeps.decision.confirmation import fresh_seeds
 from lanelock.sweeps.lanes.lane import load_lane
-from lanelock.sweeps.proof import grading
-from lanelock.sweeps.proof.evidence import certify_lock, check_files, find_evidence, not_proved, verify_evidence
+from lanelock.sweeps.proof import evidence, grading
+from lanelock.sweeps.proof.evidence import certify_lock, check_files, find_evidence, verify_evidence
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.weighing import evidence_of
 from lanelock.sweeps.sweep import play
@@ -273,7 +274,7 @@ def test_a_lock_of_drawn_worlds_is_not_graded_on_a_world_of_ones_choice(locked, 
 def test_no_statement_can_be_changed_under_digests_made_good(certified, tmp_path_factory, data):
     """Any value of any document, replaced by another: found, and never by a traceback."""
     folder = Path(shutil.copytree(certified.folder, tmp_path_factory.mktemp("values") / "pack"))
-    path = data.draw(st.sampled_from(sorted(folder.rglob("*.json"))))
+    path = data.draw(st.sampled_from(sorted({*folder.rglob("*.json")} - {folder / "made_by.json"})))
     document = read_json(path)
     node, last, parent = document, None, None
     while isinstance(node, (dict, list)) and node:
@@ -293,8 +294,29 @@ def test_no_statement_can_be_changed_under_digests_made_good(certified, tmp_path
 
 
 def test_it_says_what_is_not_proved(certified, here, tmp_path):
-    said = not_proved(certified.folder)
-    assert certified.document["code_version"][:12] in said[0] and "lock.json" in said[1] and len(said) == 3
+    code, out, _ = here("verify", certified.folder, "--json", workspace=tmp_path)
+    said = json.loads(out)
+    assert code == 0 and said["proved"] == [
+        f"numbers recomputed on 3 seeds and 4 held out; verdict derived; {certified.claim}"
+    ]
+    by, lock, others = said["not_proved"]
+    assert (
+        by.startswith("made by ") and "verify " in lock and "lock.json" in lock and "no other certification" in others
+    )
+
+
+def test_who_made_it_is_no_part_of_what_it_is(locked, certified, tmp_path, monkeypatch):
+    other = replace(evidence.here(), user="somebody", platform="a machine")
+    monkeypatch.setattr(evidence, "here", lambda: other)
+    assert certify_lock(locked[1], locked[0], seeds=(1, 2, 3), holdout=4).folder == certified.folder
+    again = certify_lock(locked[1], Workspace.at(tmp_path / "ws"), seeds=(1, 2, 3), holdout=4)
+    assert again.folder.name == certified.folder.name
+    found = verify_evidence(again.folder)
+    assert found.ok and found.not_proved[0].startswith("made by somebody, ")
+    made_by = read_json(again.folder / "made_by.json") | {"approved": True}
+    (again.folder / "made_by.json").write_text(text_of(made_by))
+    seal(again.folder)
+    assert failed(again.folder) == ["certification.json"], "it may say what a maker is, and nothing more"
 
 
 def test_a_claim_runs_as_many_seeds_as_it_needs_and_says_what_they_support(locked, here, tmp_path, certified):

@@ -12,7 +12,7 @@ from worlds import tiny_world
 
 from lanelock.engine.segment_2b.run import SEGMENT_2B
 from lanelock.policies.documents import read_json, shipped
-from lanelock.sweeps.proof.evidence import certify_lock, not_proved, verify_evidence
+from lanelock.sweeps.proof.evidence import certify_lock, verify_evidence
 from lanelock.sweeps.workspace import Workspace
 
 
@@ -38,7 +38,7 @@ def test_the_world_is_carried_as_its_engine_writes_it_and_nothing_beside_it(cert
     assert certified.verdict.name == "FAIL_REALISM" and failed(certified.folder) == []
     names = {path.name for path in (certified.folder / "world").iterdir()}
     assert {name for name in names if name.endswith(".parquet")} and not names & {"notes.txt", "merchants.csv"}
-    assert "where the tables of its world came from" in not_proved(certified.folder)
+    assert "where the tables of its world came from" in verify_evidence(certified.folder).not_proved
 
 
 def test_a_file_beside_the_tables_of_a_world_is_found(certified, tmp_path):

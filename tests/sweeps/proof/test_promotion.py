@@ -108,9 +108,12 @@ def test_a_lock_that_carries_gates_of_its_own_stands_on_candidate_at_most(made, 
 
 
 def test_what_a_gate_file_asks_of_a_name_changes_no_lock(place, tmp_path):
-    """The numbers of a promotion grade nothing: a lock made before they were stated is graded by the same gates."""
-    gates = {key: value for key, value in read_json(QUEUE / "gates.json").items() if key != "promotion"}
-    assert promote(forged(lock(place, "short"), tmp_path, gates=gates), "authority", place).written
+    """The numbers of a promotion grade nothing, so no lock carries them, and none may state its own."""
+    gates = Lock.read(lock(place, "short")).gates
+    assert "promotion" in read_json(QUEUE / "gates.json") and "promotion" not in gates
+    own = forged(lock(place, "short"), tmp_path, gates={**gates, "promotion": {"certified": {"holdout_seeds": 1}}})
+    with pytest.raises(IntegrityError, match="gates: those of the installed engine"):
+        promote(own, "authority", place)
 
 
 def test_names_ask_for_held_out_seeds_and_say_what_to_run(made, tmp_path):

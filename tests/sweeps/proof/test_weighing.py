@@ -115,7 +115,8 @@ def test_a_lock_that_failed_once_is_refused_whatever_else_was_certified(place):
 
 
 def test_a_new_lock_is_not_held_to_what_another_failed(place, tmp_path):
-    other = forged(only(place), tmp_path, reason=read_json(only(place))["reason"] + " ")
+    made_by = read_json(only(place))["made_by"] | {"user": "somebody"}
+    other = forged(only(place), tmp_path, made_by=made_by)
     certify_lock(other, place, holdout=6)
     assert promote(other, "last-good", place, dry_run=True).refusals == ()
 
