@@ -6,17 +6,26 @@ single collapsed seed among many hardly changes a coefficient of variation.
 
 The verdict is the worse of two grades, on the requested seeds and on seeds held out of every sweep, so that a candidate
 that is tuned to its seeds is detected.
+
+Held-out seeds that all meet the verdict's band support a claim about the seeds that nobody ran: the exact binomial
+bound (Clopper and Pearson, one-sided, no failure). If a share p of all seeds met the band, n of them in a row would do
+so with probability p^n; the coverage is the greatest p for which that is at most 1 - confidence. Percentages are
+counted in tenths, and compared as whole numbers, so that no rounding can raise a claim.
 """
 
 from __future__ import annotations
 
 import statistics
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from lanelock.scoring.gates import GateSet, Severity, Verdict, highest, threshold_text
 from lanelock.scoring.scorecard import Scorecard, combine
+
+CONFIDENCE = 95.0  # percent, of a claim for which no other was asked
+MOST_HOLDOUT = 4096  # held-out seeds of a certification
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,3 +144,56 @@ def _failed(overall: Scorecard, gates: GateSet) -> str:
         f"{threshold_text(row.thresholds.get(lowest))} on seed {row.seed}"
         for row in rows
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A statement about seeds that nobody ran, from held-out seeds that all meet a band."""
+
+    confidence: float  # percent
+    coverage: float  # percent of worlds or runs that meet the band, at least
+    band: str
+    of: str  # "worlds", or "runs" where every seed has the same world
+    seeds: int  # held-out seeds that were run
+    failures: int = 0  # of these below the band: one is enough that nothing is claimed
+
+    def __str__(self) -> str:
+        drawn = "worlds drawn from this policy" if self.of == "worlds" else "runs of this policy"
+        return (
+            f"with {self.confidence:g} % confidence at least {self.coverage:g} % of {drawn} meet {self.band}"
+            f" ({self.seeds} held-out seeds, none below)"
+        )
+
+
+def claim_of(
+    holdout: Certification | None, verdict: Verdict, confidence: float = CONFIDENCE, of: str = "worlds"
+) -> Claim | None:
+    """Returns what the held-out seeds of a certification support; None without them, or if its verdict is no pass."""
+    if holdout is None or verdict.band is None:
+        return None
+    count, tenths = len(holdout.cards), _tenths(confidence)
+    return Claim(_percent(tenths), _percent(_supported(count, tenths)), verdict.band, of, count)
+
+
+def seeds_for(confidence: float, coverage: float) -> int:
+    """Returns how many held-out seeds a claim needs if none fails; `MOST_HOLDOUT` + 1 if so many are not enough."""
+    counts, wanted = range(1, MOST_HOLDOUT + 1), (_tenths(confidence), _tenths(coverage))
+    return 1 + bisect_left(counts, True, key=lambda count: _supports(count, *wanted))
+
+
+def _supports(count: int, confidence: int, coverage: int) -> bool:
+    """Whether coverage^count <= 1 - confidence; both in tenths of a percent."""
+    return bool(coverage**count * 1000 <= (1000 - confidence) * 1000**count)
+
+
+def _supported(count: int, confidence: int) -> int:
+    """Returns the greatest coverage that `count` seeds without a failure support; in tenths of a percent."""
+    return bisect_right(range(1000), False, key=lambda coverage: not _supports(count, confidence, coverage)) - 1
+
+
+def _tenths(percent: float) -> int:
+    return round(percent * 10)
+
+
+def _percent(tenths: int) -> float:
+    return tenths // 10 if tenths % 10 == 0 else tenths / 10

@@ -15,8 +15,9 @@ from itertools import pairwise, takewhile
 from typing import Any
 
 from lanelock.policies import PolicyError
-from lanelock.policies.documents import read_json, resolve, shipped_schema, validate
+from lanelock.policies.documents import digest, read_json, resolve, shipped_schema, validate
 
+PROMOTION = "promotion"  # the field of a gate file that grades nothing
 WITHIN = "within"  # the comparison that takes a corridor
 Threshold = float | Sequence[float]  # in the metric's unit; WITHIN: a corridor's low and high
 
@@ -134,6 +135,19 @@ class GateSet:
         return by_name[name]
 
     @property
+    def grading(self) -> dict[str, Any]:
+        """The file without what it asks of promotions, in its shape: what lanes, locks and certifications carry."""
+        return _grading(self.document)
+
+    def grades_as(self, document: Mapping[str, Any]) -> bool:
+        """Whether a gate file, as a lock or an evidence pack carries it, is this one, for all that grades."""
+        return digest(_grading(document)) == digest(self.grading)
+
+    def holdout_seeds(self, alias: str, usual: int) -> int:
+        """Returns the least number of held-out seeds that an alias asks of a certification; `usual` if not stated."""
+        return int(self.document.get(PROMOTION, {}).get(alias, {}).get("holdout_seeds", usual))
+
+    @property
     def cross_seed_metrics(self) -> tuple[str, ...]:
         """Metrics whose variation over seeds is limited."""
         return tuple(self.document.get("cross_seed", {}).get("metrics", ()))
@@ -159,11 +173,15 @@ class GateSet:
         rows = {row["id"]: row for row in self.document["gates"]}
         if unknown := [name for name in ids if name not in rows]:
             raise PolicyError(f"/gates/grade: {unknown[0]!r} is not a gate of {self.document['id']}: {', '.join(rows)}")
-        return parse_gates({**self.document, "gates": [rows[name] for name in ids]}, str(self.document["id"]))
+        return parse_gates({**self.grading, "gates": [rows[name] for name in ids]}, str(self.document["id"]))
 
     def with_rails(self, rows: Sequence[Mapping[str, Any]]) -> GateSet:
         """Returns these gates and further rows of the same shape."""
         return parse_gates({**self.document, "gates": [*self.document["gates"], *rows]}, "/gates/rails")
+
+
+def _grading(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name != PROMOTION}
 
 
 def highest(bands: Iterable[str], met: Callable[[str], bool]) -> str | None:

@@ -4,8 +4,10 @@ import json
 import shutil
 from pathlib import Path
 
+from lanelock.engine.keep.receipts import bundle, digests, text_of
 from lanelock.policies.documents import read_json
 from lanelock.sweeps.lanes.lane import load_lane
+from lanelock.sweeps.sweep import play
 
 TESTS = Path(__file__).resolve().parent
 QUEUE = TESTS / "queue_engine"
@@ -45,3 +47,22 @@ def leaky_lane(folder, **changed):
     (pack / "pack.json").write_text('{"engine": "leaky"}')
     lane_with(folder, engine="leaky", authority=str(pack), id="leaky", **changed)
     return folder / "lane.json"
+
+
+def seal(folder, passed=True):
+    """Makes the index of an evidence pack good over whatever the folder holds now, and its flag if it passed."""
+    for name in ("index.json", "_passed.flag"):
+        (folder / name).unlink(missing_ok=True)
+    index, flag = bundle(digests(folder), lambda name: (folder / name).read_bytes())
+    (folder / "index.json").write_text(text_of(index))
+    if passed:
+        (folder / "_passed.flag").write_text(flag)
+
+
+def edge_lock(workspace):
+    """Returns a lock that holds B on its lane's seeds 1, 2, 3 and on six held-out seeds, and fails on the seventh."""
+    knobs = {"service": {"at": "queue_policy_v1#/service", "choices": [0.94, 0.5]}}
+    fixed = {"queue_policy_v1#/arrivals": 9.0, "queue_policy_v1#/servers": 12}
+    folder = workspace.root / "edge"
+    folder.mkdir()
+    return play(lane_with(folder, id="edge", knobs=knobs, fixed=fixed), workspace, track=False).lock

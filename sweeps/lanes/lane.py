@@ -250,7 +250,7 @@ def _build(
         Objective(row["name"], row["direction"] == "maximize", row.get("worst_margin"), row.get("metric"))
         for row in document["objectives"]
     )
-    lane = Lane(document, engine, metrics, authority, references, gate_file.document, gates, space, objectives)
+    lane = Lane(document, engine, metrics, authority, references, gate_file.grading, gates, space, objectives)
     _check(lane, where)
     return lane
 

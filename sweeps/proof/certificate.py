@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from lanelock.scoring.certification import Claim
 from lanelock.scoring.gates import Severity
 from lanelock.scoring.scorecard import GateResult
 from lanelock.sweeps.pages.gates import gate_table
@@ -34,7 +35,9 @@ def certificate(document: Mapping[str, Any], bands: Sequence[str]) -> Iterator[B
 
 
 def grades(document: Mapping[str, Any], bands: Sequence[str]) -> Iterator[Block]:
-    """Yields the grades of a certification document, on the seeds asked for and on the held-out seeds."""
+    """Yields a certification document's claim, and its grades on the seeds asked for and on the held-out seeds."""
+    if document.get("claim") is not None:
+        yield Paragraph(f"{Claim(**document['claim'])}.")
     yield from _grade("On the seeds asked for", document["graded"], bands)
     if document["holdout"] is not None:
         yield from _beside(document["graded"], document["holdout"], bands)

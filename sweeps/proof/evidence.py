@@ -1,90 +1,62 @@
 """Certification of a lock, and the evidence pack with which a third party proves it again, offline.
 
-A pack is one folder:
+A pack is one folder and a closed list of files:
 
     lock.json             the candidate as it was locked
-    gates.json            the engine's whole gate file, by which it is graded
+    gates.json            the gates of the engine, by which it is graded
     certification.json    preconditions, cards on the seeds asked for and on seeds held out, cross-seed limits, verdict
+                          and claim
     seeds/<seed>.json     per seed: run id, world, digests of all surfaces, metrics
     world/                the tables of the world, if it was imported
     report.md, .html      the certification as a page
+    made_by.json          by which package, machine and user; no part of what is proved, nor of the pack's name
     index.json            every file above with its SHA-256
     _passed.flag          SHA-256 over the indexed bytes in ASCII order of paths; only if the verdict is a pass
 
-Nothing in it depends on the clock, the host or the workspace: certifying again writes the same bytes. The held-out
-seeds follow from the candidate's digest, so nobody could have tuned to them.
+Nothing else in it depends on the clock, the host or the workspace: certifying again writes the same bytes, and `verify`
+writes them again to compare. A file more or less, a link or anything that is no file is refused.
+
+`sweeps.proof.grading` runs and grades; `sweeps.proof.weighing` says which of several packs counts for a lock.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from lanelock.engine.keep.receipts import bundle, digests, text_of
+from lanelock.engine.keep.receipts import bundle, digests, file_digest, text_of, write_json
 from lanelock.engine.keep.staging import place, staging
-from lanelock.engine.protocol import Feeding
-from lanelock.engine.resolved import Resolved
-from lanelock.policies import IntegrityError, Pack, PolicyError
-from lanelock.policies.documents import digest, read_json, shipped_schema, validate
-from lanelock.scoring.certification import Certification, Precondition, certify, conclude
-from lanelock.scoring.gates import GateSet, Verdict, load_gates, parse_gates
-from lanelock.scoring.scorecard import MetricSource, Scorecard, score
-from lanelock.sweeps.decision.confirmation import fresh_seeds
-from lanelock.sweeps.engines import engine_named, metrics_named
+from lanelock.engine.protocol import Feeding, Worlds
+from lanelock.policies import IntegrityError, LanelockError, PolicyError, WorkspaceError
+from lanelock.policies.documents import read_json, shipped_schema, validate
+from lanelock.policies.errors import cause
+from lanelock.scoring.certification import CONFIDENCE, Claim, seeds_for
+from lanelock.scoring.gates import GateSet, Verdict, parse_gates
+from lanelock.scoring.scorecard import Scorecard
+from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.lanes.trial import Input
 from lanelock.sweeps.pages.page import as_html, as_markdown
 from lanelock.sweeps.proof.certificate import certificate
-from lanelock.sweeps.proof.checks import Check, Findings, Watch, collected, hold, same, whole
-from lanelock.sweeps.proof.lock import Lock, SeedProof
-from lanelock.sweeps.proof.lock_files import FILE, carry_world, world_beside
+from lanelock.sweeps.proof.checks import Check, Findings, Proved, Unproved, Watch, collected, hold, same, whole
+from lanelock.sweeps.proof.grading import FORMAT, Examination, Finding, Proof
+from lanelock.sweeps.proof.lock import Lock
+from lanelock.sweeps.proof.lock_files import FILE, WORLD, world_beside
+from lanelock.sweeps.provenance import Provenance, here
 from lanelock.sweeps.workspace import Workspace, writing
 
-FORMAT = "lanelock.evidence/1"
-GATES, CERTIFICATION = "gates.json", "certification.json"
+GATES, CERTIFICATION, MADE_BY = "gates.json", "certification.json", "made_by.json"
 INDEX, FLAG = "index.json", "_passed.flag"
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """The results of one seed."""
-
-    card: Scorecard
-    audited: bool  # the engine's own audit passed, or it has none
-    document: Mapping[str, Any]  # run id, world, digests of surfaces, metrics
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The conclusion from the proofs of a lock's seeds."""
-
-    verdict: Verdict
-    reason: str
-    graded: Certification
-    holdout: Certification | None
-    preconditions: tuple[Precondition, ...]
-
-    def as_document(self, lock: Lock, code_version: str) -> dict[str, Any]:
-        """Returns JSON under `evidence.schema.json`."""
-        document = {
-            "format": FORMAT,
-            "lock_id": lock.lock_id,
-            "sweep": lock.sweep,
-            "engine": lock.engine,
-            "code_version": code_version,
-            "pack": lock.candidate_pack.digest,
-            "verdict": str(self.verdict),
-            "reason": self.reason,
-            "seeds": [card.seed for card in self.graded.cards],
-            "holdout_seeds": [] if self.holdout is None else [card.seed for card in self.holdout.cards],
-            "preconditions": [asdict(row) for row in self.preconditions],
-            "graded": self.graded.as_document(),
-            "holdout": None if self.holdout is None else self.holdout.as_document(),
-        }
-        validate(document, shipped_schema("evidence"), "certification")
-        return document
+_SEEDS, _REPORT, _PAGE = "seeds", "report.md", "report.html"
+_ALWAYS = (FILE, GATES, CERTIFICATION, MADE_BY, _REPORT, _PAGE, INDEX)
+_BY_MAKER = (MADE_BY, INDEX, FLAG)  # the files that may differ where another certified the same
+_FILE, _FOLDER, _LINK, _OTHER = "a file", "a folder", "a link", "neither file nor folder"
+_JOBS = min(os.cpu_count() or 1, 4)  # runs at once where nobody says how many: each may take gigabytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,59 +67,44 @@ class Certified(Finding):
     folder: Path
 
 
-def prove(engine: Resolved, metrics: MetricSource, gates: GateSet, pack: Pack, seed: int, world: Path | None) -> Proof:
-    """Runs one seed to the last state, measures every row and scores it."""
-    run = engine.evaluate(pack, seed, world=world)
-    card = score(metrics.measure(run), gates, seed=seed, authority=None)
-    document = {
-        "seed": seed,
-        "run_id": run.run_id,
-        "world": run.world_digest,
-        "surfaces": run.digests(),
-        "metrics": dict(card.metrics),
-    }
-    return Proof(card, run.audit is None or bool(run.audit.passed), document)
-
-
 def certify_lock(
     path: Path,
     workspace: Workspace,
     *,
     seeds: Sequence[int] | None = None,
     holdout: int = 0,
+    confidence: float = CONFIDENCE,
+    coverage: float | None = None,
     world: Path | None = None,
     jobs: int = 1,
     watch: Callable[[Scorecard], None] = lambda card: None,
 ) -> Certified:
     """Grades a lock's candidate by every gate of its engine, and writes the evidence.
 
-    `seeds` default to the lock's. Raises PolicyError for a lock that cannot be run here and for fewer seeds than a
+    `seeds` default to the lock's. With `coverage` (percent) as many held-out seeds are run as a claim of it needs, and
+    none after the first that fails. Raises PolicyError for a lock that cannot be run here and for fewer seeds than a
     grade needs; IntegrityError for a lock that was changed, or if other evidence of the same name exists.
     """
     lock = Lock.read(path)
-    lock.needs_its_world(world, str(path))
-    engine, metrics = engine_named(lock.engine), metrics_named(lock.engine)
-    gates = load_gates(str(metrics.gates_file))
-    pack = lock.pack(str(path))
     asked = tuple(lock.seeds if seeds is None else seeds)
-    fresh = fresh_seeds(pack.digest, holdout, (*asked, *lock.seeds))
-    _enough(gates, "--seeds", len(asked), str(path))
-    if holdout:
-        _enough(gates, "--holdout-seeds", holdout, str(path))
-
-    def prove_seed(seed: int) -> Proof:
-        proof = prove(engine, metrics, gates, pack, seed, world)
+    examined = Examination.of(lock, world, str(path))
+    count = holdout if coverage is None else max(holdout, seeds_for(confidence, coverage))
+    _enough(examined.gates, "--seeds", len(asked), str(path))
+    if count:
+        _enough(examined.gates, "--holdout-seeds", count, str(path))
+    proofs = dict[int, Proof]()
+    for seed, proof in examined.runs((*asked, *examined.holdout_seeds(asked, count)), jobs):
+        proofs[seed] = proof
         watch(proof.card)
-        return proof
-
-    with ThreadPoolExecutor(jobs, thread_name_prefix="seed") as workers:
-        proofs = dict(zip((*asked, *fresh), workers.map(prove_seed, (*asked, *fresh)), strict=True))
-    finding = _find(lock, pack, gates, proofs, asked, fresh)
-    document = finding.as_document(lock, engine.code_version)
-    folder = _write(workspace, lock, gates, document, proofs, world)
+        if coverage is not None and len(proofs) >= len(asked) and not all(row.holds for row in proofs.values()):
+            break  # nothing can be claimed any more
+    finding = examined.conclude(proofs, asked, confidence)
+    document = finding.as_document(lock, examined.engine.code_version)
+    folder = _write(workspace, examined, document, proofs)
     return Certified(
-        finding.verdict, finding.reason, finding.graded, finding.holdout, finding.preconditions, document, folder
-    )
+        finding.verdict, finding.reason, finding.graded, finding.holdout, finding.preconditions, finding.claim,
+        document, folder,
+    )  # fmt: skip
 
 
 def _enough(gates: GateSet, option: str, count: int, where: str) -> None:
@@ -162,14 +119,13 @@ def _enough(gates: GateSet, option: str, count: int, where: str) -> None:
 
 def evidence_in(workspace: Workspace) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yields (folder, certification) of all evidence here. Raises IntegrityError for an invalid certification."""
-    for path in sorted(workspace.evidence.glob(f"*/{CERTIFICATION}")):
+    for path in sorted(workspace.evidence.glob(f"[!.]*/{CERTIFICATION}")):  # a dot: being written, or removed
         yield path.parent, whole(path, "evidence", "certification")
 
 
-def evidence_of(lock_id: str, workspace: Workspace) -> list[tuple[Path, dict[str, Any]]]:
-    """Returns (folder, certification) of all evidence here for a lock, the best verdict first."""
-    rows = [row for row in evidence_in(workspace) if row[1]["lock_id"] == lock_id]
-    return sorted(rows, key=lambda row: verdict_in(row[0]).rank, reverse=True)
+def evidence_name(lock: Lock, sha256: str) -> str:
+    """Returns the name of the folder of a lock's certification, whose file has this digest."""
+    return f"{lock.name}.{sha256[:12]}"
 
 
 def gates_of(folder: Path) -> GateSet:
@@ -183,6 +139,11 @@ def verdict_in(folder: Path) -> Verdict:
         return gates_of(folder).verdict(str(read_json(folder / CERTIFICATION).get("verdict")))
     except PolicyError as error:
         raise IntegrityError(f"not a whole certification: {folder / CERTIFICATION}: /verdict: {error}") from None
+
+
+def claim_in(document: Mapping[str, Any]) -> Claim | None:
+    """Returns the claim that a certification states."""
+    return None if document.get("claim") is None else Claim(**document["claim"])
 
 
 def certified_on(lock: Lock, folder: Path) -> Iterator[Input]:
@@ -207,14 +168,15 @@ def find_evidence(name: str, workspace: Workspace) -> Path | None:
     return None
 
 
-def verify_evidence(folder: Path, watch: Watch = lambda check: None) -> Findings:
-    """Checks every digest and number of an evidence pack, from the pack and the package alone.
+def verify_evidence(folder: Path, watch: Watch = lambda check: None, jobs: int = _JOBS) -> Findings:
+    """Checks every file and number of an evidence pack, from the pack and the package alone.
 
-    Compares files with the index and the flag, and the lock with its own id; then runs, measures and scores each seed
-    again and derives the verdict again. If a file differs from the index, nothing is run.
+    Compares the files with the closed list, the index and the flag; then runs, measures and scores each seed again,
+    derives verdict and claim, and writes every file again to compare its bytes. If the files are not as listed, nothing
+    is run.
     """
     files = collected(_filed(folder), watch)
-    return files + collected(_proved(folder), watch) if files.ok else files
+    return files + collected(_proved(folder, jobs), watch) if files.ok else files
 
 
 def check_files(folder: Path) -> dict[str, Any]:
@@ -225,117 +187,174 @@ def check_files(folder: Path) -> dict[str, Any]:
 
 
 def _filed(folder: Path) -> Iterator[Check]:
-    """Compares the folder with its index and its flag."""
-    try:
-        stated = {row["path"]: row["sha256"] for row in read_json(folder / INDEX)["files"]}
-    except (PolicyError, KeyError, TypeError) as error:
-        yield Check(INDEX, False, "an index of files", str(error))
-        return
-    present = digests(folder, (INDEX, FLAG))
-    for name in sorted(stated.keys() | present.keys()):
-        yield Check(
-            name, stated.get(name) == present.get(name), stated.get(name, "nothing"), present.get(name, "missing")
-        )
-    if stated != present or CERTIFICATION not in present:
+    """Compares the folder with the list of files that its documents ask for, with its index and its flag."""
+    entries = dict(_entries(folder))
+    if strange := {name: kind for name, kind in entries.items() if kind in (_LINK, _OTHER)}:
+        yield from (Check(name, False, "a file or a folder", kind) for name, kind in strange.items())
         return
     try:
-        passed = verdict_in(folder).passed
-    except IntegrityError as error:
-        yield Check(CERTIFICATION, False, "a verdict of its gates", str(error))
+        listed, passed = _closed(folder, entries)
+    except LanelockError as error:
+        yield Check(CERTIFICATION, False, "a certification with its lock and gates", str(error))
         return
-    index, flag = bundle(stated, lambda name: (folder / name).read_bytes())
-    yield Check(INDEX, (folder / INDEX).read_bytes() == text_of(index).encode(), "its one form", "another")
-    there = (folder / FLAG).read_bytes().decode(errors="replace") if (folder / FLAG).exists() else None
-    yield Check(FLAG, there == (flag if passed else None), there, flag if passed else None)
+    if others := sorted(name for name in listed | entries if listed.get(name) != entries.get(name)):
+        for name in others:
+            yield Check(name, False, listed.get(name, "nothing: a pack is a closed list"), entries.get(name, "nothing"))
+        return
+    files, stated = digests(folder, (INDEX, FLAG)), _indexed(folder)
+    for name in sorted(files | stated):
+        yield same(name, stated.get(name, "nothing"), files.get(name, "nothing"))
+    index, flag = bundle(files, lambda name: (folder / name).read_bytes())
+    yield Check(INDEX, _bytes(folder / INDEX) == text_of(index).encode(), "its one form", "another")
+    wanted = flag.encode() if passed else None
+    yield Check(FLAG, _bytes(folder / FLAG) == wanted, "as its verdict asks", "another, or where there is none to be")
 
 
-def _proved(folder: Path) -> Iterator[Check]:
-    """Proves the numbers of a pack again; its files are as the index states."""
+def _entries(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yields (relative path, what it is) of everything below a folder. Follows no link and opens nothing."""
+    left = [folder]
+    while left:
+        for entry in os.scandir(left.pop()):
+            path = Path(entry.path)
+            name = os.fsencode(path.relative_to(folder)).decode(errors="backslashreplace")
+            if entry.is_symlink():
+                yield name, _LINK
+            elif entry.is_dir():
+                yield name, _FOLDER
+                left.append(path)
+            else:
+                yield name, _FILE if entry.is_file() else _OTHER
+
+
+def _closed(folder: Path, entries: Mapping[str, str]) -> tuple[dict[str, str], bool]:
+    """Returns what must lie in a pack by its documents, as `_entries` says it, and whether its verdict is a pass.
+
+    The names of an imported world's tables are the engine's to say: `_proved` compares them.
+    """
+    document, lock = whole(folder / CERTIFICATION, "evidence", "certification"), Lock.read(folder / FILE)
+    validate(read_json(folder / MADE_BY), shipped_schema("lock")["properties"]["made_by"], str(folder / MADE_BY))
+    passed, imported = verdict_in(folder).passed, lock.world_source == "imported"
+    seeds = (_seed_file(seed) for seed in (*document["seeds"], *document["holdout_seeds"]))
+    tables = (name for name in entries if imported and re.fullmatch(rf"{WORLD}/[\w.-]+", name, re.ASCII))
+    files = dict.fromkeys((*_ALWAYS, *seeds, *tables, *((FLAG,) if passed else ())), _FILE)
+    return files | dict.fromkeys((_SEEDS, WORLD) if imported else (_SEEDS,), _FOLDER), passed
+
+
+def _indexed(folder: Path) -> dict[str, str]:
+    """Returns the index as it is stated, to name what differs; empty where it is not an index."""
+    try:
+        return {str(row["path"]): str(row["sha256"]) for row in read_json(folder / INDEX)["files"]}
+    except (PolicyError, KeyError, TypeError):
+        return {}
+
+
+def _bytes(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
+
+
+def _proved(folder: Path, jobs: int) -> Iterator[Check | Proved | Unproved]:
+    """Proves a pack again, whose files are as the index states."""
     document, lock = read_json(folder / CERTIFICATION), Lock.read(folder / FILE)
-    validate(document, shipped_schema("evidence"), str(folder / CERTIFICATION))
+    yield same("format", document["format"], FORMAT)
+    if document["format"] != FORMAT:  # of an earlier version: certify the lock again
+        return
+    try:
+        examined = Examination.of(lock, world_beside(folder), str(folder / FILE))
+    except LanelockError as error:
+        yield Check("lock", False, "a lock that can be run under this package", str(error))
+        return
     yield same("lock", document["lock_id"], lock.lock_id)
-    engine, metrics = engine_named(lock.engine), metrics_named(lock.engine)
-    gates = gates_of(folder)
-    yield same("gates", digest(gates.document), digest(load_gates(str(metrics.gates_file)).document))
-    pack, world = lock.pack(str(folder / FILE)), world_beside(folder)
-    proofs = {}
-    for seed in (*document["seeds"], *document["holdout_seeds"]):
-        proofs[seed] = prove(engine, metrics, gates, pack, seed, world)
-        stated = read_json(folder / _seed_file(seed))
-        for part, computed in proofs[seed].document.items():
-            yield same(f"seed {seed}: {part}", stated.get(part), computed)
-    expected = fresh_seeds(pack.digest, len(document["holdout_seeds"]), (*document["seeds"], *lock.seeds))
-    yield same("holdout seeds", document["holdout_seeds"], list(expected))
-    again = _find(lock, pack, gates, proofs, document["seeds"], document["holdout_seeds"])
-    # The code version is stated, not checked: other code that gives the same digests proves the pack as well.
-    yield same("certification", digest(document), digest(again.as_document(lock, document["code_version"])))
+    own = gates_of(folder).document == examined.gates.grading
+    yield Check("gates", own, "those of the installed engine", "those of the engine" if own else "others")
+    asked, fresh = document["seeds"], document["holdout_seeds"]
+    expected = list(examined.holdout_seeds(asked, len(fresh)))
+    yield same("holdout seeds", fresh, expected)
+    if fresh != expected:
+        return
+    proofs = dict[int, Proof]()
+    try:
+        for seed, proof in examined.runs((*asked, *fresh), jobs):
+            proofs[seed] = proof
+            stated = read_json(folder / _seed_file(seed))
+            for part, computed in proof.document.items():
+                yield same(f"seed {seed}: {part}", stated.get(part) if isinstance(stated, dict) else None, computed)
+    except (IntegrityError, WorkspaceError, MemoryError):
+        raise
+    except Exception as error:  # whatever the engine raises
+        yield Check("runs", False, "a run on every seed", cause(error))
+        return
+    claim = document.get("claim")
+    finding = examined.conclude(proofs, asked, CONFIDENCE if claim is None else claim["confidence"])
+    again = finding.as_document(lock, document["code_version"])
+    for field, computed in again.items():
+        yield same(field, document.get(field), computed)
+    for name, text in _texts(examined, again, proofs).items():
+        yield same(f"{name}, written again", file_digest(folder / name), hashlib.sha256(text.encode()).hexdigest())
+    if examined.world is not None:
+        yield same("tables of its world", sorted(path.name for path in examined.world.iterdir()), _tables(examined))
+    claimed = "" if finding.claim is None else f"; {finding.claim}"
+    yield Proved(f"numbers recomputed on {len(asked)} seeds and {len(fresh)} held out; verdict derived{claimed}")
+    yield from _unproved(folder, document, examined)
 
 
-def _find(
-    lock: Lock, pack: Pack, gates: GateSet, proofs: Mapping[int, Proof], asked: Sequence[int], fresh: Sequence[int]
-) -> Finding:
-    """Grades the proofs of the seeds asked for, and of the held-out seeds if there are any."""
-    graded = certify([proofs[seed].card for seed in asked], gates)
-    holdout = certify([proofs[seed].card for seed in fresh], gates) if fresh else None
-    preconditions = tuple(_preconditions(lock, pack, proofs))
-    return Finding(*conclude(graded, holdout, preconditions, gates), graded, holdout, preconditions)
+def _unproved(folder: Path, document: Mapping[str, Any], examined: Examination) -> Iterator[Unproved]:
+    """Yields what a pack states and nobody can prove from it."""
+    yield Unproved(f"made by {Provenance(**read_json(folder / MADE_BY))}")
+    if (code := document["code_version"]) != examined.engine.code_version:
+        yield Unproved(f"made by engine code {code[:12]}: {examined.engine.code_version[:12]} is installed")
+    yield Unproved(f"what the lock says of its lane and its search: verify {folder / FILE}")
+    yield Unproved("that no other certification of this lock fell short: promote weighs those of its workspace")
+    if examined.world is not None:
+        yield Unproved("where the tables of its world came from")
 
 
-def _preconditions(lock: Lock, pack: Pack, proofs: Mapping[int, Proof]) -> Iterator[Precondition]:
-    """Yields the preconditions; if one fails, there is no grade."""
-    stated = lock.candidate_pack.digest
-    same_pack = f"the pack digests to {pack.digest}, the lock states {stated}"
-    yield Precondition("policies", pack.digest == stated, same_pack)
-    for seed, proof in proofs.items():
-        if seed in lock.proof:
-            moved = [*_moved(lock.proof[seed], proof.document)]
-            differs = f"{', '.join(moved) or 'nothing'} is other than the lock states"
-            yield Precondition(f"lock on seed {seed}", not moved, differs)
-    failed = [str(seed) for seed, proof in proofs.items() if not proof.audited]
-    yield Precondition("audit", not failed, f"the engine's own audit fails on seeds {', '.join(failed) or 'none'}")
+def _tables(examined: Examination) -> list[str]:
+    """Returns the names of the files that the engine writes for the imported world."""
+    with TemporaryDirectory() as scratch:
+        _keep_world(examined, Path(scratch))
+        return sorted(path.name for path in Path(scratch, WORLD).iterdir())
 
 
-def _moved(stated: SeedProof, computed: Mapping[str, Any]) -> Iterator[str]:
-    """Yields what differs from a lock's statements about a seed; its lane may have stopped at an earlier state."""
-    if stated.world != computed["world"]:
-        yield "the world"
-    yield from (name for name, sha256 in stated.surfaces.items() if computed["surfaces"].get(name) != sha256)
-    yield from (name for name, value in stated.metrics.items() if computed["metrics"].get(name) != value)
+def _keep_world(examined: Examination, folder: Path) -> None:
+    engine = examined.engine.part(Worlds)
+    engine.keep_world(engine.open_world(examined.pack, examined.lock.seeds[0], examined.world), folder / WORLD)
+
+
+def _texts(examined: Examination, document: Mapping[str, Any], proofs: Mapping[int, Proof]) -> dict[str, str]:
+    """Returns every file of a pack except the index, the flag and an imported world."""
+    blocks = tuple(certificate(document, examined.gates.bands))
+    return {
+        FILE: text_of(examined.lock.document),
+        GATES: text_of(examined.gates.grading),
+        CERTIFICATION: text_of(document),
+        **{_seed_file(seed): text_of(proof.document) for seed, proof in proofs.items()},
+        _REPORT: as_markdown(blocks),
+        _PAGE: as_html(f"{document['sweep']}: {document['verdict']}", blocks),
+    }
 
 
 def _write(
-    workspace: Workspace,
-    lock: Lock,
-    gates: GateSet,
-    document: Mapping[str, Any],
-    proofs: Mapping[int, Proof],
-    world: Path | None,
+    workspace: Workspace, examined: Examination, document: Mapping[str, Any], proofs: Mapping[int, Proof]
 ) -> Path:
     """Writes the pack, whole or not at all. The same evidence, if already there, is left alone."""
-    name = f"{lock.name}.{digest(document)[:12]}"
-    target, blocks = workspace.evidence / name, tuple(certificate(document, gates.bands))
-    texts = {
-        FILE: text_of(lock.document),
-        GATES: text_of(gates.document),
-        CERTIFICATION: text_of(document),
-        **{_seed_file(seed): text_of(proof.document) for seed, proof in proofs.items()},
-        "report.md": as_markdown(blocks),
-        "report.html": as_html(f"{lock.sweep}: {document['verdict']}", blocks),
-    }
+    texts = _texts(examined, document, proofs)
+    name = evidence_name(examined.lock, hashlib.sha256(texts[CERTIFICATION].encode()).hexdigest())
+    target = workspace.evidence / name
     with writing(workspace.root), staging(workspace.evidence, name) as folder:
         for path, text in texts.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_text(text, encoding="utf-8")
-        if world is not None:
-            carry_world(world, folder)
+            (folder / path).write_bytes(text.encode())
+        write_json(folder / MADE_BY, here().document)
+        if examined.world is not None:
+            _keep_world(examined, folder)
         index, flag = bundle(digests(folder), lambda path: (folder / path).read_bytes())
         (folder / INDEX).write_text(text_of(index), encoding="utf-8")
-        if gates.verdict(document["verdict"]).passed:  # no pass, no flag
+        if examined.gates.verdict(document["verdict"]).passed:  # no pass, no flag
             (folder / FLAG).write_text(flag, encoding="utf-8")
-        if not place(folder, target) and digests(folder) != digests(target):
+        if not place(folder, target) and digests(folder, _BY_MAKER) != digests(target, _BY_MAKER):
             raise IntegrityError(f"{target}: holds other bytes than this certification gives; it was changed")
     return target
 
 
 def _seed_file(seed: int) -> str:
-    return f"seeds/{seed}.json"
+    return f"{_SEEDS}/{seed}.json"

@@ -3,9 +3,12 @@
 What each alias asks of a lock:
 
     candidate   the lock verifies
-    authority   and its lane closed GO
-    last-good   and it is certified, at any band
-    certified   and it is certified at the highest band
+    authority   and its lane closed GO, graded by the engine's own gates
+    last-good   and it is certified, at any band, on held-out seeds (4, if the engine's gate file states no number)
+    certified   and it is certified at the highest band, on more of them (16)
+
+Gates, bands and numbers are those of the installed engine, whatever the lock carries; `weighing` says which
+certification counts.
 
 Every alias also asks that the lock's parent (the authority it was tuned from) is the pack of the alias's present
 lock, so that nobody promotes past an unseen candidate. An unmet rule is a result (`Promotion.refusals`), not an
@@ -17,7 +20,7 @@ of them: after a kill in between, or if the registry was away, the next call of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,13 +28,17 @@ from lanelock.engine.keep.receipts import text_of
 from lanelock.engine.keep.staging import place, staging
 from lanelock.engine.protocol import Serving
 from lanelock.policies import LaneError
+from lanelock.policies.documents import shipped
+from lanelock.scoring.gates import GateSet
 from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.proof.checks import Watch, hold
-from lanelock.sweeps.proof.evidence import evidence_of, gates_of, verify_evidence
+from lanelock.sweeps.proof.evidence import verify_evidence
+from lanelock.sweeps.proof.grading import gates_of_engine
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import FILE, carry_world
 from lanelock.sweeps.proof.moves import PROMOTE, ROLLBACK, Move, Standing, append, moves, new_move, stack
 from lanelock.sweeps.proof.verification import verify_lock
+from lanelock.sweeps.proof.weighing import Evidence, counting, evidence_of
 from lanelock.sweeps.workspace import Workspace, writing
 
 
@@ -39,16 +46,20 @@ from lanelock.sweeps.workspace import Workspace, writing
 class Rule:
     """What an alias asks of a lock besides that it verifies."""
 
-    accepted: bool  # its lane closed GO
-    certified: bool  # its certification is a pass
-    highest: bool  # in the highest band
+    accepted: bool  # its lane closed GO, by the engine's own gates
+    holdout_seeds: int  # of its certification, where the engine's gate file states no number; 0: it needs none
+    highest: bool  # the certification passes the highest band
+
+    @property
+    def certified(self) -> bool:
+        return self.holdout_seeds > 0
 
 
 ALIASES: Mapping[str, Rule] = {
-    "candidate": Rule(accepted=False, certified=False, highest=False),
-    "authority": Rule(accepted=True, certified=False, highest=False),
-    "last-good": Rule(accepted=True, certified=True, highest=False),
-    "certified": Rule(accepted=True, certified=True, highest=True),
+    "candidate": Rule(accepted=False, holdout_seeds=0, highest=False),
+    "authority": Rule(accepted=True, holdout_seeds=0, highest=False),
+    "last-good": Rule(accepted=True, holdout_seeds=4, highest=False),
+    "certified": Rule(accepted=True, holdout_seeds=16, highest=True),
 }
 
 
@@ -80,14 +91,19 @@ def promote(
     rule, lock, history = _rule(alias), Lock.read(path), moves(workspace)
     if not isinstance(engine_named(lock.engine).own, Serving):
         raise LaneError(f"cannot register a model: engine {lock.engine} has no serve()")
-    to, evidence = _standing(lock, workspace)
-    refusals = [*_unmet(lock, rule, to, evidence), *_stale(lock, alias, history, force)]
+    gates = gates_of_engine(lock.engine)
+    evidence = _counting(lock, rule, workspace, gates)
+    to = _standing(lock, evidence)
+    unmet = [*_own_gates(lock, rule, gates), *_not_accepted(lock, rule)]
+    if rule.certified:
+        unmet += _uncertified(alias, rule, gates, evidence, _name(path, workspace))
+    refusals = [*unmet, *_stale(lock, alias, history, force)]
     move = new_move(history, workspace, PROMOTE, alias, to, forced=force, why=why)
     if refusals:
         return Promotion(move, tuple(refusals), False)
     hold(path, "lock", verify_lock(path, world, watch))
-    if rule.certified and evidence is not None:
-        hold(evidence, "evidence", verify_evidence(evidence, watch))
+    if evidence is not None:
+        hold(evidence.folder, "evidence", verify_evidence(evidence.folder, watch))
     if dry_run:
         return Promotion(move, (), False)
     _carry(lock, workspace, world)
@@ -118,27 +134,54 @@ def _rule(alias: str) -> Rule:
     return ALIASES[alias]
 
 
-def _standing(lock: Lock, workspace: Workspace) -> tuple[Standing, Path | None]:
-    """Returns a lock as the target of a move, and the folder of its best evidence."""
-    folder, document = next(iter(evidence_of(lock.lock_id, workspace)), (None, None))
-    verdict = lock.verdict if document is None else document["verdict"]
-    name = None if folder is None else folder.name
-    return Standing(lock.lock_id, lock.sweep, lock.engine, lock.candidate_pack.digest, verdict, name), folder
+def _counting(lock: Lock, rule: Rule, workspace: Workspace, gates: GateSet) -> Evidence | None:
+    """Returns the certification that counts for an alias; None without any, or if the alias asks for none."""
+    asked = gates.verdicts[-1] if rule.highest else gates.of_band(gates.bands[0])
+    return counting(evidence_of(lock, workspace, gates), asked) if rule.certified else None
 
 
-def _unmet(lock: Lock, rule: Rule, to: Standing, evidence: Path | None) -> list[str]:
-    """Returns the unmet rules on the lock itself."""
-    refusals = []
+def _standing(lock: Lock, evidence: Evidence | None) -> Standing:
+    """Returns a lock as the target of a move, with the verdict that is proved before the move is made."""
+    verdict, folder = (lock.verdict, None) if evidence is None else (str(evidence.verdict), evidence.folder.name)
+    return Standing(lock.lock_id, lock.sweep, lock.engine, lock.candidate_pack.digest, verdict, folder)
+
+
+def _own_gates(lock: Lock, rule: Rule, gates: GateSet) -> Iterator[str]:
+    """Yields a refusal of a lock that was graded by other gates than the engine's, beyond `candidate`."""
+    if rule.accepted and not gates.grades_as(lock.gates):
+        yield (
+            f"it was graded by gates {lock.gates['id']} that are not those of the installed engine {lock.engine} "
+            f"({gates.document['id']}): it can stand on candidate at most"
+        )
+
+
+def _not_accepted(lock: Lock, rule: Rule) -> Iterator[str]:
     if rule.accepted and lock.decision != "GO":
-        refusals.append(f"its lane closed {lock.decision}: {lock.reason}")
-    verdicts = () if evidence is None else gates_of(evidence).verdicts
-    passes = [str(verdict) for verdict in verdicts if verdict.passed]
-    if rule.certified and to.verdict not in passes:
-        graded = "it was never certified here" if evidence is None else f"its certification says {to.verdict}"
-        refusals.append(f"{graded}; see: lanelock certify {lock.sweep}")
-    elif rule.highest and to.verdict != passes[-1]:
-        refusals.append(f"its certification says {to.verdict}, {passes[-1]} is needed")
-    return refusals
+        yield f"its lane closed {lock.decision}: {lock.reason}"
+
+
+def _uncertified(alias: str, rule: Rule, gates: GateSet, evidence: Evidence | None, name: str) -> Iterator[str]:
+    """Yields what the certification that counts lacks, and what to run."""
+    count = gates.holdout_seeds(alias, rule.holdout_seeds)
+    run = f"run: lanelock certify {name} --holdout-seeds {count}"
+    if evidence is None:
+        yield f"it was never certified here by the gates of its engine; {run}"
+    elif not evidence.verdict.passed:
+        says = f"its certification {evidence.folder.name} says {evidence.verdict}"
+        yield f"{says}, which stands against this lock: tune again for another"
+    elif rule.highest and evidence.verdict != gates.verdicts[-1]:
+        yield f"its certification says {evidence.verdict}, {gates.verdicts[-1]} is needed"
+    elif evidence.holdout_seeds < count:
+        yield f"it is certified on {evidence.holdout_seeds} held-out seeds, {alias} needs {count}; {run}"
+    elif evidence.left_out:
+        seeds = ", ".join(map(str, evidence.left_out))
+        yield f"its certification leaves out seeds of the lock: {seeds}; {run}"
+
+
+def _name(path: Path, workspace: Workspace) -> str:
+    """Returns how a user names the lock at `path`."""
+    known = path.parent == workspace.locks or shipped("locks", ".json").get(path.stem) == path
+    return path.stem if known else str(path)
 
 
 def _stale(lock: Lock, alias: str, history: tuple[Move, ...], force: bool) -> list[str]:

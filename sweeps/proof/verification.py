@@ -64,7 +64,7 @@ def _checks(
     yield same("engine", lock.engine, lane.engine.name)
     yield same("arithmetic", lock.arithmetic, lane.engine.fingerprint)
     if not lane.own_gates:
-        engines = load_gates(str(lane.metrics.gates_file)).document
+        engines = load_gates(str(lane.metrics.gates_file)).grading
         yield same("gates: those of the installed engine", digest(lock.gates), digest(engines))
     yield same("seeds", [list(lock.seeds), sorted(lock.proof)], [list(lane.seeds), sorted(lane.seeds)])
     if sorted(lock.proof) != sorted(lane.seeds) or sorted(lock.authority_metrics) != sorted(lane.seeds):

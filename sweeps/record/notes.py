@@ -158,6 +158,8 @@ def of_version(lock: Lock, tags: Mapping[str, str]) -> str:
     evidence = tags["lanelock.evidence"]
     if evidence != "none":
         lines.append(f"- certified: [`{evidence}`]({_artifact('$RUN', f'evidence/{evidence}/report.html')})")
+    if tags["lanelock.claim"] != "none":
+        lines.append(f"- {tags['lanelock.claim']}")
     return "\n".join([*lines, f"- prove it again: `lanelock verify {lock.short_id}`"])
 
 

@@ -14,7 +14,7 @@ from filelock import FileLock
 from mlflow.entities import Run
 
 from lanelock.sweeps.lanes.trial import Input
-from lanelock.sweeps.proof.evidence import certified_on
+from lanelock.sweeps.proof.evidence import certified_on, check_files, claim_in
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import FILE
 from lanelock.sweeps.proof.moves import Standing, holders
@@ -47,14 +47,16 @@ def follow(workspace: Workspace) -> dict[str, str]:
     """Updates the model registry to the records of moves; a second call changes nothing. Returns alias -> version."""
     versions = {}
     with FileLock(workspace.registry_lock):
-        registry = Registry(workspace)
-        for alias, move in sorted(holders(workspace).items()):
-            folder = workspace.promoted / move.to.lock_id
-            evidence = None if move.to.evidence is None else workspace.evidence / move.to.evidence
+        registry, held = Registry(workspace), sorted(holders(workspace).items())
+        # Of the moves to one lock, the one that names a certification describes it.
+        standing = {move.to.lock_id: move.to for _, move in sorted(held, key=lambda row: row[1].to.evidence or "")}
+        for alias, move in held:
+            folder, to = workspace.promoted / move.to.lock_id, standing[move.to.lock_id]
+            evidence = None if to.evidence is None else workspace.evidence / to.evidence
             if evidence is not None and not evidence.is_dir():
                 evidence = None
             lock = Lock.read(folder / FILE)
-            model, tags = model_name(move.to.engine), _tags(lock, move.to)
+            model, tags = model_name(to.engine), _tags(lock, to, evidence)
             inputs = () if evidence is None else tuple(certified_on(lock, evidence))
             version = Version(model, lock, folder, tags, notes.of_version(lock, tags), evidence, inputs)
             versions[alias] = registry.point(alias, version)
@@ -66,14 +68,16 @@ def model_name(engine: str) -> str:
     return engine.replace("_", "-")
 
 
-def _tags(lock: Lock, to: Standing) -> dict[str, str]:
-    """Returns the tags of a registered version."""
+def _tags(lock: Lock, to: Standing, evidence: Path | None) -> dict[str, str]:
+    """Returns the tags of a registered version. Raises IntegrityError if its evidence is not as it was written."""
+    claim = None if evidence is None else claim_in(check_files(evidence))
     return {
         "lanelock.lock": lock.lock_id,
         "lanelock.sweep": lock.sweep,
         "lanelock.decision": lock.decision,
         "lanelock.verdict": to.verdict,
         "lanelock.evidence": to.evidence or "none",
+        "lanelock.claim": "none" if claim is None else str(claim),
         "lanelock.pack": lock.candidate_pack.digest,
         "lanelock.parent": lock.authority.digest,
         "lanelock.code": lock.code_version,

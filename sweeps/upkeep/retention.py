@@ -4,7 +4,7 @@ Always kept: locks, the records of moves, campaigns and runs, the study, and eve
 removed: published runs and exports, evidence, artifacts of trials, cached states. These refer to what they need:
 
     an alias     its lock, and every lock that a rollback would lead to, with evidence, published runs and trials
-    a lock       its sweep's and its trial's own artifacts
+    a lock       its sweep's and its trial's own artifacts, and certifications that fall short, which stand against it
     a campaign   its newest run: the locks and evidence of its phases
     a lane       its newest sweep, and the lock it left
     every lock   the published runs of the authority it was tuned from
@@ -28,7 +28,7 @@ from lanelock.engine.keep.receipts import read_receipt
 from lanelock.policies import IntegrityError, LanelockError
 from lanelock.policies.documents import read_json
 from lanelock.sweeps.campaign.records import records_in
-from lanelock.sweeps.proof.evidence import evidence_in
+from lanelock.sweeps.proof.evidence import evidence_in, gates_of, verdict_in
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import FILE
 from lanelock.sweeps.proof.moves import moves, stack
@@ -148,6 +148,8 @@ def _references(workspace: Workspace) -> _References:
     evidence = defaultdict[str, list[Path]](list)
     for folder, document in evidence_in(workspace):
         evidence[document["lock_id"]].append(folder)
+        if verdict_in(folder) != gates_of(folder).verdicts[-1]:
+            references.evidence[folder.name] = f"it says {document['verdict']}, which stands against its lock"
     newest = _newest([lock.sweep for lock in locks.values()]).values()
     kept = {lock.lock_id: f"the newest of {_series(lock.sweep)}" for lock in locks.values() if lock.sweep in newest}
     for lock_id, why in (kept | _roots(workspace)).items():

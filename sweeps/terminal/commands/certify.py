@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from lanelock.scoring.certification import Certification
+from lanelock.scoring.certification import CONFIDENCE, MOST_HOLDOUT, Certification, seeds_for
 from lanelock.scoring.scorecard import Scorecard
 from lanelock.sweeps.engines import world_folder
 from lanelock.sweeps.pages.gates import gate_table
@@ -17,22 +19,49 @@ from lanelock.sweeps.terminal.session import JOBS, WORLD, Session, common_option
 MOST_SEED = 2**32 - 1
 
 
+class Percent(click.FloatRange):
+    """A percentage with one decimal at most, since claims are counted in tenths."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        percent: float = super().convert(value, param, ctx)
+        if round(percent, 1) != percent:
+            self.fail(f"{value} has more than one decimal", param, ctx)
+        return percent
+
+
+PERCENT = Percent(50, 99.9)
+
+
 @click.command()
 @click.argument("lock", shell_complete=LOCK)
 @click.option("--seeds", metavar="A,B,…", help="Seeds to grade on [default: the lock's].")
 @click.option(
     "--holdout-seeds",
     "holdout",
-    type=click.IntRange(0, 1024),
+    type=click.IntRange(0, MOST_HOLDOUT),
     default=0,
     help="Number of further seeds that no sweep used; they follow from the candidate's digest.",
+)
+@click.option(
+    "--coverage",
+    type=PERCENT,
+    metavar="P",
+    help="Claim that at least P % of worlds hold: runs as many held-out seeds as that needs, until one fails.",
+)
+@click.option(
+    "--confidence", type=PERCENT, default=CONFIDENCE, show_default=True, metavar="C", help="Percent, of the claim."
 )
 @WORLD
 @JOBS
 @common_options
-def certify(session: Session, lock: str, seeds: str | None, holdout: int, world: str | None, jobs: int) -> int:
+def certify(
+    session: Session, lock: str, seeds: str | None, holdout: int, coverage: float | None, confidence: float,
+    world: str | None, jobs: int,
+) -> int:  # fmt: skip
     """Grade LOCK's candidate on whole runs, and write an evidence pack that anyone can verify."""
     chosen = None if seeds is None else _seeds(seeds)
+    if coverage is not None and (needed := seeds_for(confidence, coverage)) > MOST_HOLDOUT:
+        raise click.UsageError(f"--coverage: {coverage:g} % needs {needed} held-out seeds or more, of {MOST_HOLDOUT}")
     workspace = session.workspace()
     path = find_lock(lock, workspace)
 
@@ -41,21 +70,26 @@ def certify(session: Session, lock: str, seeds: str | None, holdout: int, world:
             click.echo(f"seed {card.seed}: {card.verdict}", err=True)
 
     certified = certify_lock(
-        path, workspace, seeds=chosen, holdout=holdout, world=world_folder(world), jobs=jobs, watch=watch
-    )
+        path, workspace, seeds=chosen, holdout=holdout, confidence=confidence, coverage=coverage,
+        world=world_folder(world), jobs=jobs, watch=watch,
+    )  # fmt: skip
     graded = certified.graded.as_document()
     document = {
         "verdict": str(certified.verdict),
         "reason": certified.reason,
         "lock": str(path),
-        "seeds": [card.seed for card in certified.graded.cards],
+        "seeds": certified.document["seeds"],
+        "holdout_seeds": certified.document["holdout_seeds"],
+        "claim": certified.document["claim"],
         "cv": graded["cv"],
         "graded": graded,
         "holdout": None if certified.holdout is None else certified.holdout.as_document(),
         "preconditions": {row.name: row.ok for row in certified.preconditions},
         "evidence": str(certified.folder),
     }
-    parts = [f"{certified.verdict}  {path.stem}", f"  {certified.reason}", "", _table(certified.graded, "asked for")]
+    parts = [f"{certified.verdict}  {path.stem}", f"  {certified.reason}"]
+    parts += [] if certified.claim is None else [f"  {certified.claim}"]
+    parts += ["", _table(certified.graded, "asked for")]
     if certified.holdout is not None:
         parts += ["", _table(certified.holdout, "held out")]
     session.show(document, "\n".join([*parts, "", f"evidence {certified.folder}"]))

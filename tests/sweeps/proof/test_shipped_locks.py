@@ -36,7 +36,10 @@ def test_the_certified_lock_is_graded_on_whole_runs_and_on_seeds_nothing_was_tun
     )
     assert code == 0 and said["verdict"] == "PASS_BPLUS"
     lock = Lock.read(LOCKS["segment_2b_certified"])
-    assert said["holdout"]["seeds"] == list(fresh_seeds(lock.candidate_pack.digest, 2, ()))
+    assert said["holdout"]["seeds"] == said["holdout_seeds"] == list(fresh_seeds(lock.candidate_pack.digest, 2, ()))
+    assert said["claim"] == {
+        "confidence": 95, "coverage": 22.3, "band": "B+", "of": "worlds", "seeds": 2, "failures": 0,
+    }  # fmt: skip
 
 
 @pytest.mark.slow

@@ -107,8 +107,9 @@ def test_its_lock_is_proved_shown_graded_and_promoted_under_its_own_names(metal,
     code, out, _ = call("verify", name)
     assert code == 0, out
     assert "accepted candidate, FLAWLESS" in call("lock", "show", name)[1]
-    code, out, err = call("certify", name, "--seeds", "1,2,3")
+    code, out, err = call("certify", name, "--seeds", "1,2,3", "--holdout-seeds", "2")
     assert code == 0 and out.startswith("FLAWLESS") and "seed 1: FLAWLESS" in err
+    assert "with 95 % confidence at least 22.3 % of runs of this policy meet GOLD (2 held-out seeds" in out
     assert "margin SILVER   margin GOLD" in out
     code, out, _ = call("promote", name, "--to", "certified")
     assert code == 0 and "FLAWLESS" in out
@@ -130,7 +131,7 @@ def test_a_refusal_names_the_verdict_that_is_needed(metal):
     try:
         code, said, err = call("sweep", folder / "dull.json", "--trials", "8", "--json")
         assert (code, said["decision"], said["verdict"]) == (0, "GO", "PASS_SILVER"), err
-        code, said, _ = call("certify", "dull-1", "--json")
+        code, said, _ = call("certify", "dull-1", "--holdout-seeds", "2", "--json")
         assert (code, said["verdict"], said["graded"]["band"]) == (0, "PASS_SILVER", "SILVER")
         code, out, err = call("promote", "dull-1", "--to", "certified")
         assert code == 1 and "its certification says PASS_SILVER, FLAWLESS is needed" in out + err

@@ -1,0 +1,84 @@
+"""Which certification of a lock counts, where there are several: a rule, so that nobody can pick.
+
+Of the evidence in a workspace that is graded by the gates of the installed engine:
+
+1. Whatever falls short of the verdict that is asked for stands against the lock, whatever else was certified, until
+   there is a new lock.
+2. Otherwise the most demanding certification counts: one that leaves out no seed of the lock; then the most held-out
+   seeds; then the greatest coverage claimed; then the most seeds asked for.
+
+Runs are deterministic, so a certification that fell short falls short again: it is never outvoted by other seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lanelock.engine.keep.receipts import file_digest
+from lanelock.policies import IntegrityError
+from lanelock.scoring.gates import GateSet, Verdict
+from lanelock.sweeps.proof.evidence import (
+    CERTIFICATION,
+    check_files,
+    claim_in,
+    evidence_in,
+    evidence_name,
+    gates_of,
+)
+from lanelock.sweeps.proof.grading import FORMAT
+from lanelock.sweeps.proof.lock import Lock
+from lanelock.sweeps.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What an evidence pack states of a lock; not yet proved."""
+
+    folder: Path
+    verdict: Verdict
+    left_out: tuple[int, ...]  # seeds of the lock that it was not asked for
+    holdout_seeds: int
+    coverage: float  # percent, of its claim; 0 without one
+    seeds: int  # asked for
+
+    @property
+    def demand(self) -> tuple[bool, int, float, int, str]:
+        """Ascends with what was asked of the candidate."""
+        return not self.left_out, self.holdout_seeds, self.coverage, self.seeds, self.folder.name
+
+
+def counting(evidence: Sequence[Evidence], asked: Verdict) -> Evidence | None:
+    """Returns the certification that counts for a name that asks for a verdict; None without any."""
+    short = [row for row in evidence if row.verdict.rank < asked.rank]
+    return max(short or evidence, key=lambda row: row.demand, default=None)
+
+
+def evidence_of(lock: Lock, workspace: Workspace, gates: GateSet) -> tuple[Evidence, ...]:
+    """Returns the evidence here for a lock that is graded by these gates.
+
+    Raises IntegrityError for evidence of it that was edited or renamed: what failed does not go away like that.
+    """
+    return tuple(_of(lock, workspace, gates))
+
+
+def _of(lock: Lock, workspace: Workspace, gates: GateSet) -> Iterator[Evidence]:
+    for folder, document in evidence_in(workspace):
+        name = evidence_name(lock, file_digest(folder / CERTIFICATION))
+        if document["format"] != FORMAT or not _concerns(lock, folder, document["lock_id"]):
+            continue
+        check_files(folder)
+        if document["lock_id"] != lock.lock_id or folder.name != name:
+            raise IntegrityError(f"{folder}: the certification of lock {document['lock_id']} is not named {name}")
+        if gates.grades_as(gates_of(folder).document):
+            left_out = tuple(seed for seed in lock.seeds if seed not in document["seeds"])
+            claim, fresh = claim_in(document), document["holdout_seeds"]
+            coverage = 0.0 if claim is None else claim.coverage
+            verdict = gates.verdict(document["verdict"])
+            yield Evidence(folder, verdict, left_out, len(fresh), coverage, len(document["seeds"]))
+
+
+def _concerns(lock: Lock, folder: Path, lock_id: str) -> bool:
+    """Whether a pack states that it is of this lock, or is named as if it were."""
+    return lock_id == lock.lock_id or folder.name.startswith(f"{lock.name}.")
