@@ -54,6 +54,7 @@ class Workspace:
     run_records = Place("run_records")  # what each run did, published or not
     evidence = Place("evidence")  # of certifications, each a folder
     promotions = Place("promotions")  # the moves, numbered
+    trust = Place("trust.json")  # whose signatures count, unless the repository says it
     promoted = Place("promoted")  # the locks that moves refer to, each by its id, with its world
     campaigns = Place("campaigns")  # runs of campaigns, each a folder with its phases' records
     exports = Place("exports")
