@@ -83,9 +83,10 @@ class Trust:
             return None
         if mover is None:
             return f"{self.where} asks that every move of {alias} be signed"
-        if not self.known(mover.public).roles:
+        mover = self.known(mover.public)
+        if not mover.roles:
             return f"{self.where} gives no role to {mover.called}, which signs the move"
-        return None if approvers is None else self._unapproved(alias, demand, self.known(mover.public), approvers)
+        return None if approvers is None else self._unapproved(alias, demand, mover, approvers)
 
     def _unapproved(self, alias: str, demand: Demand, mover: Key, approvers: Iterable[Key]) -> str | None:
         known = [self.known(key.public) for key in approvers]
