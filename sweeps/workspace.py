@@ -181,6 +181,17 @@ def _is_checkout(folder: Path) -> bool:
 
 
 @contextmanager
+def folder_locked(folder: Path, *, shared: bool = False) -> Iterator[int]:
+    """Waits for the lock on a folder, and yields the open folder. Readers share it; a writer has it alone."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+@contextmanager
 def writing(place: Path) -> Iterator[None]:
     """Turns an OSError below `place` into a WorkspaceError of one line."""
     try:

@@ -13,12 +13,11 @@ hold the head outside.
 
 from __future__ import annotations
 
-import fcntl
 import getpass
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +28,7 @@ from lanelock.engine.keep.receipts import file_digest, text_of
 from lanelock.policies import IntegrityError
 from lanelock.sweeps.proof.checks import whole
 from lanelock.sweeps.proof.trust import Head, Key, Trust, trust_of
-from lanelock.sweeps.workspace import Workspace, write_whole, writing
+from lanelock.sweeps.workspace import Workspace, folder_locked, write_whole, writing
 
 if TYPE_CHECKING:
     from lanelock.sweeps.proof.envelopes import SigningKey
@@ -112,7 +111,7 @@ def _read(workspace: Workspace, trust: Trust) -> tuple[tuple[Move, ...], Head | 
         return (), None
     history: list[Move] = []
     digests: list[str] = []
-    with _alone(folder, fcntl.LOCK_SH):
+    with folder_locked(folder, shared=True):
         for path in sorted(folder.glob("[0-9]*.json")):
             history.append(_following(history, digests, path))
             digests.append(file_digest(path))
@@ -211,17 +210,6 @@ def _sealed(body: dict[str, Any], kind: str, name: str, signer: Key | None, key:
     return envelopes.sealed(body, kind, name, key, signer.name)
 
 
-@contextmanager
-def _alone(folder: Path, how: int) -> Iterator[int]:
-    """Locks an open folder: with LOCK_SH to read records and head together, with LOCK_EX to write them."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, how)
-        yield handle
-    finally:
-        os.close(handle)
-
-
 def holders(workspace: Workspace) -> dict[str, Move]:
     """Returns alias -> its last move."""
     return {move.alias: move for move in moves(workspace)}
@@ -276,7 +264,7 @@ def append(workspace: Workspace, move: Move, key: SigningKey | None = None) -> b
     staged = folder / STAGED
     with writing(workspace.root):
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder, fcntl.LOCK_EX) as handle:
+        with folder_locked(folder) as handle:
             if (folder / move.name).exists():
                 return False
             if staged.is_file() and _head_in(staged)[0].count == move.number - 1:

@@ -113,7 +113,8 @@ def promote(
     if dry_run:
         return Promotion(move, (), False)
     _carry(lock, workspace, world)
-    carry_signatures(approvals, copy)
+    with writing(workspace.root):
+        carry_signatures(approvals, copy)
     return _move(workspace, move, history, trust, key)
 
 

@@ -19,7 +19,7 @@ from lanelock.sweeps.proof.evidence import GATES, INDEX, check_files
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import FILE
 from lanelock.sweeps.proof.trust import Key, Trust
-from lanelock.sweeps.workspace import write_whole, writing
+from lanelock.sweeps.workspace import folder_locked, write_whole
 
 
 def beside(document: Path) -> Path:
@@ -103,10 +103,10 @@ def sign(document: Path, key: SigningKey) -> bool:
     Whoever calls this has verified the document. Raises IntegrityError if it, or its envelope, was changed.
     """
     payload, path, own = statement_of(document), beside(document), Key("", key.public)
-    envelope = _read(document)
-    if envelope is not None and signers(envelope, payload, [own], str(path)):
-        return False
-    with writing(path.parent):
+    with folder_locked(path.parent):
+        envelope = _read(document)
+        if envelope is not None and signers(envelope, payload, [own], str(path)):
+            return False
         write_whole(path, text_of(signed(payload, key, envelope)))
     return True
 

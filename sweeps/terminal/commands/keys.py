@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from lanelock.engine.keep.receipts import text_of
 from lanelock.policies.documents import shipped_schema, validate
 from lanelock.sweeps.engines import world_folder
 from lanelock.sweeps.proof import signatures
@@ -20,7 +21,7 @@ from lanelock.sweeps.proof.trust import FORMAT, Key, trust_for
 from lanelock.sweeps.proof.verification import verify_lock
 from lanelock.sweeps.terminal.completion import FOLDER, SIGNABLE
 from lanelock.sweeps.terminal.session import KEY, WORLD, Session, common_options
-from lanelock.sweeps.workspace import Workspace, write_document, writing
+from lanelock.sweeps.workspace import Workspace, write_whole
 
 
 @click.group("key")
@@ -46,11 +47,10 @@ def key_make(session: Session, name: str, folder: Path, roles: tuple[str, ...]) 
     row = {"name": name, "public": "0" * 64, "roles": list(roles)}
     validate({"format": FORMAT, "keys": [row], "aliases": {}}, shipped_schema("trust"), "lanelock key make")
     private, public = folder / f"{name}.pem", folder / f"{name}.pub.json"
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        made = SigningKey.make(private)
-        row["public"] = made.public
-        write_document(public, row)
+    folder.mkdir(parents=True, exist_ok=True)
+    made = SigningKey.make(private)
+    row["public"] = made.public
+    write_whole(public, text_of(row))
     key_id = Key(name, made.public).key_id
     document = {"key": key_id, "private": str(private), "public": str(public), "entry": row}
     text = f"key {key_id}\n  {private}  keep it to yourself\n  {public}  goes into trust.json: {json.dumps(row)}"
@@ -103,4 +103,4 @@ def _verified(what: str, workspace: Workspace, world: str | None) -> tuple[Path,
     if (folder := find_evidence(what, workspace)) is not None:
         return folder, "evidence", verify_evidence(folder)
     path = find_lock(what, workspace)
-    return path, "lock", verify_lock(path, world_folder(world))
+    return path, "lock", verify_lock(path, world_folder(world), workspace=workspace)

@@ -223,8 +223,8 @@ from lanelock.sweeps.workspace import Workspace
 place = Workspace(Path(sys.argv[1]))
 to = Standing("1" * 64, "sweep", "queue", "2" * 64, "PASS_B", None)
 while True:
-    append(place, new_move(moves(place), place, PROMOTE, sys.argv[2], to, forced=False, why=""))
-    print(flush=True)
+    if append(place, new_move(moves(place), place, PROMOTE, sys.argv[2], to, forced=False, why="")):
+        print(flush=True)
 """
 
 

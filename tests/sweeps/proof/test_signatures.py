@@ -5,6 +5,7 @@ import json
 import random
 import stat
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import forged
@@ -115,6 +116,10 @@ def test_what_is_no_key_is_refused_without_a_word_of_what_it_is(tmp_path, conten
 def test_several_sign_one_statement_and_the_lock_stays_as_it_is(place, lock, keys):
     before, trust = lock.read_bytes(), trusted(keys)
     assert signed_by(lock, trust) == () and signatures_text(lock, trust) == "unsigned"
+    with ThreadPoolExecutor() as pool:
+        assert [*pool.map(sign, [lock] * 3, [keys["ada"], keys["ben"], keys["cyd"]])] == [True] * 3, "none is lost"
+    assert len(signed_by(lock, trust)) == 3
+    beside(lock).unlink()
     assert sign(lock, keys["ada"]) and sign(lock, keys["ben"]) and not sign(lock, keys["ada"])
     assert names(signed_by(lock, trust)) == ["ada", "ben"] and lock.read_bytes() == before
     assert signatures_text(lock, trust) == "signed by ada (maker, approver), ben (approver)"
