@@ -128,12 +128,13 @@ def sealed_by(document: Mapping[str, Any], kind: str, name: str, where: str) -> 
     body = {field: value for field, value in document.items() if field != "envelope"}
     try:
         key = Key(document["signed_by"]["name"], document["signed_by"]["public"])
-        stated = document["envelope"]
+        stated, payload = document["envelope"], statement(kind, name, digest(body), {})
     except KeyError as error:
-        raise IntegrityError(
-            f"{where}: /{error.args[0]}: missing, though the other part of a signature is there"
-        ) from None
-    if signers(stated, statement(kind, name, digest(body), {}), [key], where) != (key,):
+        missing = error.args[0]
+        raise IntegrityError(f"{where}: /{missing}: missing, though the other part of a signature is there") from None
+    except PolicyError as error:
+        raise IntegrityError(f"{where}: {error}") from None
+    if signers(stated, payload, [key], where) != (key,):
         raise IntegrityError(f"{where}: /envelope: not signed by the key in /signed_by")
     return key
 

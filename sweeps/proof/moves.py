@@ -13,7 +13,6 @@ hold the head outside.
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
@@ -28,6 +27,7 @@ from lanelock.engine.keep.receipts import file_digest, text_of
 from lanelock.policies import IntegrityError
 from lanelock.sweeps.proof.checks import whole
 from lanelock.sweeps.proof.trust import Head, Key, Trust, trust_of
+from lanelock.sweeps.provenance import user
 from lanelock.sweeps.workspace import Workspace, folder_locked, write_whole, writing
 
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ def new_move(
 ) -> Move:
     """Returns the record that would follow `history`, not yet written."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    body = (0, at, _who(), kind, alias, None, to, forced, why, None)
+    body = (0, at, user(), kind, alias, None, to, forced, why, None)
     return following(history, workspace, Move(*body, tuple(approvals), signed_by, FORMAT))
 
 
@@ -296,13 +296,6 @@ def _create(path: Path, text: str) -> bool:
 
 def _name(number: int) -> str:
     return f"{number:06d}.json"
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user without a name
-        return str(os.getuid())
 
 
 def signature_of(move: Move) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import subprocess
 from pathlib import Path
@@ -19,6 +18,7 @@ from lanelock.sweeps.proof.evidence import find_evidence, verify_evidence
 from lanelock.sweeps.proof.lock_files import find_lock
 from lanelock.sweeps.proof.trust import FORMAT, Key, trust_for
 from lanelock.sweeps.proof.verification import verify_lock
+from lanelock.sweeps.provenance import user
 from lanelock.sweeps.terminal.completion import FOLDER, SIGNABLE
 from lanelock.sweeps.terminal.session import KEY, WORLD, Session, common_options
 from lanelock.sweeps.workspace import Workspace, write_whole
@@ -30,7 +30,7 @@ def key() -> None:
 
 
 @key.command("make")
-@click.argument("name", default=getpass.getuser)
+@click.argument("name", default=user)
 @click.option(
     "--out",
     "folder",

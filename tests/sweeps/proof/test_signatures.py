@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from conftest import forged
 from lanes import QUEUE, refused
+from mutants import mutated
 
 from lanelock.engine.keep.receipts import file_digest, text_of
 from lanelock.policies import IntegrityError, LanelockError, PolicyError
@@ -475,6 +476,34 @@ def test_a_head_is_signed_by_who_signed_the_newest_record(place, lock, keys):
 def test_a_name_that_a_record_claims_is_not_believed(place, lock, keys):
     written(place, lock, key=keys["eve"], signer="ada")
     assert str(moves(place)[0].signed_by) == f"key {Key('', keys['eve'].public).key_id[:12]}"
+
+
+@pytest.mark.parametrize("count", [200, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_no_mutant_of_a_signed_move_its_head_or_an_envelope_says_anything_else(place, lock, keys, count):
+    """The digests that follow without a key are made good again, as a forger would."""
+    trust, chance = trusted(keys, place), random.Random(count)
+    sign(lock, keys["ben"])
+    for alias in ("candidate", "authority"):
+        assert promote(lock, alias, place, key=keys["ada"]).written
+    first, second, head = sorted(place.promotions.glob("*.json"))
+    whole, envelope = moves(place), beside(lock)
+    files = {path: path.read_bytes() for path in (first, second, head, envelope)}
+    for _ in range(count):
+        path = chance.choice([*files])
+        path.write_text(json.dumps(mutated(read_json(path), chance)))
+        if path == first:
+            changed(second, lambda record: record.update(before=file_digest(first)))
+        if path in (first, second) and chance.random() < 0.8:
+            changed(head, lambda stated: stated.update(newest=file_digest(second)))
+        try:
+            if path == envelope:
+                assert names(signed_by(lock, trust)) in (["ben"], []), "[]: the id of his key was changed"
+            else:
+                assert moves(place) == whole and json.loads(path.read_text()) == json.loads(files[path])
+        except IntegrityError as error:
+            assert "\n" not in str(error)
+        for file, content in files.items():
+            file.write_bytes(content)
 
 
 # Where trust lies
