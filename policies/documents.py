@@ -25,8 +25,11 @@ SCHEMAS = ROOT / "schemas"
 
 
 def digest(document: Any) -> str:
-    """Returns the SHA-256 (hex64) of the document's canonical JSON."""
-    return hashlib.sha256(rfc8785.dumps(document)).hexdigest()
+    """Returns the SHA-256 (hex64) of the document's canonical JSON. Raises PolicyError if it has none."""
+    try:
+        return hashlib.sha256(rfc8785.dumps(document)).hexdigest()
+    except ValueError as error:  # half a surrogate pair, or a whole number beyond 2**53
+        raise PolicyError(f"it has no canonical JSON: {error}") from None
 
 
 def read_json(path: Path) -> Any:
@@ -52,9 +55,12 @@ def parse_json(text: str, where: str) -> Any:
 
 def validate(document: Any, schema: Mapping[str, Any], where: str) -> None:
     """Validates `document` under `schema`. Raises PolicyError: `where: /field: observed, bound`."""
-    for pointer, number in _not_finite(document, ""):
-        raise PolicyError(f"{where}: {pointer or '/'}: {number} is not a JSON number")
-    error = best_match(_validator(_Frozen(schema)).iter_errors(document))
+    try:
+        for pointer, number in _not_finite(document, ""):
+            raise PolicyError(f"{where}: {pointer or '/'}: {number} is not a JSON number")
+        error = best_match(_validator(_Frozen(schema)).iter_errors(document))
+    except RecursionError:
+        raise PolicyError(f"{where}: nested too deeply") from None
     if error is not None:
         raise PolicyError(f"{where}: {_describe(error)}")
 

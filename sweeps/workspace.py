@@ -54,6 +54,7 @@ class Workspace:
     run_records = Place("run_records")  # what each run did, published or not
     evidence = Place("evidence")  # of certifications, each a folder
     promotions = Place("promotions")  # the moves, numbered
+    trust = Place("trust.json")  # whose signatures count, unless the repository says it
     promoted = Place("promoted")  # the locks that moves refer to, each by its id, with its world
     campaigns = Place("campaigns")  # runs of campaigns, each a folder with its phases' records
     exports = Place("exports")
@@ -177,6 +178,17 @@ def _is_checkout(folder: Path) -> bool:
     except (OSError, ValueError):  # missing, or not valid TOML
         return False
     return isinstance(project, dict) and project.get("name") == "lanelock"
+
+
+@contextmanager
+def folder_locked(folder: Path, *, shared: bool = False) -> Iterator[int]:
+    """Waits for the lock on a folder, and yields the open folder. Readers share it; a writer has it alone."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield handle
+    finally:
+        os.close(handle)
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from lanelock.policies.documents import read_json
 from lanelock.sweeps.workspace import Place, Workspace
 
 DOORS = {
+    "cryptography": {"sweeps/proof/envelopes.py"},
+    "securesystemslib": {"sweeps/proof/envelopes.py"},
     "mlflow": {"sweeps/record/mlflow_store.py", "sweeps/record/registry.py"},
     "optuna": {
         f"sweeps/search/{name}.py" for name in ("study", "proposals", "samplers", "surrogate", "composite", "unit_cube")

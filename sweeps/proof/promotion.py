@@ -10,6 +10,9 @@ What each alias asks of a lock:
 Gates, bands and numbers are those of the installed engine, whatever the lock carries; `weighing` says which
 certification counts.
 
+With a `trust.json` an alias may also ask for signatures (`trust.py`): its moves must be signed, and a promotion needs
+those of so many people on the lock or its evidence; the record carries them.
+
 Every alias also asks that the lock's parent (the authority it was tuned from) is the pack of the alias's present
 lock, so that nobody promotes past an unseen candidate. An unmet rule is a result (`Promotion.refusals`), not an
 error; a lock or evidence that does not verify raises IntegrityError.
@@ -32,11 +35,14 @@ from lanelock.policies.documents import shipped
 from lanelock.scoring.gates import GateSet
 from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.proof.checks import Watch, hold
+from lanelock.sweeps.proof.envelopes import SigningKey, approvers
 from lanelock.sweeps.proof.evidence import verify_evidence
 from lanelock.sweeps.proof.grading import gates_of_engine
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import FILE, carry_world
-from lanelock.sweeps.proof.moves import PROMOTE, ROLLBACK, Move, Standing, append, moves, new_move, stack
+from lanelock.sweeps.proof.moves import PROMOTE, ROLLBACK, Move, Standing, append, following, moves, new_move, stack
+from lanelock.sweeps.proof.signatures import approvals_of, carry_signatures
+from lanelock.sweeps.proof.trust import Key, Trust, trust_of
 from lanelock.sweeps.proof.verification import verify_lock
 from lanelock.sweeps.proof.weighing import Evidence, counting, evidence_of
 from lanelock.sweeps.workspace import Workspace, writing
@@ -81,24 +87,40 @@ def promote(
     why: str = "",
     dry_run: bool = False,
     world: Path | None = None,
+    key: SigningKey | None = None,
+    trust: Trust | None = None,
     watch: Watch = lambda check: None,
 ) -> Promotion:
-    """Moves `alias` to the lock at `path`, if the rules allow.
+    """Moves `alias` to the lock at `path`, if the rules allow, and signs the move if there is a key.
 
-    `force` overrides only the rule on the parent. Raises IntegrityError if lock or evidence was changed, PolicyError if
-    its imported world is not given, LaneError for an unknown alias.
+    `trust` defaults to the workspace's own. `force` overrides only the rule on the parent. Raises IntegrityError if the
+    lock, its evidence or a signature was changed, PolicyError if its imported world is not given, LaneError for an
+    unknown alias.
     """
-    rule, lock, history = _rule(alias), Lock.read(path), moves(workspace)
+    trust = trust_of(workspace) if trust is None else trust
+    rule, lock, history = _rule(alias), Lock.read(path), moves(workspace, trust)
     if not isinstance(engine_named(lock.engine).own, Serving):
         raise LaneError(f"cannot register a model: engine {lock.engine} has no serve()")
     gates = gates_of_engine(lock.engine)
     evidence = _counting(lock, rule, workspace, gates)
     to = _standing(lock, evidence)
+    copy = workspace.promoted / lock.lock_id / FILE
+    approvals = approvals_of(path, copy, *([] if evidence is None else [evidence.folder]))
+    move = new_move(
+        history,
+        workspace,
+        PROMOTE,
+        alias,
+        to,
+        forced=force,
+        why=why,
+        approvals=approvals,
+        signed_by=_signer(key, trust),
+    )
     unmet = [*_own_gates(lock, rule, gates), *_not_accepted(lock, rule)]
     if rule.certified:
         unmet += _uncertified(alias, rule, gates, evidence, _name(path, workspace))
-    refusals = [*unmet, *_stale(lock, alias, history, force)]
-    move = new_move(history, workspace, PROMOTE, alias, to, forced=force, why=why)
+    refusals = [*unmet, *_stale(lock, alias, history, force), *_unsigned(move, trust)]
     if refusals:
         return Promotion(move, tuple(refusals), False)
     hold(path, "lock", verify_lock(path, world, watch))
@@ -107,25 +129,38 @@ def promote(
     if dry_run:
         return Promotion(move, (), False)
     _carry(lock, workspace, world)
-    return _move(workspace, move, history)
+    with writing(workspace.root):
+        carry_signatures(approvals, copy)
+    return _move(workspace, move, history, trust, key)
 
 
-def rollback(alias: str, workspace: Workspace, *, why: str = "", dry_run: bool = False) -> Promotion:
-    """Moves `alias` back to the lock it pointed to before the present one was promoted.
+def rollback(
+    alias: str,
+    workspace: Workspace,
+    *,
+    why: str = "",
+    dry_run: bool = False,
+    key: SigningKey | None = None,
+    trust: Trust | None = None,
+) -> Promotion:
+    """Moves `alias` back to the lock it pointed to before the present one was promoted; signed if there is a key.
 
     The lock's id is checked, but nothing is run: a rollback must work even if the installed code is what broke.
     """
     _rule(alias)
-    history = moves(workspace)
+    trust = trust_of(workspace) if trust is None else trust
+    history = moves(workspace, trust)
     targets = stack(history, alias)
     if not targets:
         raise LaneError(f"{alias}: it points to no lock in {workspace.root}; promote a lock to it first")
     to = targets[-2] if len(targets) > 1 else targets[-1]
-    move = new_move(history, workspace, ROLLBACK, alias, to, forced=False, why=why)
+    move = new_move(history, workspace, ROLLBACK, alias, to, forced=False, why=why, signed_by=_signer(key, trust))
     if len(targets) == 1:
         return Promotion(move, (f"{alias} pointed to no lock before {to.sweep}: nothing to roll back to",), False)
+    if refusals := _unsigned(move, trust):
+        return Promotion(move, refusals, False)
     Lock.read(workspace.promoted / to.lock_id / FILE)
-    return Promotion(move, (), False) if dry_run else _move(workspace, move, history)
+    return Promotion(move, (), False) if dry_run else _move(workspace, move, history, trust, key)
 
 
 def _rule(alias: str) -> Rule:
@@ -201,6 +236,16 @@ def _stale(lock: Lock, alias: str, history: tuple[Move, ...], force: bool) -> li
     ]
 
 
+def _signer(key: SigningKey | None, trust: Trust) -> Key | None:
+    return None if key is None else trust.known(key.public)
+
+
+def _unsigned(move: Move, trust: Trust) -> tuple[str, ...]:
+    """Returns what the move lacks of the signatures that its alias asks for."""
+    approved = approvers(move.approvals, move.to.lock_id, trust, move.to.sweep) if move.kind == PROMOTE else None
+    return tuple(filter(None, [trust.unmet(move.alias, move.signed_by, approved)]))
+
+
 def _carry(lock: Lock, workspace: Workspace, world: Path | None) -> None:
     """Copies what a promoted lock needs to be served, so that the file it came from may go."""
     with writing(workspace.root), staging(workspace.promoted, lock.lock_id) as folder:
@@ -210,12 +255,12 @@ def _carry(lock: Lock, workspace: Workspace, world: Path | None) -> None:
         place(folder, workspace.promoted / lock.lock_id)
 
 
-def _move(workspace: Workspace, move: Move, seen: tuple[Move, ...]) -> Promotion:
+def _move(workspace: Workspace, move: Move, seen: tuple[Move, ...], trust: Trust, key: SigningKey | None) -> Promotion:
     """Writes the record, unless another process has moved the alias since `seen` was read."""
-    while not append(workspace, move):
-        now = moves(workspace)
+    while not append(workspace, move, key):
+        now = moves(workspace, trust)
         if theirs := next((other for other in now[len(seen) :] if other.alias == move.alias), None):
             refusal = f"{theirs.who} moved {move.alias} to {theirs.to.sweep} meanwhile (record {theirs.number})"
             return Promotion(move, (f"{refusal}; look again",), False)
-        move = new_move(now, workspace, move.kind, move.alias, move.to, forced=move.forced, why=move.why)
+        move = following(now, workspace, move)
     return Promotion(move, (), True)

@@ -72,7 +72,9 @@ _NAMES: Mapping[str, Callable[[Workspace, str], Iterable[str]]] = {
     "run": lambda workspace, begun: _runs(workspace),
     "sweep": lambda workspace, begun: sweeps_in(workspace),
     "trial": _trials,
-    "evidence": lambda workspace, begun: (path.name for path in sorted(workspace.evidence.glob("[!.]*"))),
+    "evidence": lambda workspace, begun: (
+        path.name for path in sorted(workspace.evidence.glob("[!.]*")) if path.is_dir()
+    ),
     "alias": lambda workspace, begun: _aliases(),
 }
 PACK = offering("pack", "lock", "trial")
@@ -83,6 +85,7 @@ RUN = offering("run", path=None)
 TRIAL = offering("trial", path=None)
 SWEEP = offering("sweep", path=None)
 ALIAS = offering("alias", path=None)
+SIGNABLE = offering("lock", "evidence")
 PROVABLE = offering("run", "lock", "evidence")
 COMPARABLE = offering("lock", "run", "pack", "evidence", "trial")
 REPORTABLE = offering("run", "lock", "sweep")

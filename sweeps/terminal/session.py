@@ -99,4 +99,11 @@ JOBS = click.option(
 ENGINE = click.option(
     "--engine", metavar="NAME", help="Entry-point name [default: the only installed engine that can answer]."
 )
+KEY = click.option(
+    "--key",
+    type=click.Path(path_type=Path),
+    envvar="LANELOCK_KEY",
+    metavar="FILE",
+    help="The private key to sign with; LANELOCK_KEY names one for all calls.",
+)
 WORLD = click.option("--world", "world", metavar="DIR", help="A world brought in from outside.", shell_complete=FOLDER)

@@ -32,6 +32,7 @@ from lanelock.sweeps.proof.evidence import evidence_in, gates_of, verdict_in
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import FILE
 from lanelock.sweeps.proof.moves import moves, stack
+from lanelock.sweeps.proof.signatures import beside
 from lanelock.sweeps.workspace import Workspace, size_of, write_document, writing
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ def apply(surveyed: Survey, workspace: Workspace, supersede: Callable[[str, str]
             else:
                 gone = (roots[item.kind] / item.name).rename(roots[item.kind] / f"{_GONE}{item.name}")
                 shutil.rmtree(gone)
+                beside(roots[item.kind] / item.name).unlink(missing_ok=True)  # the signatures on evidence
     at = datetime.now(UTC).isoformat(timespec="seconds")
     path = workspace.prunes / f"{at.replace(':', '')}.json"
     write_document(path, {"at": at, **surveyed.as_document()})

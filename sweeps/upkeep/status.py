@@ -9,7 +9,7 @@ from typing import Any
 
 from lanelock.policies import PolicyError, WorkspaceError
 from lanelock.policies.documents import read_json
-from lanelock.sweeps.proof.moves import holders
+from lanelock.sweeps.proof.moves import Move, holders, signature_of
 from lanelock.sweeps.record.outbox import Outbox
 from lanelock.sweeps.search.tally import Sweep, sweeps_in
 from lanelock.sweeps.workspace import Workspace, size_of
@@ -88,10 +88,17 @@ def status(workspace: Workspace) -> Status:
         sum(1 for _ in workspace.run_records.glob("*.json")),
         campaigns,
         sum(1 for path in workspace.evidence.glob("*") if path.is_dir()),
-        {alias: f"{move.to} since {move.at}" for alias, move in sorted(holders(workspace).items())},
+        {
+            alias: f"{move.to}, {signature_of(move)} since {move.at}"
+            for alias, move in sorted(holders(workspace).items())
+        },
         tuple(_running(workspace, sweeps, campaigns)),
         sum(box.waits() for box in Outbox(workspace).boxes()),
     )
+
+
+def _pointed(move: Move) -> str:
+    return f"{move.to}, {signature_of(move)} since {move.at}"
 
 
 def _locks(folder: Path) -> Iterator[Closed]:

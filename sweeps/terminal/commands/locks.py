@@ -18,6 +18,8 @@ from lanelock.sweeps.proof.evidence import find_evidence, verify_evidence
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import find_lock
 from lanelock.sweeps.proof.packs import trial_named
+from lanelock.sweeps.proof.signatures import signatures_text, signed_by
+from lanelock.sweeps.proof.trust import trust_for
 from lanelock.sweeps.proof.unpack import unpack, unpacking
 from lanelock.sweeps.proof.verification import verify_lock
 from lanelock.sweeps.terminal.completion import FOLDER, LOCK, PROVABLE, TRIAL
@@ -75,8 +77,11 @@ def lock_made(session: Session, trial: str, why: str) -> int:
 @common_options
 def lock_show(session: Session, lock: str) -> int:
     """What LOCK states."""
-    opened = Lock.read(find_lock(lock, session.as_it_stands()))
-    session.show(opened.document, lock_text(opened))
+    workspace = session.as_it_stands()
+    path = find_lock(lock, workspace)
+    opened, trust = Lock.read(path), trust_for(path, workspace)
+    document = {**opened.document, "signed_by": [key.as_document() for key in signed_by(path, trust)]}
+    session.show(document, f"{lock_text(opened)}\n\n{signatures_text(path, trust)}")
     return 0
 
 
@@ -150,7 +155,12 @@ def _show_checks(kind: str, path: Path, found: Findings, session: Session) -> in
     proved = list(found.proved if found.ok else ())
     document |= {"proved": proved, "not_proved": list(found.not_proved)}
     lines = [f"{path}: {len(found)} checks, {len(failed)} differ", *(f"proved: {row}" for row in proved)]
-    session.show(document, "\n".join([*lines, *(f"not proved: {row}" for row in found.not_proved)]))
+    lines += [f"not proved: {row}" for row in found.not_proved]
+    if found.ok:
+        trust = trust_for(path, session.as_it_stands())
+        document["signed_by"] = [key.as_document() for key in signed_by(path, trust)]
+        lines.append(signatures_text(path, trust))
+    session.show(document, "\n".join(lines))
     for check in failed:
         click.echo(f"{path}: {check.name}: stated {short(check.stated)}, found {short(check.found)}", err=True)
     return 3 if failed else 0

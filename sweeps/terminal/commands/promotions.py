@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from pathlib import Path
 
 import click
 
 from lanelock.policies import WorkspaceError
 from lanelock.sweeps.engines import world_folder
 from lanelock.sweeps.proof import promotion
+from lanelock.sweeps.proof.envelopes import SigningKey
 from lanelock.sweeps.proof.lock_files import find_lock
 from lanelock.sweeps.proof.moves import as_line
 from lanelock.sweeps.record.outbox import record_uri
 from lanelock.sweeps.terminal.completion import ALIAS, LOCK
-from lanelock.sweeps.terminal.session import WORLD, Session, common_options
+from lanelock.sweeps.terminal.session import KEY, WORLD, Session, common_options
 from lanelock.sweeps.workspace import Workspace, shown
 
 DRY = click.option("--dry-run", is_flag=True, help="Check everything, move nothing.")
@@ -34,14 +35,17 @@ WHY = click.option("--why", default="", metavar="TEXT", help="The reason, which 
 @WHY
 @DRY
 @WORLD
+@KEY
 @common_options
-def promote(session: Session, lock: str, alias: str, force: bool, why: str, dry_run: bool, world: str | None) -> int:
+def promote(
+    session: Session, lock: str, alias: str, force: bool, why: str, dry_run: bool, world: str | None, key: Path | None
+) -> int:
     """Point ALIAS to LOCK, if its verdict, its proof and its parent allow."""
     if force and not why.strip():
         raise click.UsageError("--force: give the reason with --why TEXT; it is recorded")
     workspace = session.as_it_stands() if dry_run else session.workspace()
-    path, tables = find_lock(lock, workspace), world_folder(world)
-    moved = promotion.promote(path, alias, workspace, force=force, why=why, dry_run=dry_run, world=tables)
+    path, tables, signing = find_lock(lock, workspace), world_folder(world), _read(key)
+    moved = promotion.promote(path, alias, workspace, force=force, why=why, dry_run=dry_run, world=tables, key=signing)
     return _show(session, workspace, moved)
 
 
@@ -49,11 +53,16 @@ def promote(session: Session, lock: str, alias: str, force: bool, why: str, dry_
 @click.argument("alias", shell_complete=ALIAS)
 @WHY
 @DRY
+@KEY
 @common_options
-def rollback(session: Session, alias: str, why: str, dry_run: bool) -> int:
+def rollback(session: Session, alias: str, why: str, dry_run: bool, key: Path | None) -> int:
     """Point ALIAS back to its previous lock."""
     workspace = session.as_it_stands() if dry_run else session.workspace()
-    return _show(session, workspace, promotion.rollback(alias, workspace, why=why, dry_run=dry_run))
+    return _show(session, workspace, promotion.rollback(alias, workspace, why=why, dry_run=dry_run, key=_read(key)))
+
+
+def _read(key: Path | None) -> SigningKey | None:
+    return None if key is None else SigningKey.read(key)
 
 
 def _show(session: Session, workspace: Workspace, outcome: promotion.Promotion) -> int:
@@ -72,7 +81,8 @@ def _show(session: Session, workspace: Workspace, outcome: promotion.Promotion) 
     document = {
         "moved": outcome.written,
         "refusals": list(outcome.refusals),
-        "move": asdict(move),
+        "move": move.as_document(),
+        "signed_by": [] if move.signed_by is None else [move.signed_by.as_document()],
         "model": model,
         "version": version,
     }
