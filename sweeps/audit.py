@@ -110,7 +110,7 @@ def _again(of: Recorded, batch: Sequence[Trial], sampled: set[int], ledger: Ledg
     first, history = batch[0].record.asked_at, [*of.trials.values()][: batch[0].record.asked_at]
     count = 1 + max(sampled) - first
     proposer = Proposer(of.lane, of.begun.get("listed", []))
-    proposed = proposer.batch(history, of.stored[:first], count, ledger)
+    proposed = proposer.batch(history, of.transcript.stored[:first], count, ledger)
     for trial, proposal in zip(batch, (*proposed, *[None] * count), strict=False):
         if trial.number in sampled:
             stated = [dict(trial.values), trial.record.repeats]

@@ -105,7 +105,8 @@ def promote(
     evidence = _counting(lock, rule, workspace, gates)
     to = _standing(lock, evidence)
     copy = workspace.promoted / lock.lock_id / FILE
-    approvals = approvals_of(path, copy, *([] if evidence is None else [evidence.folder]))
+    passed = [row.folder for row in evidence_of(lock, workspace, gates) if row.verdict.passed]
+    approvals = approvals_of(path, copy, *passed)
     move = new_move(
         history,
         workspace,

@@ -62,7 +62,7 @@ def searched(
 
 def same_head(lock: Lock, of: Recorded) -> Check:
     """Returns whether a sweep's transcript was, when the lock was made, what it is now."""
-    heads, trials = (of.origin, *of.heads), lock.search.trials
+    heads, trials = (of.origin, *of.transcript.heads), lock.search.trials
     found = heads[trials] if trials < len(heads) else f"only {len(heads) - 1} trials"
     return same(f"transcript: head after {trials} trials", lock.search.head, found)
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from optuna.trial import FrozenTrial
 
 from lanelock.policies import IntegrityError, Pack, PolicyError
 from lanelock.policies.pack import CarriedPack
@@ -16,7 +14,7 @@ from lanelock.sweeps.engines import world_folder
 from lanelock.sweeps.lanes.lane import Lane, lane_of
 from lanelock.sweeps.lanes.survey import Ground, survey
 from lanelock.sweeps.lanes.trial import Trial
-from lanelock.sweeps.search.study import Studies
+from lanelock.sweeps.search.study import Studies, Transcript
 from lanelock.sweeps.search.transcript import origin_of
 from lanelock.sweeps.workspace import Workspace
 
@@ -29,8 +27,7 @@ class Recorded:
     lane: Lane
     trials: Mapping[int, Trial]  # by number, in the order in which they finished
     begun: Mapping[str, Any]  # what the study stored when it began
-    stored: Sequence[FrozenTrial]  # the same trials as Optuna keeps them
-    heads: tuple[str, ...]  # of the transcript after each trial; empty: an older version stored no transcript
+    transcript: Transcript  # the same trials
 
     @property
     def world(self) -> Path | None:
@@ -45,7 +42,8 @@ class Recorded:
     @property
     def head(self) -> str:
         """Returns the head of its transcript."""
-        return self.heads[-1] if self.heads else self.origin
+        heads = self.transcript.heads
+        return heads[-1] if heads else self.origin
 
     @property
     def reach(self) -> tuple[GateReach, ...]:
@@ -93,4 +91,4 @@ def recorded_in(studies: Studies, sweep: str, missing: str) -> Recorded:
     lane = lane_of(begun["lane"], CarriedPack.of(begun["authority"]), references, begun["gates"], sweep)
     transcript = studies.transcript(sweep)
     trials = {trial.number: trial for trial in transcript.trials}
-    return Recorded(sweep, lane, trials, begun, transcript.stored, transcript.heads)
+    return Recorded(sweep, lane, trials, begun, transcript)

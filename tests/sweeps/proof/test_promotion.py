@@ -348,8 +348,11 @@ def test_the_registry_says_what_the_records_say_and_links_both_ways(made):
     claim = "with 95 % confidence at least 22.3 % of runs of this policy meet B+ (2 held-out seeds, none below)"
     assert found.tags["lanelock.claim"] == claim and f"- {claim}" in found.description
     assert follow(made) == versions and client.get_model_version_by_alias("queue", "candidate").tags == found.tags
-    assert found.run_id == held.runs["trial"], "a version leads to its trial"
-    for run in held.runs.values():
+    assert client.get_run(found.run_id).data.tags["lanelock.trial"] == str(held.trial), "a version leads to its trial"
+    named = client.get_experiment_by_name(held.lane_document["id"])
+    carrying = Store(made).search(named.experiment_id, f"tags.`lanelock.lock` = '{held.lock_id}'")
+    assert {row.data.tags["lanelock.kind"] for row in carrying} == {"sweep", "trial"}
+    for run in (row.info.run_id for row in carrying):
         assert client.get_run(run).data.tags["lanelock.model_version"] == f"queue/{found.version}"
     evidence = [
         file.path for file in client.list_artifacts(found.run_id, f"evidence/{found.tags['lanelock.evidence']}")
