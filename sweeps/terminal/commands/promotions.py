@@ -12,9 +12,10 @@ from lanelock.sweeps.proof import promotion
 from lanelock.sweeps.proof.lock_files import find_lock
 from lanelock.sweeps.proof.moves import as_line
 from lanelock.sweeps.record.outbox import record_uri
+from lanelock.sweeps.secrets import shown
 from lanelock.sweeps.terminal.completion import ALIAS, LOCK
 from lanelock.sweeps.terminal.session import WORLD, Session, common_options
-from lanelock.sweeps.workspace import Workspace, shown
+from lanelock.sweeps.workspace import Workspace
 
 DRY = click.option("--dry-run", is_flag=True, help="Check everything, move nothing.")
 WHY = click.option("--why", default="", metavar="TEXT", help="The reason, which is recorded.")

@@ -6,8 +6,9 @@ import click
 
 from lanelock.sweeps.proof.moves import moves
 from lanelock.sweeps.record.outbox import record_uri
+from lanelock.sweeps.secrets import shown
 from lanelock.sweeps.terminal.session import Session, common_options
-from lanelock.sweeps.workspace import Workspace, shown
+from lanelock.sweeps.workspace import Workspace
 
 
 @click.command()
