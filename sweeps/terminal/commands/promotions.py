@@ -62,7 +62,8 @@ def _show(session: Session, workspace: Workspace, outcome: promotion.Promotion) 
     move, version, model = outcome.move, None, None
     if outcome.written:
         # Imported here: MLflow costs a second, which a dry run need not pay.
-        from lanelock.sweeps.record.registry import follow, model_name
+        from lanelock.sweeps.record.registered import model_name
+        from lanelock.sweeps.record.registry import follow
 
         try:
             version = follow(workspace)[move.alias]
