@@ -59,14 +59,14 @@ def rollback(session: Session, alias: str, why: str, dry_run: bool) -> int:
 
 def _show(session: Session, workspace: Workspace, outcome: promotion.Promotion) -> int:
     """Shows a move and, where it was recorded, brings the model registry up to date. Returns the exit code."""
-    move, version, model = outcome.move, None, None
+    move, version, model, changed = outcome.move, None, None, list[str]()
     if outcome.written:
         # Imported here: MLflow costs a second, which a dry run need not pay.
         from lanelock.sweeps.record.registered import model_name
         from lanelock.sweeps.record.registry import follow
 
         try:
-            version = follow(workspace)[move.alias]
+            version = follow(workspace, changed.append)[move.alias]
             model = f"models:/{model_name(move.to.engine)}@{move.alias}"
         except WorkspaceError as error:
             why = " ".join(str(error).split())
@@ -77,6 +77,7 @@ def _show(session: Session, workspace: Workspace, outcome: promotion.Promotion) 
         "move": asdict(move),
         "model": model,
         "version": version,
+        "changed": changed,
     }
     if outcome.refusals:
         text = [f"REFUSED  {move.alias} is not moved to {move.to.sweep}", *(f"  {why}" for why in outcome.refusals)]
@@ -88,4 +89,6 @@ def _show(session: Session, workspace: Workspace, outcome: promotion.Promotion) 
     else:
         text = [f"would move  {as_line(move)}"]
     session.show(document, "\n".join(text))
-    return 1 if outcome.refusals else 0
+    for line in changed:
+        click.echo(f"not as the moves said in the registry, and set right: {line}", err=True)
+    return 3 if changed else 1 if outcome.refusals else 0
