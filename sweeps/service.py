@@ -36,6 +36,7 @@ from lanelock.sweeps.secrets import without_secrets
 from lanelock.sweeps.workspace import Workspace, usual
 
 REGISTERED = "models:/"  # how the address of a registered model begins
+_MODEL = re.compile(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))")  # name, then alias or version
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +136,22 @@ def _served(path: Path, anchor: Anchor, seed: int | None, named: str | None = No
 
 def _downloaded(name: str, workspace: Workspace | Path | str | None, folder: str) -> Path:
     """Returns the folder of a registered model, downloaded from where MLflow or the workspace keeps its registry."""
-    import mlflow.artifacts  # seconds of imports, which no other name needs
+    from mlflow import MlflowClient  # seconds of imports, which no other name needs
     from mlflow.exceptions import MlflowException
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+    named = _MODEL.fullmatch(name)
+    if named is None:
+        raise PolicyError(f"{name}: not the address of a registered model: models:/NAME@ALIAS or models:/NAME/VERSION")
     place = usual(workspace) if isinstance(workspace, Path | str) else workspace
     uri = None if place is None else place.tracking_uri or f"sqlite:///{place.tracking_database}"
     try:
-        return Path(mlflow.artifacts.download_artifacts(name, dst_path=folder, tracking_uri=uri, registry_uri=uri))
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        model, alias, version = named.groups()
+        version = version or client.get_model_version_by_alias(model, alias).version
+        source = client.get_model_version_download_uri(model, version)
+        repository = get_artifact_repository(source, tracking_uri=uri, registry_uri=uri)
+        return Path(repository.download_artifacts("", folder))  # type: ignore[no-untyped-call]
     except (MlflowException, OSError) as error:
         raise WorkspaceError(f"{name}: {without_secrets(' '.join(str(error).split()), uri or '')[:300]}") from None
 

@@ -229,8 +229,11 @@ def _in_database(path: Path, model: str) -> Seen | None:
         for version, key, value in base.execute(
             "select version, key, value from model_version_tags where name = ?", [model]
         ):
-            tags.setdefault(str(version), {})[key] = value
-        return Seen({alias: str(version) for alias, version in aliases}, tags, lambda version: _read(folders[version]))
+            if str(version) in tags:  # those of a deleted version stay
+                tags[str(version)][key] = value
+        return Seen(
+            {alias: str(version) for alias, version in aliases}, tags, lambda version: _read(folders.get(version))
+        )
 
 
 def _folder(source: str, base: sqlite3.Connection) -> Path | None:
