@@ -9,11 +9,10 @@ import errno
 import fcntl
 import json
 import os
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ class Workspace:
     """The folder of all runs, sweeps and campaigns. No other module names the files in it."""
 
     root: Path
-    tracking_uri: str | None = TRACKING_URI  # None: the workspace's own database
+    tracking_uri: str | None = field(default=TRACKING_URI, repr=False)  # None: the workspace's own database
 
     tracking_database = Place("mlflow.db")
     artifacts = Place("artifacts")  # of MLflow's runs
@@ -64,6 +63,7 @@ class Workspace:
     cache = Place("cache")  # states
     scratch = Place("scratch")  # a replay's files, while it compares them
     server_log = Place("ui.log")
+    registry = Place("registry.json")  # how the model registry was left
     registry_lock = Place(".registry.lock")  # held while the model registry is brought up to date
 
     @classmethod
@@ -235,11 +235,6 @@ def size_of(folder: Path) -> int:
         except OSError:
             continue
     return size
-
-
-def shown(uri: str) -> str:
-    """Returns a URI without its password."""
-    return re.sub(r"(://[^/:@]*):[^/@]*@", r"\1@", uri)
 
 
 def _cannot_write(place: Path, error: OSError) -> WorkspaceError:

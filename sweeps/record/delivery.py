@@ -27,6 +27,7 @@ from lanelock.sweeps.record.letters import Letter
 from lanelock.sweeps.record.mlflow_store import Away
 from lanelock.sweeps.record.outbox import Box, Outbox, meant_for
 from lanelock.sweeps.record.tracking import Tracking
+from lanelock.sweeps.secrets import shown, without_secrets
 from lanelock.sweeps.workspace import Workspace
 
 _PAUSE = 2.0  # seconds between two attempts to reach a server that was away
@@ -108,7 +109,7 @@ def sync(workspace: Workspace, uri: str, redirect: bool = False) -> Synced:
     tracking, delivered, away = None, 0, ""
     for box, heading in boxes.items():
         with box.delivering() as acquired:
-            if not acquired or away or not box.waits() or not (redirect or heading.record == here):
+            if not acquired or away or not box.waits() or not (redirect or shown(heading.record) == here):
                 continue
             delivery = None
             try:
@@ -119,7 +120,7 @@ def sync(workspace: Workspace, uri: str, redirect: bool = False) -> Synced:
                 away = str(error)
             delivered += delivery.delivered if delivery is not None else 0
     left = {heading.sweep: box.waits() for box, heading in boxes.items() if box.waits()}
-    others = {heading.record for box, heading in boxes.items() if heading.record != here and box.waits()}
+    others = {shown(heading.record) for box, heading in boxes.items() if shown(heading.record) != here and box.waits()}
     return Synced(delivered, left, 0 if tracking is None else tracking.doubled, away, tuple(sorted(others)))
 
 
@@ -193,7 +194,7 @@ def main() -> None:
             _answer({"refused": str(error), "error": kind})
         except Exception:
             post = None
-            _answer({"refused": "", "broken": traceback.format_exc()})
+            _answer({"refused": "", "broken": without_secrets(traceback.format_exc())})
 
 
 def _obey(post: _Post, order: dict[str, Any]) -> None:

@@ -36,7 +36,7 @@ class Entry:
 class Heading:
     """The sweep that letters belong to: enough to find its run, or to make it."""
 
-    record: str  # the address of the tracking server, without its password
+    record: str  # the address of the tracking server, without its secrets
     experiment: str
     shown: Mapping[str, str]  # the experiment's tags
     sweep: str

@@ -18,6 +18,7 @@ os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # stdout is the c
 # Delivery retries by itself, after looking up which runs exist.
 os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 from filelock import FileLock
 from mlflow import MlflowClient
@@ -31,7 +32,8 @@ from lanelock.policies import WorkspaceError
 from lanelock.sweeps.lanes.trial import Input
 from lanelock.sweeps.record.letters import Entry
 from lanelock.sweeps.record.outbox import own_record, record_uri
-from lanelock.sweeps.workspace import Workspace, shown
+from lanelock.sweeps.secrets import shown, without_secrets
+from lanelock.sweeps.workspace import Workspace
 
 for _noisy in ("mlflow", "alembic", "sqlalchemy"):
     logging.getLogger(_noisy).setLevel(logging.CRITICAL)  # their errors are raised as well
@@ -62,8 +64,11 @@ class Store:
         with self.explained():
             if self.uri == own_record(workspace):
                 _create_database(workspace.tracking_database)
-            self.client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
-            self.client.search_experiments(max_results=1)  # a bad database is refused now, not in mid-sweep
+            try:
+                self.client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+                self.client.search_experiments(max_results=1)  # a bad database is refused now, not in mid-sweep
+            except (ValueError, ImportError) as error:  # no address, or no driver for it
+                raise WorkspaceError(f"{shown(self.uri)}: not opened: {self._without_secrets(error)[:200]}") from None
 
     @contextmanager
     def explained(self) -> Iterator[None]:
@@ -72,16 +77,21 @@ class Store:
             yield
         except OSError as error:  # of this machine, or of `requests`
             if _is_away(self.uri, error):
-                raise Away(f"{shown(self.uri)} does not answer: {str(error)[:200]}") from None
-            raise WorkspaceError(f"{shown(self.uri)}: cannot write: {error.strerror or error}") from None
+                raise Away(f"{shown(self.uri)} does not answer: {self._without_secrets(error)[:200]}") from None
+            raise WorkspaceError(
+                f"{shown(self.uri)}: cannot write: {error.strerror or self._without_secrets(error)}"
+            ) from None
         except Exception as error:
             if isinstance(error, MlflowException) or type(error).__module__.startswith(("sqlalchemy", "alembic")):
                 raise self._refusal(error) from None
             raise
 
+    def _without_secrets(self, error: object) -> str:
+        return without_secrets(str(error), self.uri)
+
     def _refusal(self, error: Exception) -> WorkspaceError:
         reasons = (getattr(raised, "orig", None) for raised in (error, error.__cause__))  # the database's own errors
-        text = " ".join(str(next(filter(None, reasons), error)).split())
+        text = " ".join(self._without_secrets(next(filter(None, reasons), error)).split())
         if _is_away(self.uri, error):
             return Away(f"{shown(self.uri)} does not answer: {text[:200]}")
         if "disk is full" in text:

@@ -147,7 +147,7 @@ def of_locked(lock: Lock) -> str:
 
 def of_version(lock: Lock, tags: Mapping[str, str]) -> str:
     """Returns a registered version's note: its verdict, lock, run, knobs and evidence."""
-    link = _artifact("$RUN", f"model/data/{lock.lock_id}/lock.json")
+    link = _artifact("$RUN", f"$MODEL/data/{lock.lock_id}/lock.json")
     knobs = ", ".join(f"`{name}` = {in_short(value)}" for name, value in lock.knobs.items())
     lines = [
         f"**{tags['lanelock.verdict']}** · lock [`{lock.short_id}`]({link})"

@@ -26,7 +26,8 @@ from filelock import FileLock, Timeout
 
 from lanelock.policies import IntegrityError
 from lanelock.sweeps.record.letters import Heading, Letter
-from lanelock.sweeps.workspace import Workspace, shown, writing
+from lanelock.sweeps.secrets import shown
+from lanelock.sweeps.workspace import Workspace, writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,5 +180,5 @@ def own_record(workspace: Workspace) -> str:
 
 
 def meant_for(workspace: Workspace, uri: str) -> str:
-    """Returns the server's name in letters: without a password, and unchanged if the workspace is moved."""
+    """Returns the server's name in letters: without secrets, and unchanged if the workspace is moved."""
     return "workspace" if uri == own_record(workspace) else shown(uri)

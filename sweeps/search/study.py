@@ -30,7 +30,7 @@ from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.trial import RECORD, Trial, TrialRecord
 from lanelock.sweeps.search.proposals import Proposal, Proposer, directions_of
 from lanelock.sweeps.search.transcript import follows, link, origin_of
-from lanelock.sweeps.workspace import shown
+from lanelock.sweeps.secrets import shown, without_secrets
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -270,10 +270,10 @@ def _is_away(error: Exception) -> bool:
     return isinstance(cause, OperationalError | InterfaceError) or getattr(cause, "connection_invalidated", False)
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: Exception, *urls: str) -> str:
     """Returns the database's own message."""
     cause = error.__cause__ or error
-    return str(getattr(cause, "orig", cause)).strip().splitlines()[0][:200]
+    return without_secrets(str(getattr(cause, "orig", cause)), *urls).strip().splitlines()[0][:200]
 
 
 def _open(place: Path | str, reading: bool) -> BaseStorage:
@@ -302,9 +302,11 @@ def _open_database(url: str) -> BaseStorage:
         _refuse_other_tables(url, place)
         return optuna.storages.get_storage(_Database(url, {"poolclass": NullPool}))
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError, ValueError) as error:
-        raise WorkspaceError(f"{place}: the study's database cannot be opened: {_first_line(error)}") from None
+        raise WorkspaceError(f"{place}: the study's database cannot be opened: {_first_line(error, url)}") from None
     except ImportError as error:
-        raise WorkspaceError(f"{place}: needs a driver: pip install 'lanelock[postgres]' ({error})") from None
+        raise WorkspaceError(
+            f"{place}: needs a driver: pip install 'lanelock[postgres]' ({without_secrets(str(error), url)})"
+        ) from None
 
 
 def _refuse_other_tables(url: str, place: str) -> None:

@@ -7,6 +7,7 @@ called, so that help and completion answer at once.
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
@@ -14,7 +15,9 @@ from typing import Any
 import click
 
 from lanelock.policies.errors import LanelockError
+from lanelock.sweeps.secrets import without_secrets
 
+_UNEXPECTED = 70  # the exit code of an error that is no result and no bad input
 COMMANDS: Mapping[str, tuple[str, str]] = {  # name -> its module in commands/, and its line in the help
     "audit": ("audit", "Propose and run trials of a sweep again."),
     "campaign": ("campaigns", "Play a campaign from baseline to freeze."),
@@ -78,6 +81,7 @@ def cli() -> None:
       1    NO_GO, a failing verdict, or a refusal by rule
       2    bad input or usage: one line on stderr says which field and what is allowed
       3    integrity: something recorded was changed
+      70   an unexpected error
       130  interrupted; every finished trial is kept
 
     Every command takes --json (one object on stdout, nothing else), --quiet and --workspace DIR.
@@ -93,6 +97,9 @@ def main(arguments: list[str] | None = None) -> None:
     except (LanelockError, click.ClickException, OSError) as error:
         click.echo(_message(error), err=True)
         code = getattr(error, "exit_code", 2)
+    except Exception:  # a mistake of ours: the traceback is what we need, but it may quote an address
+        click.echo(without_secrets(traceback.format_exc()), err=True)
+        code = _UNEXPECTED
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -106,5 +113,5 @@ def _message(error: Exception) -> str:
         case OSError():
             text = f"{error.filename or 'input/output'}: {error.strerror or error}"
         case _:
-            text = str(error)
+            text = without_secrets(str(error))
     return f"lanelock: {' '.join(text.split())}"

@@ -17,6 +17,7 @@ from pathlib import Path
 from lanelock.policies import WorkspaceError
 from lanelock.sweeps.record.tracking import Tracking
 from lanelock.sweeps.record.views import FIRST_VIEW, SWEEPS_VIEW, address
+from lanelock.sweeps.secrets import shown
 from lanelock.sweeps.workspace import Workspace
 
 _HOST = "127.0.0.1"
@@ -49,7 +50,7 @@ def serve(workspace: Workspace, port: int, say: Callable[[str, Sequence[Page]], 
     """
     tracking = Tracking(workspace)
     if tracking.uri.startswith(("http://", "https://")):
-        say(tracking.uri, _pages(tracking, tracking.uri))
+        say(shown(tracking.uri), _pages(tracking, shown(tracking.uri).partition("?")[0]))
         return 0
     url, log = f"http://{_HOST}:{port}", workspace.server_log
     _must_be_free(port)
@@ -84,10 +85,12 @@ def _must_be_free(port: int) -> None:
 @contextmanager
 def _server(uri: str, workspace: Workspace, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Starts MLflow's server in a process group of its own, and ends that group on leaving."""
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", _HOST]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", _HOST]
     command += ["--port", str(port), "--default-artifact-root", workspace.artifacts.as_uri(), "--workers", "1"]
     command += ["--uvicorn-opts", "--log-level warning"]
     environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}  # fewer processes, faster start
+    # Every user of the machine can read a command line, so that the address, with its password, is not part of it.
+    environment |= {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_REGISTRY_STORE_URI": uri}
     with log.open("wb") as sink:
         server = subprocess.Popen(
             [sys.executable, "-ISc", _WATCHED, *command],

@@ -11,6 +11,7 @@ from lanelock.policies import PolicyError, WorkspaceError
 from lanelock.policies.documents import read_json
 from lanelock.sweeps.proof.moves import Move, holders, signature_of
 from lanelock.sweeps.record.outbox import Outbox
+from lanelock.sweeps.record.registered import at_a_glance
 from lanelock.sweeps.search.tally import Sweep, sweeps_in
 from lanelock.sweeps.workspace import Workspace, size_of
 
@@ -62,6 +63,7 @@ class Status:
     holders: Mapping[str, str]  # alias -> the lock it points to
     running: tuple[Running, ...]
     waiting: int  # pending uploads, in the outbox
+    registry: tuple[str, ...]  # what was changed in the workspace's own model registry
 
     @property
     def trials(self) -> int:
@@ -94,6 +96,7 @@ def status(workspace: Workspace) -> Status:
         },
         tuple(_running(workspace, sweeps, campaigns)),
         sum(box.waits() for box in Outbox(workspace).boxes()),
+        tuple(difference.text for difference in at_a_glance(workspace) if difference.changed),
     )
 
 

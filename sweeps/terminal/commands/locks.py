@@ -13,10 +13,11 @@ from lanelock.engine.keep.receipts import read_receipt
 from lanelock.policies import PolicyError
 from lanelock.sweeps.engines import publisher_of, world_folder
 from lanelock.sweeps.pages.text import short
-from lanelock.sweeps.proof.checks import Findings
+from lanelock.sweeps.proof.checks import Check, Findings
 from lanelock.sweeps.proof.evidence import find_evidence, verify_evidence
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import find_lock
+from lanelock.sweeps.proof.moves import holders
 from lanelock.sweeps.proof.packs import trial_named
 from lanelock.sweeps.proof.signatures import signatures_text, signed_by
 from lanelock.sweeps.proof.trust import trust_for
@@ -25,6 +26,7 @@ from lanelock.sweeps.proof.verification import verify_lock
 from lanelock.sweeps.terminal.completion import FOLDER, LOCK, PROVABLE, TRIAL
 from lanelock.sweeps.terminal.session import WORLD, Session, common_options
 from lanelock.sweeps.terminal.words import lock_text
+from lanelock.sweeps.workspace import Workspace
 
 
 class LockGroup(click.Group):
@@ -133,7 +135,23 @@ def verify(session: Session, what: str, world: str | None) -> int:
     if (folder := find_evidence(what, workspace)) is not None:
         return _show_checks("evidence", folder, verify_evidence(folder), session)
     path = find_lock(what, workspace)
-    return _show_checks("lock", path, verify_lock(path, world_folder(world), workspace=workspace), session)
+    findings = verify_lock(path, world_folder(world), workspace=workspace)
+    return _show_checks("lock", path, _with_registry(findings, what, workspace), session)
+
+
+def _with_registry(findings: Findings, what: str, workspace: Workspace) -> Findings:
+    """Returns the findings with a check of the model registry, where `what` is an alias."""
+    if what not in holders(workspace):
+        return findings
+    from lanelock.sweeps.record.mlflow_store import Away  # MLflow: a second that no other proof needs
+    from lanelock.sweeps.record.registry import compare
+
+    try:
+        changed = [row.text for row in compare(workspace, what) if row.changed]
+    except Away as error:
+        return findings + Findings((), not_proved=(f"what the model registry serves: {error}",))
+    check = Check(f"registry, {what}", not changed, "as the moves say", "; ".join(changed) or "as the moves say")
+    return findings + Findings((check,))
 
 
 def _verify_run(folder: Path, session: Session) -> int:

@@ -13,9 +13,10 @@ from lanelock.sweeps.proof.envelopes import SigningKey
 from lanelock.sweeps.proof.lock_files import find_lock
 from lanelock.sweeps.proof.moves import as_line
 from lanelock.sweeps.record.outbox import record_uri
+from lanelock.sweeps.secrets import shown
 from lanelock.sweeps.terminal.completion import ALIAS, LOCK
 from lanelock.sweeps.terminal.session import KEY, WORLD, Session, common_options
-from lanelock.sweeps.workspace import Workspace, shown
+from lanelock.sweeps.workspace import Workspace
 
 DRY = click.option("--dry-run", is_flag=True, help="Check everything, move nothing.")
 WHY = click.option("--why", default="", metavar="TEXT", help="The reason, which is recorded.")
@@ -67,13 +68,14 @@ def _read(key: Path | None) -> SigningKey | None:
 
 def _show(session: Session, workspace: Workspace, outcome: promotion.Promotion) -> int:
     """Shows a move and, where it was recorded, brings the model registry up to date. Returns the exit code."""
-    move, version, model = outcome.move, None, None
+    move, version, model, changed = outcome.move, None, None, list[str]()
     if outcome.written:
         # Imported here: MLflow costs a second, which a dry run need not pay.
-        from lanelock.sweeps.record.registry import follow, model_name
+        from lanelock.sweeps.record.registered import model_name
+        from lanelock.sweeps.record.registry import follow
 
         try:
-            version = follow(workspace)[move.alias]
+            version = follow(workspace, changed.append)[move.alias]
             model = f"models:/{model_name(move.to.engine)}@{move.alias}"
         except WorkspaceError as error:
             why = " ".join(str(error).split())
@@ -85,6 +87,7 @@ def _show(session: Session, workspace: Workspace, outcome: promotion.Promotion) 
         "signed_by": [] if move.signed_by is None else [move.signed_by.as_document()],
         "model": model,
         "version": version,
+        "changed": changed,
     }
     if outcome.refusals:
         text = [f"REFUSED  {move.alias} is not moved to {move.to.sweep}", *(f"  {why}" for why in outcome.refusals)]
@@ -96,4 +99,6 @@ def _show(session: Session, workspace: Workspace, outcome: promotion.Promotion) 
     else:
         text = [f"would move  {as_line(move)}"]
     session.show(document, "\n".join(text))
-    return 1 if outcome.refusals else 0
+    for line in changed:
+        click.echo(f"not as the moves said in the registry, and set right: {line}", err=True)
+    return 3 if changed else 1 if outcome.refusals else 0

@@ -22,7 +22,9 @@ def status(session: Session) -> int:
     rows = [*_lines(now)]
     width = max(len(name) for name, _ in rows)
     session.show(now.as_document(), "\n".join(f"{name:<{width}}  {text}" for name, text in rows))
-    return 0
+    for line in now.registry:
+        click.echo(f"not as the moves say: {line}; set it right with: lanelock sync", err=True)
+    return 3 if now.registry else 0
 
 
 def _lines(now: upkeep.Status) -> Iterator[tuple[str, str]]:

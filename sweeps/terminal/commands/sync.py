@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import click
 
 from lanelock.sweeps.proof.moves import moves
 from lanelock.sweeps.record.outbox import record_uri
+from lanelock.sweeps.secrets import shown
 from lanelock.sweeps.terminal.session import Session, common_options
-from lanelock.sweeps.workspace import Workspace, shown
+from lanelock.sweeps.workspace import Workspace
 
 
 @click.command()
@@ -20,7 +23,8 @@ def sync(session: Session, redirect: bool) -> int:
     workspace = session.workspace()
     uri = record_uri(workspace)
     done = deliver(workspace, uri, redirect)
-    aliases, away = ({}, done.away) if done.away else _aliases(workspace)
+    changed = list[str]()
+    aliases, away = ({}, done.away) if done.away else _aliases(workspace, changed.append)
     document = {
         "uri": shown(uri),
         "delivered": done.delivered,
@@ -30,6 +34,7 @@ def sync(session: Session, redirect: bool) -> int:
         "elsewhere": list(done.elsewhere),
         "names": aliases,
         "away": away,
+        "changed": changed,
     }
     lines = [f"{shown(uri)}: {done.delivered} uploads delivered, {document['waiting']} pending"]
     lines += [f"  {sweep}: {count} pending" for sweep, count in done.waiting.items()]
@@ -39,10 +44,12 @@ def sync(session: Session, redirect: bool) -> int:
     if done.elsewhere:
         lines.append(f"  meant for {', '.join(done.elsewhere)}: set MLFLOW_TRACKING_URI to it, or use --redirect")
     session.show(document, "\n".join(lines))
-    return 1 if done.waiting or away else 0
+    for line in changed:
+        click.echo(f"not as the moves say, and set right: {line}", err=True)
+    return 3 if changed else 1 if done.waiting or away else 0
 
 
-def _aliases(workspace: Workspace) -> tuple[dict[str, str], str]:
+def _aliases(workspace: Workspace, report: Callable[[str], None]) -> tuple[dict[str, str], str]:
     """Updates the model registry from the moves. Returns the version of each alias, or why it cannot be reached."""
     from lanelock.sweeps.record.mlflow_store import Away
     from lanelock.sweeps.record.registry import follow  # as above
@@ -50,6 +57,6 @@ def _aliases(workspace: Workspace) -> tuple[dict[str, str], str]:
     if not moves(workspace):
         return {}, ""
     try:
-        return follow(workspace), ""
+        return follow(workspace, report), ""
     except Away as error:
         return {}, str(error)
