@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -17,8 +18,10 @@ from typing import Any
 import rfc8785
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
+from jsonschema.validators import extend
 
 from lanelock.policies.errors import PolicyError
+from lanelock.policies.names import path_named
 
 ROOT = Path(__file__).parent
 SCHEMAS = ROOT / "schemas"
@@ -97,8 +100,8 @@ def resolve(name: str, kind: str, suffix: str = "") -> Path:
     folder, _, last = name.rpartition("/")
     if last in known and folder in ("", known[last].parent.parent.name):
         return known[last]
-    path = Path(name)
-    if path.exists():
+    path = path_named(name)
+    if path is not None and path.exists():
         return path
     raise PolicyError(f"{name}: neither a path nor one of the shipped {kind}: {', '.join(known)}")
 
@@ -110,9 +113,18 @@ class _Frozen(dict[str, Any]):
         return hash(self.get("$id") or json.dumps(self, sort_keys=True))
 
 
+def _pattern(validator: Any, pattern: str, text: Any, schema: Any) -> Iterator[ValidationError]:
+    """Yields an error where a text does not match. Python's `$` would also accept a line feed after the end."""
+    if isinstance(text, str) and not re.search(re.sub(r"(?<!\\)\$$", r"\\Z", pattern), text):
+        yield ValidationError(f"{text!r} does not match {pattern!r}")
+
+
+_Validator = extend(Draft202012Validator, {"pattern": _pattern})
+
+
 @cache
-def _validator(schema: _Frozen) -> Draft202012Validator:
-    return Draft202012Validator(schema)
+def _validator(schema: _Frozen) -> Any:
+    return _Validator(schema)
 
 
 def _unique_keys(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:

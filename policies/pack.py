@@ -16,6 +16,7 @@ from typing import Any
 
 from lanelock.policies.documents import digest, read_json, resolve, shipped_schema, validate
 from lanelock.policies.errors import PolicyError
+from lanelock.policies.names import name_from
 
 Schemas = Mapping[str, Mapping[str, Any]]
 PACK = "pack.json"
@@ -105,7 +106,7 @@ def load_pack(name_or_path: str | Path, schemas: Schemas, engine: str | None = N
     named = engine_in(folder)
     if engine is not None and named != engine:
         raise PolicyError(f"{folder / PACK}: /engine: a pack of engine {named}, not of {engine}")
-    return pack_of(folder.resolve().name, policies_in(folder, schemas), schemas, where=str(folder))
+    return pack_of(name_from(folder.resolve().name), policies_in(folder, schemas), schemas, where=str(folder))
 
 
 def engine_in(folder: Path) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 from uuid import uuid4
 
 from lanelock.policies import LaneError
+from lanelock.policies.names import check_name
 from lanelock.scoring.feasibility import GateReach
 from lanelock.sweeps.batch import played
 from lanelock.sweeps.decision.confirmation import decide_confirmed
@@ -101,6 +102,8 @@ def play(
     Raises LaneError if another process plays the lane, there is nothing to resume, or other code began the sweep.
     """
     began = time.perf_counter()
+    if name is not None:
+        check_name(name, "a sweep")
     with workspace.alone(f"sweep-{lane.id}"):
         studies = Studies(workspace.study_storage)
         known = _known(studies, lane, name, resume)

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from lanelock.policies import LaneError, PolicyError, WorkspaceError
 from lanelock.policies.documents import read_json
+from lanelock.policies.names import check_name, inside, is_name
 from lanelock.sweeps import TRACKING_URI
 
 _GLANCE = 0.2  # seconds: far longer than `holder` keeps a lock while it probes
@@ -89,16 +90,17 @@ class Workspace:
         return os.environ.get("LANELOCK_STUDY_STORAGE") or self.journal
 
     def _record(self, run_id: str) -> Path:
-        return self.run_records / f"{run_id}.json"
+        return inside(self.run_records, f"{run_id}.json")
 
     def remember(self, run_id: str, document: Mapping[str, Any]) -> None:
         """Stores the record of a run, published or not: its states, their inputs, and the run made before it."""
         others = [path for path in self.run_records.glob("*.json") if path.stem != run_id]
+        # By the files' times, which a copy of the workspace may lose: `explain` compares with it, and no proof does.
         newest = max(others, key=lambda path: path.stat().st_mtime_ns, default=None)
         write_document(self._record(run_id), {**document, "before": None if newest is None else newest.stem})
 
     def recalls(self, run_id: str) -> bool:
-        return self._record(run_id).is_file()
+        return is_name(run_id) and self._record(run_id).is_file()
 
     def remembered(self, run_id: str) -> dict[str, Any]:
         """Returns the record of a run. Raises PolicyError naming the known runs."""
@@ -144,11 +146,12 @@ class Workspace:
     def held(self, kind: str) -> Iterator[tuple[str, int]]:
         """Yields (name, process) of each lock of a kind that is in use: of "sweep", each lane that is being played."""
         for path in sorted(self.root.glob(f".{kind}-*.lock")):
-            if (process := self.holder(path.stem.removeprefix("."))) is not None:
-                yield path.stem.removeprefix(f".{kind}-"), process
+            what = path.stem.removeprefix(".")
+            if is_name(what) and (process := self.holder(what)) is not None:
+                yield what.removeprefix(f"{kind}-"), process
 
     def _lock(self, what: str) -> Path:
-        return self.root / f".{what}.lock"
+        return self.root / f".{check_name(what, 'a lock')}.lock"
 
 
 def usual(folder: Path | str | None) -> Workspace:

@@ -15,6 +15,7 @@ from lanelock.engine.keep.receipts import digests, read_receipt, write_receipt
 from lanelock.engine.keep.staging import place, staging
 from lanelock.engine.protocol import Replayed, Run
 from lanelock.policies import IntegrityError, PolicyError
+from lanelock.policies.names import inside, is_name, path_named
 
 RECEIPT = "run_receipt.json"
 Write = Callable[[Run, Path], None]  # writes every file of a run to a folder, the receipt last
@@ -22,10 +23,10 @@ Write = Callable[[Run, Path], None]  # writes every file of a run to a folder, t
 
 def published(name: str, runs: Path) -> Path | None:
     """Returns the folder of a published run by its id or its path; None if there is none."""
-    by_id = runs / name
-    if Path(name).name == name and not name.startswith(".") and by_id.is_dir():
+    if is_name(name) and (by_id := inside(runs, name)).is_dir():
         return by_id  # even if files are missing: `verify` reports that
-    return Path(name) if (Path(name) / RECEIPT).is_file() else None
+    path = path_named(name)
+    return path if path is not None and (path / RECEIPT).is_file() else None
 
 
 def run_folder(name: str, runs: Path) -> Path:
@@ -61,7 +62,7 @@ def seal(run: Run, folder: Path) -> None:
 
 def publish_whole(run: Run, runs: Path, write: Write) -> Path:
     """Publishes a run below `runs` and returns its folder. Raises IntegrityError if other bytes are there."""
-    target = runs / run.run_id
+    target = inside(runs, run.run_id)
     with staging(runs, run.run_id) as staged:
         write(run, staged)
         differing = differences(staged, target) if target.exists() or not place(staged, target) else []

@@ -21,11 +21,12 @@ from lanelock.engine.segment_2b.layout import Address
 from lanelock.engine.segment_2b.tables import LOG, TABLES
 from lanelock.engine.surface import Categories, Surface
 from lanelock.engine.workers import spread
+from lanelock.policies.names import inside
 
 
 def write_json_lines(run: Run, exports: Path) -> Path:
     """Writes every log of a run below `exports`, partitioned as in the published run; returns the folder."""
-    address, folder = Address.of(run), exports / run.run_id
+    address, folder = Address.of(run), inside(exports, run.run_id)
     with staging(exports, run.run_id) as staged:
         work = [
             (surface, rows, (staged / path).with_suffix(".jsonl"))

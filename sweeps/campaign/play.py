@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from lanelock.policies import IntegrityError, LaneError, Pack, diff, pack_of
+from lanelock.policies.names import inside
 from lanelock.scoring.certification import Certification, certify
 from lanelock.scoring.gates import spelled
 from lanelock.scoring.scorecard import score
@@ -84,7 +85,7 @@ def _opened(campaign: Campaign, workspace: Workspace, resume: bool) -> Path:
     root = workspace.campaigns
     suffixes = (path.name.rpartition("-")[2] for path in root.glob(f"{campaign.id}-*"))
     newest = max((int(suffix) for suffix in suffixes if suffix.isdigit()), default=0)
-    folder = root / f"{campaign.id}-{newest if resume else newest + 1}"
+    folder = inside(root, f"{campaign.id}-{newest if resume else newest + 1}")
     if not resume:
         write_begun(folder, campaign.identity, campaign.document)
     elif not newest:
@@ -208,7 +209,7 @@ class _Player:
                 outcome="NO_GO", reason="no lane left a lock: what the campaign started from still stands"
             ), None
         certified = certify_lock(
-            self._workspace.locks / start.lock,
+            inside(self._workspace.locks, start.lock),
             self._workspace,
             seeds=phase.document["seeds"],
             holdout=phase.document.get("holdout", 0),

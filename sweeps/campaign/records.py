@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from lanelock.policies import IntegrityError, PolicyError
 from lanelock.policies.documents import read_json
+from lanelock.policies.names import check_name, inside
 from lanelock.policies.pack import CarriedPack, FieldChange
 from lanelock.scoring.feasibility import GateReach
 from lanelock.sweeps.decision.decision import Blocker
@@ -30,7 +31,8 @@ class Holder:
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Holder:
-        return cls(CarriedPack.of(document), document["lock"])
+        lock = document["lock"]
+        return cls(CarriedPack.of(document), None if lock is None else check_name(lock, "a lock's file"))
 
     @property
     def document(self) -> dict[str, Any]:
@@ -185,7 +187,7 @@ class PhaseRecord(Result):
 
 def write_phase(folder: Path, place: int, record: PhaseRecord) -> None:
     """Writes the record of phase number `place` of a run, whole or not at all."""
-    write_document(folder / f"{place:02d}.{record.phase}.json", record.document)
+    write_document(inside(folder, f"{place:02d}.{record.phase}.json"), record.document)
 
 
 def records_in(folder: Path) -> Iterator[PhaseRecord]:

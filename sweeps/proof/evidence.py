@@ -36,6 +36,7 @@ from lanelock.engine.protocol import Feeding, Worlds
 from lanelock.policies import IntegrityError, LanelockError, PolicyError, WorkspaceError
 from lanelock.policies.documents import read_json, shipped_schema, validate
 from lanelock.policies.errors import cause
+from lanelock.policies.names import ALIASES, inside, is_name, path_named
 from lanelock.scoring.certification import CONFIDENCE, Claim, seeds_for
 from lanelock.scoring.gates import GateSet, Verdict, parse_gates
 from lanelock.scoring.scorecard import Scorecard
@@ -162,7 +163,8 @@ def certified_on(lock: Lock, folder: Path) -> Iterator[Input]:
 
 def find_evidence(name: str, workspace: Workspace) -> Path | None:
     """Returns the evidence pack with this path or folder name, or None."""
-    for folder in (Path(name), workspace.evidence / name):
+    stored = inside(workspace.evidence, name) if is_name(name) and name not in ALIASES else None
+    for folder in filter(None, (path_named(name), stored)):
         if (folder / INDEX).is_file() or (folder / CERTIFICATION).is_file():
             return folder
     return None
@@ -339,7 +341,7 @@ def _write(
     """Writes the pack, whole or not at all. The same evidence, if already there, is left alone."""
     texts = _texts(examined, document, proofs)
     name = evidence_name(examined.lock, hashlib.sha256(texts[CERTIFICATION].encode()).hexdigest())
-    target = workspace.evidence / name
+    target = inside(workspace.evidence, name)
     with writing(workspace.root), staging(workspace.evidence, name) as folder:
         for path, text in texts.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)

@@ -4,53 +4,135 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lanelock.policies import PolicyError
-from lanelock.policies.documents import shipped
+from lanelock.policies.documents import digest, read_json, shipped
+from lanelock.policies.names import ALIASES, check_name, inside, path_named
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.moves import holders
 from lanelock.sweeps.workspace import Workspace, write_document
 
 FILE, WORLD = "lock.json", "world"  # of a folder that carries a lock, and the tables of its world
+_ID = re.compile("[0-9a-f]{6,64}")  # an id, or its beginning
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A lock's file and what its content states; whoever reads the lock checks that its id holds."""
+
+    path: Path
+    lock_id: str
+    sweep: str  # of a lock chosen by hand with its trial, which its sweep's name never means
+    order: tuple[float, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.sweep}.{self.lock_id[:12]}"
 
 
 def store_lock(lock: Lock, folder: Path) -> Path:
     """Writes a lock into `folder`, whole or not at all, and returns its path."""
-    path = folder / f"{lock.name}.json"
+    path = inside(folder, f"{lock.name}.json")
     write_document(path, lock.document)
     return path
 
 
 def find_lock(name: str, workspace: Workspace) -> Path:
-    """Returns the file of a lock, found by alias, path, id (or its beginning), sweep, or the name of a shipped lock.
+    """Returns the file of a lock. A name means the first of these that has it:
 
-    A sweep that was resumed with a larger budget leaves a lock each time; its name means the newest. Raises PolicyError
-    if no lock or more than one has the name.
+    1. an alias, whether or not it points to a lock here; a file of that name is `./NAME`
+    2. a file
+    3. a shipped lock
+    4. an id, or its first six digits and more: only what the content of a lock states, whatever its file is called
+    5. a sweep, or SWEEP.SHORT_ID; the locks that a person chose are SWEEP.TRIAL
+
+    A sweep that was resumed with a larger budget leaves a lock each time; its name means the lock of the longest
+    search (`order_of`), never the youngest file. Raises PolicyError if no lock has the name, or if it does not say
+    which of several is meant.
     """
-    if (move := holders(workspace).get(name)) is not None:
-        return workspace.promoted / move.to.lock_id / FILE
-    path = Path(name)
-    if path.is_file():
+    if name in ALIASES:
+        return _pointed_to(name, workspace)
+    path = path_named(name)
+    if path is not None and path.is_file():
         return path
-    if not re.fullmatch(r"[\w.-]+", name):
-        raise PolicyError(f"{name!r}: no lock has this name, and there is no such file")
+    check_name(name, "a lock, and there is no such file")
     known = shipped("locks", ".json")
-    if name in known:
-        return known[name]
-    stored = sorted(workspace.locks.glob("*.json"))
-    promoted = workspace.promoted.glob(f"*/{FILE}")  # compared with `name`, which is never a pattern
-    named = [path for path in stored if _is_named(path, name)]
-    named = named or [path for path in promoted if path.parent.name == name]
-    if len(named) == 1 or (named and all(path.stem.rpartition(".")[0] == name for path in named)):
-        return max(named, key=lambda path: path.stat().st_mtime_ns)
-    what = "more than one lock has this name" if named else "no lock has this name"
-    raise PolicyError(f"{name}: {what}; known here: {', '.join(path.stem for path in stored) or 'none'}")
+    return known[name] if name in known else _stored(name, workspace)
 
 
-def _is_named(path: Path, name: str) -> bool:
-    sweep, _, short = path.stem.rpartition(".")
-    return name in (path.stem, sweep) or (len(name) >= 6 and (name.startswith(short) or short.startswith(name)))
+def order_of(document: Mapping[str, Any]) -> tuple[float, ...]:
+    """Returns how long the search behind a lock was: of the locks of one sweep, its name means the greatest.
+
+    That is the number of its finished trials, then the lane's budget, which grows when a sweep is resumed.
+    """
+    budget = document["lane"]["budget"]
+    return float(document["search"]["trials"]), float(budget["trials"]), float(budget["seconds"])
+
+
+def _pointed_to(alias: str, workspace: Workspace) -> Path:
+    move = holders(workspace).get(alias)
+    if move is None:
+        raise PolicyError(f"{alias}: the alias points to no lock in {workspace.root}; for a file, name ./{alias}")
+    return inside(workspace.promoted, move.to.lock_id, FILE)
+
+
+def _stored(name: str, workspace: Workspace) -> Path:
+    """Returns the file of a lock of this workspace, by its id or its sweep."""
+    files = {path: _stated(path) for path in sorted(workspace.locks.glob("[!.]*.json"))}
+    locks = [lock for lock in files.values() if lock is not None]
+    if _ID.fullmatch(name) and (same := [*_by_id(name, [*locks, *_promoted(workspace)])]):
+        return _only(name, same, "an id begins like this")
+    for path, lock in files.items():
+        if lock is None and name in (path.stem, path.stem.rpartition(".")[0]):
+            return path  # whoever reads it says what is wrong with it; an older lock must not take its place
+    named = {lock.lock_id: lock for lock in locks if name in (lock.name, lock.sweep)}.values()
+    if named:
+        longest = max(lock.order for lock in named)
+        return _only(name, [*_distinct(lock for lock in named if lock.order == longest)], "of the longest search")
+    raise PolicyError(f"{name}: no lock has this name; known here: {', '.join(path.stem for path in files) or 'none'}")
+
+
+def _by_id(name: str, locks: Sequence[Stored]) -> Iterator[Stored]:
+    """Yields one file of each lock whose id is `name` or begins with it."""
+    first = {lock.lock_id: lock for lock in reversed(locks)}
+    return (lock for lock_id, lock in first.items() if lock_id.startswith(name))
+
+
+def _distinct(locks: Iterable[Stored]) -> Iterable[Stored]:
+    """Returns the locks without those that differ from another only in where they were made; the least id stays."""
+    ordered = sorted(locks, key=lambda lock: lock.lock_id, reverse=True)
+    return {digest(_said(lock.path)): lock for lock in ordered}.values() if len(ordered) > 1 else ordered
+
+
+def _said(path: Path) -> dict[str, Any]:
+    return {key: value for key, value in read_json(path).items() if key not in ("lock_id", "made_by")}
+
+
+def _only(name: str, locks: Sequence[Stored], rule: str) -> Path:
+    if len(locks) > 1:
+        listed = ", ".join(sorted(lock.lock_id for lock in locks))
+        raise PolicyError(f"{name}: more than one lock has this name ({rule}): {listed}; name one by its id")
+    return locks[0].path
+
+
+def _promoted(workspace: Workspace) -> Iterator[Stored]:
+    for path in sorted(workspace.promoted.glob(f"*/{FILE}")):
+        if (lock := _stated(path)) is not None:
+            yield lock
+
+
+def _stated(path: Path) -> Stored | None:
+    """Returns what a lock's file states of itself; None where it is not a lock's document."""
+    try:
+        document = read_json(path)
+        by_hand = f".{document['trial']}" if "chosen_by_hand" in document else ""
+        return Stored(path, str(document["lock_id"]), f"{document['sweep']}{by_hand}", order_of(document))
+    except (PolicyError, KeyError, TypeError, ValueError, AttributeError):
+        return None
 
 
 def carry_world(world: Path, folder: Path) -> None:

@@ -32,6 +32,7 @@ from lanelock.engine.keep.staging import place, staging
 from lanelock.engine.protocol import Serving
 from lanelock.policies import LaneError
 from lanelock.policies.documents import shipped
+from lanelock.policies.names import inside
 from lanelock.scoring.gates import GateSet
 from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.proof.checks import Watch, hold
@@ -104,7 +105,7 @@ def promote(
     gates = gates_of_engine(lock.engine)
     evidence = _counting(lock, rule, workspace, gates)
     to = _standing(lock, evidence)
-    copy = workspace.promoted / lock.lock_id / FILE
+    copy = inside(workspace.promoted, lock.lock_id, FILE)
     passed = [row.folder for row in evidence_of(lock, workspace, gates) if row.verdict.passed]
     approvals = approvals_of(path, copy, *passed)
     move = new_move(
@@ -160,7 +161,7 @@ def rollback(
         return Promotion(move, (f"{alias} pointed to no lock before {to.sweep}: nothing to roll back to",), False)
     if refusals := _unsigned(move, trust):
         return Promotion(move, refusals, False)
-    Lock.read(workspace.promoted / to.lock_id / FILE)
+    Lock.read(inside(workspace.promoted, to.lock_id, FILE))
     return Promotion(move, (), False) if dry_run else _move(workspace, move, history, trust, key)
 
 
@@ -253,7 +254,7 @@ def _carry(lock: Lock, workspace: Workspace, world: Path | None) -> None:
         (folder / FILE).write_text(text_of(lock.document), encoding="utf-8")
         if lock.world_source == "imported" and world is not None:
             carry_world(world, folder)
-        place(folder, workspace.promoted / lock.lock_id)
+        place(folder, inside(workspace.promoted, lock.lock_id))
 
 
 def _move(workspace: Workspace, move: Move, seen: tuple[Move, ...], trust: Trust, key: SigningKey | None) -> Promotion:

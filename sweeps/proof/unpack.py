@@ -14,6 +14,7 @@ from lanelock.engine.keep.staging import place, staging
 from lanelock.policies import IntegrityError, PolicyError, pack_of
 from lanelock.policies.documents import parse_json
 from lanelock.policies.edit import edited
+from lanelock.policies.names import inside
 from lanelock.policies.pack import PACK
 from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.proof.lock import Lock
@@ -75,7 +76,7 @@ def _changes(lock: Lock, folder: Path) -> Iterator[FileChange]:
     """Yields the pack's own file, then each policy's, changed or not."""
     yield _pack_file(folder / PACK, lock.engine)
     for name, document in lock.candidate_pack.policies.items():
-        path = folder / f"{name}.json"
+        path = inside(folder, f"{name}.json")
         before = _text(path)
         yield FileChange(path, before, _new(document) if before is None else edited(before, document, str(path)))
 

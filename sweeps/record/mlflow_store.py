@@ -29,6 +29,7 @@ from requests import RequestException
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from lanelock.policies import WorkspaceError
+from lanelock.policies.names import check_name, inside
 from lanelock.sweeps.lanes.trial import Input
 from lanelock.sweeps.record.letters import Entry
 from lanelock.sweeps.record.outbox import own_record, record_uri
@@ -107,7 +108,7 @@ class Store:
         """Returns the id of an experiment, which is made if missing, and sets its tags where they differ."""
         experiment = self.client.get_experiment_by_name(name)
         if experiment is None:
-            location = None if self._artifacts is None else (self._artifacts / name).as_uri()
+            location = None if self._artifacts is None else inside(self._artifacts, name).as_uri()
             experiment = self.client.get_experiment(self.client.create_experiment(name, location))
         experiment_id = str(experiment.experiment_id)
         for key, value in tags.items():
@@ -145,7 +146,7 @@ class Store:
         if entry.files:
             with tempfile.TemporaryDirectory() as folder:
                 for name, content in entry.files.items():
-                    path = Path(folder, name)
+                    path = inside(Path(folder), *name.split("/"))
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
                 self.client.log_artifacts(run_id, folder)
@@ -163,6 +164,16 @@ class Store:
     def delete_artifacts(self, run_id: str) -> None:
         uri = self.client.get_run(run_id).info.artifact_uri
         get_artifact_repository(uri, tracking_uri=self.uri).delete_artifacts()  # type: ignore[no-untyped-call]
+
+
+def named(field: str, name: str) -> str:
+    """Returns a filter on a field. Raises PolicyError for what is no name: MLflow's filters know no escape."""
+    return f"{field} = '{check_name(name, 'a search in MLflow')}'"
+
+
+def tagged(tag: str, name: str) -> str:
+    """Returns a filter on a tag, as `named`."""
+    return named(f"tags.`{tag}`", name)
 
 
 def placed(text: str, ids: Mapping[str, str]) -> str:

@@ -25,6 +25,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lanelock.policies import IntegrityError
+from lanelock.policies.names import inside
 from lanelock.sweeps.record.letters import Heading, Letter
 from lanelock.sweeps.secrets import shown
 from lanelock.sweeps.workspace import Workspace, writing
@@ -147,7 +148,7 @@ class Outbox:
         with writing(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
         meant = hashlib.sha256(f"{heading.study} {heading.record}".encode()).hexdigest()[:12]
-        return Box(self._folder / f"{heading.sweep}.{meant}.jsonl")
+        return Box(inside(self._folder, f"{heading.sweep}.{meant}.jsonl"))
 
     def boxes(self) -> tuple[Box, ...]:
         """Returns the boxes that are not empty, the oldest sweep first."""

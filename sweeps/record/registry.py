@@ -22,6 +22,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from lanelock.policies.names import inside
 from lanelock.sweeps.lanes.trial import Input
 from lanelock.sweeps.proof.evidence import certified_on, check_files, claim_in
 from lanelock.sweeps.proof.lock import Lock
@@ -29,7 +30,7 @@ from lanelock.sweeps.proof.lock_files import FILE
 from lanelock.sweeps.proof.model_files import LOADER, fingerprint, model_config
 from lanelock.sweeps.proof.moves import Move, Standing, holders, moves
 from lanelock.sweeps.record import notes
-from lanelock.sweeps.record.mlflow_store import KIND, LOCK, NOTE, SWEEP, Store, placed
+from lanelock.sweeps.record.mlflow_store import KIND, LOCK, NOTE, SWEEP, Store, named, placed, tagged
 from lanelock.sweeps.record.outbox import own_record, record_uri
 from lanelock.sweeps.record.registered import (
     Difference,
@@ -109,8 +110,8 @@ def compare(workspace: Workspace, alias: str | None = None) -> list[Difference]:
 
 def _version(workspace: Workspace, move: Move) -> Version:
     """Returns what the registry should hold of the lock that a move points to."""
-    folder = workspace.promoted / move.to.lock_id
-    evidence = None if move.to.evidence is None else workspace.evidence / move.to.evidence
+    folder = inside(workspace.promoted, move.to.lock_id)
+    evidence = None if move.to.evidence is None else inside(workspace.evidence, move.to.evidence)
     if evidence is not None and not evidence.is_dir():
         evidence = None
     lock = Lock.read(folder / FILE)
@@ -203,10 +204,10 @@ class Registry:
         return Left(dict(aliases), left.versions)
 
     def _seen(self, model: str) -> Seen | None:
-        found = self._client.search_registered_models(f"name = '{model}'")
+        found = self._client.search_registered_models(named("name", model))
         if not found:
             return None
-        rows = self._client.search_model_versions(f"name = '{model}'")
+        rows = self._client.search_model_versions(named("name", model))
         aliases = {alias: str(number) for alias, number in found[0].aliases.items()}
         tags = {str(row.version): dict(row.tags) for row in rows}
         return Seen(aliases, tags, lambda number: self._fingerprint(model, number))
@@ -237,7 +238,7 @@ class Registry:
         if unknown:
             for lock_id in {lock_id for lock_ids in wanted.values() for lock_id in lock_ids} - {""}:
                 with tempfile.TemporaryDirectory() as scratch:
-                    locks[fingerprint(_saved(self._workspace.promoted / lock_id, Path(scratch)))] = lock_id
+                    locks[fingerprint(_saved(inside(self._workspace.promoted, lock_id), Path(scratch)))] = lock_id
         return locks
 
     def _describe(self, version: Version, row: Any) -> None:
@@ -291,11 +292,11 @@ class Registry:
         experiment = self._client.get_experiment_by_name(lock.lane_document["id"])
         if experiment is None:
             return []
-        return self._store.search(str(experiment.experiment_id), f"tags.`{LOCK}` = '{lock.lock_id}'")
+        return self._store.search(str(experiment.experiment_id), tagged(LOCK, lock.lock_id))
 
     def _run_of_its_own(self, model: str, lock: Lock) -> str:
         experiment = self._store.experiment(model, {NOTE: _ELSEWHERE})
-        where = f"tags.`{LOCK}` = '{lock.lock_id}' and tags.`{KIND}` = 'lock'"
+        where = f"{tagged(LOCK, lock.lock_id)} and {tagged(KIND, 'lock')}"
         if runs := self._client.search_runs([experiment], where, max_results=1):
             return str(runs[0].info.run_id)
         tags = {LOCK: lock.lock_id, KIND: "lock", SWEEP: lock.sweep}

@@ -8,7 +8,7 @@ twice, after a kill, has the effect of writing it once.
 from __future__ import annotations
 
 from lanelock.sweeps.record.letters import Entry, Heading
-from lanelock.sweeps.record.mlflow_store import KIND, PAGE, PARENT, STUDY, SWEEP, TITLE, TRIAL, Store, placed
+from lanelock.sweeps.record.mlflow_store import KIND, PAGE, PARENT, STUDY, SWEEP, TITLE, TRIAL, Store, placed, tagged
 from lanelock.sweeps.workspace import Workspace
 
 ENDED = ("FINISHED", "FAILED")  # states of a run that was written whole
@@ -46,12 +46,12 @@ class Tracking:
     def tried(self, experiment_id: str) -> bool:
         """Tells whether a lane has any trial; a refused lane has a sweep without trials."""
         with self._store.explained():
-            return bool(self._client.search_runs([experiment_id], f"tags.`{KIND}` = 'trial'", max_results=1))
+            return bool(self._client.search_runs([experiment_id], tagged(KIND, "trial"), max_results=1))
 
     def trials(self, parent: str) -> dict[int, tuple[str, bool]]:
         """Returns trial number -> (run id, whether complete). Deletes duplicates made by lost requests."""
         with self._store.explained():
-            runs = self._store.search(self._store.experiment_of(parent), f"tags.`{PARENT}` = '{parent}'")
+            runs = self._store.search(self._store.experiment_of(parent), tagged(PARENT, parent))
             known: dict[int, tuple[str, bool]] = {}
             for run in sorted(runs, key=lambda run: (run.info.status not in ENDED, run.info.run_id)):
                 number = int(run.data.tags[TRIAL])
@@ -94,7 +94,7 @@ class Tracking:
 
     def _sweep(self, experiment_id: str, heading: Heading) -> str | None:
         """Returns the run of a sweep. Deletes duplicates made by lost requests, and keeps the run with trials."""
-        where = f"tags.`{SWEEP}` = '{heading.sweep}' and tags.`{KIND}` = 'sweep'"
+        where = f"{tagged(SWEEP, heading.sweep)} and {tagged(KIND, 'sweep')}"
         runs = [
             str(run.info.run_id)
             for run in self._store.search(experiment_id, where)

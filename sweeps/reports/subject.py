@@ -16,6 +16,7 @@ from lanelock.engine.protocol import Run
 from lanelock.engine.resolved import Resolved
 from lanelock.policies import Pack, PolicyError, pack_of
 from lanelock.policies.documents import read_json, shipped
+from lanelock.policies.names import path_named
 from lanelock.scoring.feasibility import GateReach
 from lanelock.scoring.gates import GateSet, load_gates, parse_gates
 from lanelock.sweeps.engines import engine_named, metrics_named, open_pack, publisher_of, world_folder
@@ -72,7 +73,7 @@ def find(name: str, workspace: Workspace, world: str | None) -> Subject:
         return _published(folder)
     if workspace.recalls(name):
         return _remembered(workspace.remembered(name), world)
-    if name in shipped("packs") or Path(name).is_dir():
+    if name in shipped("packs") or ((path := path_named(name)) is not None and path.is_dir()):
         return _pack(name, world)
     if (trial := trial_named(name)) is not None:
         return _trial(*trial, workspace)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lanelock.policies import IntegrityError, WorkspaceError
+from lanelock.policies.names import inside, is_name
 from lanelock.sweeps.workspace import Workspace, write_whole, writing
 
 if TYPE_CHECKING:
@@ -118,9 +119,11 @@ def _killed(sweep: Sweep, workspace: Workspace) -> bool:
 def _tallies(workspace: Workspace) -> dict[str, Sweep]:
     """Returns the tallied sweeps by name, oldest first. Ignores a file that a crash left incomplete."""
     sweeps = []
-    for path in _file(workspace, "").parent.glob("[!.]*.json"):
+    for path in workspace.tallies.glob("[!.]*.json"):
         with suppress(OSError, ValueError, TypeError):
-            sweeps.append(Sweep(**json.loads(path.read_text(encoding="utf-8"))))
+            sweep = Sweep(**json.loads(path.read_text(encoding="utf-8")))
+            if sweep.name == path.stem and is_name(f"sweep-{sweep.lane}"):  # else its names might lead elsewhere
+                sweeps.append(sweep)
     return {sweep.name: sweep for sweep in sorted(sweeps, key=lambda sweep: (sweep.at_ms, sweep.name))}
 
 
@@ -132,4 +135,4 @@ def _write(workspace: Workspace, sweep: Sweep) -> None:
 
 
 def _file(workspace: Workspace, sweep: str) -> Path:
-    return workspace.tallies / f"{sweep}.json"
+    return inside(workspace.tallies, f"{sweep}.json")

@@ -27,6 +27,7 @@ from lanelock.engine.keep.published import RECEIPT
 from lanelock.engine.keep.receipts import read_receipt
 from lanelock.policies import IntegrityError, LanelockError
 from lanelock.policies.documents import read_json
+from lanelock.policies.names import inside
 from lanelock.sweeps.campaign.records import records_in
 from lanelock.sweeps.proof.evidence import evidence_in, gates_of, verdict_in
 from lanelock.sweeps.proof.lock import Lock
@@ -181,7 +182,7 @@ def _roots(workspace: Workspace) -> dict[str, str]:
     for run in sorted(_newest(path.name for path in _folders(workspace.campaigns)).values()):
         for record in records_in(workspace.campaigns / run):
             if record.holder is not None and record.holder.lock is not None:
-                lock = Lock.read(workspace.locks / record.holder.lock)
+                lock = Lock.read(inside(workspace.locks, record.holder.lock))
                 roots.setdefault(lock.lock_id, f"campaign {run} carried it on")
     return roots
 

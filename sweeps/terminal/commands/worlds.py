@@ -9,6 +9,7 @@ import click
 
 from lanelock.engine.protocol import Worlds
 from lanelock.policies import PolicyError
+from lanelock.policies.names import inside
 from lanelock.sweeps.engines import PackFinder, engine_with, world_folder
 from lanelock.sweeps.pages.text import fields
 from lanelock.sweeps.proof.packs import finder
@@ -56,7 +57,7 @@ def world_build(
     """Draw or import a world and write it, with its receipt, where other commands can read it."""
     owner, opened = _open(finder(session.as_it_stands()), pack, engine, seed, world)
     document = dict(owner.describe_world(opened))
-    folder = out or session.workspace().worlds / str(document["digest"])[:16]
+    folder = out or inside(session.workspace().worlds, str(document["digest"])[:16])
     with writing(folder):
         owner.keep_world(opened, folder)
     document["folder"] = str(folder)
