@@ -150,7 +150,7 @@ def diff(before: Pack, after: Pack) -> list[FieldChange]:
     return [
         FieldChange(name, pointer or "/", old, new, first_state(schema, pointer))
         for name, schema in before.schemas.items()
-        for pointer, old, new in _changes(before[name], after[name], "")
+        for pointer, old, new in changes(before[name], after[name], "")
     ]
 
 
@@ -246,10 +246,11 @@ def _parts(pointer: str) -> list[str]:
     return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
 
 
-def _changes(old: Any, new: Any, pointer: str) -> Iterator[tuple[str, Any, Any]]:
+def changes(old: Any, new: Any, pointer: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yields pointer, old and new value of each field that differs between two documents."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in sorted({*old, *new}):  # stored documents have sorted keys, and a difference shall not tell
-            yield from _changes(old.get(key), new.get(key), f"{pointer}/{key.replace('~', '~0').replace('/', '~1')}")
+            yield from changes(old.get(key), new.get(key), f"{pointer}/{key.replace('~', '~0').replace('/', '~1')}")
     elif old != new or type(old) is not type(new):
         yield pointer, old, new
 

@@ -50,7 +50,8 @@ STANDS_ON = {  # room -> the rooms it may import; it may also import what those 
     "sweeps.sweep": {"sweeps.batch", "sweeps.record"},
     "sweeps.campaign": {"sweeps.sweep"},
     "sweeps.upkeep": {"sweeps.campaign"},
-    "sweeps.terminal": {"sweeps.audit", "sweeps.upkeep"},
+    "sweeps.repository": {"sweeps.proof"},
+    "sweeps.terminal": {"sweeps.audit", "sweeps.repository", "sweeps.upkeep"},
 }
 
 
