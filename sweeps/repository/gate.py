@@ -86,7 +86,8 @@ def gate(folder: Path, ref: str | None = None, watch: Watch = lambda impact: Non
     trusted = TRUST in change.touched
     impacts = impacted(before, after, change.touched, _code(after), trusted)
     sides = Sides(before, after, change.touched, frozenset(change.after), _merged(change))
-    proofs = [_proved(impact, change, before, watch) for impact in impacts]
+    verified = dict[tuple[str, Path | None], Findings]()  # copies of a lock are proved once
+    proofs = [_proved(impact, change, before, verified, watch) for impact in impacts]
     found = (*_links(change), *refusals(sides, impacts), *(proof.refused for proof in proofs if proof.refused))
     differs = (*differences(before, after), *((Difference(TRUST, "changed; it holds once merged"),) if trusted else ()))
     return Gated(change.base, tuple(proofs), tuple(dict.fromkeys(found)), differs)
@@ -115,7 +116,9 @@ def _links(change: Change) -> Iterator[Refusal]:
             yield Refusal(path, "it is a link: a document is a file of the repository", integrity=True)
 
 
-def _proved(impact: Impact, change: Change, before: Documents, watch: Watch) -> Proof:
+def _proved(
+    impact: Impact, change: Change, before: Documents, verified: dict[tuple[str, Path | None], Findings], watch: Watch
+) -> Proof:
     """Proves a document again. An engine that fails on it refuses it, and never ends the gate."""
     watch(impact)
     path = change.root / impact.path
@@ -123,13 +126,16 @@ def _proved(impact: Impact, change: Change, before: Documents, watch: Watch) -> 
         if impact.kind != LOCK:
             return _concluded(impact, verify_evidence(path))
         lock = Lock.read(path)
-        findings = verify_lock(path, world_beside(path.parent) if lock.world_source == "imported" else None)
+        engine_named(lock.engine)  # raises if it is not installed, which is no fault of the lock
+        world = world_beside(path.parent) if lock.world_source == "imported" else None
+        if (lock.lock_id, world) not in verified:
+            verified[lock.lock_id, world] = verify_lock(path, world)
         card = tuple(scorecard_difference(impact.path, before.locks.get(impact.path), lock))
-        return _concluded(impact, findings, card)
+        return _concluded(impact, verified[lock.lock_id, world], card if impact.path in change.touched else ())
     except IntegrityError as error:
-        return Proof(impact, 0, Refusal(impact.path, _short(error, change), integrity=True))
+        return Proof(impact, 0, Refusal(impact.path, _short(error, impact, change), integrity=True))
     except LanelockError as error:
-        return Proof(impact, 0, Refusal(impact.path, f"it cannot be proved here: {_short(error, change)}"))
+        return Proof(impact, 0, Refusal(impact.path, f"it cannot be proved here: {_short(error, impact, change)}"))
     except Exception as error:  # whatever the engine raises
         return Proof(impact, 0, Refusal(impact.path, f"it cannot be proved: {cause(error)}", integrity=True))
 
@@ -144,6 +150,6 @@ def _concluded(impact: Impact, findings: Findings, card: tuple[Block, ...] = ())
     return Proof(impact, len(findings), Refusal(impact.path, why + more, integrity=True), (), card)
 
 
-def _short(error: LanelockError, change: Change) -> str:
-    """Returns an error's message with paths relative to the repository."""
-    return str(error).replace(f"{change.root}/", "")
+def _short(error: LanelockError, impact: Impact, change: Change) -> str:
+    """Returns an error's message with paths relative to the repository, and without the document's own."""
+    return str(error).replace(f"{change.root}/", "").removeprefix(f"{impact.path}: ")

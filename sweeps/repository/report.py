@@ -39,7 +39,11 @@ def _summary(gated: Gated) -> str:
     if not gated.proofs and not gated.refused and not gated.differs:
         return "The change touches no pack, gate, lane, campaign or lock."
     held = sum(row.refused is None for row in gated.proofs)
-    return f"{held} of {len(gated.proofs)} impacted documents hold, {len(gated.refused)} refusals."
+    return f"{held} of {len(gated.proofs)} impacted documents hold, {_count(gated)}."
+
+
+def _count(gated: Gated) -> str:
+    return "1 refusal" if len(gated.refused) == 1 else f"{len(gated.refused)} refusals"
 
 
 def _plain(text: str) -> str:

@@ -1,0 +1,328 @@
+"""The gate of a repository: attacks on it are refused, each by its own rule, and an honest change passes."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import forged
+from lanes import QUEUE, refused
+
+from lanelock.policies import PolicyError, WorkspaceError
+from lanelock.policies.documents import digest, read_json
+from lanelock.sweeps.lanes.lane import load_lane
+from lanelock.sweeps.proof.evidence import certify_lock
+from lanelock.sweeps.proof.lock import Lock
+from lanelock.sweeps.proof.unpack import unpack, unpacking
+from lanelock.sweeps.repository.gate import gate
+from lanelock.sweeps.repository.report import markdown
+from lanelock.sweeps.sweep import play
+from lanelock.sweeps.workspace import Workspace
+
+WHO = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
+ALONE = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}  # this machine's settings aside
+
+
+def git(root, *arguments):
+    subprocess.run(
+        ["git", *arguments], cwd=root, check=True, capture_output=True, env={**os.environ, **WHO, **ALONE}
+    )  # fmt: skip
+
+
+def commit(root, branch=None):
+    if branch is not None:
+        git(root, "checkout", "-q", "-b", branch)
+    git(root, "add", "-A")
+    git(root, "commit", "-q", "-m", "x", "--allow-empty")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A repository on its branch `main`, and the workspace of its sweep, which was played once more since."""
+    root, place = tmp_path_factory.mktemp("repository"), Workspace.at(tmp_path_factory.mktemp("workspace"))
+    shutil.copytree(QUEUE / "pack", root / "pack")
+    for name in ("gates.json", "lane.json", "campaign.json"):
+        shutil.copy(QUEUE / name, root)
+    lane = load_lane(str(root / "lane.json"))
+    first = play(lane.with_search(trials=6), place, track=False).lock
+    second = play(lane.with_search(trials=16), place, track=False, resume=True).lock
+    assert Lock.read(first).candidate_pack.digest != Lock.read(second).candidate_pack.digest
+    (root / "locks").mkdir()
+    shutil.copy(first, root / "locks")
+    shutil.copy(first, root / "locks" / "queue.json")
+    unpack(unpacking(Lock.read(first), root / "tuned"), root / "tuned")
+    shutil.copytree(certify_lock(first, place, seeds=(1, 2, 3)).folder, root / "evidence" / "first")
+    git(root, "init", "-q", "-b", "main")
+    commit(root)
+    return root, place, first, second
+
+
+@pytest.fixture
+def repository(made, tmp_path):
+    shutil.copytree(made[0], tmp_path / "r")
+    git(tmp_path / "r", "checkout", "-q", "-b", "work")
+    return tmp_path / "r"
+
+
+@pytest.fixture
+def lock(made, repository):
+    """The lock's file under its own name."""
+    return repository / "locks" / made[2].name
+
+
+def rewritten(path, **fields):
+    """Changes a lock's fields, and digests its id anew."""
+    body = {key: value for key, value in read_json(path).items() if key != "lock_id"} | fields
+    path.write_text(json.dumps({**body, "lock_id": digest(body)}))
+
+
+def changed(path, **fields):
+    path.write_text(json.dumps(read_json(path) | fields))
+
+
+def stopped(root, path, *why, code):
+    """Checks that the gate refuses a change, as it lies in the working tree and once it is committed."""
+    for _ in range(2):
+        gated = gate(root, "main")
+        rows = [row for row in gated.refused if row.path == path]
+        assert rows, (path, gated.refused)
+        said = "; ".join(row.why for row in rows)
+        assert all(part in said for part in why), said
+        assert gated.exit_code == code and not gated.ok, gated.refused
+        commit(root)
+    return gated
+
+
+# --- what passes ------------------------------------------------------------------------------------------
+
+
+def test_an_honest_change_passes(here, made, repository, monkeypatch):
+    _, place, first, second = made
+    shutil.copy(second, repository / "locks")
+    shutil.copy(second, repository / "locks" / "queue.json")
+    unpack(unpacking(Lock.read(second), repository / "tuned"), repository / "tuned")
+    shutil.copytree(certify_lock(second, place, seeds=(1, 2, 3)).folder, repository / "evidence" / "second")
+    (repository / "README.md").write_text("What changed.\n")
+    commit(repository)
+    gated = gate(repository, "main")
+    assert gated.ok and gated.exit_code == 0, gated.refused
+    tuned = "pack tuned changed"
+    assert {proof.impact.path: proof.impact.why for proof in gated.proofs} == {
+        "evidence/second": ("new",), "evidence/second/lock.json": ("new", tuned),
+        f"locks/{second.name}": ("new", tuned), "locks/queue.json": ("changed", tuned),
+        f"locks/{first.name}": (tuned,), "evidence/first/lock.json": (tuned,),
+    }  # fmt: skip
+    assert [row.path for row in gated.differs] == ["tuned", "tuned"], "what the pack's fields were and are"
+    text = markdown(gated)
+    assert "Lanelock gate: passed" in text and "| wait | `q1/wait_p90` |" in text and "### Not proved" in text
+    monkeypatch.chdir(repository / "pack")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(repository.parent / "summary.md"))
+    code, out, err = here("gate", "--json", "--base", "main", workspace=repository.parent / "none")
+    assert (code, err) == (0, "") and json.loads(out) == json.loads(json.dumps(gated.as_document()))
+    assert (repository.parent / "summary.md").read_text() == text and not (repository.parent / "none").exists()
+
+
+def test_a_change_of_something_else_proves_nothing(repository):
+    (repository / "README.md").write_text("What changed.\n")
+    (repository / "notes.json").write_text("[1, ")
+    gated = gate(repository, "main")
+    assert gated.ok and not gated.proofs and "touches no pack" in markdown(gated)
+
+
+def test_a_lock_may_be_moved(lock, repository):
+    (repository / "kept").mkdir()
+    lock.rename(repository / "kept" / lock.name)
+    assert gate(repository, "main").ok
+
+
+def test_stricter_gates_are_shown_with_every_lock_that_rests_on_them(lock, repository):
+    gates = read_json(repository / "gates.json")
+    gates["gates"][0]["thresholds"] = {"B": 2.0, "B+": 0.2}
+    changed(repository / "gates.json", gates=gates["gates"])
+    gated = gate(repository, "main")
+    words = [row.what for row in gated.differs if row.path == "gates.json"]
+    assert words == ["gate wait, B: 1 → 2: laxer", "gate wait, B+: 0.25 → 0.2: stricter"]
+    assert {proof.impact.path for proof in gated.proofs} >= {f"locks/{lock.name}", "locks/queue.json"}
+    assert gated.exit_code == 1, "locks made by other gates have to be made again"
+
+
+# --- attacks ----------------------------------------------------------------------------------------------
+
+
+def test_a_byte_flipped(lock, repository):
+    lock.write_text(lock.read_text().replace('"verdict": "PASS', '"verdict": "FASS', 1))
+    stopped(repository, f"locks/{lock.name}", "/lock_id: the lock states", code=3)
+
+
+def test_a_number_changed_and_the_digest_rewritten(repository):
+    path = repository / "locks" / "queue.json"
+    proof = read_json(path)["proof"]
+    proof["1"]["metrics"]["q1/wait_p90"] += 0.01
+    rewritten(path, proof=proof)
+    stopped(repository, "locks/queue.json", "seed 1: metrics", "checks differ", code=3)
+
+
+def test_a_parent_that_went_on_meanwhile(made, repository):
+    shutil.copy(made[3], repository / "locks")
+    commit(repository)
+    assert gate(repository, "main").ok
+    git(repository, "checkout", "-q", "main")
+    changed(repository / "pack" / "queue_policy_v1.json", servers=9)
+    commit(repository)
+    git(repository, "checkout", "-q", "work")
+    stopped(repository, f"locks/{made[3].name}", "stale parent: it was tuned from pack pack", code=1)
+
+
+def test_a_parent_changed_under_its_lock(lock, repository):
+    changed(repository / "pack" / "queue_policy_v1.json", servers=9)
+    stopped(repository, f"locks/{lock.name}", "stale parent", "but pack is", code=1)
+
+
+def test_a_pack_changed_under_its_lock(lock, repository):
+    changed(repository / "tuned" / "queue_policy_v1.json", servers=2)
+    stopped(repository, "tuned", f"the pack of lock {lock.stem} is", "which no lock states", code=1)
+
+
+def test_lax_gates_in_a_lock(repository):
+    path = repository / "locks" / "queue.json"
+    gates = read_json(path)["gates"]
+    gates["gates"][0]["thresholds"] = {"B": 1e9, "B+": 1e9}
+    rewritten(path, gates=gates)
+    stopped(repository, "locks/queue.json", "its gates are not those of gates.json: /gates", code=3)
+
+
+def test_lax_gates_under_another_name(repository):
+    path = repository / "locks" / "queue.json"
+    gates = read_json(path)["gates"] | {"id": "kind"}
+    gates["gates"][0]["thresholds"] = {"B": 1e9, "B+": 1e9}
+    rewritten(path, gates=gates)
+    stopped(repository, "locks/queue.json", "gates: those of the installed engine", code=3)
+
+
+def test_a_gate_file_removed(lock, repository):
+    (repository / "gates.json").unlink()
+    stopped(repository, f"locks/{lock.name}", "the gate file queue that it rests on is removed", code=1)
+
+
+def test_seeds_removed_from_what_is_asked(repository):
+    changed(repository / "lane.json", seeds=[1, 2])
+    changed(repository / "campaign.json", seeds=[1, 3])
+    gated = stopped(repository, "lane.json", "/seeds: seed 3 is removed", code=1)
+    assert "seed 2" in next(row.why for row in gated.refused if row.path == "campaign.json")
+
+
+def test_seeds_removed_from_a_lock(repository):
+    path = repository / "locks" / "queue.json"
+    document = read_json(path)
+    document["lane"]["seeds"] = document["seeds"] = [1, 2]
+    for part in (document["proof"], document["authority"]["metrics"]):
+        del part["3"]
+    rewritten(path, **{key: value for key, value in document.items() if key != "lock_id"})
+    changed(repository / "lane.json", seeds=[1, 2])
+    stopped(repository, "locks/queue.json", "/seeds: seed 3 is removed", "reason: stated", code=3)
+
+
+def test_a_lane_widened_in_its_lock_alone(repository):
+    path = repository / "locks" / "queue.json"
+    lane = read_json(path)["lane"]
+    lane["knobs"]["service"]["high"] = 20.0
+    rewritten(path, lane=lane)
+    gated = stopped(
+        repository, "locks/queue.json", "its lane is not lane.json: /knobs/service/high: 20, there 2", code=1
+    )
+    assert len(gated.refused) == 1, "all else in it holds"
+
+
+def test_a_report_edited(repository):
+    report = repository / "evidence" / "first" / "report.md"
+    report.write_text(report.read_text() + "\nIt was never better.\n")
+    stopped(repository, "evidence/first", "report.md: stated", code=3)
+
+
+def test_evidence_removed(repository):
+    shutil.rmtree(repository / "evidence")
+    stopped(repository, "evidence/first", "is removed, and the lock stays", code=1)
+
+
+def test_a_lock_deleted(lock, repository):
+    lock.unlink()
+    (repository / "locks" / "queue.json").unlink()
+    shutil.rmtree(repository / "evidence")
+    stopped(repository, f"locks/{lock.name}", "is removed: a lock is superseded, never deleted", code=1)
+
+
+def test_a_lock_hidden(lock, repository):
+    changed(lock, format="another")
+    stopped(repository, f"locks/{lock.name}", "is no lock any more", code=3)
+
+
+def test_a_lock_under_the_name_of_another(made, lock, repository):
+    shutil.copy(made[3], lock)
+    stopped(repository, f"locks/{lock.name}", "the file is named after another lock", code=3)
+
+
+def test_a_lock_of_another_lane_in_its_place(repository, tmp_path):
+    lane = load_lane(str(QUEUE / "lane_few.json")).with_search(trials=1)
+    other = play(lane, Workspace.at(tmp_path / "other"), track=False).lock
+    shutil.copy(other, repository / "locks" / "queue.json")
+    stopped(repository, "locks/queue.json", "it held a lock of lane queue of engine queue, and now one of lane", code=1)
+
+
+def test_a_link_instead_of_a_lock(lock, repository, tmp_path):
+    shutil.copy(lock, tmp_path / "elsewhere.json")
+    lock.unlink()
+    lock.symlink_to(tmp_path / "elsewhere.json")
+    stopped(repository, f"locks/{lock.name}", "it is a link", code=3)
+
+
+def test_an_engine_that_is_not_here(repository):
+    rewritten(repository / "locks" / "queue.json", engine="elsewhere")
+    gated = stopped(repository, "locks/queue.json", "it cannot be proved here", code=1)
+    assert "elsewhere" in str(gated.refused)
+
+
+def test_documents_that_are_not_valid(repository):
+    changed(repository / "lane.json", budget={"trials": 0, "seconds": 1})
+    stopped(repository, "lane.json", "/budget/trials: 0 is below the minimum 1", code=1)
+
+
+# --- usage ------------------------------------------------------------------------------------------------
+
+
+def test_a_base_that_is_none_is_refused(here, repository, tmp_path, monkeypatch):
+    for ref in ("nowhere", "--output=x", "-", "main:lane.json", ""):
+        with pytest.raises(PolicyError, match=r"--base: .* is no commit of"):
+            gate(repository, ref)
+    monkeypatch.chdir(repository)
+    refused(here("gate", "--base", "nowhere", workspace=tmp_path / "w"), "--base: 'nowhere' is no commit")
+    git(repository, "branch", "-m", "main", "trunk")
+    with pytest.raises(PolicyError, match="none of origin/HEAD"):
+        gate(repository)
+    (tmp_path / "plain").mkdir()
+    with pytest.raises(WorkspaceError, match=r"git rev-parse: fatal: not a git repository"):
+        gate(tmp_path / "plain")
+    assert not list(Path(repository).glob("x"))
+
+
+def test_nothing_of_the_change_is_executed(repository, tmp_path):
+    trap, sprung = tmp_path / "trap.sh", tmp_path / "sprung"
+    trap.write_text(f"#!/bin/sh\ntouch {sprung}\ncat\n")
+    trap.chmod(0o755)
+    (repository / ".gitattributes").write_text("*.json diff=trap textconv=trap filter=trap\n")
+    (repository / "queue_engine.py").write_text(f"open({str(sprung)!r}, 'w')\n")
+    (repository / "conftest.py").write_text(f"open({str(sprung)!r}, 'w')\n")
+    hooks = repository / ".git" / "hooks"
+    for name in ("pre-commit", "post-checkout", "post-index-change"):
+        shutil.copy(trap, hooks / name)
+    git(repository, "config", "diff.trap.textconv", str(trap))
+    git(repository, "config", "diff.trap.command", str(trap))
+    git(repository, "config", "core.fsmonitor", str(trap))
+    rewritten(repository / "locks" / "queue.json", reason="another")
+    assert gate(repository, "main").exit_code == 3 and not sprung.exists()
+
+
+def test_a_forged_copy_beside_a_lock_is_proved_by_itself(lock, repository):
+    forged(lock, repository / "locks", reason="it is the best of all")
+    stopped(repository, "locks/forged.json", "reason: stated it is the best of all", code=3)
