@@ -99,8 +99,8 @@ def scorecard_difference(path: str, old: Mapping[str, Any] | None, new: Lock) ->
     before = _card(old)
     was = {row.id: row for row in before.gates} if before is not None else {}
     verdict = str(card.verdict) if before is None else f"{before.verdict} → {card.verdict}"
-    yield Heading(3, path)
-    yield Paragraph(f"{new.decision}, {verdict}, seeds {', '.join(map(str, lane.seeds))}. {_plain(new.reason)}")
+    yield Heading(3, plain(path))
+    yield Paragraph(f"{new.decision}, {verdict}, seeds {', '.join(map(str, lane.seeds))}. {plain(new.reason)}")
     rows = [(row.id, f"`{row.metric}`", *_both(was.get(row.id), row)) for row in card.gates]
     yield table(("gate", "metric", "before", "after", "band before", "band after"), rows)
 
@@ -120,5 +120,6 @@ def _card(document: Mapping[str, Any] | None) -> Scorecard | None:
         return None
 
 
-def _plain(text: str) -> str:
-    return " ".join(text.split())
+def plain(text: str) -> str:
+    """Returns a text of a document on one line, without what Markdown or a page would act on."""
+    return " ".join(text.split()).replace("<", "&lt;").replace("`", "'")

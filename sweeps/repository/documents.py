@@ -25,15 +25,19 @@ _FIELDS = {  # a document without a format of its own, by fields that only its k
 class PackThere:
     """A pack in a folder of the repository, not yet validated."""
 
-    engine: str
+    document: Mapping[str, Any]  # pack.json
     policies: Mapping[str, Any]
+
+    @property
+    def engine(self) -> str:
+        return text_at(self.document, "engine")
 
     @property
     def digest(self) -> str:
         """The pack's digest; empty where a number in it has no canonical form."""
         try:
             return digest(dict(self.policies))
-        except ValueError:
+        except PolicyError:
             return ""
 
 
@@ -87,6 +91,18 @@ def at(document: Any, *fields: str) -> Any:
     return document
 
 
+def text_at(document: Any, *fields: str) -> str:
+    """Returns a text in a document that nobody has validated; empty where there is none."""
+    found = at(document, *fields)
+    return found if isinstance(found, str) else ""
+
+
+def fields_at(document: Any, *fields: str) -> Mapping[str, Any]:
+    """Returns an object in a document that nobody has validated; empty where there is none."""
+    found = at(document, *fields)
+    return found if isinstance(found, Mapping) else {}
+
+
 def names_in(lock: Mapping[str, Any]) -> tuple[str, str]:
     """Returns what a lock's file is called by `store_lock`, and the sweep; by hand, the sweep with the trial."""
     by_hand = f".{lock.get('trial')}" if "chosen_by_hand" in lock else ""
@@ -104,4 +120,4 @@ def _read(data: bytes) -> Any:
 def _pack(path: str, read: Mapping[str, Any]) -> PackThere:
     folder = folder_of(path)
     policies = {name_of(other): read[other] for other in read if folder_of(other) == folder and other != path}
-    return PackThere(str(read[path].get("engine", "")), policies)
+    return PackThere(read[path], policies)

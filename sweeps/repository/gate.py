@@ -5,12 +5,12 @@ What runs is the installed package and the installed engines. Of the repository 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lanelock.policies import IntegrityError, LanelockError
+from lanelock.policies import IntegrityError, LanelockError, pack_of
 from lanelock.policies.errors import cause
 from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.pages.page import Block
@@ -20,8 +20,9 @@ from lanelock.sweeps.proof.evidence import verify_evidence
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import world_beside
 from lanelock.sweeps.proof.verification import verify_lock
+from lanelock.sweeps.repository.approval import Signed, signatures, trust_in, unapproved
 from lanelock.sweeps.repository.differences import Difference, differences, scorecard_difference
-from lanelock.sweeps.repository.documents import LOCK, TRUST, Documents, documents_in
+from lanelock.sweeps.repository.documents import LOCK, TRUST, Documents, documents_in, folder_of, text_at
 from lanelock.sweeps.repository.git import Change, read_change
 from lanelock.sweeps.repository.impact import Impact, impacted
 from lanelock.sweeps.repository.rules import Refusal, Sides, refusals
@@ -46,6 +47,7 @@ class Gated:
     proofs: tuple[Proof, ...]
     refused: tuple[Refusal, ...]
     differs: tuple[Difference, ...]
+    signed: tuple[Signed, ...]  # the documents that the change brings, and their copies
 
     @property
     def ok(self) -> bool:
@@ -69,6 +71,7 @@ class Gated:
             ],
             "refused": [asdict(row) for row in self.refused],
             "differs": [asdict(row) for row in self.differs],
+            "signatures": [{"path": row.path, "by": row.said} for row in self.signed],
             "not_proved": [{"path": row.path, "statement": row.what} for row in self.not_proved],
         }
 
@@ -88,9 +91,23 @@ def gate(folder: Path, ref: str | None = None, watch: Watch = lambda impact: Non
     sides = Sides(before, after, change.touched, frozenset(change.after), _merged(change))
     verified = dict[tuple[str, Path | None], Findings]()  # copies of a lock are proved once
     proofs = [_proved(impact, change, before, verified, watch) for impact in impacts]
-    found = (*_links(change), *refusals(sides, impacts), *(proof.refused for proof in proofs if proof.refused))
+    trust, brought = trust_in(change), _brought(impacts, after)
+    held = [*signatures(change, after, brought, trust)]
+    signed = [row for row in held if isinstance(row, Signed)]
+    found = (
+        *_links(change), *refusals(sides, impacts), *_invalid_packs(change, after),
+        *(proof.refused for proof in proofs if proof.refused),
+        *(row for row in held if isinstance(row, Refusal)), *unapproved(brought, after, signed, trust),
+    )  # fmt: skip
     differs = (*differences(before, after), *((Difference(TRUST, "changed; it holds once merged"),) if trusted else ()))
-    return Gated(change.base, tuple(proofs), tuple(dict.fromkeys(found)), differs)
+    return Gated(change.base, tuple(proofs), tuple(dict.fromkeys(found)), differs, tuple(signed))
+
+
+def _brought(impacts: Sequence[Impact], after: Documents) -> dict[str, str]:
+    """Returns the id of each lock that a change brings, or brings evidence or signatures of -> its first path."""
+    stated = {**after.evidence, **after.locks}
+    rows = sorted((row for row in impacts if row.brought), key=lambda row: (row.kind != LOCK, row.path), reverse=True)
+    return {text_at(stated[row.path], "lock_id"): row.path for row in rows}
 
 
 def _code(after: Documents) -> dict[str, str]:
@@ -108,6 +125,16 @@ def _merged(change: Change) -> Mapping[str, Any]:
     """Returns the packs as they will be once the change is merged."""
     files = {**change.after, **change.meanwhile}
     return documents_in({path: data for path, data in files.items() if data is not None}).packs
+
+
+def _invalid_packs(change: Change, after: Documents) -> Iterator[Refusal]:
+    """Yields the touched packs that their engine's schemas do not allow, or whose engine is not installed."""
+    for folder, pack in after.packs.items():
+        if any(folder_of(path) == folder for path in change.touched):
+            try:
+                pack_of(folder, pack.policies, engine_named(pack.engine).policy_schemas)
+            except LanelockError as error:
+                yield Refusal(folder, str(error).removeprefix(f"{folder}: "))
 
 
 def _links(change: Change) -> Iterator[Refusal]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from lanelock.sweeps.repository.documents import EVIDENCE, LOCK, Documents, at
+from lanelock.sweeps.repository.documents import EVIDENCE, LOCK, Documents, at, fields_at, text_at
 
 SIGNED = ".dsse"  # behind the name of a document: its signatures
+NEW, CHANGED, SIGNATURES = "new", "changed", "its signatures changed"
 _CODE = (".py", ".pyx", ".toml", ".cfg", ".lock", ".txt", ".so", ".c", ".cc", ".cpp", ".h", ".rs", ".go", ".java")
 
 
@@ -20,6 +21,11 @@ class Impact:
     kind: str  # LOCK or EVIDENCE
     path: str
     why: tuple[str, ...]
+
+    @property
+    def brought(self) -> bool:
+        """Whether the change holds it or its signatures; else the change only moves what it rests on."""
+        return bool({NEW, CHANGED, SIGNATURES} & {*self.why})
 
 
 def impacted(
@@ -41,9 +47,9 @@ def _lock(
 ) -> Iterator[str]:
     lock = after.locks[path]
     if path in touched:
-        yield "changed" if path in before.locks else "new"
+        yield CHANGED if path in before.locks else NEW
     if path + SIGNED in touched:
-        yield "its signatures changed"
+        yield SIGNATURES
     if trust_changed:
         yield "trust.json changed"
     yield from (f"gate file {other} changed" for other in _gates(lock, before, after))
@@ -56,9 +62,10 @@ def _lock(
 
 
 def _evidence(folder: str, before: Documents, touched: Collection[str]) -> Iterator[str]:
-    inside = any(other.startswith(f"{folder}/") for other in touched)
-    if inside or folder + SIGNED in touched:
-        yield "changed" if folder in before.evidence else "new"
+    if any(other.startswith(f"{folder}/") for other in touched):
+        yield CHANGED if folder in before.evidence else NEW
+    if folder + SIGNED in touched:
+        yield SIGNATURES
 
 
 def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
@@ -68,9 +75,9 @@ def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str
 
 def pairs(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """Yields path, old and new document of each that changed; one that was moved is known by its id."""
-    gone = {at(document, "id"): document for path, document in before.items() if path not in after}
+    gone = {text_at(document, "id"): document for path, document in before.items() if path not in after}
     for path, new in after.items():
-        old = before.get(path, gone.get(at(new, "id")) if at(new, "id") is not None else None)
+        old = before.get(path, gone.get(text_at(new, "id")) if text_at(new, "id") else None)
         if old is not None and old != new:
             yield path, old, new
 
@@ -99,9 +106,8 @@ def _campaigns(lock: Mapping[str, Any], before: Documents, after: Documents) -> 
 
 def _packs(lock: Mapping[str, Any], before: Documents, after: Documents) -> Iterator[str]:
     """Yields the changed packs that are a lock's candidate, parent or reference: by name, or by their content."""
-    references = lock.get("references")
-    carried = [lock.get("pack"), lock.get("authority"), *(references.values() if isinstance(references, dict) else ())]
-    digests, names = {at(pack, "digest") for pack in carried}, {at(pack, "name") for pack in carried}
+    carried = [lock.get("pack"), lock.get("authority"), *fields_at(lock, "references").values()]
+    digests, names = {text_at(pack, "digest") for pack in carried}, {text_at(pack, "name") for pack in carried}
     for folder in changed(before.packs, after.packs):
         sides = [side for side in (before.packs.get(folder), after.packs.get(folder)) if side is not None]
         mine = any(side.engine == lock.get("engine") for side in sides)

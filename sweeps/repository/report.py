@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lanelock.sweeps.pages.page import Block, Heading, Paragraph, Points, as_markdown, table
-from lanelock.sweeps.repository.gate import Gated
+from lanelock.sweeps.repository.differences import plain
+from lanelock.sweeps.repository.gate import Gated, Proof
 
 
 def markdown(gated: Gated) -> str:
-    return as_markdown(_blocks(gated))
+    """Returns the page, without what a terminal could not print, such as half a character in a name."""
+    return as_markdown(_blocks(gated)).encode("utf-8", "backslashreplace").decode()
 
 
 def _blocks(gated: Gated) -> Iterator[Block]:
@@ -17,11 +19,11 @@ def _blocks(gated: Gated) -> Iterator[Block]:
     yield Paragraph(f"Compared with {gated.base[:12]}. {_summary(gated)}")
     if gated.refused:
         yield Heading(3, "Refused")
-        yield Points(tuple(f"`{row.path}`: {_plain(row.why)}" for row in gated.refused))
+        yield Points(tuple(f"`{plain(row.path)}`: {plain(row.why)}" for row in gated.refused))
     if gated.proofs:
         yield Heading(3, "Proved again")
         rows = [
-            (f"`{row.impact.path}`", ", ".join(row.impact.why), str(row.checks), "no" if row.refused else "yes")
+            (f"`{plain(row.impact.path)}`", plain(", ".join(row.impact.why)), str(row.checks), _holds(row))
             for row in gated.proofs
         ]
         yield table(("document", "why", "checks", "holds"), rows)
@@ -29,10 +31,13 @@ def _blocks(gated: Gated) -> Iterator[Block]:
         yield from proof.card
     if gated.differs:
         yield Heading(3, "Differs")
-        yield Points(tuple(f"`{row.path}`: {_plain(row.what)}" for row in gated.differs))
+        yield Points(tuple(f"`{plain(row.path)}`: {plain(row.what)}" for row in gated.differs))
+    if gated.signed:
+        yield Heading(3, "Signatures")
+        yield Points(tuple(f"`{plain(row.path)}`: {plain(row.said)}" for row in gated.signed))
     if statements := [*gated.not_proved]:
         yield Heading(3, "Not proved")
-        yield Points(tuple(f"`{row.path}`: {_plain(row.what)}" for row in statements))
+        yield Points(tuple(f"`{plain(row.path)}`: {plain(row.what)}" for row in statements))
 
 
 def _summary(gated: Gated) -> str:
@@ -42,10 +47,9 @@ def _summary(gated: Gated) -> str:
     return f"{held} of {len(gated.proofs)} impacted documents hold, {_count(gated)}."
 
 
+def _holds(proof: Proof) -> str:
+    return "no" if proof.refused else "yes"
+
+
 def _count(gated: Gated) -> str:
     return "1 refusal" if len(gated.refused) == 1 else f"{len(gated.refused)} refusals"
-
-
-def _plain(text: str) -> str:
-    """Returns a text of a document on one line, without what Markdown or a page would act on."""
-    return " ".join(text.split()).replace("<", "&lt;").replace("`", "'")

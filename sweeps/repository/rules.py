@@ -19,12 +19,13 @@ from typing import Any
 from lanelock.policies import LanelockError
 from lanelock.policies.documents import shipped_schema, validate
 from lanelock.policies.names import name_from
-from lanelock.policies.pack import changes
-from lanelock.scoring.gates import parse_gates
+from lanelock.policies.pack import PACK, changes
+from lanelock.scoring.gates import PROMOTION, parse_gates
 from lanelock.sweeps.pages.text import short
-from lanelock.sweeps.repository.documents import LOCK, Documents, PackThere, at, name_of, names_in
+from lanelock.sweeps.repository.documents import LOCK, Documents, PackThere, at, fields_at, name_of, names_in, text_at
 from lanelock.sweeps.repository.impact import Impact, changed, pairs
 
+HOLDOUT = "holdout_seeds"
 _STORED = re.compile(r".+\.[0-9a-f]{12}")  # how a workspace calls a lock's file
 _PERMITS = (  # the fields of a lane that say what a lock may be; the others say how it is looked for
     "engine", "until", "fixed", "knobs", "constraints", "seeds", "gates", "objectives", "runtime", "decision",
@@ -67,16 +68,16 @@ def refusals(sides: Sides, impacts: Iterable[Impact]) -> Iterator[Refusal]:
 
 def _removed(sides: Sides) -> Iterator[Refusal]:
     before, after = sides.before, sides.after
-    ids = {lock.get("lock_id") for lock in after.locks.values()}
+    ids = {text_at(lock, "lock_id") for lock in after.locks.values()}
     for path, lock in before.locks.items():
         if path in after.locks:
             continue
         if path in sides.present:
             yield Refusal(path, f"it was lock {_id(lock)}, and is no lock any more", integrity=True)
-        elif lock.get("lock_id") not in ids:
+        elif text_at(lock, "lock_id") not in ids:
             yield Refusal(path, f"lock {_id(lock)} is removed: a lock is superseded, never deleted")
     for folder, stated in before.evidence.items():
-        if folder not in after.evidence and stated not in after.evidence.values() and stated.get("lock_id") in ids:
+        if folder not in after.evidence and stated not in after.evidence.values() and text_at(stated, "lock_id") in ids:
             yield Refusal(folder, f"evidence of lock {_id(stated)} is removed, and the lock stays")
 
 
@@ -99,11 +100,15 @@ def _fewer_seeds(sides: Sides) -> Iterator[Refusal]:
         yield from _without(path, "/seeds", old.get("seeds"), new.get("seeds"))
     for path, old, new in pairs(before.campaigns, after.campaigns):
         yield from _without(path, "/seeds", old.get("seeds"), new.get("seeds"))
-        for name, phase in (at(old, "phases") or {}).items():
+        for name, phase in fields_at(old, "phases").items():
             now = at(new, "phases", name)
             yield from _without(path, f"/phases/{name}/seeds", at(phase, "seeds"), at(now, "seeds"))
             if _number(at(now, "holdout")) < _number(at(phase, "holdout")):
                 yield Refusal(path, f"/phases/{name}/holdout: {at(phase, 'holdout')} held-out seeds became fewer")
+    for path, old, new in pairs(before.gates, after.gates):
+        for alias, asked in fields_at(old, PROMOTION).items():
+            if _number(at(new, PROMOTION, alias, HOLDOUT)) < _number(at(asked, HOLDOUT)):
+                yield Refusal(path, f"/{PROMOTION}/{alias}/{HOLDOUT}: {at(asked, HOLDOUT)} became fewer")
     for path, old, new in pairs(before.evidence, after.evidence):
         for part in ("seeds", "holdout_seeds"):
             yield from _without(path, f"/{part}", old.get(part), new.get(part))
@@ -116,8 +121,13 @@ def _without(path: str, field: str, old: Any, new: Any) -> Iterator[Refusal]:
 
 
 def _invalid(sides: Sides) -> Iterator[Refusal]:
-    """Yields the touched gate files, lanes and campaigns that are not valid."""
+    """Yields the touched gate files, lanes, campaigns and packs that are not valid; policies need their engine."""
     after = sides.after
+    for folder in (folder for folder in after.packs if f"{folder}/{PACK}" in sides.touched):
+        try:
+            validate(after.packs[folder].document, shipped_schema("pack"), PACK)
+        except LanelockError as error:
+            yield Refusal(folder, str(error))
     for schema, kind in (("gates", after.gates), ("lane", after.lanes), ("campaign", after.campaigns)):
         for path in (path for path in kind if path in sides.touched):
             try:
@@ -129,9 +139,12 @@ def _invalid(sides: Sides) -> Iterator[Refusal]:
 
 
 def _stale_gates(path: str, sides: Sides) -> Iterator[Refusal]:
-    lock = sides.after.locks[path]
-    carried = lock.get("gates")
-    files = {other: gates for other, gates in sides.after.gates.items() if gates.get("id") == at(carried, "id")}
+    carried = at(sides.after.locks[path], "gates")
+    files = {
+        other: {field: value for field, value in gates.items() if field != PROMOTION}
+        for other, gates in sides.after.gates.items()
+        if gates.get("id") == at(carried, "id")
+    }
     if files and carried not in files.values():
         other, gates = next(iter(files.items()))
         pointer, stated, found = next(changes(carried, gates))
@@ -151,7 +164,7 @@ def _stale_parent(path: str, sides: Sides) -> Iterator[Refusal]:
         if pack.engine == engine
         and (_named(folder, name) or (folder in was and was[folder].digest == parent and pack.digest != parent))
     }
-    line = _descent(str(parent), str(at(lock, "pack", "digest")), sides.after.locks.values())
+    line = _descent(text_at(lock, "authority", "digest"), text_at(lock, "pack", "digest"), sides.after.locks.values())
     if packs and not any(pack.digest in line for pack in packs.values()):
         folder, pack = next(iter(packs.items()))
         yield Refusal(
@@ -167,7 +180,7 @@ def _named(folder: str, name: Any) -> bool:
 
 def _descent(parent: str, candidate: str, locks: Iterable[Mapping[str, Any]]) -> set[str]:
     """Returns the digests of a lock's parent, its candidate, and every candidate that was tuned from that."""
-    steps = [(at(lock, "authority", "digest"), at(lock, "pack", "digest")) for lock in locks]
+    steps = [(text_at(lock, "authority", "digest"), text_at(lock, "pack", "digest")) for lock in locks]
     line, size = {candidate}, 0
     while len(line) > size:
         size = len(line)
@@ -178,7 +191,7 @@ def _descent(parent: str, candidate: str, locks: Iterable[Mapping[str, Any]]) ->
 def _moved_packs(sides: Sides) -> Iterator[Refusal]:
     """Yields the packs that held a lock's candidate and now hold what no lock states."""
     before, after = sides.before, sides.after
-    candidates = {at(lock, "pack", "digest") for lock in after.locks.values()}
+    candidates = {text_at(lock, "pack", "digest") for lock in after.locks.values()}
     for folder in changed(before.packs, after.packs):
         old, new = before.packs.get(folder), after.packs.get(folder)
         stated = [lock for lock in after.locks.values() if old is not None and at(lock, "pack", "digest") == old.digest]
@@ -198,7 +211,7 @@ def _overstepped(path: str, sides: Sides) -> Iterator[Refusal]:
 
 
 def _permits(lane: Any) -> dict[str, Any]:
-    return {name: lane[name] for name in _PERMITS if name in lane}
+    return {name: lane[name] for name in _PERMITS if name in lane} if isinstance(lane, Mapping) else {}
 
 
 def _lane_of(lock: Mapping[str, Any]) -> str:
@@ -210,4 +223,4 @@ def _number(value: Any) -> float:
 
 
 def _id(document: Mapping[str, Any]) -> str:
-    return str(document.get("lock_id"))[:12]
+    return text_at(document, "lock_id")[:12]

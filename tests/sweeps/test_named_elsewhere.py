@@ -69,7 +69,7 @@ def test_a_lock_of_a_sweep_that_is_no_name_is_not_read(here, place, tmp_path, sw
 
 def test_a_move_to_evidence_that_is_no_name_is_not_followed(place):
     promote(find_lock("queue-1", place), "candidate", place)
-    (record,) = place.promotions.glob("*.json")
+    (record,) = place.promotions.glob("[0-9]*.json")
     document = read_json(record)
     document["to"]["evidence"] = UP
     record.write_text(json.dumps(document))

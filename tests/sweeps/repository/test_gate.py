@@ -2,19 +2,26 @@
 
 import json
 import os
+import random
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from conftest import forged
 from lanes import QUEUE, refused
+from mutants import mutated
 
 from lanelock.policies import PolicyError, WorkspaceError
 from lanelock.policies.documents import digest, read_json
 from lanelock.sweeps.lanes.lane import load_lane
+from lanelock.sweeps.proof.checks import Findings
+from lanelock.sweeps.proof.envelopes import SigningKey
 from lanelock.sweeps.proof.evidence import certify_lock
 from lanelock.sweeps.proof.lock import Lock
+from lanelock.sweeps.proof.lock_files import FILE
+from lanelock.sweeps.proof.signatures import beside, sign
 from lanelock.sweeps.proof.unpack import unpack, unpacking
 from lanelock.sweeps.repository.gate import gate
 from lanelock.sweeps.repository.report import markdown
@@ -285,7 +292,12 @@ def test_an_engine_that_is_not_here(repository):
 
 def test_documents_that_are_not_valid(repository):
     changed(repository / "lane.json", budget={"trials": 0, "seconds": 1})
-    stopped(repository, "lane.json", "/budget/trials: 0 is below the minimum 1", code=1)
+    changed(repository / "pack" / "pack.json", more=1)
+    changed(repository / "tuned" / "queue_policy_v1.json", servers=0)
+    gated = stopped(repository, "lane.json", "/budget/trials: 0 is below the minimum 1", code=1)
+    said = [(row.path, row.why) for row in gated.refused]
+    assert ("pack", "pack.json: /: unknown field more (known: $schema, engine)") in said
+    assert ("tuned", "tuned/queue_policy_v1.json: /servers: 0 is below the minimum 1") in said
 
 
 # --- usage ------------------------------------------------------------------------------------------------
@@ -326,3 +338,127 @@ def test_nothing_of_the_change_is_executed(repository, tmp_path):
 def test_a_forged_copy_beside_a_lock_is_proved_by_itself(lock, repository):
     forged(lock, repository / "locks", reason="it is the best of all")
     stopped(repository, "locks/forged.json", "reason: stated it is the best of all", code=3)
+
+
+# --- signatures -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    """Keys by the name of who holds them."""
+    folder = tmp_path_factory.mktemp("keys")
+    return {name: SigningKey.make(folder / f"{name}.pem") for name in ("ada", "ben", "eve")}
+
+
+@pytest.fixture
+def brought(made, repository, keys):
+    """A lock that the change brings to a branch whose trust asks a second person."""
+    git(repository, "checkout", "-q", "main")
+    trust(repository, keys, "ada", "ben")
+    sign(repository / "locks" / made[2].name, keys["ada"])
+    sign(repository / "locks" / made[2].name, keys["ben"])
+    commit(repository)
+    git(repository, "checkout", "-q", "-b", "next")
+    shutil.copy(made[3], repository / "locks")
+    return repository / "locks" / made[3].name
+
+
+def trust(repository, keys, *names):
+    rows = [{"name": name, "public": keys[name].public, "roles": ["approver"]} for name in names]
+    asked = {"authority": {"roles": ["approver"], "signatures": 1, "maker_may_approve": False}}
+    document = {"format": "lanelock.trust/1", "keys": rows, "aliases": asked}
+    (repository / "trust.json").write_text(json.dumps(document))
+
+
+def test_a_lock_that_two_people_signed_passes(brought, repository, keys):
+    sign(brought, keys["ada"])
+    sign(brought, keys["ben"])
+    gated = gate(repository, "main")
+    assert gated.ok, gated.refused
+    assert [row.said for row in gated.signed] == ["signed by ada (approver), ben (approver)"]
+    commit(repository)
+    git(repository, "checkout", "-q", "-b", "later")
+    trust(repository, keys, "ada", "eve")
+    gated = gate(repository, "next")
+    assert gated.ok and gated.differs[-1].path == "trust.json", "what the branch holds already is not asked again"
+    assert {proof.impact.why for proof in gated.proofs} == {("trust.json changed",)}
+
+
+def test_nobodys_signature(brought, repository):
+    why = "trust.json of the base branch asks signatures for authority, and nobody whom it names has signed"
+    stopped(repository, f"locks/{brought.name}", why, code=1)
+
+
+def test_self_approval(brought, repository, keys):
+    sign(brought, keys["ada"])
+    stopped(repository, f"locks/{brought.name}", "other than ada", "it is signed by ada", code=1)
+
+
+def test_a_foreign_key(brought, repository, keys):
+    sign(brought, keys["eve"])
+    stopped(repository, f"locks/{brought.name}", "nobody whom it names has signed", code=1)
+    sign(brought, keys["ada"])
+    stopped(repository, f"locks/{brought.name}", "other than ada", code=1)
+
+
+def test_a_replayed_signature(made, brought, repository):
+    shutil.copy(beside(repository / "locks" / made[2].name), beside(brought))
+    why = "the signatures are over something else than the document beside them states"
+    stopped(repository, f"locks/{brought.name}", why, code=3)
+
+
+def test_a_trust_widened_by_the_change_that_needs_it(brought, repository, keys):
+    trust(repository, keys, "ada", "ben", "eve")
+    sign(brought, keys["ada"])
+    sign(brought, keys["eve"])
+    gated = stopped(repository, f"locks/{brought.name}", "other than ada", "it is signed by ada", code=1)
+    assert gated.differs[-1].path == "trust.json"
+
+
+def test_a_trust_removed_by_the_change_that_it_refuses(brought, repository):
+    (repository / "trust.json").unlink()
+    stopped(repository, f"locks/{brought.name}", "asks signatures for authority", code=1)
+
+
+def test_a_signature_removed(made, brought, repository):
+    brought.unlink()
+    beside(repository / "locks" / made[2].name).unlink()
+    stopped(repository, f"locks/{made[2].name}", "asks signatures for authority", code=1)
+
+
+def test_evidence_of_an_unsigned_lock(made, repository, keys):
+    git(repository, "checkout", "-q", "main")
+    trust(repository, keys, "ada", "ben")
+    commit(repository)
+    git(repository, "checkout", "-q", "work")
+    shutil.copytree(certify_lock(made[2], made[1], seeds=(1, 2)).folder, repository / "evidence" / "more")
+    stopped(repository, f"evidence/more/{FILE}", "asks signatures for authority", code=1)
+
+
+# --- by chance --------------------------------------------------------------------------------------------
+
+
+def test_mutants_of_every_document_are_refused_or_shown_and_never_end_the_gate(made, repository, keys, monkeypatch):
+    """What runs is left out: it costs a second a mutant, and has mutants of its own."""
+    monkeypatch.setattr("lanelock.sweeps.repository.gate.verify_lock", lambda *_: Findings(()))
+    monkeypatch.setattr("lanelock.sweeps.repository.gate.verify_evidence", lambda *_: Findings(()))
+    git(repository, "checkout", "-q", "main")
+    trust(repository, keys, "ada", "ben")
+    sign(repository / "locks" / made[2].name, keys["ada"])
+    commit(repository)
+    git(repository, "checkout", "-q", "-b", "mutants")
+    chance, paths = random.Random(7), sorted(repository.rglob("*.json"))
+    paths.append(beside(repository / "locks" / made[2].name))
+    for _ in range(50):
+        path = chance.choice(paths)
+        text = path.read_text()
+        document = mutated(json.loads(text), chance)
+        if "lock_id" in document and chance.random() < 0.5:
+            with suppress(PolicyError):  # half a character has no digest
+                document["lock_id"] = digest({key: value for key, value in document.items() if key != "lock_id"})
+        path.write_text(json.dumps(document))
+        gated = gate(repository, "main")
+        assert gated.refused or gated.differs or gated.proofs or json.loads(text) == document, (path, document)
+        assert markdown(gated).isprintable() or "\n" in markdown(gated)
+        path.write_text(text)
+    assert gate(repository, "main").ok
