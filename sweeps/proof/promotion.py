@@ -23,7 +23,7 @@ of them: after a kill in between, or if the registry was away, the next call of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,11 +103,11 @@ def promote(
     if not isinstance(engine_named(lock.engine).own, Serving):
         raise LaneError(f"cannot register a model: engine {lock.engine} has no serve()")
     gates = gates_of_engine(lock.engine)
-    evidence = _counting(lock, rule, workspace, gates)
-    to = _standing(lock, evidence)
+    certified = evidence_of(lock, workspace, gates)
+    counted = _counting(rule, certified, gates)
+    to, evidence = _standing(lock, counted)
     copy = inside(workspace.promoted, lock.lock_id, FILE)
-    passed = [row.folder for row in evidence_of(lock, workspace, gates) if row.verdict.passed]
-    approvals = approvals_of(path, copy, *passed)
+    approvals = approvals_of(path, copy, *(row.folder for row in certified if row.verdict.passed))
     move = new_move(
         history,
         workspace,
@@ -119,15 +119,13 @@ def promote(
         approvals=approvals,
         signed_by=_signer(key, trust),
     )
-    unmet = [*_own_gates(lock, rule, gates), *_not_accepted(lock, rule)]
-    if rule.certified:
-        unmet += _uncertified(alias, rule, gates, evidence, _name(path, workspace))
+    unmet = [*_unaccepted(lock, rule, gates), *_uncertified(alias, rule, gates, counted, _name(path, workspace))]
     refusals = [*unmet, *_stale(lock, alias, history, force), *_unsigned(move, trust)]
     if refusals:
         return Promotion(move, tuple(refusals), False)
     hold(path, "lock", verify_lock(path, world, watch))
     if evidence is not None:
-        hold(evidence.folder, "evidence", verify_evidence(evidence.folder, watch))
+        hold(evidence, "evidence", verify_evidence(evidence, watch))
     if dry_run:
         return Promotion(move, (), False)
     _carry(lock, workspace, world)
@@ -171,34 +169,34 @@ def _rule(alias: str) -> Rule:
     return ALIASES[alias]
 
 
-def _counting(lock: Lock, rule: Rule, workspace: Workspace, gates: GateSet) -> Evidence | None:
+def _counting(rule: Rule, certified: Sequence[Evidence], gates: GateSet) -> Evidence | None:
     """Returns the certification that counts for an alias; None without any, or if the alias asks for none."""
     asked = gates.verdicts[-1] if rule.highest else gates.of_band(gates.bands[0])
-    return counting(evidence_of(lock, workspace, gates), asked) if rule.certified else None
+    return counting(certified, asked) if rule.certified else None
 
 
-def _standing(lock: Lock, evidence: Evidence | None) -> Standing:
-    """Returns a lock as the target of a move, with the verdict that is proved before the move is made."""
-    verdict, folder = (lock.verdict, None) if evidence is None else (str(evidence.verdict), evidence.folder.name)
-    return Standing(lock.lock_id, lock.sweep, lock.engine, lock.candidate_pack.digest, verdict, folder)
+def _standing(lock: Lock, counted: Evidence | None) -> tuple[Standing, Path | None]:
+    """Returns a lock as the target of a move, and the evidence to prove before it; the record states no other."""
+    verdict, folder = (lock.verdict, None) if counted is None else (str(counted.verdict), counted.folder)
+    name = None if folder is None else folder.name
+    return Standing(lock.lock_id, lock.sweep, lock.engine, lock.candidate_pack.digest, verdict, name), folder
 
 
-def _own_gates(lock: Lock, rule: Rule, gates: GateSet) -> Iterator[str]:
-    """Yields a refusal of a lock that was graded by other gates than the engine's, beyond `candidate`."""
+def _unaccepted(lock: Lock, rule: Rule, gates: GateSet) -> Iterator[str]:
+    """Yields why a lock stands on `candidate` at most: gates that are not the engine's, or a lane that closed NO_GO."""
     if rule.accepted and not gates.grades_as(lock.gates):
         yield (
             f"it was graded by gates {lock.gates['id']} that are not those of the installed engine {lock.engine} "
             f"({gates.document['id']}): it can stand on candidate at most"
         )
-
-
-def _not_accepted(lock: Lock, rule: Rule) -> Iterator[str]:
     if rule.accepted and lock.decision != "GO":
         yield f"its lane closed {lock.decision}: {lock.reason}"
 
 
 def _uncertified(alias: str, rule: Rule, gates: GateSet, evidence: Evidence | None, name: str) -> Iterator[str]:
     """Yields what the certification that counts lacks, and what to run."""
+    if not rule.certified:
+        return
     count = gates.holdout_seeds(alias, rule.holdout_seeds)
     run = f"run: lanelock certify {name} --holdout-seeds {count}"
     if evidence is None:

@@ -152,10 +152,13 @@ def test_the_usual_numbers_are_four_and_sixteen_and_those_of_segment_2b_are_stat
 
 
 def test_a_lane_that_closed_no_go_is_no_authority(place, tmp_path):
-    few = {"servers": {"at": "queue_policy_v1#/servers", "low": 8, "high": 9}}
-    terminal = play(lane_with(tmp_path, knobs=few), place, track=False).lock
-    found = promote(terminal, "authority", place)
-    assert found.refusals == (f"its lane closed NO_GO: {Lock.read(terminal).reason}",) and not found.written
+    knobs = {"service": {"at": "queue_policy_v1#/service", "choices": [0.5, 0.4]}}
+    terminal = play(lane_with(tmp_path, id="slow", knobs=knobs), Workspace.at(tmp_path / "own"), track=False).lock
+    (refusal,) = promote(terminal, "authority", place).refusals
+    assert refusal.startswith("its lane closed NO_GO: ")
+    for alias in ("candidate", "authority"):
+        with pytest.raises(IntegrityError, match="the lock does not verify: decision: stated GO, found NO_GO"):
+            promote(forged(terminal, tmp_path, decision="GO", candidate="accepted"), alias, place)
     assert promote(terminal, "candidate", place).written, "a terminal candidate may be looked at"
 
 
