@@ -98,7 +98,8 @@ def test_the_wheel_holds_the_package_whole_and_nothing_else(wheel):
         files = {entry.filename: entry for entry in archive.infolist()}
         assert {name.partition("/")[0] for name in files} == {"lanelock", "lanelock-0.2.0.dist-info"}
         assert not [name for name, entry in files.items() if stat.S_ISLNK(entry.external_attr >> 16)]
-        shipped = [path for folder in FOLDERS for kind in ("py", "json") for path in (ROOT / folder).rglob(f"*.{kind}")]
+        kinds = ("py", "json", "dsse")
+        shipped = [path for folder in FOLDERS for kind in kinds for path in (ROOT / folder).rglob(f"*.{kind}")]
         missing = [path for path in shipped if f"lanelock/{path.relative_to(ROOT)}" not in files]
         assert len(shipped) > 150 and not missing
         assert {"lanelock/py.typed", "lanelock/service.py", "lanelock/__main__.py"} <= set(files)

@@ -228,21 +228,12 @@ def stack(history: Sequence[Move], alias: str) -> list[Standing]:
 
 
 def new_move(
-    history: Sequence[Move],
-    workspace: Workspace,
-    kind: str,
-    alias: str,
-    to: Standing,
-    *,
-    forced: bool,
-    why: str,
-    approvals: Sequence[Mapping[str, Any]] = (),
-    signed_by: Key | None = None,
+    history: Sequence[Move], workspace: Workspace, kind: str, alias: str, to: Standing, *, forced: bool, why: str
 ) -> Move:
     """Returns the record that would follow `history`, not yet written."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    body = (0, at, user(), kind, alias, None, to, forced, why, None)
-    return following(history, workspace, Move(*body, tuple(approvals), signed_by, FORMAT))
+    move = Move(0, at, user(), kind, alias, None, to, forced, why, None, format=FORMAT)
+    return following(history, workspace, move)
 
 
 def following(history: Sequence[Move], workspace: Workspace, move: Move) -> Move:

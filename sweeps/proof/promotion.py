@@ -24,7 +24,7 @@ of them: after a kill in between, or if the registry was away, the next call of 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lanelock.engine.keep.receipts import text_of
@@ -106,20 +106,10 @@ def promote(
     certified = evidence_of(lock, workspace, gates)
     counted = _counting(rule, certified, gates)
     to, evidence = _standing(lock, counted)
-    copy = inside(workspace.promoted, lock.lock_id, FILE)
-    approvals = approvals_of(path, copy, *(row.folder for row in certified if row.verdict.passed))
-    move = new_move(
-        history,
-        workspace,
-        PROMOTE,
-        alias,
-        to,
-        forced=force,
-        why=why,
-        approvals=approvals,
-        signed_by=_signer(key, trust),
-    )
     unmet = [*_unaccepted(lock, rule, gates), *_uncertified(alias, rule, gates, counted, _name(path, workspace))]
+    passed = (row.folder for row in certified if row.verdict.passed)
+    move = new_move(history, workspace, PROMOTE, alias, to, forced=force, why=why)
+    move = replace(move, approvals=approvals_of(path, _copy(lock, workspace), *passed), signed_by=_signer(key, trust))
     refusals = [*unmet, *_stale(lock, alias, history, force), *_unsigned(move, trust)]
     if refusals:
         return Promotion(move, tuple(refusals), False)
@@ -130,7 +120,7 @@ def promote(
         return Promotion(move, (), False)
     _carry(lock, workspace, world)
     with writing(workspace.root):
-        carry_signatures(approvals, copy)
+        carry_signatures(move.approvals, _copy(lock, workspace))
     return _move(workspace, move, history, trust, key)
 
 
@@ -154,7 +144,8 @@ def rollback(
     if not targets:
         raise LaneError(f"{alias}: it points to no lock in {workspace.root}; promote a lock to it first")
     to = targets[-2] if len(targets) > 1 else targets[-1]
-    move = new_move(history, workspace, ROLLBACK, alias, to, forced=False, why=why, signed_by=_signer(key, trust))
+    move = new_move(history, workspace, ROLLBACK, alias, to, forced=False, why=why)
+    move = replace(move, signed_by=_signer(key, trust))
     if len(targets) == 1:
         return Promotion(move, (f"{alias} pointed to no lock before {to.sweep}: nothing to roll back to",), False)
     if refusals := _unsigned(move, trust):
@@ -246,13 +237,18 @@ def _unsigned(move: Move, trust: Trust) -> tuple[str, ...]:
     return tuple(filter(None, [trust.unmet(move.alias, move.signed_by, approved)]))
 
 
+def _copy(lock: Lock, workspace: Workspace) -> Path:
+    """Returns where the workspace keeps a promoted lock, whether or not it is there."""
+    return inside(workspace.promoted, lock.lock_id, FILE)
+
+
 def _carry(lock: Lock, workspace: Workspace, world: Path | None) -> None:
     """Copies what a promoted lock needs to be served, so that the file it came from may go."""
     with writing(workspace.root), staging(workspace.promoted, lock.lock_id) as folder:
         (folder / FILE).write_text(text_of(lock.document), encoding="utf-8")
         if lock.world_source == "imported" and world is not None:
             carry_world(world, folder)
-        place(folder, inside(workspace.promoted, lock.lock_id))
+        place(folder, _copy(lock, workspace).parent)
 
 
 def _move(workspace: Workspace, move: Move, seen: tuple[Move, ...], trust: Trust, key: SigningKey | None) -> Promotion:

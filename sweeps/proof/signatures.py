@@ -62,7 +62,7 @@ def _of_evidence(folder: Path) -> bytes:
     result = {name: stated[name] for name in ("verdict", "reason", "claim") if name in stated}
     return statement(
         "evidence",
-        f"{folder.name}/{INDEX}",
+        INDEX,
         file_digest(folder / INDEX),
         {
             "lock": Lock.read(folder / FILE).lock_id,
@@ -89,12 +89,17 @@ def signed_by(document: Path, trust: Trust) -> tuple[Key, ...]:
 
 def signatures_text(document: Path, trust: Trust) -> str:
     """Returns who signed a lock's file or an evidence folder, for a person. Raises as `signed_by` does."""
-    names = [*map(str, signed_by(document, trust))]
-    known = {key.key_id for key in trust.keys}
+    known = signed_by(document, trust)
+    ids = {key.key_id for key in known}
+    strangers = [
+        f"key {other[:12]} ({trust.where} does not name it)" for other in _key_ids(document) if other not in ids
+    ]
+    return f"signed by {', '.join([*map(str, known), *strangers])}" if known or strangers else "unsigned"
+
+
+def _key_ids(document: Path) -> tuple[str, ...]:
     envelope = _read(document)
-    others = [] if envelope is None else [other for other in key_ids(envelope, str(document)) if other not in known]
-    strangers = [f"{', '.join(f'key {other[:12]}' for other in others)} (not in {trust.where})"] if others else []
-    return f"signed by {', '.join([*names, *strangers])}" if names or others else "unsigned"
+    return () if envelope is None else key_ids(envelope, str(beside(document)))
 
 
 def sign(document: Path, key: SigningKey) -> bool:

@@ -100,7 +100,7 @@ class Trust:
         return f"{alias} asks {asked}{other} on the lock or its evidence; it is {signed}"
 
 
-NOBODY = Trust("no trust.json")
+NOBODY = Trust("trust.json")
 
 
 def read_trust(path: Path) -> Trust:
