@@ -32,6 +32,8 @@ from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import FILE, find_lock, world_beside
 from lanelock.sweeps.proof.model_files import DATA, MLMODEL
+from lanelock.sweeps.proof.signatures import signed_by
+from lanelock.sweeps.proof.trust import read_trust
 from lanelock.sweeps.secrets import without_secrets
 from lanelock.sweeps.workspace import Workspace, usual
 
@@ -79,7 +81,7 @@ class Anchor:
     """What a lock must be, said by the caller and not by the place that the lock comes from."""
 
     lock_id: str | None = None
-    trust: Path | str | None = None  # a trust file: one of its keys must have signed the lock
+    trust: Path | str | None = None  # a trust file: a key to which it gives a role must have signed the lock
 
     def __post_init__(self) -> None:
         if self.lock_id is not None and not _ID.fullmatch(self.lock_id):
@@ -177,8 +179,9 @@ def lock_of_model(model: Path) -> Path:
 
 
 def _signed(path: Path, trust: Path) -> None:
-    """Raises IntegrityError where no key of the trust file has signed the lock in a file."""
-    raise LaneError(f"{trust}: trust: this version of Lanelock knows no signatures; give lock_id")
+    """Raises IntegrityError where no key that the trust file gives a role has signed the lock in a file."""
+    if not any(key.roles for key in signed_by(path, read_trust(trust))):
+        raise IntegrityError(f"{path}: is not signed by a key that {trust} gives a role")
 
 
 def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> LockedModel:

@@ -38,12 +38,12 @@ def experiment_tags(
     }
 
 
-def decision_tags(decision: Decision) -> dict[str, str]:
+def decision_tags(outcome: str, verdict: str, because: str) -> dict[str, str]:
     """Returns the tags of a decision, on the run of a sweep or of a refusal."""
     return {
-        "lanelock.decision": decision.outcome,
-        "lanelock.verdict": decision.verdict,
-        "lanelock.because": decision.reason[:5000],  # what MLflow takes
+        "lanelock.decision": outcome,
+        "lanelock.verdict": verdict,
+        "lanelock.because": because[:5000],  # what MLflow takes
     }
 
 

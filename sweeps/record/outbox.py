@@ -65,6 +65,10 @@ class Box:
             letter.trial for letter, _ in self._letters(0) if letter.kind == "trial" and letter.trial is not None
         )
 
+    def letters(self) -> Iterator[Letter]:
+        """Yields every letter, delivered or not, in order."""
+        return (letter for letter, _ in self._letters(0))
+
     def waiting(self) -> Iterator[tuple[Letter, int]]:
         """Yields the letters that are not delivered, in order, each with its mark for `delivered`."""
         return self._letters(self._mark())
@@ -90,8 +94,13 @@ class Box:
             if self.path.stat().st_size != mark:
                 return False
             self._marked.unlink(missing_ok=True)  # first, so that a kill in between leaves a box to deliver again
+            self._closed.touch()
             self.path.unlink()
             return True
+
+    def was_delivered(self) -> bool:
+        """Tells whether a close was delivered from here: then the server has, or had, the whole sweep."""
+        return self._closed.exists()
 
     @contextmanager
     def delivering(self, seconds: float = 0) -> Iterator[bool]:
@@ -110,6 +119,10 @@ class Box:
     @property
     def _marked(self) -> Path:
         return self.path.with_suffix(".delivered")
+
+    @property
+    def _closed(self) -> Path:
+        return self.path.with_suffix(".closed")
 
     def _alone(self) -> FileLock:
         return FileLock(self.path.with_name(".lock"))
@@ -147,6 +160,10 @@ class Outbox:
         """Returns the box of a sweep's letters to a server, empty or not."""
         with writing(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
+        return self.as_it_stands(heading)
+
+    def as_it_stands(self, heading: Heading) -> Box:
+        """Returns the same box for reading, whether or not its folder exists."""
         meant = hashlib.sha256(f"{heading.study} {heading.record}".encode()).hexdigest()[:12]
         return Box(inside(self._folder, f"{heading.sweep}.{meant}.jsonl"))
 

@@ -89,10 +89,9 @@ class Recorder:
         """Opens the sweep's run, and writes the trials that a killed sweep's study holds and the outbox lacks."""
         if self.courier is None or self.pen is None:
             return Recording()
-        entries, attributes = Entries(study, ledger), study.attributes
-        identity = attributes.get("id") or f"{study.name}@{attributes['at_ms']}"  # older sweeps have no id
+        entries = Entries(study, ledger)
         server = meant_for(self.workspace, self.uri)
-        heading = Heading(server, entries.lane.id, entries.shown(), study.name, identity)
+        heading = Heading(server, entries.lane.id, entries.shown(), study.name, entries.identity)
         box = Outbox(self.workspace).box(heading)
         written = box.trials()
         box.put([Letter("sweep", entries.begun(), heading=heading)])

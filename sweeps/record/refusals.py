@@ -42,7 +42,7 @@ def record_refusal(
         "lanelock.lane": lane.id,
         "lanelock.authority": lane.authority.digest,
         "lanelock.code": lane.engine.code_version,
-        **notes.decision_tags(refused),
+        **notes.decision_tags(refused.outcome, refused.verdict, refused.reason),
         **notes.source_tags(lane),
     }
     metrics = {f"bound/{row.metric}": row.bound for row in reach if row.bound is not None}

@@ -32,6 +32,7 @@ class Written:
 
     lock_id: str
     fingerprint: str
+    folder: str  # fingerprint of the promoted folder that it was made from: signatures may be added there
     tags: Mapping[str, str]
 
 

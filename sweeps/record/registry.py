@@ -184,10 +184,16 @@ class Registry:
             known = {} if left is None else left.versions
             asked = {number for number, tags in seen.tags.items() if tags.get(LOCK) == version.lock.lock_id}
             asked |= {*seen.aliases.values(), *known}
-            ours = [number for number in asked if held(number, left, seen, locks) == version.lock.lock_id]
+            folder = fingerprint(version.folder)
+            ours = [
+                number
+                for number in asked
+                if held(number, left, seen, locks) == version.lock.lock_id
+                and (number not in known or known[number].folder == folder)
+            ]
             number = min(ours, key=lambda number: (number not in known, int(number))) if ours else self._make(version)
             self._describe(version, self._client.get_model_version(model, number))
-            written = Written(version.lock.lock_id, self._fingerprint(model, number), version.tags)
+            written = Written(version.lock.lock_id, self._fingerprint(model, number), folder, version.tags)
             lefts[model] = replace(left or Left(), versions={**known, number: written})
             return number
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lanelock.scoring.figures.drawing import Figure, pngs
@@ -44,6 +45,11 @@ class Entries:
     @property
     def history(self) -> Sequence[Trial]:
         return self._study.history
+
+    @property
+    def identity(self) -> str:
+        """The study's id, which tells it from a study of the same name in another workspace."""
+        return self._study.attributes.get("id") or f"{self._study.name}@{self._at_ms}"  # older sweeps have no id
 
     def shown(self) -> dict[str, str]:
         """Returns the tags of the lane's experiment."""
@@ -122,23 +128,27 @@ class Entries:
         self, decision: Decision, lock: Lock, documents: Mapping[str, Any], trials: Trials, figures: tuple[Figure, ...]
     ) -> Entry:
         """Returns the sweep's run as it closes: the decision, the best trial's numbers, the lock, the study."""
-        best = None if decision.best is None else self.trial(decision.best)
         files: dict[str, str | bytes] = {
             name: as_text(document) for name, document in {"lock.json": lock.document, **documents}.items()
         }
         history, moved = tuple(self._study.history), documents["sensitivity.json"]
         files["study.html"] = study_page.html(study_page.Closed(lock, history, self._ledger, trials, moved, figures))
         pictures = {f"study/{name}": png for name, png in pngs(figures).items()}
+        closed = self.closed(lock)
+        note = {NOTE: notes.of_sweep(decision, lock, files, pictures)}
+        return replace(closed, tags={**closed.tags, **note}, files={**files, **pictures})
+
+    def closed(self, lock: Lock) -> Entry:
+        """Returns what `closing` says of the decision and the best trial; the note and the files are left out."""
         tags = {
-            **notes.decision_tags(decision),
+            **notes.decision_tags(lock.decision, lock.verdict, lock.because),
             "lanelock.lock": lock.lock_id,
-            "lanelock.best_trial": "" if decision.best is None else str(decision.best.number),
-            NOTE: notes.of_sweep(decision, lock, files, pictures),
+            "lanelock.best_trial": "" if lock.trial is None else str(lock.trial),
         }
-        files |= pictures
+        best = next((self.trial(trial) for trial in self._study.trials if trial.number == lock.trial), None)
         if best is None:
-            return Entry(self._study.name, {}, {}, tags, files, self._at_ms)
-        return Entry(self._study.name, best.metrics, {}, tags, files, best.at_ms, best.inputs)
+            return Entry(self._study.name, {}, {}, tags, {}, self._at_ms)
+        return Entry(self._study.name, best.metrics, {}, tags, {}, best.at_ms, best.inputs)
 
     def locked(self, trial: Trial, lock: Lock, figures: tuple[Figure, ...]) -> Entry:
         """Returns what is added to the locked trial: its scorecard as a page, and the page's figures."""

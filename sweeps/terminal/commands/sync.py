@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,12 +14,23 @@ from lanelock.sweeps.secrets import shown
 from lanelock.sweeps.terminal.session import Session, common_options
 from lanelock.sweeps.workspace import Workspace
 
+if TYPE_CHECKING:
+    from lanelock.sweeps.record.comparison import Compared
+
+SHOWN = 12  # differences in the text
+
 
 @click.command()
 @click.option("--redirect", is_flag=True, help="Also deliver here what was meant for another MLflow address.")
+@click.option("--check", is_flag=True, help="Compare study, outbox and MLflow instead, and write nothing.")
 @common_options
-def sync(session: Session, redirect: bool) -> int:
-    """Deliver what could not be written while MLflow's server was away, and bring its registry up to date."""
+def sync(session: Session, redirect: bool, check: bool) -> int:
+    """Deliver what could not be written while MLflow's server was away, and bring its registry up to date.
+
+    With --check: exit 3 where MLflow is not what study, locks and moves say.
+    """
+    if check:
+        return _compare(session)
     from lanelock.sweeps.record.delivery import sync as deliver  # MLflow: a second that help and completion are spared
 
     workspace = session.workspace()
@@ -47,6 +60,25 @@ def sync(session: Session, redirect: bool) -> int:
     for line in changed:
         click.echo(f"not as the moves say, and set right: {line}", err=True)
     return 3 if changed else 1 if done.waiting or away else 0
+
+
+def _compare(session: Session) -> int:
+    from lanelock.sweeps.record.comparison import compare  # as above
+
+    compared = compare(session.as_it_stands())
+    session.show({"ok": not compared.differences, **asdict(compared)}, "\n".join(_said(compared)))
+    return 3 if compared.differences else 0
+
+
+def _said(compared: Compared) -> Iterator[str]:
+    count = len(compared.differences)
+    yield f"{compared.uri}: {compared.trials} trials compared, {count or 'no'} difference{'s' * (count != 1)}"
+    yield from (f"  {difference}" for difference in compared.differences[:SHOWN])
+    if count > SHOWN:
+        yield f"  and {count - SHOWN} more; all of them: --json"
+    yield from (f"  {sweep}: {waiting} pending" for sweep, waiting in compared.pending.items())
+    yield from (f"  pending: {line}" for line in compared.behind)
+    yield from (f"  not compared: {line}" for line in compared.left_out)
 
 
 def _aliases(workspace: Workspace, report: Callable[[str], None]) -> tuple[dict[str, str], str]:

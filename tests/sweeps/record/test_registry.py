@@ -17,8 +17,10 @@ from lanes import QUEUE, refused
 from lanelock.policies import IntegrityError, LaneError, PolicyError, WorkspaceError
 from lanelock.service import load
 from lanelock.sweeps.lanes.lane import load_lane
+from lanelock.sweeps.proof.envelopes import SigningKey
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.promotion import promote, rollback
+from lanelock.sweeps.proof.signatures import sign
 from lanelock.sweeps.record.mlflow_store import Store
 from lanelock.sweeps.record.registered import at_a_glance
 from lanelock.sweeps.record.registry import compare, follow
@@ -299,6 +301,32 @@ def test_a_service_is_loaded_from_a_workspace_a_file_or_a_model_with_an_anchor(m
         load("candidate", workspace=place, seed=77)
     with pytest.raises(WorkspaceError, match="models:/queue@nobody"):
         load("models:/queue@nobody", workspace=place, lock_id=first.lock_id)
+
+
+def test_a_trust_file_is_an_anchor_as_well(made, tmp_path):
+    """A signature that was added after the promotion is served with the next sync."""
+    place, _, second = made
+    key, other = (SigningKey.make(tmp_path / f"{name}.pem") for name in ("ada", "eve"))
+
+    def trust(name, key, *roles):
+        row = {"name": name, "public": key.public, "roles": list(roles)}
+        path = tmp_path / f"{name}{len(roles)}.json"
+        path.write_text(json.dumps({"format": "lanelock.trust/1", "keys": [row], "aliases": {}}))
+        return path
+
+    def from_mlflow(trusted):
+        return load("models:/queue@candidate", workspace=place, trust=trusted)
+
+    with pytest.raises(IntegrityError, match="is not signed by a key that"):
+        from_mlflow(trust("ada", key, "maker"))
+    version, reported = follow(place)["candidate"], []
+    assert sign(place.promoted / second.lock_id / "lock.json", key)
+    assert follow(place, reported.append)["candidate"] != version and reported == []
+    assert from_mlflow(trust("ada", key, "maker")).lock_id == second.lock_id
+    assert load("candidate", workspace=place, trust=trust("ada", key, "maker")).lock_id == second.lock_id
+    for stranger in (trust("eve", other, "maker"), trust("ada", key)):
+        with pytest.raises(IntegrityError, match="is not signed by a key that"):
+            from_mlflow(stranger)
 
 
 def test_a_promoted_folder_that_holds_another_lock_is_not_served(made, tmp_path):
