@@ -17,6 +17,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from lanelock.engine.arithmetic import normal
 from lanelock.engine.compiled import compiled
 
 _M0, _M1 = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
@@ -46,11 +47,13 @@ def uniforms(key: Key, lo: NDArray[np.uint64], hi: NDArray[np.uint64]) -> NDArra
     return out
 
 
+@compiled
 def normals(key: Key, lo: NDArray[np.uint64], hi: NDArray[np.uint64]) -> NDArray[np.float64]:
     """Returns one standard normal per counter, by the inverse CDF of its uniform."""
-    from scipy.special import ndtri  # imported here: it takes as long as a small state takes to compute
-
-    return np.asarray(ndtri(uniforms(key, lo, hi)))
+    out = uniforms(key, lo, hi)
+    for i in range(len(out)):  # a loop of its own: the two together compile to slower code
+        out[i] = normal(out[i])
+    return out
 
 
 @compiled
