@@ -76,6 +76,11 @@ class Resolved:
         return str(getattr(self.own, "fingerprint", ""))
 
     @property
+    def fingerprint(self) -> str:
+        """Hex64 digest of what the engine's arithmetic gives on this machine; empty if the engine gives none."""
+        return str(getattr(self.own, "fingerprint", ""))
+
+    @property
     def baseline(self) -> str | None:
         """The pack that a published run is compared with: a shipped name or a path."""
         return getattr(self.own, "baseline", None)
@@ -130,7 +135,10 @@ def run_of(engine: Engine, pack: Pack, seed: int, surfaces: Mapping[str, Surface
     rows = sum(surface.rows for surface in surfaces.values())
     report = StateReport(own.states[0], digest(address), rows, seconds, False, address)
     run_id = digest([own.name, NO_WORLD, pack.digest, seed])[:32]
-    return Run(run_id, own.name, seed, pack, NO_WORLD, own.code_version, surfaces, (report,))
+    return Run(
+        run_id, own.name, seed, pack, NO_WORLD, own.code_version, surfaces, (report,),
+        fingerprint=own.fingerprint,
+    )  # fmt: skip
 
 
 @cache

@@ -9,6 +9,7 @@ seed and world: ENGINE facts call it a stable hash.
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from lanelock.engine import arithmetic
 from lanelock.engine.arithmetic import normal
 from lanelock.engine.compiled import compiled
 
@@ -63,6 +65,17 @@ def words(key: Key, lo: NDArray[np.uint64], hi: NDArray[np.uint64]) -> NDArray[n
     for i in range(len(lo)):
         out[i] = philox(key[0], key[1], lo[i], hi[i])
     return out
+
+
+@cache
+def fingerprint() -> str:
+    """Returns hex64 over this machine's arithmetic and its draws, ours and NumPy's; computed once per process."""
+    key, lo = _key("fingerprint"), np.arange(256, dtype=np.uint64)
+    drawn = np.random.Generator(np.random.Philox(key=np.array(key, np.uint64)))
+    sink = hashlib.sha256(arithmetic.fingerprint().encode())
+    for part in (words(key, lo, lo), normals(key, lo, lo), drawn.random(256), drawn.permutation(256)):
+        sink.update(part.astype(f"<{part.dtype.kind}8").tobytes())
+    return sink.hexdigest()
 
 
 def _key(text: str) -> Key:
