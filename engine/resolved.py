@@ -76,11 +76,6 @@ class Resolved:
         return str(getattr(self.own, "fingerprint", ""))
 
     @property
-    def fingerprint(self) -> str:
-        """Hex64 digest of what the engine's arithmetic gives on this machine; empty if the engine gives none."""
-        return str(getattr(self.own, "fingerprint", ""))
-
-    @property
     def baseline(self) -> str | None:
         """The pack that a published run is compared with: a shipped name or a path."""
         return getattr(self.own, "baseline", None)
