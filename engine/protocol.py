@@ -5,6 +5,8 @@ supplies a default or refuses in one line:
 
     states            names of its states in order; default: a single state, named after the engine
     code_version      hex64 digest of the code that computes; default: a digest of its source files
+    fingerprint       hex64 digest of what its arithmetic gives on this machine for fixed arguments; default: none. With
+                      one, a machine that computes otherwise is named instead of giving other digests without a reason
     baseline          the pack that a published run is compared with; default: no pack
     world= until=     keywords of `evaluate`: the folder of an imported world, the last state wanted
     the protocols     Keeping, Publishing, Exporting, Declaring, Worlds, Sharding, Serving, Feeding
@@ -55,6 +57,7 @@ class Run:
     upstream: Any = None  # the engine's own view of its world; its metrics may read it
     sealed: Any = None  # the engine's own receipt of the files it read
     audit: Any = None  # any object with `passed`, if the engine audits itself and ran that far
+    fingerprint: str = ""  # hex64, of the machine that computed it; empty if the engine gives none
 
     def digests(self) -> dict[str, str]:
         """Returns the SHA-256 (hex64) of each surface's bytes. Computed on demand, since most trials need none."""

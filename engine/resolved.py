@@ -130,7 +130,10 @@ def run_of(engine: Engine, pack: Pack, seed: int, surfaces: Mapping[str, Surface
     rows = sum(surface.rows for surface in surfaces.values())
     report = StateReport(own.states[0], digest(address), rows, seconds, False, address)
     run_id = digest([own.name, NO_WORLD, pack.digest, seed])[:32]
-    return Run(run_id, own.name, seed, pack, NO_WORLD, own.code_version, surfaces, (report,))
+    return Run(
+        run_id, own.name, seed, pack, NO_WORLD, own.code_version, surfaces, (report,),
+        fingerprint=own.fingerprint,
+    )  # fmt: skip
 
 
 @cache

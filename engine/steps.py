@@ -1,9 +1,9 @@
 """Runs states by content address: the parts of a key, the policies a state may read, the memory of results.
 
 A state's key is the SHA-256 of its address: its code, the digests of the policies it reads, the keys of the states it
-reads, the files it reads, the versions of the libraries it uses and, if it draws random numbers, the seed. A state
-reads policies through a view that allows only those it declares (the key covers no others) and those that the run's
-first state sealed.
+reads, the files it reads, the versions of the libraries it uses, the arithmetic it computes with and, if it draws
+random numbers, the seed. A state reads policies through a view that allows only those it declares (the key covers no
+others) and those that the run's first state sealed.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Stands:
 
     modules: tuple[ModuleType, ...]
     libraries: tuple[str, ...]  # names of distributions
+    arithmetic: str = ""  # the law by which elementary functions are computed
 
 
 class Steps:
@@ -71,6 +72,7 @@ class Steps:
             "state": name,
             "code": code_of(*modules, *self._base.modules),
             "libraries": _versions(self._base.libraries),
+            "arithmetic": self._base.arithmetic,
             "policies": {policy: self._pack.policies[policy].digest for policy in policies},
             "inputs": {which: self._keys[which] for which in inputs},
             "files": dict(files or {}),

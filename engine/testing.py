@@ -100,6 +100,7 @@ class EngineContract:
         assert re.fullmatch("[0-9a-f]{32}", run.run_id)
         assert _HEX64.fullmatch(run.world_digest) and _HEX64.fullmatch(run.code_version)
         assert run.code_version == own.code_version and run.surfaces
+        assert run.fingerprint == own.fingerprint and (own.fingerprint == "" or _HEX64.fullmatch(own.fingerprint))
         assert len(set(own.states)) == len(own.states) > 0
         for name, surface in run.surfaces.items():
             assert surface.table().num_rows == surface.rows, name
@@ -165,6 +166,7 @@ class EngineContract:
         assert (stated["run_id"], stated["seed"]) == (run.run_id, run.seed)
         assert stated["parameter_hash"] == run.pack.digest and stated["manifest_fingerprint"] == run.world_digest
         assert [row["name"] for row in stated["states"]] == [state.name for state in run.states]
+        assert stated.get("fingerprint", "") == run.fingerprint
         assert stated["files"] == digests(folder, (RECEIPT,)) and not [*able.faults(folder)]
         opened = able.open_run(folder)
         _same(run, opened)

@@ -1,8 +1,9 @@
 """Published runs of any engine: folders `<runs>/<run_id>`, each written whole or not at all, with a receipt.
 
 The receipt `run_receipt.json` states `engine`, `run_id`, `seed`, `parameter_hash` (the pack's digest),
-`manifest_fingerprint` (the world's digest), `code_version`, `states`, `surfaces`, `files` (SHA-256 by path), and what
-the engine adds. It does not depend on the clock, the host, a path or the order of work.
+`manifest_fingerprint` (the world's digest), `code_version`, `fingerprint` (of the computing machine's arithmetic; empty
+if the engine gives none), `states`, `surfaces`, `files` (SHA-256 by path), and what the engine adds. It does not depend
+on the clock, the host, a path or the order of work.
 """
 
 from __future__ import annotations
@@ -43,6 +44,17 @@ def engine_of(folder: Path) -> str:
     return str(read_receipt(folder / RECEIPT).get("engine"))
 
 
+def computed_otherwise(folder: Path, fingerprint: str) -> str:
+    """Returns how the machine that computed a run differs from this one; empty if it does not, or one is unknown."""
+    stated = str(read_receipt(folder / RECEIPT).get("fingerprint", ""))
+    if not stated or not fingerprint or stated == fingerprint:
+        return ""
+    return (
+        f"this machine computes otherwise: the fingerprint of its arithmetic is {fingerprint[:16]}, that of the "
+        f"machine that computed the run {stated[:16]}; its numbers may differ in the last bits"
+    )
+
+
 def seal(run: Run, folder: Path) -> None:
     """Writes the receipt of a run, over the files that are in `folder`."""
     body = {
@@ -52,6 +64,7 @@ def seal(run: Run, folder: Path) -> None:
         "parameter_hash": run.pack.digest,
         "manifest_fingerprint": run.world_digest,
         "code_version": run.code_version,
+        "fingerprint": run.fingerprint,
         "states": [
             {"name": state.name, "key": state.key, "rows": state.rows, "address": state.address} for state in run.states
         ],

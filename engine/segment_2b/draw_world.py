@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lanelock.engine.arithmetic import exps, interpolated, log, logs, powers
+from lanelock.engine.compiled import compiled
 from lanelock.engine.segment_2b import geography, streams
 from lanelock.engine.segment_2b.geography import compacted
 from lanelock.engine.segment_2b.world import World
@@ -21,6 +23,7 @@ from lanelock.engine.surface import Categories
 from lanelock.policies import DataError
 
 ZONE_SOURCES = ("nudge", "override", "polygon")
+_BELOW_ONE = 1.0 - 2.0**-53
 _AT_ONCE = 8192  # merchants whose zones are chosen together
 _QUANTILES = {"min": 0, "p10": 0.1, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p90": 0.9, "p99": 0.99, "max": 1}
 
@@ -140,8 +143,8 @@ def describe(world: World) -> dict[str, Any]:
 def _site_counts(merchants: Mapping[str, Any], seed: int) -> NDArray[np.int64]:
     """Returns [m] the sites of each merchant: quotas of the quantile table, log-linear between its knots."""
     u = _strata(int(merchants["count"]), seed, "1A/sites")
-    knots = np.array(merchants["site_count_quantiles"], np.float64)
-    counts = np.rint(np.exp(np.interp(u, knots[:, 0], np.log(knots[:, 1]))))
+    at, sites = np.array(merchants["site_count_quantiles"], np.float64).T.copy()
+    counts = np.rint(exps(interpolated(u, at, logs(sites))))
     return _shuffled(counts.astype(np.int64), seed, "1A/sites/order")
 
 
@@ -152,7 +155,7 @@ def _zone_counts(breadth: Mapping[str, Any], counts: NDArray[np.int64], seed: in
     more zones tending to go to merchants with more sites. No merchant has more zones than sites.
     """
     size = len(counts)
-    upto = np.cumsum(breadth["zone_count_shares"]) ** breadth["breadth"]
+    upto = powers(np.cumsum(np.array(breadth["zone_count_shares"], np.float64)), float(breadth["breadth"]))
     quota = np.rint(size * upto / upto[-1]).astype(np.int64)
     small = np.flatnonzero(counts <= breadth["small_merchant_sites"])
     single = round(len(small) * breadth["small_single_share"])
@@ -193,9 +196,9 @@ def _home_sites(
     ranks = np.cumsum(1.0 / np.arange(1, zones.max() + 1))
     room = np.where(n > 2, 1.0 - dispersion["second_share_min"] * ranks[n - 2], 1.0)
     most = np.minimum((total - n + 1) / total, np.maximum(room, 1.0 / n))
-    u = np.sort(_strata(len(multi), seed, "1A/home/strata"))[::-1] ** dispersion["dispersion"]
-    knots = np.array(dispersion["home_share_quantiles"], np.float64)
-    shares = np.interp(u, knots[:, 0], knots[:, 1])
+    u = powers(np.sort(_strata(len(multi), seed, "1A/home/strata")), float(dispersion["dispersion"]))
+    at, quantiles = np.array(dispersion["home_share_quantiles"], np.float64).T.copy()
+    shares = interpolated(u, at, quantiles)[::-1]
     waiting = list(np.argsort(most, kind="stable"))  # the last has the most room
     able: list[int] = []
     luck = _generator(seed, "1A/home/pick").random(len(multi))
@@ -239,7 +242,7 @@ class _Atlas:
         land = geography.cities()
         people = np.bincount(land.zone.codes, land.population, minlength=len(land.zone.values))
         self.pool = np.sort(np.argsort(-people, kind="stable")[: breadth["zone_pool"]])  # zone codes
-        self.weight = people[self.pool] ** breadth["population_exponent"]
+        self.weight = powers(np.asarray(people[self.pool], np.float64), float(breadth["population_exponent"]))
         first = np.searchsorted(land.zone.codes, self.pool)
         last = np.searchsorted(land.zone.codes, self.pool, side="right")
         largest = [a + int(np.argmax(land.population[a:b])) for a, b in zip(first, last, strict=True)]
@@ -247,20 +250,18 @@ class _Atlas:
         lat, lon = land.lat_deg[largest], land.lon_deg[largest]
         far = geography.distance_km(lat[:, None], lon[:, None], lat, lon)
         same = land.country.codes[largest][:, None] == land.country.codes[largest]
-        self.appeal = (
-            self.weight * np.exp(-far / breadth["reach_km"]) * np.where(same, breadth["home_country_pull"], 1.0)
-        )
+        self.appeal = self.weight * exps(-far / breadth["reach_km"]) * np.where(same, breadth["home_country_pull"], 1.0)
 
     def zones_of(self, wanted: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
         """Returns [m, most zones] pool indices: home, then Gumbel top-k by appeal from home; -1 beyond the wanted."""
         size, draw = len(wanted), _generator(seed, "1B/zones")
         upto = np.cumsum(self.weight) / self.weight.sum()
         home = np.searchsorted(upto, _strata_shuffled(size, seed, "1B/home"))
-        most, appeal = int(wanted.max()), np.log(self.appeal)
+        most, appeal = int(wanted.max()), logs(self.appeal)
         chosen = np.empty((size, most), np.int64)
         for first in range(0, size, _AT_ONCE):  # the same draws in the same order, without holding [m, pool] whole
             at = home[first : first + _AT_ONCE]
-            keys = appeal[at] + draw.gumbel(size=(len(at), len(self.pool)))
+            keys = appeal[at] + _gumbels(draw.random((len(at), len(self.pool))))
             keys[np.arange(len(at)), at] = np.inf
             chosen[first : first + len(at)] = np.argsort(-keys, axis=1, kind="stable")[:, :most]
         return np.where(np.arange(most) < wanted[:, None], chosen, -1)
@@ -321,6 +322,15 @@ def _find_zones(
 def _generator(seed: int, name: str) -> np.random.Generator:
     key = np.array(streams.stream_key("world", seed, name), np.uint64)
     return np.random.Generator(np.random.Philox(key=key))
+
+
+@compiled
+def _gumbels(u: Any) -> Any:
+    """Returns a standard Gumbel value per uniform in [0, 1)."""
+    out = np.empty(u.shape, np.float64)
+    for i, below in np.ndenumerate(u):
+        out[i] = -log(-log(min(1.0 - below, _BELOW_ONE)))
+    return out
 
 
 def _strata(size: int, seed: int, name: str) -> NDArray[np.float64]:

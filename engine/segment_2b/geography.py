@@ -22,7 +22,9 @@ import pyarrow as pa
 import tzfpy
 from numpy.typing import NDArray
 
+from lanelock.engine.arithmetic import arcsin, cos, sin
 from lanelock.engine.columns import arrow, numbers_of
+from lanelock.engine.compiled import compiled
 from lanelock.engine.surface import Categories
 from lanelock.policies import IntegrityError
 
@@ -135,6 +137,16 @@ def zone_of(lat_deg: float, lon_deg: float, nudge_deg: float) -> tuple[str, str]
 
 def distance_km(lat_a: Any, lon_a: Any, lat_b: Any, lon_b: Any) -> NDArray[np.float64]:
     """Returns great-circle distances in kilometres from degrees; broadcasts."""
-    a, b = np.radians(lat_a), np.radians(lat_b)
-    half = np.sin((a - b) / 2) ** 2 + np.cos(a) * np.cos(b) * np.sin(np.radians(lon_a - lon_b) / 2) ** 2
-    return np.asarray(2.0 * 6371.0088 * np.arcsin(np.sqrt(np.clip(half, 0.0, 1.0))))
+    degrees = np.broadcast_arrays(lat_a, lon_a, lat_b, lon_b)
+    radians = [np.radians(np.asarray(each, np.float64)).ravel() for each in degrees]
+    return np.asarray(_distances(*radians).reshape(degrees[0].shape))
+
+
+@compiled
+def _distances(lat_a: Any, lon_a: Any, lat_b: Any, lon_b: Any) -> Any:
+    out = np.empty(len(lat_a), np.float64)
+    for i in range(len(out)):
+        up, across = sin((lat_a[i] - lat_b[i]) / 2.0), sin((lon_a[i] - lon_b[i]) / 2.0)
+        half = up * up + cos(lat_a[i]) * cos(lat_b[i]) * (across * across)
+        out[i] = 2.0 * 6371.0088 * arcsin(np.sqrt(min(half, 1.0)))
+    return out

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from lanelock.engine import columns, protocol, surface
+from lanelock.engine import arithmetic, columns, protocol, surface
 from lanelock.engine.keep import frozen, receipts
 from lanelock.engine.keep.cache import Cache
 from lanelock.engine.keep.frozen import Kinds
@@ -71,8 +71,9 @@ _AUDIT = (s7_audit, s7_evidence, s7_weights, s7_arrivals)
 _STATES = (s0_gate, s1_site_weights, s2_alias_index, s3_day_effects, s4_group_weights, *_ROSTER, s5_routing)
 _WITHIN = {"grid": "S3", "raw mix": "S4", "roster": "S5"}  # steps with a key of their own -> their state
 _BASE = Stands(
-    (protocol, surface, columns, world, frozen, tables, mass, streams),
-    ("numpy", "scipy", "numba", "pyarrow", "tzfpy", "tzdata"),
+    (protocol, surface, columns, world, frozen, tables, arithmetic, mass, streams),
+    ("numpy", "numba", "pyarrow", "tzfpy", "tzdata"),
+    arithmetic.VERSION,
 )
 KINDS: Kinds = {  # the types that the cache may hold: those that states return
     kind.__name__: kind
@@ -127,6 +128,10 @@ class Segment2B:
     def code_version(self) -> str:
         """Returns hex64 over the sources of every state and of the modules they use."""
         return code_of(*_STATES, s6_edges, *_AUDIT, receipts, roster_import, *_UPSTREAM, *_BASE.modules)
+
+    @property
+    def fingerprint(self) -> str:
+        return streams.fingerprint()
 
     def evaluate(
         self, pack: Pack, seed: int, *, world: Path | None = None, until: str | None = None, roster: Path | None = None
@@ -290,7 +295,7 @@ class Segment2B:
                          lambda _: s7_audit.audit(evidence))  # fmt: skip
         return Run(
             s0_gate.run_id_of(pack, seed, s0), self.name, seed, pack, upstream.digest, self.code_version, surfaces,
-            folded(step.reports, _WITHIN), upstream, s0, audit,
+            folded(step.reports, _WITHIN), upstream, s0, audit, self.fingerprint,
         )  # fmt: skip
 
 

@@ -65,7 +65,7 @@ def open_run(folder: Path, schemas: Schemas) -> Run:
     states = tuple(StateReport(**row, seconds=0.0, reused=True) for row in receipt["states"])
     return Run(
         address.run_id, receipt["engine"], address.seed, pack, address.manifest_fingerprint, receipt["code_version"],
-        surfaces, states, upstream,
+        surfaces, states, upstream, fingerprint=receipt.get("fingerprint", ""),
     )  # fmt: skip
 
 
@@ -223,6 +223,7 @@ def _receipt(run: Run, address: Address) -> dict[str, Any]:
         **asdict(address),
         "engine": run.engine,
         "code_version": run.code_version,
+        "fingerprint": run.fingerprint,
         "created_utc": run.sealed.created_utc,
         "sources": {
             "world": run.upstream.source,

@@ -9,6 +9,7 @@ seed and world: ENGINE facts call it a stable hash.
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from lanelock.engine import arithmetic
+from lanelock.engine.arithmetic import normal
 from lanelock.engine.compiled import compiled
 
 _M0, _M1 = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
@@ -46,11 +49,13 @@ def uniforms(key: Key, lo: NDArray[np.uint64], hi: NDArray[np.uint64]) -> NDArra
     return out
 
 
+@compiled
 def normals(key: Key, lo: NDArray[np.uint64], hi: NDArray[np.uint64]) -> NDArray[np.float64]:
     """Returns one standard normal per counter, by the inverse CDF of its uniform."""
-    from scipy.special import ndtri  # imported here: it takes as long as a small state takes to compute
-
-    return np.asarray(ndtri(uniforms(key, lo, hi)))
+    out = uniforms(key, lo, hi)
+    for i in range(len(out)):  # a loop of its own: the two together compile to slower code
+        out[i] = normal(out[i])
+    return out
 
 
 @compiled
@@ -60,6 +65,17 @@ def words(key: Key, lo: NDArray[np.uint64], hi: NDArray[np.uint64]) -> NDArray[n
     for i in range(len(lo)):
         out[i] = philox(key[0], key[1], lo[i], hi[i])
     return out
+
+
+@cache
+def fingerprint() -> str:
+    """Returns hex64 over this machine's arithmetic and its draws, ours and NumPy's; computed once per process."""
+    key, lo = _key("fingerprint"), np.arange(256, dtype=np.uint64)
+    drawn = np.random.Generator(np.random.Philox(key=np.array(key, np.uint64)))
+    sink = hashlib.sha256(arithmetic.fingerprint().encode())
+    for part in (words(key, lo, lo), normals(key, lo, lo), drawn.random(256), drawn.permutation(256)):
+        sink.update(part.astype(f"<{part.dtype.kind}8").tobytes())
+    return sink.hexdigest()
 
 
 def _key(text: str) -> Key:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lanelock.engine.arithmetic import exps, log, logs, powers
 from lanelock.engine.segment_2b import geography
 from lanelock.engine.segment_2b.world import World
 from lanelock.policies import Pack
@@ -117,7 +118,7 @@ def _with_quotas_moved(box: Box, world: World) -> tuple[NDArray[np.int64], str, 
         breadth[field] = side(box.moves.get(f"{WORLD}#/breadth/{field}", (breadth[field],)))
     sites = np.diff(world.site_offsets)
     count, small = len(sites), int(np.sum(sites <= breadth["small_merchant_sites"]))
-    upto = np.cumsum(breadth["zone_count_shares"]) ** breadth["breadth"]
+    upto = powers(np.cumsum(np.array(breadth["zone_count_shares"], np.float64)), float(breadth["breadth"]))
     upto = np.rint(count * upto / upto[-1]).astype(np.int64)
     alone = round(small * breadth["small_single_share"])
     upto[0] = max(alone, min(upto[0], count - (small - alone)))
@@ -132,7 +133,7 @@ def _with_quotas_moved(box: Box, world: World) -> tuple[NDArray[np.int64], str, 
 def group_bounds(most: NDArray[np.int64], why: str, movable_by: str) -> Iterator[Bound]:
     """Yields what group counts alone decide: one group has the whole day, n groups spread it at most evenly."""
     single = float(np.mean(most == 1))
-    entropy, even = float(np.median(np.log(most))), float(np.median(1.0 / most))
+    entropy, even = float(np.median(logs(most.astype(np.float64)))), float(np.median(1.0 / most))
     alone = f"share(n_groups = 1) = {single:.6f}: {why}"
     rows = (
         ("tail_share", "at_least", single, f"tail_share >= {alone}"),
@@ -205,9 +206,10 @@ def effect_bounds(box: Box) -> Iterator[Bound]:
         pick(box.moves.get(f"{law}/gamma_clip/{end}", (clip[end],))) for end, pick in enumerate((min, max))
     )
     up = np.clip(z, low.min(axis=0), high.max(axis=0))
-    upper = np.exp(np.clip(up * z - 0.5 * up * up + wave, np.log(least), np.log(greatest)))
-    ends = np.minimum(*(s * z - 0.5 * s * s for s in (low.min(axis=0), high.max(axis=0)))) - wave
-    lower = np.exp(np.clip(ends, np.log(least), np.log(greatest)))
+    ends = log(float(least)), log(float(greatest))
+    upper = exps(np.clip(up * z - 0.5 * up * up + wave, *ends))
+    lower = np.minimum(*(s * z - 0.5 * s * s for s in (low.min(axis=0), high.max(axis=0)))) - wave
+    lower = exps(np.clip(lower, *ends))
     far = np.maximum(np.abs(upper - 1.0), np.abs(lower - 1.0)) ** 2
     starts = run_starts(_effect(box, probe, "merchant_id"))
     rows = np.diff(starts)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lanelock.engine.arithmetic import log
 from lanelock.engine.compiled import compiled
 from lanelock.engine.segment_2b.states.s3_day_effects import clipped_rows
 from lanelock.engine.segment_2b.world import World
@@ -190,7 +191,7 @@ def _day_shape(starts: Any, p: Any, raw: Any) -> Any:
             whole += raw[j]
             most, raw_most = max(most, x), max(raw_most, raw[j])
             if x > 0.0:
-                spread -= x * np.log(x)
+                spread -= x * log(x)
             seen += x >= VISIBLE
             for k in range(a, j):
                 turned += (raw[j] - raw[k]) * (x - p[k]) < 0.0

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lanelock.engine.arithmetic import power
 from lanelock.engine.compiled import compiled
 from lanelock.engine.segment_2b import streams
 from lanelock.engine.segment_2b.mass import apportion
@@ -98,9 +99,9 @@ def _weigh(
         a = alpha[i]
         for r in range(n):
             if component[i] == _HUB:
-                w[r] = (r + 1.0) ** -max(a, 1.0)
+                w[r] = power(r + 1.0, -max(a, 1.0))
             elif component[i] == _HEAVY:
-                w[r] = (r + 1.0) ** -max(a, 0.5)
+                w[r] = power(r + 1.0, -max(a, 0.5))
             else:
                 w[r] = 1.0 + a / (r + 2.0)
         if component[i] == _HUB:

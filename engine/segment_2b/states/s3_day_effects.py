@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lanelock.engine.arithmetic import exp, log, sin
 from lanelock.engine.compiled import compiled
 from lanelock.engine.segment_2b import streams
 from lanelock.engine.segment_2b.states.s1_site_weights import BUCKETS, size_bucket
@@ -50,12 +51,11 @@ def day_effects(world: World, rows: Grid, policy: Mapping[str, Any], seed: int, 
     """Returns the surface s3_day_effects: [r] rows in grid order."""
     stream = str(policy["rng_stream_id"])
     lo = counters(rows)
-    z = streams.normals(streams.stream_key(world.digest, seed, stream), lo, rows.merchant_id)
     sigma, weekly_amp, weekly = shape(world, rows, policy)
-    log_gamma = sigma * z - 0.5 * sigma * sigma + weekly
     clipped = policy["law"] == "sigma_gamma_policy_v2"
     low, high = policy["sigma_gamma_policy_v2"]["gamma_clip"] if clipped else (0.0, math.inf)
-    gamma = _exponentials(log_gamma, low, high)
+    key = streams.stream_key(world.digest, seed, stream)
+    gamma, log_gamma = _draw(key, lo, rows.merchant_id, sigma, weekly, float(low), float(high))
     return published(
         "s3_day_effects",
         merchant_id=rows.merchant_id,
@@ -110,21 +110,19 @@ def shape(
     return sigma[rows.group], np.repeat(amp, groups * len(rows.days)), np.repeat(wave.ravel(), per_day)
 
 
-# NumPy chooses its exp and sin by the processor's features, and they differ in the last bit. Those of the C
-# library do not depend on the processor, so neither do the surfaces.
-
-
 @compiled
-def _exponentials(log_gamma: Any, low: float, high: float) -> Any:
-    """Returns exp of each value, clipped to [low, high]; clips `log_gamma` to match, in place."""
-    out = np.empty_like(log_gamma)
-    for i in range(len(out)):
-        out[i] = math.exp(log_gamma[i])
-        if out[i] < low:
-            out[i], log_gamma[i] = low, math.log(low)
-        elif out[i] > high:
-            out[i], log_gamma[i] = high, math.log(high)
-    return out
+def _draw(key: Any, lo: Any, hi: Any, sigma: Any, weekly: Any, low: float, high: float) -> Any:
+    """Returns gamma of each row, clipped to [low, high], and its logarithm."""
+    log_gamma = streams.normals(key, lo, hi)
+    gamma = np.empty_like(log_gamma)
+    for i in range(len(gamma)):
+        log_gamma[i] = sigma[i] * log_gamma[i] - 0.5 * sigma[i] * sigma[i] + weekly[i]
+        gamma[i] = exp(log_gamma[i])
+        if gamma[i] < low:
+            gamma[i], log_gamma[i] = low, log(low)
+        elif gamma[i] > high:
+            gamma[i], log_gamma[i] = high, log(high)
+    return gamma, log_gamma
 
 
 @compiled
@@ -132,7 +130,7 @@ def _sines(angles: Any) -> Any:
     out = np.empty_like(angles)
     for i in range(angles.shape[0]):
         for j in range(angles.shape[1]):
-            out[i, j] = math.sin(angles[i, j])
+            out[i, j] = sin(angles[i, j])
     return out
 
 

@@ -26,7 +26,6 @@ Every day is published as quanta of 2^-48, by largest remainder, so it sums to e
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +33,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lanelock.engine.arithmetic import log, power
 from lanelock.engine.compiled import compiled
 from lanelock.engine.segment_2b.mass import GROUP_BITS, apportion
 from lanelock.engine.segment_2b.tables import constant, published
@@ -106,7 +106,7 @@ def effective_cap(policy: Mapping[str, Any]) -> float:
     low, high, floor = 0.5, 1.0, float(policy["entropy_floor"])
     for _ in range(60):  # bisection: binary entropy falls from ln 2 to 0 on [1/2, 1]
         m = 0.5 * (low + high)
-        entropy = -m * math.log(m) - (1.0 - m) * math.log(1.0 - m) if m < 1.0 else 0.0
+        entropy = -m * log(m) - (1.0 - m) * log(1.0 - m) if m < 1.0 else 0.0
         low, high = (m, high) if entropy > floor else (low, m)
     return min(float(policy["max_p_group_soft_cap"]), high)
 
@@ -119,6 +119,7 @@ def _mix(
     total = 1 << GROUP_BITS
     unit = 1.0 / total
     quanta = np.empty(65536, np.int64)
+    known, lift = 0, 0.0  # of the days before: a merchant's days have the same number of groups
     for day in range(len(starts) - 1):
         a, b = starts[day], starts[day + 1]
         n = b - a
@@ -134,7 +135,9 @@ def _mix(
             if law == _BLEND:
                 blend = _recorded_blend(p[a:b], top, strength, cap, floor)
             else:
-                blend = _smooth_blend(top, n, strength, cap, knee)
+                if n != known:
+                    known, lift = n, _lift(n, cap, knee)
+                blend = _smooth_blend(top, n, strength, lift, knee)
         even = blend / n
         for i in range(a, b):
             p[i] = (1.0 - blend) * p[i] + even
@@ -149,13 +152,19 @@ def _mix(
 
 
 @compiled
-def _smooth_blend(top: float, n: int, strength: float, cap: float, knee: float) -> float:
+def _lift(n: int, cap: float, knee: float) -> float:
+    """Returns c^-k - 1 of a day of n groups."""
+    even = 1.0 / n
+    return power((cap - even) / (1.0 - even), -knee) - 1.0
+
+
+@compiled
+def _smooth_blend(top: float, n: int, strength: float, lift: float, knee: float) -> float:
     even = 1.0 / n
     u = (top - even) / (1.0 - even)
-    c = (cap - even) / (1.0 - even)
     if u <= 0.0:
         return 0.0
-    shrunk = (1.0 + (c**-knee - 1.0) * u**knee) ** (-1.0 / knee)  # g(u) / u
+    shrunk = power(1.0 + lift * power(u, knee), -1.0 / knee)  # g(u) / u
     return float(strength * (1.0 - shrunk))
 
 
@@ -166,10 +175,12 @@ def _recorded_blend(q: Any, top: float, strength: float, cap: float, floor: floa
     kept = 1.0 - strength  # fraction of the distance from uniform that remains
     if even + kept * (top - even) > cap > even:
         kept = (cap - even) / (top - even)
-    if _entropy(q, kept) < floor < np.log(n):
+    if _entropy(q, kept) < floor < log(n):
         low, high = 0.0, kept
         for _ in range(60):
             middle = 0.5 * (low + high)
+            if not low < middle < high:
+                break  # no double lies between them
             if _entropy(q, middle) < floor:
                 high = middle
             else:
@@ -186,5 +197,5 @@ def _entropy(q: Any, kept: float) -> float:
     for i in range(n):
         x = 1.0 / n + kept * (q[i] - 1.0 / n)
         if x > 0.0:
-            entropy -= x * np.log(x)
+            entropy -= x * log(x)
     return entropy

@@ -14,13 +14,13 @@ matter only through the average of N^e. Rows ascend by (utc_timestamp, merchant_
 from __future__ import annotations
 
 import datetime as dt
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lanelock.engine.arithmetic import exp, powers
 from lanelock.engine.compiled import compiled
 from lanelock.engine.segment_2b import streams
 from lanelock.engine.segment_2b.mass import cumulative
@@ -113,7 +113,7 @@ def occurrences(utc_us: NDArray[np.int64], merchant_id: NDArray[np.uint64]) -> N
 
 def _counts(world: World, days: int, law: Mapping[str, Any], key: streams.Key) -> NDArray[np.int64]:
     """Returns [d, m] the number of arrivals of each merchant-day."""
-    weight = np.diff(world.site_offsets).astype(np.float64) ** law["size_exponent"]
+    weight = powers(np.diff(world.site_offsets).astype(np.float64), float(law["size_exponent"]))
     mean = law["arrivals_per_merchant_day"] * weight / np.mean(weight)
     lo = (np.arange(days, dtype=np.uint64) * np.uint64(_PER_DAY * 4))[:, None] + np.uint64(_COUNT)
     lo, hi = (np.ascontiguousarray(part).ravel() for part in np.broadcast_arrays(lo, world.merchant_id))
@@ -149,7 +149,7 @@ def _rounded(mean: Any, z: Any, sigma: float) -> Any:
     out = np.empty(z.shape, np.int64)
     for day in range(z.shape[0]):
         for i in range(z.shape[1]):
-            out[day, i] = max(1, round(mean[i] * math.exp(sigma * z[day, i] - 0.5 * sigma * sigma)))
+            out[day, i] = max(1, round(mean[i] * exp(sigma * z[day, i] - 0.5 * sigma * sigma)))
     return out
 
 

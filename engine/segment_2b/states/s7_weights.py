@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from lanelock.engine.arithmetic import exps
 from lanelock.engine.segment_2b.states import s1_site_weights, s2_alias_index, s3_day_effects, s4_group_weights
 from lanelock.engine.segment_2b.states.s0_gate import seal
 from lanelock.engine.segment_2b.states.s7_evidence import Evidence, Failing, any_differ, differ, is_not
@@ -109,8 +110,7 @@ def day_law(evidence: Evidence) -> Failing:
     s3, policy = evidence["s3_day_effects"], evidence.pack[_EFFECTS]
     sigma, weekly_amp, _ = s3_day_effects.shape(evidence.world, evidence.grid, policy)
     gamma, log_gamma = np.asarray(s3["gamma"]), np.asarray(s3["log_gamma"])
-    with np.errstate(over="ignore"):
-        failing = ~(np.abs(np.exp(log_gamma) - gamma) <= 1e-12 * np.abs(gamma))
+    failing = ~(np.abs(exps(log_gamma) - gamma) <= 1e-12 * np.abs(gamma))
     failing |= differ(s3["sigma_gamma"], sigma) | differ(s3["sigma_value"], sigma)
     return np.asarray(failing | differ(s3["weekly_amp"], weekly_amp) | is_not(s3["sigma_source"], policy["law"]))
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-from lanelock.engine.keep.published import RECEIPT, published
+from lanelock.engine.keep.published import RECEIPT, computed_otherwise, engine_of, published
 from lanelock.engine.keep.receipts import read_receipt
 from lanelock.policies import PolicyError
-from lanelock.sweeps.engines import publisher_of, world_folder
+from lanelock.sweeps.engines import engine_named, publisher_of, world_folder
 from lanelock.sweeps.pages.text import short
 from lanelock.sweeps.proof.checks import Check, Findings
 from lanelock.sweeps.proof.evidence import find_evidence, verify_evidence
@@ -158,9 +158,11 @@ def _verify_run(folder: Path, session: Session) -> int:
     failed = [{"name": name, "reason": reason} for name, reason in publisher_of(folder).faults(folder)]
     count = len(read_receipt(folder / RECEIPT)["files"]) + 1
     state = f"{len(failed)} not as published" if failed else "as published"
-    session.show(
-        {"ok": not failed, "checked": count, "run": str(folder), "failed": failed}, f"{folder}: {count} files, {state}"
-    )
+    otherwise = computed_otherwise(folder, engine_named(engine_of(folder)).fingerprint)
+    document = {"ok": not failed, "checked": count, "run": str(folder), "failed": failed, "machine": otherwise}
+    session.show(document, f"{folder}: {count} files, {state}")
+    if otherwise:
+        click.echo(f"lanelock: note: {folder}: {otherwise}", err=True)
     for row in failed:
         click.echo(f"{folder / row['name']}: {row['reason']}", err=True)
     return 3 if failed else 0

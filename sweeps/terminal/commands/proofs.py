@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from lanelock.engine.keep.published import RECEIPT, published, run_folder
+from lanelock.engine.keep.published import RECEIPT, computed_otherwise, engine_of, published, run_folder
 from lanelock.engine.keep.receipts import read_receipt
-from lanelock.sweeps.engines import publisher_of
+from lanelock.sweeps.engines import engine_named, publisher_of
 from lanelock.sweeps.pages.text import columns
 from lanelock.sweeps.reports.difference import moved_by
 from lanelock.sweeps.terminal.completion import RUN
@@ -58,7 +58,11 @@ def replay(session: Session, run_id: str) -> int:
     with writing(workspace.root):
         result = publisher_of(folder).replay(folder, workspace.scratch)
     text = f"identical: {result.files} files" if result.identical else f"{len(result.differences)} files differ"
-    session.show({"identical": result.identical, "files": result.files, "differences": list(result.differences)}, text)
+    otherwise = computed_otherwise(folder, engine_named(engine_of(folder)).fingerprint)
+    document = {"identical": result.identical, "files": result.files, "differences": list(result.differences)}
+    session.show({**document, "machine": otherwise}, text)
+    if otherwise:
+        click.echo(f"{run_id}: {otherwise}", err=True)
     for name in result.differences:
         click.echo(f"{run_id}: {name} differs", err=True)
     return 0 if result.identical else 3

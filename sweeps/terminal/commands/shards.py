@@ -54,6 +54,7 @@ def run_document(run: Run) -> dict[str, Any]:
         "pack_digest": run.pack.digest,
         "seed": run.seed,
         "world_digest": run.world_digest,
+        "fingerprint": run.fingerprint,
     } | dict.fromkeys(("digests", "metrics", "verdict", "gates"))
 
 

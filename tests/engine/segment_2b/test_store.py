@@ -345,6 +345,7 @@ def test_runs_of_other_places_threads_and_shards_are_the_same_bytes(lanelock, tm
         "identical": True,
         "files": len(found[0]),
         "differences": [],
+        "machine": "",
     }
 
 

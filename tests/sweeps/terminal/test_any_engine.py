@@ -34,7 +34,13 @@ def test_a_run_is_published_exported_scored_verified_replayed_and_explained(thir
     lines = (tmp_path / "w" / "exports" / run / "heights.jsonl").read_text().splitlines()
     assert len(lines) == 7 * 48 and json.loads(lines[0])["gauge"] == 0
     for name in (run, folder):
-        assert third("verify", name, "--json")[1] == {"ok": True, "checked": 3, "run": str(folder), "failed": []}
+        assert third("verify", name, "--json")[1] == {
+            "ok": True,
+            "checked": 3,
+            "run": str(folder),
+            "failed": [],
+            "machine": "",
+        }
         assert third("score", name, "--json")[1]["metrics"] == published["metrics"]
     assert third("replay", run, "--json")[1]["identical"]
     (state,) = third("explain", run, "--json")[1]["states"]
