@@ -119,11 +119,12 @@ def read_trust(path: Path) -> Trust:
 
 
 def trust_of(workspace: Workspace) -> Trust:
-    """Returns the trust that holds in a workspace: its repository's, else its own, else nobody's."""
-    name = workspace.trust.name
-    folders = (workspace.root, *workspace.root.parents)
-    repository = next((folder for folder in folders if (folder / ".git").exists()), workspace.root)
-    path = next((path for path in (repository / name, workspace.trust) if path.is_file()), None)
+    """Returns the trust that holds in a workspace: its repository's, else its own, else nobody's.
+
+    The repository begins above the workspace: whoever may write in the workspace cannot declare it to be one.
+    """
+    above = next((folder for folder in workspace.root.parents if (folder / ".git").exists()), workspace.root)
+    path = next((path for path in (above / workspace.trust.name, workspace.trust) if path.is_file()), None)
     return NOBODY if path is None else read_trust(path)
 
 

@@ -523,6 +523,8 @@ def test_the_repositorys_trust_has_the_say_and_nothing_beside_a_document_has(pla
     assert trust_of(place).where == str(lax)
     place.trust.write_text('{"format": "lanelock.trust/1", "keys": [], "aliases": {}}')
     assert trust_of(place).where == str(lax), "a workspace cannot weaken what is reviewed"
+    (place.root / ".git").mkdir()
+    assert trust_of(place).where == str(lax), "nor by being a repository of its own"
     (place.locks / "trust.json").write_text('{"format": "lanelock.trust/1", "keys": [], "aliases": {}}')
     assert trust_for(lock, place).where == str(lax)
 
