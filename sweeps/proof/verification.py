@@ -17,12 +17,13 @@ from lanelock.scoring.gates import load_gates
 from lanelock.sweeps.decision.decision import Confirmation as Confirmed
 from lanelock.sweeps.decision.decision import Decision
 from lanelock.sweeps.decision.runtime import RUNTIME, time_candidate
+from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.survey import Ground, prospect
 from lanelock.sweeps.proof.checks import Check, Findings, Proved, Unproved, Watch, collected, same
 from lanelock.sweeps.proof.lock import KIND, Confirmation, Lock, SeedProof, prove_on, reason_of, source_of, standing
 from lanelock.sweeps.proof.searched import searched
-from lanelock.sweeps.provenance import Provenance
+from lanelock.sweeps.provenance import Provenance, here
 from lanelock.sweeps.workspace import Workspace
 
 
@@ -34,6 +35,16 @@ def verify_lock(
     `workspace` is where the transcript of its search may be; without it, nothing of the search is proved.
     """
     return collected(_checks(Lock.read(path), str(path), world, workspace), watch)
+
+
+def otherwise(lock: Lock) -> Iterator[str]:
+    """Yields in what this machine is other than the one that made a lock: the first place to look for a difference."""
+    engine = engine_named(lock.engine)
+    if lock.code_version != engine.code_version:
+        yield f"other code: engine {lock.code_version[:12]}, here {engine.code_version[:12]}"
+    if lock.arithmetic != engine.fingerprint:
+        yield f"other arithmetic: {lock.arithmetic[:12] or 'none'}, here {engine.fingerprint[:12] or 'none'}"
+    yield from here().differences(lock.made_by)
 
 
 def _unproved(lock: Lock, lane: Lane) -> Iterator[Unproved]:

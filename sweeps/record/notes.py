@@ -20,6 +20,7 @@ from lanelock.sweeps.lanes.survey import Ground
 from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.pages.text import short
 from lanelock.sweeps.proof.lock import Lock
+from lanelock.sweeps.provenance import here
 from lanelock.sweeps.record.views import FIRST_VIEW, address, views
 
 NOTE = "mlflow.note.content"  # the tag that the page shows as a description
@@ -48,8 +49,11 @@ def decision_tags(outcome: str, verdict: str, because: str) -> dict[str, str]:
 
 
 def source_tags(lane: Lane) -> dict[str, str]:
-    """Returns the tags by which MLflow shows the command that made a run."""
-    return {"mlflow.source.name": f"lanelock sweep {lane.id}", "mlflow.source.type": "LOCAL"}
+    """Returns the tags by which MLflow shows the command, the commit and the user that made a run."""
+    made = here()
+    commit = {} if made.git is None else {"mlflow.source.git.commit": made.git, "lanelock.diff": made.diff or "none"}
+    source = {"mlflow.source.name": f"lanelock sweep {lane.id}", "mlflow.source.type": "LOCAL"}
+    return {**source, **commit, "mlflow.user": made.user, "lanelock.version": made.lanelock}
 
 
 def of_lane(lane: Lane) -> str:

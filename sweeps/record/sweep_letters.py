@@ -19,6 +19,7 @@ from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.trial import Input, Trial
 from lanelock.sweeps.pages import scorecard as scorecard_page
 from lanelock.sweeps.proof.lock import Lock
+from lanelock.sweeps.provenance import here, uncommitted
 from lanelock.sweeps.record import notes
 from lanelock.sweeps.record import views as comparison
 from lanelock.sweeps.record.letters import Entry, as_text
@@ -30,6 +31,8 @@ from lanelock.sweeps.search.samplers import sampler_name, sampler_seed
 from lanelock.sweeps.search.study import Study
 from lanelock.sweeps.sensitivity.sensitivity import by_seed, of_upstream
 from lanelock.sweeps.sensitivity.trial_arrays import Trials, trials_of
+
+_LARGEST_DIFF = 1_000_000  # characters; its digest is of the whole
 
 
 class Entries:
@@ -73,7 +76,13 @@ class Entries:
             NOTE: f"**Running** · {lane.title}",
             **notes.source_tags(lane),
         }
-        return Entry(self._study.name, {}, params, tags, {"lane.json": as_text(lane.document)}, self._at_ms)
+        files: dict[str, str | bytes] = {
+            "lane.json": as_text(lane.document),
+            "provenance.json": as_text(here().document),
+        }
+        if changes := uncommitted():
+            files["uncommitted.diff"] = changes[:_LARGEST_DIFF]
+        return Entry(self._study.name, {}, params, tags, files, self._at_ms)
 
     def trial(self, trial: Trial) -> Entry:
         """Returns a trial: its verdict, metrics and knobs, and its worlds."""

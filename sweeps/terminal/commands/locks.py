@@ -10,19 +10,19 @@ from click.shell_completion import CompletionItem
 
 from lanelock.engine.keep.published import RECEIPT, computed_otherwise, engine_of, published
 from lanelock.engine.keep.receipts import read_receipt
-from lanelock.policies import PolicyError
+from lanelock.policies import LanelockError, PolicyError
 from lanelock.sweeps.engines import engine_named, publisher_of, world_folder
 from lanelock.sweeps.pages.text import short
 from lanelock.sweeps.proof.checks import Check, Findings
 from lanelock.sweeps.proof.evidence import find_evidence, verify_evidence
 from lanelock.sweeps.proof.lock import Lock
-from lanelock.sweeps.proof.lock_files import find_lock
+from lanelock.sweeps.proof.lock_files import FILE, find_lock
 from lanelock.sweeps.proof.moves import holders
 from lanelock.sweeps.proof.packs import trial_named
 from lanelock.sweeps.proof.signatures import signatures_text, signed_by
 from lanelock.sweeps.proof.trust import trust_for
 from lanelock.sweeps.proof.unpack import unpack, unpacking
-from lanelock.sweeps.proof.verification import verify_lock
+from lanelock.sweeps.proof.verification import otherwise, verify_lock
 from lanelock.sweeps.terminal.completion import FOLDER, LOCK, PROVABLE, TRIAL
 from lanelock.sweeps.terminal.session import WORLD, Session, common_options
 from lanelock.sweeps.terminal.words import lock_text
@@ -168,12 +168,21 @@ def _verify_run(folder: Path, session: Session) -> int:
     return 3 if failed else 0
 
 
+def _made_elsewhere(path: Path) -> list[str]:
+    """Returns in what this machine is other than the one that made a lock, or the lock of an evidence pack."""
+    try:
+        return [*otherwise(Lock.read(path / FILE if path.is_dir() else path))]
+    except LanelockError:  # a changed lock says nothing
+        return []
+
+
 def _show_checks(kind: str, path: Path, found: Findings, session: Session) -> int:
     failed = [check for check in found if not check.ok]
     rows = [asdict(check) for check in failed]
     document = {"ok": not failed, "checked": len(found), kind: str(path), "failed": rows}
     proved = list(found.proved if found.ok else ())
-    document |= {"proved": proved, "not_proved": list(found.not_proved)}
+    differing = _made_elsewhere(path) if failed else []
+    document |= {"proved": proved, "not_proved": list(found.not_proved), "made_elsewhere": differing}
     lines = [f"{path}: {len(found)} checks, {len(failed)} differ", *(f"proved: {row}" for row in proved)]
     lines += [f"not proved: {row}" for row in found.not_proved]
     if found.ok:
@@ -181,6 +190,8 @@ def _show_checks(kind: str, path: Path, found: Findings, session: Session) -> in
         document["signed_by"] = [key.as_document() for key in signed_by(path, trust)]
         lines.append(signatures_text(path, trust))
     session.show(document, "\n".join(lines))
+    for row in differing:
+        click.echo(f"{path}: made elsewhere: {row}", err=True)
     for check in failed:
         click.echo(f"{path}: {check.name}: stated {short(check.stated)}, found {short(check.found)}", err=True)
     return 3 if failed else 0

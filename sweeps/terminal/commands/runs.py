@@ -19,6 +19,7 @@ from lanelock.sweeps.engines import engine_with, metrics_named, publisher_of, wo
 from lanelock.sweeps.pages.gates import scorecard_text
 from lanelock.sweeps.pages.text import columns
 from lanelock.sweeps.proof.packs import find_pack
+from lanelock.sweeps.provenance import here
 from lanelock.sweeps.terminal.commands.shards import graded, run_document, sharded, stream
 from lanelock.sweeps.terminal.completion import PACK, RUN
 from lanelock.sweeps.terminal.session import ENGINE, WORLD, Session, common_options
@@ -87,7 +88,7 @@ def run(
             notes.append(f"JSON Lines below {document['exported']}")
     document["states"] = [asdict(state) for state in states]
     record = {key: document[key] for key in ("run_id", "engine", "pack", "seed", "world_digest", "states")}
-    workspace.remember(made.run_id, record | {"policies": pack.documents()})
+    workspace.remember(made.run_id, record | {"policies": pack.documents(), "made_by": here().document})
     if isinstance(engine.own, Keeping) and engine.own.unkept:
         click.echo(f"lanelock: note: some states were not kept: {engine.own.unkept}", err=True)
     surfaces = "\n".join(f"{sha256}  {surface}" for surface, sha256 in digests.items())
