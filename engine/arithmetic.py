@@ -184,12 +184,12 @@ def power(x: float, y: float) -> float:
 
 # --- sin, cos, arcsin -----------------------------------------------------------------------------------
 
-_PI = Decimal("3.14159265358979323846264338327950288419716939937510582")
-_QUARTER_1, _QUARTER_REST = _split(_EXACT.divide(_PI, Decimal(2)), 32)  # a multiple below 2^20 of the first is exact
-_QUARTER_2, _QUARTER_3 = _split(_EXACT.subtract(_EXACT.divide(_PI, Decimal(2)), Decimal(_QUARTER_1)), 65)
+_QUARTER = Decimal("1.57079632679489661923132169163975144209858469968755291")  # half of pi
+_QUARTER_1 = _split(_QUARTER, 32)[0]  # a multiple below 2^20 of this and of the next is exact
+_QUARTER_2, _QUARTER_3 = _split(_EXACT.subtract(_QUARTER, Decimal(_QUARTER_1)), 65)
 _PER_QUARTER = 2.0 / math.pi
 _HALF_PI = math.pi / 2.0
-_HALF_PI_LOW = float(_EXACT.subtract(_EXACT.divide(_PI, Decimal(2)), Decimal(_HALF_PI)))
+_HALF_PI_LOW = float(_EXACT.subtract(_QUARTER, Decimal(_HALF_PI)))
 
 
 @compiled
@@ -310,6 +310,7 @@ _FAR_TAIL = (
 
 @compiled
 def _ratio(polynomials: Any, r: float) -> float:
+    """Returns the first polynomial over the second."""
     return float(_polynomial(polynomials[0], r) / _polynomial(polynomials[1], r))
 
 
@@ -379,8 +380,10 @@ _ARGUMENTS = 1024
 
 @cache
 def fingerprint() -> str:
-    """Returns hex64 over what this machine makes of fixed arguments, by every function here and by those of NumPy that
-    laws use. Two machines with one fingerprint compute alike; computed once per process, in milliseconds."""
+    """Returns hex64 over what this machine makes of fixed arguments; computed once per process, in milliseconds.
+
+    It covers every function here and what laws take from NumPy, so that machines with one fingerprint compute alike.
+    """
     u = (np.arange(1, _ARGUMENTS + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(11)) * 2.0**-53
     sink = hashlib.sha256(VERSION.encode())
     for part in (_ours(u, u[::-1].copy()), *_numpys(u)):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lanelock.engine.arithmetic import interpolated
 from lanelock.engine.protocol import Run
 from lanelock.scoring.figures import axes
 from lanelock.scoring.figures.axes import Mark, Pair
@@ -51,7 +52,8 @@ def segment_2b_figures(authority: Run, candidate: Run, gates: GateSet) -> Iterat
 
 def _lorenz(sides: Sides) -> Figure:
     curves = sides.of(_lorenz_curves)
-    top = [1.0 - float(np.interp(0.8, _STEPS, np.median(each, axis=0))) for each in curves]
+    four_fifths = np.array([0.8])
+    top = [1.0 - float(interpolated(four_fifths, _STEPS, np.median(each, axis=0))[0]) for each in curves]
     caption = (
         f"The busiest fifth of the median merchant's sites holds {top[1]:.1%} of its weight, under the authority "
         f"{top[0]:.1%}. Lines: the median of {len(curves[1]):,} merchants; bands: the middle eight tenths of them."
@@ -66,7 +68,7 @@ def _lorenz_curves(run: Run) -> NDArray[np.float64]:
     out = np.empty((len(starts) - 1, len(_STEPS)))
     for row, (first, last) in enumerate(itertools.pairwise(starts)):
         upto = np.concatenate([[0.0], np.cumsum(np.sort(p[first:last]))])
-        out[row] = np.interp(_STEPS, np.linspace(0.0, 1.0, len(upto)), upto)
+        out[row] = interpolated(_STEPS, np.linspace(0.0, 1.0, len(upto)), upto)
     return out
 
 
