@@ -25,7 +25,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -48,6 +48,7 @@ from lanelock.sweeps.proof.checks import Check, Findings, Proved, Unproved, Watc
 from lanelock.sweeps.proof.grading import FORMAT, Examination, Finding, Proof
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import FILE, WORLD, world_beside
+from lanelock.sweeps.proof.verification import verify_lock
 from lanelock.sweeps.provenance import Provenance, here
 from lanelock.sweeps.workspace import Workspace, writing
 
@@ -170,15 +171,28 @@ def find_evidence(name: str, workspace: Workspace) -> Path | None:
     return None
 
 
-def verify_evidence(folder: Path, watch: Watch = lambda check: None, jobs: int = _JOBS) -> Findings:
+def verify_evidence(
+    folder: Path, watch: Watch = lambda check: None, *, with_lock: bool = True, jobs: int = _JOBS
+) -> Findings:
     """Checks every file and number of an evidence pack, from the pack and the package alone.
 
     Compares the files with the closed list, the index and the flag; then runs, measures and scores each seed again,
-    derives verdict and claim, and writes every file again to compare its bytes. If the files are not as listed, nothing
-    is run.
+    derives verdict and claim, and writes every file again to compare its bytes; then verifies the lock in it. Nothing
+    is run if the files are not as listed. `with_lock` is false where the same lock is verified beside it.
     """
-    files = collected(_filed(folder), watch)
-    return files + collected(_proved(folder, jobs), watch) if files.ok else files
+    found = collected(_filed(folder), watch)
+    if found.ok:
+        found += collected(_proved(folder, jobs), watch)
+    return (
+        found + _of_lock(verify_lock(folder / FILE, world_beside(folder), watch)) if found.ok and with_lock else found
+    )
+
+
+def _of_lock(found: Findings) -> Findings:
+    """Returns what was found of the lock in a pack, told apart from what was found of the pack."""
+    checks = tuple(replace(check, name=f"lock: {check.name}") for check in found)
+    proved, not_proved = ([f"lock: {row}" for row in rows] for rows in (found.proved, found.not_proved))
+    return Findings(checks, tuple(proved), tuple(not_proved))
 
 
 def check_files(folder: Path) -> dict[str, Any]:
@@ -304,7 +318,6 @@ def _unproved(folder: Path, document: Mapping[str, Any], examined: Examination) 
     yield Unproved(f"made by {Provenance(**read_json(folder / MADE_BY))}")
     if (code := document["code_version"]) != examined.engine.code_version:
         yield Unproved(f"made by engine code {code[:12]}: {examined.engine.code_version[:12]} is installed")
-    yield Unproved(f"what the lock says of its lane and its search: verify {folder / FILE}")
     yield Unproved("that no other certification of this lock fell short: promote weighs those of its workspace")
     if examined.world is not None:
         yield Unproved("where the tables of its world came from")

@@ -115,7 +115,7 @@ def promote(
         return Promotion(move, tuple(refusals), False)
     hold(path, "lock", verify_lock(path, world, watch))
     if evidence is not None:
-        hold(evidence, "evidence", verify_evidence(evidence, watch))
+        hold(evidence, "evidence", verify_evidence(evidence, watch, with_lock=False))
     if dry_run:
         return Promotion(move, (), False)
     _carry(lock, workspace, world)

@@ -297,12 +297,12 @@ def test_it_says_what_is_not_proved(certified, here, tmp_path):
     code, out, _ = here("verify", certified.folder, "--json", workspace=tmp_path)
     said = json.loads(out)
     assert code == 0 and said["proved"] == [
-        f"numbers recomputed on 3 seeds and 4 held out; verdict derived; {certified.claim}"
+        f"numbers recomputed on 3 seeds and 4 held out; verdict derived; {certified.claim}",
+        "lock: numbers recomputed on 3 seeds; decision derived",
     ]
-    by, lock, others = said["not_proved"]
-    assert (
-        by.startswith("made by ") and "verify " in lock and "lock.json" in lock and "no other certification" in others
-    )
+    by, others, *lock = said["not_proved"]
+    assert by.startswith("made by ") and "no other certification" in others
+    assert lock and all(row.startswith("lock: ") for row in lock)
 
 
 def test_who_made_it_is_no_part_of_what_it_is(locked, certified, tmp_path, monkeypatch):
@@ -376,18 +376,22 @@ def test_a_claim_that_cannot_be_made_is_refused_before_any_run(locked, here, tmp
     refused(here("certify", locked[1], *options, workspace=tmp_path / "ws"), said)
 
 
-def test_a_failed_certification_is_kept_without_a_flag(locked, tmp_path, lanelock):
-    """The queue's authority has too few servers: its own pack as the candidate does not pass."""
-    lock = read_json(locked[1])
-    carried = {key: lock["authority"][key] for key in ("name", "digest", "policies")}
-    poor = forged(locked[1], tmp_path, pack=carried, proof={"99": lock["proof"]["1"]})
-    code, said, _ = lanelock("certify", poor, "--seeds", "1,2", "--json", workspace=tmp_path / "ws")
-    assert code == 1 and said["verdict"] == "FAIL"
+def test_a_failed_certification_is_kept_without_a_flag(edge, tmp_path, here):
+    code, out, _ = here("certify", edge, "--holdout-seeds", 8, "--json", workspace=tmp_path / "ws")
+    said = json.loads(out)
+    assert code == 1 and said["verdict"] == "FAIL" and said["claim"] is None
     folder = Path(said["evidence"])
     assert not (folder / "_passed.flag").exists() and (folder / "index.json").exists()
-    assert all(check.ok for check in verify_evidence(folder)), "the evidence of a failure holds too"
+    assert failed(folder) == [], "the evidence of a failure holds too"
     seal(folder)
-    assert not all(check.ok for check in verify_evidence(folder)), "a flag on a failure is a forgery"
+    assert failed(folder) == ["_passed.flag"], "a flag on a failure is a forgery"
+
+
+def test_the_lock_in_a_pack_is_verified_too(certified, tmp_path):
+    """A lock that states another decision under an id made good, and a certification made of it."""
+    lock = forged(certified.folder / "lock.json", tmp_path, decision="NO_GO", candidate="terminal")
+    found = certify_lock(lock, Workspace.at(tmp_path / "ws"), seeds=(1, 2, 3), holdout=4)
+    assert found.verdict.passed and failed(found.folder) == ["lock: decision", "lock: candidate"]
 
 
 def test_policies_that_are_not_the_locks_are_no_grade(locked, tmp_path):

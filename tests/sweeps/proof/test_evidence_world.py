@@ -6,28 +6,28 @@ from pathlib import Path
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
-from conftest import forged
 from lanes import seal
 from worlds import tiny_world
 
 from lanelock.engine.segment_2b.run import SEGMENT_2B
-from lanelock.policies.documents import read_json, shipped
+from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.proof.evidence import certify_lock, verify_evidence
+from lanelock.sweeps.sweep import play
 from lanelock.sweeps.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
 def certified(tmp_path_factory):
-    """The shipped candidate, certified on one tiny world that a user wrote as CSV; it fails there."""
+    """The candidate of a lane that was played on a tiny world, which a user wrote as CSV; it fails there."""
     folder = tmp_path_factory.mktemp("world")
     SEGMENT_2B.keep_world(tiny_world(), folder / "kept")
     (folder / "own").mkdir()
     for path in (folder / "kept").glob("*.parquet"):
         csv.write_csv(pq.read_table(path), folder / "own" / f"{path.stem}.csv")
     (folder / "own" / "notes.txt").write_text("Written by hand.")
-    path = shipped("locks", ".json")["segment_2b_certified"]
-    lock = forged(path, folder, world_source="imported", proof={"99": read_json(path)["proof"]["42"]})
-    return certify_lock(lock, Workspace.at(folder / "ws"), seeds=(42, 7), holdout=2, world=folder / "own")
+    workspace = Workspace.at(folder / "ws")
+    lock = play(load_lane("p3").with_search(trials=2), workspace, world=folder / "own", track=False).lock
+    return certify_lock(lock, workspace, holdout=2, world=folder / "own")
 
 
 def failed(folder):
