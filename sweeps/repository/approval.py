@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 
 from lanelock.policies import LanelockError
 from lanelock.policies.names import ALIASES
+from lanelock.sweeps.proof.evidence import verdict_in
 from lanelock.sweeps.proof.signatures import signatures_text, signed_by
 from lanelock.sweeps.proof.trust import NOBODY, Key, Trust, read_trust
 from lanelock.sweeps.repository.documents import TRUST, Documents, text_at
@@ -26,7 +27,7 @@ class Signed:
 
     path: str
     lock_id: str
-    keys: tuple[Key, ...]  # which the trust names
+    keys: tuple[Key, ...]  # which the trust names, and which count: on a lock, or on evidence that passed
     said: str  # for a person
 
 
@@ -40,13 +41,24 @@ def trust_in(change: Change) -> Trust:
         return replace(read_trust(path), where=f"{TRUST} of the base branch")
 
 
+def invalid_trust(change: Change) -> Iterator[Refusal]:
+    """Yields a refusal of a trust file that the change leaves in a form that no later gate could read."""
+    if TRUST in change.touched and TRUST in change.after:
+        try:
+            read_trust(change.root / TRUST)
+        except LanelockError as error:
+            yield Refusal(TRUST, str(error).removeprefix(f"{change.root / TRUST}: "))
+
+
 def signatures(change: Change, after: Documents, ids: Collection[str], trust: Trust) -> Iterator[Signed | Refusal]:
     """Yields who signed the locks of these ids, their copies and their evidence, or why a signature does not hold."""
     for path, stated in sorted({**after.locks, **after.evidence}.items()):
         if (lock_id := text_at(stated, "lock_id")) in ids:
             document = change.root / path
             try:
-                yield Signed(path, lock_id, signed_by(document, trust), signatures_text(document, trust))
+                keys = signed_by(document, trust)
+                counted = keys if path in after.locks or verdict_in(document).passed else ()
+                yield Signed(path, lock_id, counted, signatures_text(document, trust))
             except LanelockError as error:  # of a document that was changed, which its own proof says as well
                 yield Refusal(path, str(error).replace(f"{change.root}/", ""), integrity=True)
 

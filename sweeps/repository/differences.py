@@ -14,7 +14,7 @@ from lanelock.scoring.scorecard import GateResult, Scorecard
 from lanelock.sweeps.pages.page import Block, Heading, Paragraph, table
 from lanelock.sweeps.pages.text import short
 from lanelock.sweeps.proof.lock import Lock
-from lanelock.sweeps.repository.documents import Documents, at
+from lanelock.sweeps.repository.documents import Documents, at, names_in
 from lanelock.sweeps.repository.impact import changed, pairs
 
 _SHOWN = 20  # fields of one document; a person reads the rest in the change itself
@@ -29,7 +29,7 @@ class Difference:
 
 
 def differences(before: Documents, after: Documents) -> Iterator[Difference]:
-    """Yields what is altered; locks and evidence, which are proved, aside."""
+    """Yields what is altered."""
     for kind, old_side, new_side in (
         ("gate file", before.gates, after.gates), ("lane", before.lanes, after.lanes),
         ("campaign", before.campaigns, after.campaigns), ("pack", before.packs, after.packs),
@@ -37,12 +37,21 @@ def differences(before: Documents, after: Documents) -> Iterator[Difference]:
         for path in changed(old_side, new_side):
             if path not in old_side or path not in new_side:
                 yield Difference(path, f"{kind} {'added' if path in new_side else 'removed'}")
+    for path in changed(before.locks, after.locks):
+        if path in before.locks and path in after.locks:
+            yield Difference(path, f"lock {_stated(before.locks[path])} → {_stated(after.locks[path])}")
     for path, old, new in pairs(before.gates, after.gates):
         yield from _of_gates(path, old, new)
     for path, old, new in (*pairs(before.lanes, after.lanes), *pairs(before.campaigns, after.campaigns)):
         yield from _fields(path, old, new)
     for path, pack, now in pairs(before.packs, after.packs):
         yield from _fields(path, pack.policies, now.policies)
+
+
+def _stated(lock: Mapping[str, Any]) -> str:
+    """Returns which lock a file is, and what it states of itself."""
+    trials = at(lock, "search", "trials")
+    return f"{names_in(lock)[0]} ({at(lock, 'decision')}, {at(lock, 'verdict')}, of {trials} trials)"
 
 
 def _fields(path: str, old: Any, new: Any) -> Iterator[Difference]:

@@ -20,7 +20,7 @@ from lanelock.sweeps.proof.evidence import verify_evidence
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import world_beside
 from lanelock.sweeps.proof.verification import verify_lock
-from lanelock.sweeps.repository.approval import Signed, signatures, trust_in, unapproved
+from lanelock.sweeps.repository.approval import Signed, invalid_trust, signatures, trust_in, unapproved
 from lanelock.sweeps.repository.differences import Difference, differences, scorecard_difference
 from lanelock.sweeps.repository.documents import LOCK, TRUST, Documents, documents_in, folder_of, text_at
 from lanelock.sweeps.repository.git import Change, read_change
@@ -95,7 +95,7 @@ def gate(folder: Path, ref: str | None = None, watch: Watch = lambda impact: Non
     held = [*signatures(change, after, brought, trust)]
     signed = [row for row in held if isinstance(row, Signed)]
     found = (
-        *_links(change), *refusals(sides, impacts), *_invalid_packs(change, after),
+        *_links(change), *refusals(sides, impacts), *_invalid_packs(change, after), *invalid_trust(change),
         *(proof.refused for proof in proofs if proof.refused),
         *(row for row in held if isinstance(row, Refusal)), *unapproved(brought, after, signed, trust),
     )  # fmt: skip

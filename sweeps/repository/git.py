@@ -89,7 +89,10 @@ def _blobs(root: Path, ids: Mapping[str, str]) -> dict[str, bytes]:
     answer, blobs, at = _output(root, "cat-file", "--batch", send=asked), dict[str, bytes](), 0
     for path in ids:
         end = answer.index(b"\n", at)
-        size = int(answer[at:end].split()[-1])
+        said = answer[at:end].split()
+        if len(said) != 3:  # "<id> missing", in a clone that has only a part of the history
+            raise WorkspaceError(f"{root}: git has no content of {path} at the base; fetch the whole history")
+        size = int(said[2])
         blobs[path] = answer[end + 1 : end + 1 + size]
         at = end + size + 2
     return blobs

@@ -121,7 +121,8 @@ def test_an_honest_change_passes(here, made, repository, monkeypatch):
         f"locks/{second.name}": ("new", tuned), "locks/queue.json": ("changed", tuned),
         f"locks/{first.name}": (tuned,), "evidence/first/lock.json": (tuned,),
     }  # fmt: skip
-    assert [row.path for row in gated.differs] == ["tuned", "tuned"], "what the pack's fields were and are"
+    assert [row.path for row in gated.differs] == ["locks/queue.json", "tuned", "tuned"]
+    assert f"{first.stem} (GO, PASS_BPLUS, of 6 trials) → {second.stem} (GO, " in gated.differs[0].what
     text = markdown(gated)
     assert "Lanelock gate: passed" in text and "| wait | `q1/wait_p90` |" in text and "### Not proved" in text
     monkeypatch.chdir(repository / "pack")
@@ -418,6 +419,11 @@ def test_a_trust_widened_by_the_change_that_needs_it(brought, repository, keys):
 def test_a_trust_removed_by_the_change_that_it_refuses(brought, repository):
     (repository / "trust.json").unlink()
     stopped(repository, f"locks/{brought.name}", "asks signatures for authority", code=1)
+
+
+def test_a_trust_that_no_later_gate_could_read(repository, keys):
+    trust(repository, keys, "ada", "ada")
+    stopped(repository, "trust.json", "/keys/1/public: the key of ada is named twice", code=1)
 
 
 def test_a_signature_removed(made, brought, repository):
