@@ -151,7 +151,7 @@ def _with_registry(findings: Findings, what: str, workspace: Workspace) -> Findi
     except Away as error:
         return findings + Findings((), not_proved=(f"what the model registry serves: {error}",))
     check = Check(f"registry, {what}", not changed, "as the moves say", "; ".join(changed) or "as the moves say")
-    return findings + Findings((check,))
+    return findings + Findings((check,), () if changed else (f"what the model registry serves as {what}",))
 
 
 def _verify_run(folder: Path, session: Session) -> int:
