@@ -134,6 +134,7 @@ def test_the_server_of_the_page_is_told_its_store_on_no_command_line(tmp_path):
         lines = [(path / "cmdline").read_bytes().replace(b"\0", b" ").decode() for path in ours]
         assert len(lines) >= 2 and any("mlflow" in line for line in lines)
         assert not any(uri in line or "timeout=77" in line for line in lines), lines
+        assert "timeout=77" not in place.server_log.read_text()
         urllib.request.urlopen(f"http://127.0.0.1:{port}/ajax-api/2.0/mlflow/experiments/search?max_results=1").close()
 
 

@@ -12,10 +12,14 @@ from urllib.parse import urlparse
 import pandas as pd
 import pytest
 import yaml
+from conftest import forged
 from lanes import QUEUE, refused
+from worlds import tiny_world
 
 from lanelock.policies import IntegrityError, LaneError, PolicyError, WorkspaceError
+from lanelock.policies.documents import read_json, shipped
 from lanelock.service import load
+from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.proof.envelopes import SigningKey
 from lanelock.sweeps.proof.lock import Lock
@@ -327,6 +331,20 @@ def test_a_trust_file_is_an_anchor_as_well(made, tmp_path):
     for stranger in (trust("eve", other, "maker"), trust("ada", key)):
         with pytest.raises(IntegrityError, match="is not signed by a key that"):
             from_mlflow(stranger)
+
+
+def test_another_world_beside_the_lock_is_not_served(tmp_path):
+    """The tables of an imported world lie beside the lock, where whoever writes to MLflow can exchange them."""
+    engine, shipped_lock = engine_named("segment_2b"), shipped("locks", ".json")["segment_2b_certified"]
+    engine.own.keep_world(tiny_world(), tmp_path / "world")
+    run, _ = engine.serve(Lock.read(shipped_lock).pack(), 42, world=tmp_path / "world")
+    proof = {"42": {**read_json(shipped_lock)["proof"]["42"], "world": run.world_digest, "surfaces": run.digests()}}
+    lock = forged(shipped_lock, tmp_path, world_source="imported", proof=proof)
+    assert load(lock, seed=42).lock_id == Lock.read(lock).lock_id
+    shutil.rmtree(tmp_path / "world")
+    engine.own.keep_world(tiny_world(sites={1: {"Europe/London": 3}, 2: {"Asia/Tokyo": 6}}), tmp_path / "world")
+    with pytest.raises(IntegrityError, match="world digests to"):
+        load(lock, seed=42)
 
 
 def test_a_promoted_folder_that_holds_another_lock_is_not_served(made, tmp_path):
