@@ -23,7 +23,7 @@ from lanelock.sweeps.lanes.survey import Ground
 from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.proof.checks import Check, Findings, Proved, Unproved, Watch, collected, same
 from lanelock.sweeps.proof.lock import Lock
-from lanelock.sweeps.proof.searched import chosen, same_head
+from lanelock.sweeps.proof.searched import chosen, same_transcript
 from lanelock.sweeps.search.played_by import other_code
 from lanelock.sweeps.search.proposals import Proposal, Proposer
 from lanelock.sweeps.search.recorded import Recorded, recorded
@@ -59,7 +59,7 @@ def _checks(of: Recorded, sampled: Sequence[int], lock: Lock | None) -> Iterator
     if differs := other_code(of.begun, of.lane):
         yield Unproved(f"by which code it was played: it was {differs}")
     if lock is not None:
-        yield same_head(lock, of)
+        yield from same_transcript(lock, of)
     for trial in of.trials.values():
         yield from _derived(of, trial, ledger)
     yield Proved(f"{len(of.trials)} trials in one chain; their packs and objectives follow from knobs and measurements")
@@ -71,7 +71,8 @@ def _checks(of: Recorded, sampled: Sequence[int], lock: Lock | None) -> Iterator
     if lock is not None and lock.search.trials <= len(of.trials):
         history = [trial for number, trial in of.trials.items() if number < lock.search.trials]
         yield from chosen(lock, history, ledger, _stated(lock))
-        yield Proved(f"trial {lock.trial} is the best of {lock.search.trials} by the lane's rule")
+        which = "the best" if lock.chosen_by_hand is None else "one"
+        yield Proved(f"trial {lock.trial} is {which} of {lock.search.trials} by the lane's rule")
         yield Unproved(f"what the lock states of its candidate alone: lanelock verify {lock.name}")
     if len(sampled) < len(of.trials):
         yield Unproved(f"{len(of.trials) - len(sampled)} trials were not run again: --all runs them")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,17 @@ Watch = Callable[[Check], None]
 
 
 def same(name: str, stated: Any, found: Any) -> Check:
-    """Returns the check that two values are equal."""
-    return Check(name, stated == found, stated, found)
+    """Returns the check that two values are the same JSON."""
+    return Check(name, _alike(stated, found), stated, found)
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two values are the same JSON: 4 and 4.0 are; 1 and true, which are equal in Python, are not."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_alike(one[name], other[name]) for name in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
 def collected(rows: Iterable[Check | Proved | Unproved], watch: Watch) -> Findings:

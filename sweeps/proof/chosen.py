@@ -70,6 +70,5 @@ def _decision(of: Recorded, trial: Trial, ledger: Ledger, why: str) -> Decision:
     """Returns what the lane's rule says of this trial alone."""
     decision = decide_confirmed((trial,), ledger)
     if decision.outcome == "GO":
-        decision = replace(decision, reason=f"trial {trial.number} meets band {ledger.band(trial)} on every seed")
         decision = hold_to_runtime(decision, time_candidate(of.lane, of.pack(trial), of.world), of.lane)
-    return replace(decision, reason=f"{by_hand(why)} {decision.reason}")
+    return replace(decision, reason=by_hand(why, decision, ledger))

@@ -334,9 +334,12 @@ def _band(decision: Decision, lane: Lane) -> str:
     return next(band for band in lane.gates.bands if str(lane.gates.of_band(band)) == decision.verdict)
 
 
-def by_hand(why: str) -> str:
-    """Returns how a lock states that a person chose its candidate."""
-    return f"chosen by hand: {why};"
+def by_hand(why: str, decision: Decision, ledger: Ledger) -> str:
+    """Returns how a lock states that a person chose its candidate. `decision`: the lane's rule on that alone."""
+    best, reason = decision.best, decision.reason
+    if decision.outcome == "GO" and best is not None:
+        reason = f"trial {best.number} meets band {ledger.band(best)} on every seed"
+    return f"chosen by hand: {why}; {reason}"
 
 
 def prove_on(

@@ -8,7 +8,8 @@ by an audit (`sweeps.audit`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from lanelock.policies import Pack
 from lanelock.sweeps.decision.confirmation import confirm_on, decide_confirmed
@@ -20,6 +21,7 @@ from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.proof.checks import Check, Proved, Unproved, same
 from lanelock.sweeps.proof.lock import Lock, by_hand
 from lanelock.sweeps.search.tally import sweeps_in
+from lanelock.sweeps.search.transcript import origin_of
 from lanelock.sweeps.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -37,7 +39,8 @@ def searched(
 
     `fresh` and `measures` are the candidate's results as they were computed again.
     """
-    best = f"trial {lock.trial} is the best of {lock.search.trials} trials of {lock.sweep}"
+    which = "the best" if lock.chosen_by_hand is None else "one"
+    best = f"trial {lock.trial} is {which} of {lock.search.trials} trials of {lock.sweep}, under the lane in the lock"
     if workspace is None or lock.sweep not in sweeps_in(workspace):
         yield Unproved(f"{best} (no transcript here)")
         return
@@ -47,24 +50,31 @@ def searched(
     if of.origin != lock.search.origin:
         yield Unproved(f"{best} (the sweep of that name here is another)")
         return
-    head = same_head(lock, of)
-    yield head
-    if not head.ok:
+    whole = list(same_transcript(lock, of))
+    yield from whole
+    if not all(check.ok for check in whole):
         return
     history = [trial for number, trial in of.trials.items() if number < lock.search.trials]
     yield from _measured(lock, history, measures)
     yield from chosen(lock, history, Ledger(ground), fresh)
-    if lock.chosen_by_hand is None:
-        yield Proved(f"{best}, by what their records state")
+    yield Proved(f"{best}, by what their records state")
     others = f"{lock.search.trials} trials measure what their records state"
     yield Unproved(f"{others} (recorded, not run again: lanelock audit {lock.sweep})")
 
 
-def same_head(lock: Lock, of: Recorded) -> Check:
-    """Returns whether a sweep's transcript was, when the lock was made, what it is now."""
+def same_transcript(lock: Lock, of: Recorded) -> Iterator[Check]:
+    """Yields whether a sweep began with what the lock states, and its transcript was then what it is now."""
+    yield same("transcript: lane, packs and gates", lock.search.origin, origin_of({**of.begun, **_begun(lock)}))
     heads, trials = (of.origin, *of.transcript.heads), lock.search.trials
     found = heads[trials] if trials < len(heads) else f"only {len(heads) - 1} trials"
-    return same(f"transcript: head after {trials} trials", lock.search.head, found)
+    yield same(f"transcript: head after {trials} trials", lock.search.head, found)
+
+
+def _begun(lock: Lock) -> Mapping[str, Any]:
+    """Returns what a lock states of the beginning of its sweep, as a study stores it."""
+    packs = {name: {"digest": pack.digest} for name, pack in lock.references.items()}
+    authority = {"digest": lock.authority.digest}
+    return {"lane": lock.lane_document, "authority": authority, "references": packs, "gates": lock.gates}
 
 
 def _measured(lock: Lock, history: Sequence[Trial], measures: Mapping[int, Mapping[str, float]]) -> Iterator[Check]:
@@ -77,20 +87,20 @@ def _measured(lock: Lock, history: Sequence[Trial], measures: Mapping[int, Mappi
 
 
 def chosen(lock: Lock, history: Sequence[Trial], ledger: Ledger, fresh: Confirmation | None = None) -> Iterator[Check]:
-    """Yields whether the lane's rule takes the locked trial among these, for the reason that the lock gives.
+    """Yields whether the lane's rule takes the locked trial, for the reason that the lock gives.
 
-    `fresh`: its results on fresh seeds, where known.
+    It takes it among these trials or, where a person chose it, alone. `fresh`: its results on fresh seeds, where known.
     """
-    if lock.chosen_by_hand is not None:
-        begins = by_hand(lock.chosen_by_hand)
-        yield same("transcript: because", lock.because[: len(begins)], begins)
-        return
 
     def confirm(ground: Ground, pack: Pack, seeds: Sequence[int], claimed: str) -> Confirmation:
         known = fresh if pack.digest == lock.candidate_pack.digest else None
         return known or confirm_on(ground, pack, seeds, claimed)
 
+    if lock.chosen_by_hand is not None:
+        history = [trial for trial in history if trial.number == lock.trial]
     decision = decide_confirmed(history, ledger, confirm)
+    if lock.chosen_by_hand is not None:
+        decision = replace(decision, reason=by_hand(lock.chosen_by_hand, decision, ledger))
     yield same("transcript: trial", lock.trial, None if decision.best is None else decision.best.number)
     if not any(row.gate == RUNTIME for row in lock.blockers):  # its reason holds seconds
         yield same("transcript: because", lock.because, decision.reason)

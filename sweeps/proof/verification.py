@@ -11,13 +11,15 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from lanelock.policies import LanelockError, Pack
+from lanelock.policies import DataError, IntegrityError, LanelockError, Pack, WorkspaceError
 from lanelock.policies.documents import digest
+from lanelock.policies.errors import cause
 from lanelock.scoring.gates import load_gates
 from lanelock.sweeps.decision.decision import Confirmation as Confirmed
 from lanelock.sweeps.decision.decision import Decision
 from lanelock.sweeps.decision.runtime import RUNTIME, time_candidate
 from lanelock.sweeps.engines import engine_named
+from lanelock.sweeps.lanes.knob import Value
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.survey import Ground, prospect
 from lanelock.sweeps.proof.checks import Check, Findings, Proved, Unproved, Watch, collected, same
@@ -50,6 +52,9 @@ def otherwise(lock: Lock) -> Iterator[str]:
 def _unproved(lock: Lock, lane: Lane) -> Iterator[Unproved]:
     """Yields what a lock states and nobody can prove from its numbers."""
     yield Unproved(f"made by {Provenance(**lock.made_by)}")
+    yield Unproved("the budget of its lane, and what its packs are called")
+    if left_out := sorted({gate["id"] for gate in lock.gates["gates"]} - {gate.id for gate in lane.gates.gates}):
+        yield Unproved(f"gates that its lane does not grade: {', '.join(left_out)}")
     if lock.code_version != lane.engine.code_version:
         yield Unproved(f"made by engine code {lock.code_version[:12]}: {lane.engine.code_version[:12]} is installed")
     if lock.chosen_by_hand is not None:
@@ -81,6 +86,18 @@ def _checks(
     if sorted(lock.proof) != sorted(lane.seeds) or sorted(lock.authority_metrics) != sorted(lane.seeds):
         yield Check("proof", False, "results on each seed of the lane", sorted(lock.proof))
         return
+    try:
+        yield from _run(lock, lane, pack, admitted, world, workspace)
+    except (IntegrityError, WorkspaceError, DataError, MemoryError):
+        raise
+    except (Exception, SystemExit) as error:  # whatever the engine raises
+        yield Check("runs", False, "a run of both packs on every seed", cause(error))
+
+
+def _run(
+    lock: Lock, lane: Lane, pack: Pack, admitted: Mapping[str, Value], world: Path | None, workspace: Workspace | None
+) -> Iterator[Check | Proved | Unproved]:
+    """Yields what running authority and candidate again gives, and what follows from it."""
     yield same("pack digest", lock.candidate_pack.digest, pack.digest)
     yield same("authority digest", lock.authority.digest, lane.authority.digest)
     yield same("pack = authority + fixed fields + knobs", lock.knobs, admitted)
