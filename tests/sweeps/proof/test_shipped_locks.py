@@ -1,6 +1,7 @@
 """The locks that the package ships: promoted truth, which must hold by the package alone."""
 
 import pytest
+from machines import OLD_C_LIBRARY, old_numpy
 
 from lanelock.policies.documents import shipped
 from lanelock.sweeps.decision.confirmation import fresh_seeds
@@ -18,6 +19,11 @@ def test_both_campaigns_locks_are_shipped():
 def test_a_shipped_lock_is_proved_from_the_package_alone(name):
     checks = verify_lock(LOCKS[name])
     assert len(checks) > 30 and [check for check in checks if not check.ok] == []
+
+
+def test_a_shipped_lock_is_proved_on_an_older_processor(lanelock):
+    code, said, err = lanelock("verify", "segment_2b_recorded", "--json", **OLD_C_LIBRARY, **old_numpy())
+    assert code == 0 and said["ok"] and said["checked"] > 30 and err == ""
 
 
 def test_they_say_how_each_campaign_ended():
