@@ -25,7 +25,19 @@ from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.record import registry
 from lanelock.sweeps.record.letters import Entry, Heading
-from lanelock.sweeps.record.mlflow_store import KIND, LOCK, NOTE, PARENT, STUDY, SUPERSEDED, SWEEP, TRIAL, Store, placed
+from lanelock.sweeps.record.mlflow_store import (
+    KIND,
+    LOCK,
+    NOTE,
+    PARENT,
+    STUDY,
+    SUPERSEDED,
+    SWEEP,
+    TRIAL,
+    Store,
+    placed,
+    tagged,
+)
 from lanelock.sweeps.record.outbox import Box, Outbox, meant_for, own_record, record_uri
 from lanelock.sweeps.record.sweep_letters import Entries
 from lanelock.sweeps.search.recorded import recorded_in
@@ -117,7 +129,7 @@ class _Sweep:
             experiment = store.client.get_experiment_by_name(self.entries.lane.id)
             if experiment is None or experiment.lifecycle_stage != "active":
                 return []
-            return store.search(str(experiment.experiment_id), f"tags.`{SWEEP}` = '{self.study.name}'")
+            return store.search(str(experiment.experiment_id), tagged(SWEEP, self.study.name))
 
     def differing_runs(self, runs: Sequence[Run], store: Store | None) -> Iterator[str]:
         """Yields what MLflow's runs say and the study does not. What still waits in the outbox is left out."""
