@@ -27,7 +27,7 @@ from lanelock.sweeps.proof.promotion import promote, rollback
 from lanelock.sweeps.proof.signatures import sign
 from lanelock.sweeps.record.mlflow_store import Store
 from lanelock.sweeps.record.registered import at_a_glance
-from lanelock.sweeps.record.registry import compare, follow
+from lanelock.sweeps.record.registry import Registry, compare, follow
 from lanelock.sweeps.sweep import play
 from lanelock.sweeps.workspace import Workspace
 
@@ -165,24 +165,29 @@ def deletes_the_model(attacker):
 
 ATTACKS = [
     moves_alias,
-    deletes_alias,
     makes_an_alias,
     copies_tags_to_a_forgery,
-    copies_tags_and_waits,
-    points_to_an_untagged_forgery,
     overwrites_the_lock,
-    puts_another_lock_there,
     replaces_the_loader,
-    adds_code,
-    adds_a_file,
-    changes_the_metadata,
-    takes_the_anchor_out,
-    adds_a_requirement,
-    links_the_lock,
     changes_the_source,
     edits_a_tag,
-    deletes_the_version,
     deletes_the_model,
+    *(
+        pytest.param(attack, marks=pytest.mark.slow)
+        for attack in (
+            deletes_alias,
+            copies_tags_and_waits,
+            points_to_an_untagged_forgery,
+            puts_another_lock_there,
+            adds_code,
+            adds_a_file,
+            changes_the_metadata,
+            takes_the_anchor_out,
+            adds_a_requirement,
+            links_the_lock,
+            deletes_the_version,
+        )
+    ),
 ]
 REFUSED = {moves_alias, deletes_alias, overwrites_the_lock, puts_another_lock_there, changes_the_metadata,
                changes_the_source, deletes_the_version, deletes_the_model, links_the_lock}  # fmt: skip
@@ -383,6 +388,26 @@ def test_mlflow_loads_it_and_holds_it_to_an_expected_lock(made, attacker):
     follow(place)
 
 
+def test_what_is_overwritten_while_it_is_registered_is_not_noted_as_ours(made, attacker, monkeypatch):
+    place, _, second = made
+    describe = Registry._describe
+
+    def overwritten(self, version, row):
+        if version.lock.lock_id == second.lock_id:
+            run = attacker.client.get_run(row.run_id).info.artifact_uri
+            (Path(urlparse(run).path) / row.source.rpartition("/")[2] / "requirements.txt").write_text("evil-package")
+        describe(self, version, row)
+
+    deletes_the_version(attacker)
+    monkeypatch.setattr(Registry, "_describe", overwritten)
+    follow(place)
+    monkeypatch.undo()
+    assert [row.kind for row in compare(place)] == ["files", "alias"]
+    follow(place)
+    assert compare(place) == []
+
+
+@pytest.mark.slow
 def test_two_stores_are_noted_apart(made, tmp_path):
     copy = Workspace(Path(shutil.copytree(made[0].root, tmp_path / "copy")))
     other, reported = replace(copy, tracking_uri=f"sqlite:///{tmp_path / 'other.db'}"), []
