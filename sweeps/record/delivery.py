@@ -175,7 +175,7 @@ def main() -> None:
     sys.stdout = sys.stderr  # a library may print; only answers go to the real stdout
     orders: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(orders,), daemon=True).start()
-    post: _Post | None = None
+    post, uri = None, ""
     while not _alone.is_set():
         try:
             order = orders.get(timeout=_PAUSE if post is not None and post.away else None)
@@ -183,7 +183,8 @@ def main() -> None:
             order = {"do": "deliver"}
         try:
             if order["do"] == "open":
-                post = _Post(order["root"], order["uri"])
+                uri = order["uri"]
+                post = _Post(order["root"], uri)
             if post is not None:
                 _obey(post, order)
             if order["do"] == "leave":
@@ -194,7 +195,7 @@ def main() -> None:
             _answer({"refused": str(error), "error": kind})
         except Exception:
             post = None
-            _answer({"refused": "", "broken": without_secrets(traceback.format_exc())})
+            _answer({"refused": "", "broken": without_secrets(traceback.format_exc(), uri)})
 
 
 def _obey(post: _Post, order: dict[str, Any]) -> None:
