@@ -103,8 +103,8 @@ def _banner(of: Closed) -> page.Block:
         lock.verdict,
         "good" if lock.decision == "GO" else "unsure" if invalid else "bad",
         f"sweep {lock.sweep} of lane {of.lane.id}: {of.lane.title}",
-        f"{lock.decision}: {lock.because}",
-        f"for the {lock.candidate} candidate",
+        lock.decision if lock.trial is None else f"{lock.decision}: trial {lock.trial}",
+        f"for the {lock.candidate} candidate: {lock.because}",
     )
 
 

@@ -118,7 +118,7 @@ def _draw_gates(trials: Trials, canvas: Any) -> None:
 
 
 def _draw_strip(axis: Any, strip: Strip, trials: Trials) -> None:
-    values, valid = strip.values, trials.valid
+    values, valid, vetoed = strip.values, trials.valid, trials.vetoed
     marks = [(band, at) for band, threshold in strip.gate.thresholds.items() for at in ends(threshold)]
     bound = None if strip.reach is None else strip.reach.bound
     places = [*(at for _, at in marks), *([] if bound is None else [bound])]
@@ -134,7 +134,14 @@ def _draw_strip(axis: Any, strip: Strip, trials: Trials) -> None:
         axis.axvspan(*beyond, facecolor="none", edgecolor=LIGHT["muted"], hatch="////", linewidth=0,
                      label="out of reach")  # fmt: skip
     shift = ((np.arange(len(values)) * 0.618034) % 1.0 - 0.5) * 1.1  # spread, so that marks do not hide each other
-    for rows, label, ink, mark in ((valid, "no veto", "candidate", "o"), (~valid, "vetoed", "bad", "x")):
+    outcomes = (
+        (~valid & ~vetoed, "stopped or not graded", "unsure", "."),
+        (vetoed, "vetoed", "bad", "x"),
+        (valid, "no veto", "candidate", "o"),
+    )
+    for rows, label, ink, mark in outcomes:
+        if not np.isfinite(values[rows]).any():
+            continue
         style = {"s": 9, "marker": mark, "color": LIGHT[ink], "alpha": 0.65, "linewidth": 0.8, "label": label}
         axis.scatter(values[rows], shift[rows], **style)
     for band, at in marks:

@@ -154,7 +154,7 @@ def parallel_figure(trials: Trials) -> Figure:
     first = trials.objectives[0].name
     says = (
         f"Each line is a trial, across its knobs to its {first}; better trials have a stronger colour. "
-        "Vetoed trials are dashed."
+        "Vetoed trials are dashed, and trials that were stopped or not graded are dotted."
     )
     says = f"{says} {chosen_words(trials)}"
     return Figure("study_parallel", f"Knobs and {first}", says, 360, partial(_draw_parallel, trials))
@@ -173,8 +173,12 @@ def _draw_parallel(trials: Trials, canvas: Any) -> None:
         rows = drawn[trials.valid[drawn] & (steps[drawn].astype(int) == step)]
         colours = LineCollection(list(lines[rows]), colors=LIGHT[f"share-{step}"], linewidths=0.9, alpha=0.75)
         axis.add_collection(colours)
-    vetoed = lines[drawn[~trials.valid[drawn]]]
-    axis.add_collection(LineCollection(list(vetoed), colors=LIGHT["bad"], linewidths=0.8, linestyles=(0, (2, 2))))
+    for rows, ink, dashes in (
+        (~trials.valid & ~trials.vetoed, "unsure", (1, 2)),
+        (trials.vetoed, "bad", (2, 2)),
+    ):
+        ended = list(lines[drawn[rows[drawn]]])
+        axis.add_collection(LineCollection(ended, colors=LIGHT[ink], linewidths=0.8, linestyles=(0, dashes)))
     if trials.chosen is not None:
         axis.plot(lines[trials.chosen, :, 0], lines[trials.chosen, :, 1], color=LIGHT["mark"], linewidth=3, zorder=4)
     _rulers(axis, trials)

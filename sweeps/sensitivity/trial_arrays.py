@@ -45,7 +45,7 @@ class Trials:
     knobs: tuple[Knob, ...]
     places: NDArray[np.float64]  # [t, knobs] 0 … 1 along each knob's range, on its own scale
     bands: tuple[str, ...]  # the outcomes that name a band, lowest first
-    outcome: tuple[str, ...]  # [t] a band's, BELOW, UNGRADED or VETOED + ids
+    outcome: tuple[str, ...]  # [t] a band's, BELOW, UNGRADED, BEHIND, FAILED or VETOED + ids
     front: NDArray[np.int64]  # rows of the Pareto front, trials with equal scores included
     chosen: int | None  # row of the trial that the sweep locked
     reserve: float  # value of the first objective from which the decision weighs the others
@@ -57,6 +57,11 @@ class Trials:
     def valid(self) -> NDArray[np.bool_]:
         """[t] Whether a trial was graded on every seed without a veto."""
         return np.array([name in (*self.bands, BELOW) for name in self.outcome], dtype=bool)
+
+    @property
+    def vetoed(self) -> NDArray[np.bool_]:
+        """[t] Whether a veto ended a trial. A trial that was stopped or failed is neither vetoed nor valid."""
+        return np.array([name.startswith(VETOED) for name in self.outcome], dtype=bool)
 
     @property
     def kept(self) -> tuple[int, ...]:

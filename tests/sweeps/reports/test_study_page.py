@@ -88,6 +88,17 @@ def test_every_trial_has_its_outcome_and_every_veto_its_mark(swept):
     assert counts and sum(counts) == len(held(closed)), "the trials that held, counted"
 
 
+def test_a_trial_that_was_stopped_is_not_drawn_as_vetoed(swept):
+    _, closed, found = swept
+    trials = found.trials
+    assert trials.vetoed.tolist() == [told.constraints["crowd"] > 0 for told in closed.trials]
+    assert not (trials.vetoed & trials.valid).any()
+    ended = ~trials.valid & ~trials.vetoed
+    gates = next(figure for figure in found.figures if figure.id == "study_gates")
+    for outcome, rows in (("vetoed", trials.vetoed), ("stopped or not graded", ended), ("no veto", trials.valid)):
+        assert (f">{outcome}<" in svg(gates)) == rows.any()
+
+
 def test_no_trial_passes_a_bound_that_is_drawn(swept):
     _, closed, found = swept
     strips = {strip.gate.id: strip for strip in found.trials.strips}
