@@ -120,6 +120,8 @@ def play(
             if not resume:
                 attributes = {**_attributes(ground), **first_of(ground, beginning, studies)}
             study = studies.open(name, lane) if resume else studies.create(name, lane, attributes)
+            if resume:
+                _check_budget(study.trials, lane, name)
             take_over(study, ledger, studies)
             record = recorder.begin(study, ledger)
             surveyed = time.perf_counter()
@@ -251,6 +253,15 @@ def _resumed(studies: Studies, lane: Lane, name: str) -> tuple[Lane, Path | None
             "with --resume --accept-other-code"
         )
     return lane, Path(begun["world"]) if begun["world"] else None
+
+
+def _check_budget(history: Sequence[Trial], lane: Lane, name: str) -> None:
+    """Raises LaneError where more trials were run than the budget allows: a lock would state too short a search."""
+    budget, done = lane.document["budget"]["trials"], sum(trial.paid for trial in history)
+    if done > budget:
+        raise LaneError(
+            f"lane {lane.id}: /budget/trials: {budget}, but {name} has run {done} trials; give at least --trials {done}"
+        )
 
 
 def _check_source(studies: Studies, lane: Lane, name: str, source: str | None) -> None:

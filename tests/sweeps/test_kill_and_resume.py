@@ -132,6 +132,15 @@ def same_as_undisturbed(whole, torn, lane, name, count):
         assert ours == theirs
 
 
+def test_a_budget_below_what_was_run_is_refused(tmp_path):
+    """A lock of it would state a shorter search than there was."""
+    assert finish(tmp_path, QUEUE, "--trials", "8")[0] == 0
+    code, _, err = finish(tmp_path, QUEUE, "--trials", "5", "--resume")
+    assert code == 2 and "/budget/trials: 5, but queue-1 has run 8 trials; give at least --trials 8" in err
+    assert len([*(tmp_path / "locks").glob("*.json")]) == 1
+    assert finish(tmp_path, QUEUE, "--trials", "8", "--resume")[0] == 0
+
+
 def test_a_torn_last_line_of_the_journal_is_mended(tmp_path):
     assert finish(tmp_path, QUEUE, "--trials", "8")[0] == 0
     journal = tmp_path / "optuna.journal"
