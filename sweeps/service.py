@@ -15,10 +15,11 @@ not.
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ _MODEL = re.compile(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))")  # name, then alias
 class LockedModel:
     """A lock's candidate on one seed, as a service."""
 
-    service: Service
+    service: Service = field(repr=False)  # whole tables
     lock_id: str
     seed: int
 
@@ -138,6 +139,7 @@ def _served(path: Path, anchor: Anchor, seed: int | None, named: str | None = No
 
 def _downloaded(name: str, workspace: Workspace | Path | str | None, folder: str) -> Path:
     """Returns the folder of a registered model, downloaded from where MLflow or the workspace keeps its registry."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a service's log is its own
     from mlflow import MlflowClient  # seconds of imports, which no other name needs
     from mlflow.exceptions import MlflowException
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
