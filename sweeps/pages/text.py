@@ -27,7 +27,14 @@ def columns(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 def fields(document: Mapping[str, Any]) -> str:
     """Returns one `name  value` per line."""
     width = max(map(len, document))
-    return "\n".join(f"{name:<{width}}  {short(value, 200)}" for name, value in document.items())
+    return "\n".join(f"{name:<{width}}  {short(_words(value), 200)}" for name, value in document.items())
+
+
+def _words(value: Any) -> Any:
+    """Returns a mapping as `name value, name value`; any other value as it is."""
+    if not isinstance(value, Mapping) or not value:
+        return value
+    return ", ".join(f"{name} {short(part)}" for name, part in value.items())
 
 
 def short(value: Any, limit: int = 60) -> str:

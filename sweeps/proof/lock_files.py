@@ -11,7 +11,7 @@ from typing import Any
 
 from lanelock.policies import PolicyError
 from lanelock.policies.documents import digest, read_json, shipped
-from lanelock.policies.names import ALIASES, check_name, inside, path_named
+from lanelock.policies.names import ALIASES, check_name, inside, is_name, path_named
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.moves import holders
 from lanelock.sweeps.workspace import Workspace, write_document
@@ -59,6 +59,8 @@ def find_lock(name: str, workspace: Workspace) -> Path:
     path = path_named(name)
     if path is not None and path.is_file():
         return path
+    if path is not None and path.is_dir() and not is_name(name):
+        raise PolicyError(f"{name}: is a folder that holds no run and no evidence; a lock is a file")
     check_name(name, "a lock, and there is no such file")
     known = shipped("locks", ".json")
     return known[name] if name in known else _stored(name, workspace)

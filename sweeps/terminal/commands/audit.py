@@ -41,7 +41,8 @@ def audit(session: Session, what: str, sample: str, everything: bool) -> int:
         "proved": proved, "not_proved": list(done.findings.not_proved),
     }  # fmt: skip
     numbers = ", ".join(map(str, done.sampled))
-    lines = [f"{done.sweep}: {len(done.findings)} checks, {len(failed)} differ; run again: {short(numbers, 200)}"]
+    ran = f"trials run again: {short(numbers, 200)}"
+    lines = [f"{done.sweep}: {len(done.findings)} checks, {len(failed)} differ; {ran}"]
     lines += [*(f"proved: {row}" for row in proved), *(f"not proved: {row}" for row in done.findings.not_proved)]
     session.show(document, "\n".join(lines))
     for check in failed:

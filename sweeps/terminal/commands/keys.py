@@ -10,6 +10,7 @@ import click
 
 from lanelock.engine.keep.receipts import text_of
 from lanelock.policies.documents import shipped_schema, validate
+from lanelock.policies.names import check_name
 from lanelock.sweeps.engines import world_folder
 from lanelock.sweeps.proof import signatures
 from lanelock.sweeps.proof.checks import Findings, hold
@@ -44,6 +45,7 @@ def key() -> None:
 @common_options
 def key_make(session: Session, name: str, folder: Path, roles: tuple[str, ...]) -> int:
     """Write a private key, NAME.pem, and the entry of its public half for trust.json, NAME.pub.json."""
+    check_name(name, "a key")
     row = {"name": name, "public": "0" * 64, "roles": list(roles)}
     validate({"format": FORMAT, "keys": [row], "aliases": {}}, shipped_schema("trust"), "lanelock key make")
     private, public = folder / f"{name}.pem", folder / f"{name}.pub.json"

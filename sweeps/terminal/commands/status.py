@@ -34,7 +34,7 @@ def _lines(now: upkeep.Status) -> Iterator[tuple[str, str]]:
     newest = [f"{sweep.name} {sweep.trials}" for sweep in now.sweeps[: -SHOWN - 1 : -1]]
     yield "sweeps", _newest(f"{len(now.sweeps)}, {now.trials} trials", newest)
     go = sum(lock.decision == "GO" for lock in now.locks)
-    yield "locks", f"{len(now.locks)}, {go} of them GO; {now.evidence} evidence packs"
+    yield "locks", f"{len(now.locks)}, {go} of them GO; {now.evidence} evidence pack{'s' * (now.evidence != 1)}"
     yield "runs", f"{now.published} published, {now.remembered} remembered"
     newest = [f"{run.run} {run.status or f'{run.done} of {run.phases} phases'}" for run in reversed(now.campaigns)]
     yield "campaigns", _newest(str(len(now.campaigns)), newest[:SHOWN])
