@@ -31,6 +31,7 @@ from lanelock.sweeps.lanes.survey import Ground, survey
 from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.proof.lock import Lock, Search, make_lock
 from lanelock.sweeps.proof.lock_files import store_lock
+from lanelock.sweeps.proof.searched import continues
 from lanelock.sweeps.record.recorder import Recording, recording
 from lanelock.sweeps.search.beginning import NOTHING_FIRST, Beginning, first_of, take_over
 from lanelock.sweeps.search.played_by import other_code, played_by
@@ -120,6 +121,7 @@ def play(
             if not resume:
                 attributes = {**_attributes(ground), **first_of(ground, beginning, studies)}
             study = studies.open(name, lane) if resume else studies.create(name, lane, attributes)
+            continues(study.name, study.origin, [trial.record.chain for trial in study.trials], workspace)
             take_over(study, ledger, studies)
             record = recorder.begin(study, ledger)
             surveyed = time.perf_counter()
@@ -143,7 +145,7 @@ def play(
             parent = record.settle()["sweep"]
     seconds = {"wall": time.perf_counter() - began, "search": searched}
     for part in ("engine", "scoring"):
-        seconds[part] = sum(trial.record.seconds[part] for trial in study.history if trial.paid)
+        seconds[part] = sum(trial.record.seconds.get(part, 0.0) for trial in study.history if trial.paid)
     return Closed(study.name, decision, path, parent, tuple(study.history), ledger, runtime, seconds, stopped_by)
 
 
