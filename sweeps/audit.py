@@ -122,7 +122,7 @@ def _derived(of: Recorded, trial: Trial, ledger: Ledger) -> Iterator[Check]:
         except LanelockError as error:
             pack = str(error)
         yield from _unless(same(f"trial {trial.number}: pack", trial.record.pack, pack))
-    objectives = None if trial.failed else objectives_of(ledger.ground, cards)
+    objectives = None if trial.failed or not cards else objectives_of(ledger.ground, cards)
     yield from _unless(same(f"trial {trial.number}: objectives", trial.objectives, objectives))
     constraints = constraints_of(cards) if cards else {}
     yield same(f"trial {trial.number}: constraints", dict(trial.constraints), constraints)

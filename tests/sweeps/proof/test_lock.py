@@ -80,7 +80,10 @@ def test_what_is_no_whole_lock_is_told_by_its_file_and_field(path, tmp_path):
         ({**document, "more": 1}, "unknown field more"),
         ({**document, "proof": {"one": document["proof"]["1"]}}, "seeds are whole numbers"),
         ({**document, "proof": {"01": document["proof"]["1"]}}, "both must have a row for each of /seeds"),
-        ({**document, "authority": {**document["authority"], "metrics": {}}}, "both must have a row for each of /seeds"),
+        (
+            {**document, "authority": {**document["authority"], "metrics": {}}},
+            "both must have a row for each of /seeds",
+        ),
         ({**document, "seeds": [1, 2]}, "both must have a row for each of /seeds"),
         ([], "is not of type object"),
     ):
