@@ -134,7 +134,6 @@ def play(
             if decision.outcome == "GO" and decision.best is not None:
                 runtime = time_candidate(lane, lane.candidate(decision.best.values), world)
                 decision = hold_to_runtime(decision, runtime, lane)
-            record.settle()
             kept = record.keep(decision.best)
             documents = {"sensitivity.json": sensitivity(study.name, study.history, ledger)}
             search = Search(study.origin, len(study.history), study.head, decision.reason)
@@ -142,7 +141,7 @@ def play(
             if runtime is not None:
                 documents["runtime.json"] = runtime.as_document()
             record.close(kept, decision, Lock.read(path), documents)  # read back, as others will
-            parent = record.settle()["sweep"]
+            parent = record.settle()
     seconds = {"wall": time.perf_counter() - began, "search": searched}
     for part in ("engine", "scoring"):
         seconds[part] = sum(trial.record.seconds.get(part, 0.0) for trial in study.history if trial.paid)

@@ -70,7 +70,7 @@ def damaged(document, chance):
 
 
 def differences(one, other, above=""):
-    """Yields the addresses, `/a/b`, at which two documents differ: 4 and 4.0 are the same, 1 and true are not."""
+    """Yields the addresses, `/a/b`, at which two JSON documents differ. 4 and 4.0 are the same, 1 and true are not."""
     if isinstance(one, dict) and isinstance(other, dict):
         for name in {**one, **other}:
             yield from differences(one.get(name, ...), other.get(name, ...), f"{above}/{name}")

@@ -12,7 +12,12 @@ from lanelock.sweeps.workspace import Place, Workspace
 DOORS = {
     "cryptography": {"sweeps/proof/envelopes.py"},
     "securesystemslib": {"sweeps/proof/envelopes.py"},
-    "mlflow": {"sweeps/record/mlflow_store.py", "sweeps/record/comparison.py", "sweeps/record/registry.py"},
+    "mlflow": {
+        "sweeps/record/mlflow_store.py",
+        "sweeps/record/comparison.py",
+        "sweeps/record/registry.py",
+        "sweeps/service.py",
+    },
     "optuna": {
         f"sweeps/search/{name}.py" for name in ("study", "proposals", "samplers", "surrogate", "composite", "unit_cube")
     },

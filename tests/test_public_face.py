@@ -9,7 +9,8 @@ from importlib.metadata import version
 import pytest
 from conftest import ROOT, child_environment
 
-import lanelock
+import lanelock.service
+from lanelock.sweeps.proof.model_files import LOADER
 
 HEAVY = {"numpy", "pyarrow", "pandas", "optuna", "mlflow", "numba", "matplotlib", "jsonschema", "click", "rich"}
 
@@ -22,6 +23,12 @@ def test_a_public_name_resolves_and_says_what_it_is(name):
 def test_the_public_names_are_those_of_the_page():
     table = (ROOT / "docs" / "versions.md").read_text().partition("## What `import lanelock` gives")[2]
     assert sorted(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == sorted(lanelock.__all__)
+
+
+def test_the_service_gives_its_loader_and_keeps_the_name_that_registered_models_have():
+    assert lanelock.service.__all__ == ["LockedModel", "_load_pyfunc", "load"] and LOADER == "lanelock.service"
+    assert all(getattr(lanelock.service, name).__doc__.strip() for name in lanelock.service.__all__)
+    assert "`lanelock.service` gives `load`" in (ROOT / "docs" / "versions.md").read_text()
 
 
 def test_another_name_is_refused_with_the_public_ones():

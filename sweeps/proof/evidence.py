@@ -99,8 +99,8 @@ def certify_lock(
         for seed, proof in examined.runs((*asked, *examined.holdout_seeds(asked, count)), jobs):
             proofs[seed] = proof
             watch(proof.card)
-            if coverage is not None and len(proofs) >= len(asked) and not all(row.holds for row in proofs.values()):
-                break  # nothing can be claimed any more
+            if coverage is not None and not _may_hold(examined, proofs, asked):
+                break
     except (LanelockError, MemoryError):
         raise
     except Exception as error:  # whatever the engine raises
@@ -112,6 +112,15 @@ def certify_lock(
         finding.verdict, finding.reason, finding.graded, finding.holdout, finding.preconditions, finding.claim,
         document, folder,
     )  # fmt: skip
+
+
+def _may_hold(examined: Examination, proofs: Mapping[int, Proof], asked: Sequence[int]) -> bool:
+    """Whether something can still be claimed after these seeds, the last of which has just been run."""
+    if len(proofs) < len(asked):
+        return True
+    if len(proofs) == len(asked):
+        return examined.conclude(proofs, asked, CONFIDENCE).verdict.passed
+    return list(proofs.values())[-1].holds
 
 
 def _enough(gates: GateSet, option: str, count: int, where: str) -> None:
@@ -188,9 +197,9 @@ def verify_evidence(
     found = collected(_filed(folder), watch)
     if found.ok:
         found += collected(_proved(folder, jobs), watch)
-    return (
-        found + _of_lock(verify_lock(folder / FILE, world_beside(folder), watch)) if found.ok and with_lock else found
-    )
+    if found.ok and with_lock:
+        found += _of_lock(verify_lock(folder / FILE, world_beside(folder), watch))
+    return found
 
 
 def _of_lock(found: Findings) -> Findings:

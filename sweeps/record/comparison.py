@@ -25,7 +25,19 @@ from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.record import registry
 from lanelock.sweeps.record.letters import Entry, Heading
-from lanelock.sweeps.record.mlflow_store import KIND, LOCK, NOTE, PARENT, STUDY, SUPERSEDED, SWEEP, TRIAL, Store, placed
+from lanelock.sweeps.record.mlflow_store import (
+    KIND,
+    LOCK,
+    NOTE,
+    PARENT,
+    STUDY,
+    SUPERSEDED,
+    SWEEP,
+    TRIAL,
+    Store,
+    placed,
+    tagged,
+)
 from lanelock.sweeps.record.outbox import Box, Outbox, meant_for, own_record, record_uri
 from lanelock.sweeps.record.sweep_letters import Entries
 from lanelock.sweeps.search.recorded import recorded_in
@@ -35,7 +47,9 @@ from lanelock.sweeps.workspace import Workspace
 
 _OURS = "lanelock."  # how our tags begin
 _CODE = "lanelock.code"  # of the engine that played: the study has it, the installed engine may be another
-_ELSEWHERE = {LOCK, SUPERSEDED, KIND, SWEEP, STUDY, TRIAL, "lanelock.model_version"}  # tags that no entry has
+_ELSEWHERE = {  # tags that do not follow from the study: of MLflow's own runs, of later, of where it was played
+    KIND, SWEEP, STUDY, TRIAL, LOCK, SUPERSEDED, "lanelock.model_version", _CODE, "lanelock.version", "lanelock.diff"
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +81,7 @@ def compare(workspace: Workspace) -> Compared:
             continue
         runs = [] if store is None else sweep.runs(store)
         if not runs and not sweep.box.path.exists() and not sweep.box.was_delivered():
-            left_out.append(f"{name}: it was never tracked here")
+            left_out.append(f"{name}: MLflow has no run of it, and nothing here says that it had")
             continue
         trials += len(sweep.study.trials)
         differences += [*sweep.differing_letters(), *sweep.differing_runs(runs, store)]
@@ -115,7 +129,7 @@ class _Sweep:
             experiment = store.client.get_experiment_by_name(self.entries.lane.id)
             if experiment is None or experiment.lifecycle_stage != "active":
                 return []
-            return store.search(str(experiment.experiment_id), f"tags.`{SWEEP}` = '{self.study.name}'")
+            return store.search(str(experiment.experiment_id), tagged(SWEEP, self.study.name))
 
     def differing_runs(self, runs: Sequence[Run], store: Store | None) -> Iterator[str]:
         """Yields what MLflow's runs say and the study does not. What still waits in the outbox is left out."""
@@ -165,6 +179,9 @@ class _Sweep:
         yield from _differing(f"{where}:", {"status": status}, {"status": run.info.status})
         ids = {"$EXPERIMENT": run.info.experiment_id, "$PARENT": run.data.tags[PARENT], "$RUN": run.info.run_id}
         yield from _run_differs(where, entry, run, ids)
+        played = self.study.attributes.get("played_by", {}).get("engine")  # older studies lack it
+        if played not in (None, run.data.tags.get(_CODE)):
+            yield f"{where}: tag {_CODE}: {run.data.tags.get(_CODE)} is recorded, the study gives {played}"
         newest = [lock.lock_id for lock in self.locks.values() if lock.trial == trial.number]
         if (tag := run.data.tags.get(LOCK)) not in [*newest, *([] if closed and newest else [None])]:
             yield f"{where}: tag {LOCK}: MLflow has {tag}, the workspace's locks of it are {newest or 'none'}"
@@ -197,7 +214,7 @@ def _run_differs(where: str, entry: Entry, run: Run, ids: Mapping[str, str]) -> 
 
 def _ours(tags: Mapping[str, str]) -> dict[str, str]:
     """Returns the tags that follow from the study."""
-    return {name: tag for name, tag in tags.items() if name.startswith(_OURS) and name not in {*_ELSEWHERE, _CODE}}
+    return {name: tag for name, tag in tags.items() if name.startswith(_OURS) and name not in _ELSEWHERE}
 
 
 def _differing(where: str, stated: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:

@@ -44,7 +44,7 @@ def decision_tags(outcome: str, verdict: str, because: str) -> dict[str, str]:
     return {
         "lanelock.decision": outcome,
         "lanelock.verdict": verdict,
-        "lanelock.because": because[:5000],  # what MLflow takes
+        "lanelock.reason": because[:5000],  # what MLflow takes
     }
 
 

@@ -191,9 +191,13 @@ class Registry:
                 if held(number, left, seen, locks) == version.lock.lock_id
                 and (number not in known or known[number].folder == folder)
             ]
-            number = min(ours, key=lambda number: (number not in known, int(number))) if ours else self._make(version)
+            if ours:
+                number = min(ours, key=lambda number: (number not in known, int(number)))
+                made = self._fingerprint(model, number)  # one of `locks`
+            else:
+                number, made = self._make(version)
             self._describe(version, self._client.get_model_version(model, number))
-            written = Written(version.lock.lock_id, self._fingerprint(model, number), folder, version.tags)
+            written = Written(version.lock.lock_id, made, folder, version.tags)
             lefts[model] = replace(left or Left(), versions={**known, number: written})
             return number
 
@@ -263,26 +267,28 @@ class Registry:
         if run.data.tags.get(KIND) == "lock":
             self._client.set_tag(run.info.run_id, NOTE, text)
 
-    def _make(self, version: Version) -> str:
+    def _make(self, version: Version) -> tuple[str, str]:
+        """Makes a version of a lock, and returns its number and its fingerprint, as it was before it was sent."""
         model, lock = version.model, version.lock
         run_id, *others = self._runs_of(model, lock)
-        source = f"runs:/{run_id}/{self._log_model(run_id, version.folder)}"
+        path, made = self._log_model(run_id, version.folder)
+        source = f"runs:/{run_id}/{path}"
         row = self._client.create_model_version(model, source, run_id=run_id, tags={LOCK: lock.lock_id})
         for run in (run_id, *others):
             self._client.set_tag(run, "lanelock.model_version", f"{model}/{row.version}")
-        return str(row.version)
+        return str(row.version), made
 
-    def _log_model(self, run_id: str, folder: Path) -> str:
-        """Logs a lock's model where nothing else is, and returns its artifact path."""
+    def _log_model(self, run_id: str, folder: Path) -> tuple[str, str]:
+        """Logs a lock's model where nothing else is, and returns its artifact path and its fingerprint."""
         with tempfile.TemporaryDirectory() as scratch:
             saved = _saved(folder, Path(scratch))
-            path = _MODEL
+            path, made = _MODEL, fingerprint(saved)
             if self._client.list_artifacts(run_id, path):
-                if self._fingerprint_at(f"runs:/{run_id}/{path}") == fingerprint(saved):
-                    return path  # left by a call that was interrupted
+                if self._fingerprint_at(f"runs:/{run_id}/{path}") == made:
+                    return path, made  # left by a call that was interrupted
                 path = f"{_MODEL}-{uuid4().hex[:8]}"
             self._client.log_artifacts(run_id, str(saved), path)
-            return path
+            return path, made
 
     def _runs_of(self, model: str, lock: Lock) -> list[str]:
         """Returns the run that a lock's version belongs to, then the other runs of the lock in this store.

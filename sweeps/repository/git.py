@@ -1,7 +1,8 @@
 """What git says of a change: the commit it began from, the paths it touches, and the files on both sides.
 
 Git is asked through its own command, with a list of arguments and never through a shell. Only files that are data are
-read; nothing of the change is executed, and no filter, hook or driver that a change could name is run.
+read; nothing of the change is executed, and no hook or driver is run. A filter runs only if this machine's settings
+hold it, which a change cannot alter.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from lanelock.sweeps.pages.text import short
 from lanelock.sweeps.repository.documents import LOCK, Documents, PackThere, at, fields_at, name_of, names_in, text_at
 from lanelock.sweeps.repository.impact import Impact, changed, pairs
 
-HOLDOUT = "holdout_seeds"
+HOLDOUT, CONFIRM = "holdout_seeds", "confirm_seeds"
 _STORED = re.compile(r".+\.[0-9a-f]{12}")  # how a workspace calls a lock's file
 _PERMITS = (  # the fields of a lane that say what a lock may be; the others say how it is looked for
     "engine", "until", "fixed", "knobs", "constraints", "seeds", "gates", "objectives", "runtime", "decision",
@@ -92,19 +92,26 @@ def _replaced(sides: Sides) -> Iterator[Refusal]:
             yield Refusal(path, f"it was {names_in(old)[1]}, and now states {names_in(lock)[1]}", integrity=True)
         elif old is not None and _lane_of(old) != _lane_of(lock):
             yield Refusal(path, f"it held a lock of {_lane_of(old)}, and now one of {_lane_of(lock)}")
+        elif old is not None and at(old, "gates", "id") != at(lock, "gates", "id"):
+            ids = [text_at(side, "gates", "id") for side in (old, lock)]
+            yield Refusal(path, f"it held a lock graded by gates {ids[0]}, and now one graded by {ids[1]}")
 
 
 def _fewer_seeds(sides: Sides) -> Iterator[Refusal]:
     before, after = sides.before, sides.after
     for path, old, new in (*pairs(before.lanes, after.lanes), *pairs(before.locks, after.locks)):
         yield from _without(path, "/seeds", old.get("seeds"), new.get("seeds"))
+    for path, old, new in pairs(before.lanes, after.lanes):
+        fewer = at(new, "decision", CONFIRM)
+        if fewer is not None and _number(fewer) < _number(at(old, "decision", CONFIRM)):
+            yield Refusal(path, f"/decision/{CONFIRM}: {at(old, 'decision', CONFIRM)} became fewer")
     for path, old, new in pairs(before.campaigns, after.campaigns):
         yield from _without(path, "/seeds", old.get("seeds"), new.get("seeds"))
         for name, phase in fields_at(old, "phases").items():
             now = at(new, "phases", name)
             yield from _without(path, f"/phases/{name}/seeds", at(phase, "seeds"), at(now, "seeds"))
             if _number(at(now, "holdout")) < _number(at(phase, "holdout")):
-                yield Refusal(path, f"/phases/{name}/holdout: {at(phase, 'holdout')} held-out seeds became fewer")
+                yield Refusal(path, f"/phases/{name}/holdout: {at(phase, 'holdout')} became fewer")
     for path, old, new in pairs(before.gates, after.gates):
         for alias, asked in fields_at(old, PROMOTION).items():
             if _number(at(new, PROMOTION, alias, HOLDOUT)) < _number(at(asked, HOLDOUT)):

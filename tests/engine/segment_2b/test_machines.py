@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from conftest import child_environment
+from machines import OLD_C_LIBRARY, old_numpy
 from worlds import tiny_world
 
 from lanelock.engine.keep.published import computed_otherwise
@@ -15,7 +16,6 @@ from lanelock.engine.segment_2b.run import SEGMENT_2B, Segment2B
 from lanelock.engine.segment_2b.world_import import write_world
 from lanelock.scoring.segment_2b.metrics import SEGMENT_2B as METRICS
 
-OLD_C_LIBRARY = {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA,-FMA4,-AVX512F,-AVX"}
 PLAIN_CODE = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
 PACKS = {"p3": "S4", "p3_wide": "S7"}  # and the last state: together they use every law but the recorded day effects
 CALL = """
@@ -29,13 +29,6 @@ for name, last in json.loads(sys.argv[1]).items():
     results[name] = [run.world_digest, run.digests(), {key: value.hex() for key, value in METRICS.measure(run).items()}]
 print(json.dumps(results))
 """
-
-
-def old_numpy():
-    """Returns the variable that turns off all of NumPy's code for features of this processor."""
-    from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
-
-    return {"NPY_DISABLE_CPU_FEATURES": " ".join(name for name in __cpu_dispatch__ if __cpu_features__[name])}
 
 
 def elsewhere(**environment):

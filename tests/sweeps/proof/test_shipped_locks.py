@@ -1,13 +1,19 @@
 """The locks that the package ships: promoted truth, which must hold by the package alone."""
 
 import pytest
+from machines import OLD_C_LIBRARY, old_numpy
 
 from lanelock.policies.documents import shipped
 from lanelock.sweeps.decision.confirmation import fresh_seeds
+from lanelock.sweeps.proof.evidence import check_files, claim_in, verify_evidence
 from lanelock.sweeps.proof.lock import Lock
+from lanelock.sweeps.proof.signatures import signed_by
+from lanelock.sweeps.proof.trust import trust_for
 from lanelock.sweeps.proof.verification import verify_lock
+from lanelock.sweeps.workspace import Workspace
 
 LOCKS = shipped("locks", ".json")
+EVIDENCE = LOCKS["segment_2b_certified"].parents[1] / "evidence"  # in a checkout only
 
 
 def test_both_campaigns_locks_are_shipped():
@@ -18,6 +24,38 @@ def test_both_campaigns_locks_are_shipped():
 def test_a_shipped_lock_is_proved_from_the_package_alone(name):
     checks = verify_lock(LOCKS[name])
     assert len(checks) > 30 and [check for check in checks if not check.ok] == []
+
+
+def test_a_shipped_lock_is_proved_on_an_older_processor(lanelock):
+    code, said, err = lanelock("verify", "segment_2b_recorded", "--json", **OLD_C_LIBRARY, **old_numpy())
+    assert code == 0 and said["ok"] and said["checked"] > 30 and err == ""
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_shipped_lock_is_signed_by_the_demonstration_key(name, tmp_path):
+    trust = trust_for(LOCKS[name], Workspace(tmp_path))
+    assert [str(key) for key in signed_by(LOCKS[name], trust)] == ["demonstration (maker)"]
+
+
+def test_the_certified_lock_comes_with_its_claim():
+    """Its files and the lock in it; running its 63 seeds again takes minutes, in the slow test below."""
+    (folder,) = (path for path in EVIDENCE.iterdir() if path.is_dir())
+    stated, lock = check_files(folder), Lock.read(LOCKS["segment_2b_certified"])
+    assert (
+        stated["lock_id"] == lock.lock_id and stated["verdict"] == "PASS_BPLUS" and stated["seeds"] == list(lock.seeds)
+    )
+    assert str(claim_in(stated)) == (
+        "with 95 % confidence at least 95 % of worlds drawn from this policy meet B+ (59 held-out seeds, none below)"
+    )
+    (key,) = signed_by(folder, trust_for(LOCKS["segment_2b_certified"], Workspace(folder)))
+    assert key.name == "demonstration"
+
+
+@pytest.mark.slow
+def test_the_shipped_claim_is_proved_again():
+    (folder,) = (path for path in EVIDENCE.iterdir() if path.is_dir())
+    findings = verify_evidence(folder)
+    assert findings.ok and len(findings) > 300
 
 
 def test_they_say_how_each_campaign_ended():

@@ -13,6 +13,7 @@ from lanes import QUEUE, leaky_lane
 
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.proof.promotion import promote
+from lanelock.sweeps.record import notes
 from lanelock.sweeps.record.comparison import compare
 from lanelock.sweeps.record.delivery import sync
 from lanelock.sweeps.record.outbox import Outbox, own_record
@@ -74,6 +75,7 @@ CHANGES = {
     edit("params", "servers", 7): "param servers: '7' is recorded",
     edit("tags", "lanelock.verdict", "PASS_ALL"): "tag lanelock.verdict: 'PASS_ALL' is recorded",
     edit("tags", "lanelock.pack", "0"): "tag lanelock.pack",
+    edit("tags", "lanelock.code", "0"): "tag lanelock.code: 0 is recorded",
     edit("tags", "mlflow.note.content", "fine"): "tag mlflow.note.content",
     insert("lanelock.lock"): "tag lanelock.lock: MLflow has ab",
     insert("lanelock.more"): "tag lanelock.more: 'ab'",
@@ -104,6 +106,12 @@ def test_what_was_recorded_is_as_the_study_says_and_nothing_is_written(made, her
 def test_a_change_in_mlflows_database_is_found(changed, statement, line):
     differences = changed(statement)
     assert any(line in difference for difference in differences), differences
+
+
+def test_it_may_be_compared_by_another_commit_than_it_was_played_by(made, monkeypatch):
+    other = replace(notes.here(), lanelock="9.9.9", git="0" * 40, diff="1" * 64, user="somebody")
+    monkeypatch.setattr(notes, "here", lambda: other)
+    assert compare(made).differences == ()
 
 
 def test_the_command_names_the_first_and_counts_all(made, changed, tmp_path, here):
@@ -170,5 +178,7 @@ def test_a_sweep_that_was_never_tracked_is_named_and_no_difference(tmp_path):
     place = Workspace.at(tmp_path)
     play(load_lane(str(QUEUE / "lane.json")).with_search(trials=4), place, track=False)
     compared = compare(place)
-    assert compared.differences == () and compared.left_out == ("queue-1: it was never tracked here",)
+    assert compared.differences == () and compared.left_out == (
+        "queue-1: MLflow has no run of it, and nothing here says that it had",
+    )
     assert not place.tracking_database.exists()

@@ -22,6 +22,7 @@ from lanelock.policies import WorkspaceError
 from lanelock.policies.documents import read_json
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.proof.lock import Lock
+from lanelock.sweeps.record.comparison import compare
 from lanelock.sweeps.record.delivery import sync
 from lanelock.sweeps.record.outbox import Outbox
 from lanelock.sweeps.search.study import Studies
@@ -107,10 +108,10 @@ def at(**actions):
 def test_a_record_and_a_study_on_postgresql_hold_the_same(workspace, server, lanelock):
     closed = play(lane(16), workspace, jobs=2)
     parent, children = hold_to_study(server, closed, workspace)
-    assert Lock.read(closed.lock).runs == {
-        "sweep": parent.info.run_id,
-        "trial": children[closed.decision.best.number].info.run_id,
-    }
+    for run in (parent, children[closed.decision.best.number]):
+        assert run.data.tags["lanelock.lock"] == Lock.read(closed.lock).lock_id
+    compared = compare(workspace)
+    assert (compared.differences, compared.trials) == ((), 16), "field by field, and no number lost a digit"
     client = mlflow.MlflowClient(tracking_uri=server.url)
     assert parent.info.artifact_uri.startswith("mlflow-artifacts:"), "the server keeps the artifacts"
     assert {file.path for file in client.list_artifacts(parent.info.run_id)} >= {
@@ -300,8 +301,10 @@ def test_sweeps_of_one_name_in_two_workspaces_are_two(server, tmp_path):
     document = {**read_json(QUEUE), "id": "twins", "authority": str(QUEUE.parent / "pack")}
     (tmp_path / "lane.json").write_text(json.dumps(document))
     held = load_lane(str(tmp_path / "lane.json")).with_search(trials=4)
-    for name in ("one", "two"):
-        assert play(held, Workspace.at(tmp_path / name, server.url)).sweep == "twins-1"
+    places = [Workspace.at(tmp_path / name, server.url) for name in ("one", "two")]
+    for place in places:
+        assert play(held, place).sweep == "twins-1"
+    assert [compare(place).differences for place in places] == [(), ()]
     client = mlflow.MlflowClient(tracking_uri=server.url)
     runs = client.search_runs([client.get_experiment_by_name("twins").experiment_id])
     assert len(runs) == 10 and len({run.data.tags.get("lanelock.study") for run in runs}) == 3

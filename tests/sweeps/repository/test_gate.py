@@ -3,13 +3,15 @@
 import json
 import os
 import random
+import shlex
 import shutil
 import subprocess
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import forged
+import yaml
+from conftest import ROOT, forged
 from lanes import QUEUE, refused
 from mutants import mutated
 
@@ -26,6 +28,7 @@ from lanelock.sweeps.proof.unpack import unpack, unpacking
 from lanelock.sweeps.repository.gate import gate
 from lanelock.sweeps.repository.report import markdown
 from lanelock.sweeps.sweep import play
+from lanelock.sweeps.terminal.commands.gate import gate as gate_command
 from lanelock.sweeps.workspace import Workspace
 
 WHO = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
@@ -156,6 +159,14 @@ def test_stricter_gates_are_shown_with_every_lock_that_rests_on_them(lock, repos
     assert gated.exit_code == 1, "locks made by other gates have to be made again"
 
 
+def test_the_workflow_to_copy_asks_for_what_there_is():
+    workflow = yaml.safe_load((ROOT / "docs" / "gate-workflow.yml").read_text())
+    *_, last = workflow["jobs"]["gate"]["steps"]
+    program, command, *options = shlex.split(last["run"])
+    assert program.endswith("/lanelock") and command == "gate" and workflow["permissions"] == {"contents": "read"}
+    assert options == ["--base", "$BASE"] and {"--base"} <= {name for row in gate_command.params for name in row.opts}
+
+
 # --- attacks ----------------------------------------------------------------------------------------------
 
 
@@ -206,7 +217,8 @@ def test_lax_gates_under_another_name(repository):
     gates = read_json(path)["gates"] | {"id": "kind"}
     gates["gates"][0]["thresholds"] = {"B": 1e9, "B+": 1e9}
     rewritten(path, gates=gates)
-    stopped(repository, "locks/queue.json", "gates: those of the installed engine", code=3)
+    why = ("it held a lock graded by gates queue, and now one graded by kind", "gates: those of the installed engine")
+    stopped(repository, "locks/queue.json", *why, code=3)
 
 
 def test_a_gate_file_removed(lock, repository):
@@ -215,10 +227,19 @@ def test_a_gate_file_removed(lock, repository):
 
 
 def test_seeds_removed_from_what_is_asked(repository):
+    gates = read_json(repository / "gates.json")["promotion"]
+    gates["certified"]["holdout_seeds"] -= 1
+    changed(repository / "gates.json", promotion=gates)
     changed(repository / "lane.json", seeds=[1, 2])
-    changed(repository / "campaign.json", seeds=[1, 3])
+    phases = read_json(repository / "campaign.json")["phases"]
+    phases["grade"]["holdout"] -= 1
+    changed(repository / "campaign.json", seeds=[1, 3], phases=phases)
     gated = stopped(repository, "lane.json", "/seeds: seed 3 is removed", code=1)
-    assert "seed 2" in next(row.why for row in gated.refused if row.path == "campaign.json")
+    said = {(row.path, row.why.partition(":")[0]) for row in gated.refused}
+    assert said >= {
+        ("gates.json", "/promotion/certified/holdout_seeds"), ("campaign.json", "/seeds"),
+        ("campaign.json", "/phases/grade/holdout"),
+    }  # fmt: skip
 
 
 def test_seeds_removed_from_a_lock(repository):
