@@ -107,13 +107,13 @@ def promote(
     counted = _counting(rule, certified, gates)
     to, evidence = _standing(lock, counted)
     unmet = [*_unaccepted(lock, rule, gates), *_uncertified(alias, rule, gates, counted, _name(path, workspace))]
-    passed = (row.folder for row in certified if row.verdict.passed)
+    passed = (row.folder for row in certified if row.own and row.verdict.passed)
     move = new_move(history, workspace, PROMOTE, alias, to, forced=force, why=why)
     move = replace(move, approvals=approvals_of(path, _copy(lock, workspace), *passed), signed_by=_signer(key, trust))
     refusals = [*unmet, *_stale(lock, alias, history, force), *_unsigned(move, trust)]
     if refusals:
         return Promotion(move, tuple(refusals), False)
-    hold(path, "lock", verify_lock(path, world, watch))
+    hold(path, "lock", verify_lock(path, world, watch, workspace))
     if evidence is not None:
         hold(evidence, "evidence", verify_evidence(evidence, watch, with_lock=False))
     if dry_run:
