@@ -40,7 +40,7 @@ from lanelock.sweeps.proof.envelopes import SigningKey, approvers
 from lanelock.sweeps.proof.evidence import verify_evidence
 from lanelock.sweeps.proof.grading import gates_of_engine
 from lanelock.sweeps.proof.lock import Lock
-from lanelock.sweeps.proof.lock_files import FILE, carry_world
+from lanelock.sweeps.proof.lock_files import FILE, carry_world, promoted
 from lanelock.sweeps.proof.moves import PROMOTE, ROLLBACK, Move, Standing, append, following, moves, new_move, stack
 from lanelock.sweeps.proof.signatures import approvals_of, carry_signatures
 from lanelock.sweeps.proof.trust import Key, Trust, trust_of
@@ -150,7 +150,7 @@ def rollback(
         return Promotion(move, (f"{alias} pointed to no lock before {to.sweep}: nothing to roll back to",), False)
     if refusals := _unsigned(move, trust):
         return Promotion(move, refusals, False)
-    Lock.read(inside(workspace.promoted, to.lock_id, FILE))
+    Lock.read(promoted(to.lock_id, workspace))
     return Promotion(move, (), False) if dry_run else _move(workspace, move, history, trust, key)
 
 

@@ -12,7 +12,9 @@ from dataclasses import replace
 import pytest
 from conftest import forged
 from lanes import lane_with
+from lanes import refused as refused_with
 
+from lanelock.engine.keep.receipts import file_digest, text_of
 from lanelock.policies import IntegrityError
 from lanelock.policies.documents import digest, read_json
 from lanelock.sweeps.lanes.lane import lane_of
@@ -165,3 +167,44 @@ def test_a_lock_under_a_lane_that_its_sweep_was_not_played_by(refused, tmp_path,
     certified = promote(path, "certified", elsewhere, dry_run=True)
     assert bool(certified.refusals) == bool(refusal)
     assert not refusal or re.search(refusal, "; ".join(certified.refusals)), certified.refusals
+
+
+# What an alias points to
+
+
+@pytest.fixture
+def named(tmp_path):
+    """A workspace in which `candidate` points to one lock after another, and both locks."""
+    place = Workspace.at(tmp_path / "named")
+    locks = [
+        play(lane_with(tmp_path, id=name).with_search(trials=trials), place, track=False).lock
+        for name, trials in (("first", 2), ("second", 6))
+    ]
+    for path in locks:
+        assert promote(path, "candidate", place, force=True, why="it is newer").written
+    return place, [Lock.read(path) for path in locks]
+
+
+def copied(place, lock):
+    return place.promoted / lock.lock_id / "lock.json"
+
+
+def test_a_promoted_lock_that_was_exchanged_for_another_whole_one_is_found(named, here):
+    place, (first, second) = named
+    copied(place, second).write_bytes(copied(place, first).read_bytes())
+    for command in (("verify", "candidate"), ("lock", "show", "candidate")):
+        refused_with(here(*command, workspace=place.root), "holds lock", "it was exchanged", code=3)
+    copied(place, first).write_bytes(json.dumps(second.document).encode())
+    refused_with(here("rollback", "candidate", "--dry-run", workspace=place.root), "it was exchanged", code=3)
+
+
+@pytest.mark.parametrize("field", ["sweep", "pack"])
+def test_a_move_that_states_another_lock_than_it_names_is_found(named, here, field):
+    place, _ = named
+    newest, head = place.promotions / "000002.json", place.promotions / "head.json"
+    record = read_json(newest)
+    record["to"][field] = {"sweep": "another", "pack": "0" * 64}[field]
+    newest.write_text(text_of(record))
+    head.write_text(text_of({**read_json(head), "newest": file_digest(newest)}))
+    code, _, err = here("verify", "candidate", workspace=place.root)
+    assert code == 3 and "move 2: sweep, engine and pack" in err
