@@ -198,6 +198,14 @@ def test_a_promoted_lock_that_was_exchanged_for_another_whole_one_is_found(named
     refused_with(here("rollback", "candidate", "--dry-run", workspace=place.root), "it was exchanged", code=3)
 
 
+@pytest.mark.slow
+def test_a_promoted_lock_that_was_exchanged_is_not_registered(named, here):
+    """Starts a tracking database of its own."""
+    place, (first, second) = named
+    copied(place, second).write_bytes(copied(place, first).read_bytes())
+    refused_with(here("sync", workspace=place.root), "it was exchanged", code=3)
+
+
 @pytest.mark.parametrize("field", ["sweep", "pack"])
 def test_a_move_that_states_another_lock_than_it_names_is_found(named, here, field):
     place, _ = named
