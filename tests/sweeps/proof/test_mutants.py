@@ -261,7 +261,7 @@ def fewer_seeds(rows, at, chance):
 
 
 def dropped(rows, at, chance):
-    """Never the last: without it a search is a shorter search, and true where lock and tally say so."""
+    """One before the last: without its last trial a search is shorter, and true where lock and tally say so."""
     del rows[min(at, len(rows) - 2)]
 
 
