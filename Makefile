@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup sweep test test-all test-postgres bench bench-scale bench-search ui lint lock clean
+.PHONY: setup sweep test test-all test-mutants test-postgres bench bench-scale bench-search ui lint lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -28,6 +28,10 @@ sweep: setup
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow"
+
+# Ten thousand mutants of locks, evidence, moves and studies: an hour on two cores.
+test-mutants: setup
+	$(BIN)/python -m pytest -n 2 -m "slow or not slow" tests/sweeps/proof/test_mutants.py
 
 test-all: setup
 	$(BIN)/python -m pytest -n 2 --dist loadscope

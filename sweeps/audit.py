@@ -11,19 +11,20 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby, islice
 
-from lanelock.policies import LanelockError, Pack
+from lanelock.policies import LanelockError, Pack, PolicyError
 from lanelock.sweeps.batch import played
 from lanelock.sweeps.decision.decision import Confirmation
 from lanelock.sweeps.lanes.grading import constraints_of, objectives_of
 from lanelock.sweeps.lanes.ledger import Ledger
-from lanelock.sweeps.lanes.survey import Ground
-from lanelock.sweeps.lanes.trial import Trial
+from lanelock.sweeps.lanes.survey import Ground, prospect
+from lanelock.sweeps.lanes.trial import Trial, TrialRecord
 from lanelock.sweeps.proof.checks import Check, Findings, Proved, Unproved, Watch, collected, same
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.searched import chosen, same_transcript
+from lanelock.sweeps.search.beginning import taken_from
 from lanelock.sweeps.search.played_by import other_code
 from lanelock.sweeps.search.proposals import Proposal, Proposer
 from lanelock.sweeps.search.recorded import Recorded, recorded
@@ -51,15 +52,19 @@ def audit(
     of = recorded(sweep, workspace)
     count = min(len(of.trials), max(1, math.ceil(share * len(of.trials))))
     sampled = tuple(sorted(random.SystemRandom().sample(sorted(of.trials), count)))
-    return Audit(sweep, len(of.trials), sampled, collected(_checks(of, sampled, lock), watch))
+    return Audit(sweep, len(of.trials), sampled, collected(_checks(of, sampled, lock, workspace), watch))
 
 
-def _checks(of: Recorded, sampled: Sequence[int], lock: Lock | None) -> Iterator[Check | Proved | Unproved]:
+def _checks(
+    of: Recorded, sampled: Sequence[int], lock: Lock | None, workspace: Workspace
+) -> Iterator[Check | Proved | Unproved]:
     ledger = Ledger(of.ground())
     if differs := other_code(of.begun, of.lane):
         yield Unproved(f"by which code it was played: it was {differs}")
     if lock is not None:
         yield from same_transcript(lock, of)
+    yield same("reach of the gates", of.begun.get("reach"), [asdict(row) for row in prospect(of.lane, of.world)])
+    yield from _taken_over(of, ledger.ground, workspace)
     for trial in of.trials.values():
         yield from _derived(of, trial, ledger)
     yield Proved(f"{len(of.trials)} trials in one chain; their packs and objectives follow from knobs and measurements")
@@ -78,6 +83,29 @@ def _checks(of: Recorded, sampled: Sequence[int], lock: Lock | None) -> Iterator
         yield Unproved(f"{len(of.trials) - len(sampled)} trials were not run again: --all runs them")
 
 
+def _taken_over(of: Recorded, ground: Ground, workspace: Workspace) -> Iterator[Check | Unproved]:
+    """Yields whether the trials that nobody proposed are those that the sweep began with, of the sweep that it names.
+
+    A trial that claims to be of an earlier sweep needs no proposal, so it must be found there.
+    """
+    taken = [trial for trial in of.trials.values() if not trial.paid]
+    yield same("trials of an earlier sweep", [row.number for row in taken], [*range(of.begun.get("taken") or 0)])
+    if not taken:
+        return
+    try:
+        earlier = recorded(str(of.begun["from"]), workspace)
+    except PolicyError:
+        yield Unproved(f"that its first {len(taken)} trials are those of {of.begun['from']} (no transcript here)")
+        return
+    found = [record for _, record in islice(taken_from(earlier, ground), len(taken))]
+    stated, there = ([_unchained(record) for record in records] for records in ([row.record for row in taken], found))
+    yield same("what it took of them", stated, there)
+
+
+def _unchained(record: TrialRecord) -> Mapping[str, object]:
+    return replace(record, chain="").document
+
+
 def _stated(lock: Lock) -> Confirmation | None:
     """Returns a lock's results on fresh seeds, which `verify` runs again, if they confirm what it claims."""
     fresh = lock.confirmation
@@ -94,7 +122,7 @@ def _derived(of: Recorded, trial: Trial, ledger: Ledger) -> Iterator[Check]:
         except LanelockError as error:
             pack = str(error)
         yield from _unless(same(f"trial {trial.number}: pack", trial.record.pack, pack))
-    objectives = None if trial.failed else objectives_of(ledger.ground, cards)
+    objectives = None if trial.failed or not cards else objectives_of(ledger.ground, cards)
     yield from _unless(same(f"trial {trial.number}: objectives", trial.objectives, objectives))
     constraints = constraints_of(cards) if cards else {}
     yield same(f"trial {trial.number}: constraints", dict(trial.constraints), constraints)
@@ -133,7 +161,7 @@ def _recalled(trial: Trial) -> OnSeed:
         if seed not in record.measures:
             return SeedRun(seed, pack, failure=record.failure or f"seed {seed}: there is no result of it")
         measures = record.measures[seed]
-        return SeedRun(seed, pack, ground.graded(seed, measures), measures, record.worlds[seed])
+        return SeedRun(seed, pack, ground.graded(seed, measures), measures, record.worlds.get(seed, ""))
 
     return on_seed
 

@@ -31,6 +31,7 @@ from lanelock.sweeps.lanes.survey import Ground, survey
 from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.proof.lock import Lock, Search, make_lock
 from lanelock.sweeps.proof.lock_files import store_lock
+from lanelock.sweeps.proof.searched import continues
 from lanelock.sweeps.record.recorder import Recording, recording
 from lanelock.sweeps.search.beginning import NOTHING_FIRST, Beginning, first_of, take_over
 from lanelock.sweeps.search.played_by import other_code, played_by
@@ -122,6 +123,7 @@ def play(
             study = studies.open(name, lane) if resume else studies.create(name, lane, attributes)
             if resume:
                 _check_budget(study.trials, lane, name)
+            continues(study.name, study.origin, [trial.record.chain for trial in study.trials], workspace)
             take_over(study, ledger, studies)
             record = recorder.begin(study, ledger)
             surveyed = time.perf_counter()
@@ -134,7 +136,6 @@ def play(
             if decision.outcome == "GO" and decision.best is not None:
                 runtime = time_candidate(lane, lane.candidate(decision.best.values), world)
                 decision = hold_to_runtime(decision, runtime, lane)
-            record.settle()
             kept = record.keep(decision.best)
             documents = {"sensitivity.json": sensitivity(study.name, study.history, ledger)}
             search = Search(study.origin, len(study.history), study.head, decision.reason)
@@ -142,10 +143,10 @@ def play(
             if runtime is not None:
                 documents["runtime.json"] = runtime.as_document()
             record.close(kept, decision, Lock.read(path), documents)  # read back, as others will
-            parent = record.settle()["sweep"]
+            parent = record.settle()
     seconds = {"wall": time.perf_counter() - began, "search": searched}
     for part in ("engine", "scoring"):
-        seconds[part] = sum(trial.record.seconds[part] for trial in study.history if trial.paid)
+        seconds[part] = sum(trial.record.seconds.get(part, 0.0) for trial in study.history if trial.paid)
     return Closed(study.name, decision, path, parent, tuple(study.history), ledger, runtime, seconds, stopped_by)
 
 

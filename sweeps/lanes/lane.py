@@ -67,7 +67,7 @@ class Lane:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        return tuple(self.document["seeds"])
+        return tuple(map(int, self.document["seeds"]))  # JSON may write 4 as 4.0
 
     @property
     def until(self) -> str:

@@ -30,11 +30,28 @@ class TrialRecord:
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> TrialRecord:
-        """Returns the record of a stored trial. `TrialRecord.of(record.document) == record`."""
+        """Returns the record of a stored trial. `TrialRecord.of(record.document) == record`.
+
+        Raises ValueError, TypeError, KeyError or AttributeError for what is no record.
+        """
         measures = {int(seed): metrics for seed, metrics in document["measures"].items()}
         worlds = {int(seed): world for seed, world in document["worlds"].items()}
         plain = {field.name: document[field.name] for field in fields(cls) if field.name in document}
-        return cls(**{**plain, "measures": measures, "worlds": worlds})
+        record = cls(**{**plain, "measures": measures, "worlds": worlds})
+        record._check()
+        return record
+
+    def _check(self) -> None:
+        """Raises ValueError naming a field that is not what its type says."""
+        texts = (self.pack, self.stopped, self.failure, self.source, self.chain)
+        rows = (*self.measures.values(), self.seconds)
+        for field, right in (
+            ("texts", all(isinstance(text, str) for text in (*texts, *self.policies.values(), *self.worlds.values()))),
+            ("numbers", all(_is_number(value) for row in rows for value in row.values())),
+            ("counts", all(type(count) is int and count >= 0 for count in (self.at_ms, self.asked_at, self.repeats))),
+        ):
+            if not right:
+                raise ValueError(f"/{field}: not as in a record")
 
     @property
     def document(self) -> dict[str, Any]:
@@ -79,6 +96,10 @@ class Input:
     context: str  # its purpose
     source: Mapping[str, Any]  # its origin
     profile: Mapping[str, float]  # its metrics
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def engine_runs(trials: Iterable[Trial]) -> int:

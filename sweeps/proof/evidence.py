@@ -95,11 +95,16 @@ def certify_lock(
     if count:
         _enough(examined.gates, "--holdout-seeds", count, str(path))
     proofs = dict[int, Proof]()
-    for seed, proof in examined.runs((*asked, *examined.holdout_seeds(asked, count)), jobs):
-        proofs[seed] = proof
-        watch(proof.card)
-        if coverage is not None and not _may_hold(examined, proofs, asked):
-            break
+    try:
+        for seed, proof in examined.runs((*asked, *examined.holdout_seeds(asked, count)), jobs):
+            proofs[seed] = proof
+            watch(proof.card)
+            if coverage is not None and not _may_hold(examined, proofs, asked):
+                break
+    except (LanelockError, MemoryError):
+        raise
+    except Exception as error:  # whatever the engine raises
+        raise PolicyError(f"{path}: its candidate cannot be run on every seed: {cause(error)}") from error
     finding = examined.conclude(proofs, asked, confidence)
     document = finding.as_document(lock, examined.engine.code_version)
     folder = _write(workspace, examined, document, proofs)

@@ -123,12 +123,16 @@ class Lock:
             raise PolicyError(
                 f"{where}: /proof, /confirmation, /authority/metrics: seeds are whole numbers: {error}"
             ) from None
+        if not sorted(proof) == sorted(metrics) == sorted(document["seeds"]):
+            raise PolicyError(
+                f"{where}: /proof, /authority/metrics: both must have a row for each of /seeds and no other"
+            )
         lock = cls(
             **{name: document[name] for name in _PLAIN},
             search=Search(**document["search"]),
             blockers=tuple(Blocker.of(row) for row in document["blockers"]),
             lane_document=document["lane"],
-            seeds=tuple(document["seeds"]),
+            seeds=tuple(map(int, document["seeds"])),
             candidate_pack=CarriedPack.of(document["pack"]),
             authority=CarriedPack.of(authority),
             authority_metrics=metrics,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lanelock.policies import PolicyError
+from lanelock.policies import IntegrityError, PolicyError
 from lanelock.policies.documents import digest, read_json, shipped
 from lanelock.policies.names import ALIASES, check_name, inside, is_name, path_named
 from lanelock.sweeps.proof.lock import Lock
@@ -79,7 +79,16 @@ def _pointed_to(alias: str, workspace: Workspace) -> Path:
     move = holders(workspace).get(alias)
     if move is None:
         raise PolicyError(f"{alias}: the alias points to no lock in {workspace.root}; for a file, name ./{alias}")
-    return inside(workspace.promoted, move.to.lock_id, FILE)
+    return promoted(move.to.lock_id, workspace)
+
+
+def promoted(lock_id: str, workspace: Workspace) -> Path:
+    """Returns the file of a promoted lock. Raises IntegrityError if it states another id than its folder's name."""
+    path = inside(workspace.promoted, lock_id, FILE)
+    stated = _stated(path)
+    if stated is not None and stated.lock_id != lock_id:
+        raise IntegrityError(f"{path}: holds lock {stated.lock_id}; it was exchanged")
+    return path
 
 
 def _stored(name: str, workspace: Workspace) -> Path:

@@ -40,7 +40,7 @@ from lanelock.sweeps.proof.envelopes import SigningKey, approvers
 from lanelock.sweeps.proof.evidence import verify_evidence
 from lanelock.sweeps.proof.grading import gates_of_engine
 from lanelock.sweeps.proof.lock import Lock
-from lanelock.sweeps.proof.lock_files import FILE, carry_world
+from lanelock.sweeps.proof.lock_files import FILE, carry_world, promoted
 from lanelock.sweeps.proof.moves import PROMOTE, ROLLBACK, Move, Standing, append, following, moves, new_move, stack
 from lanelock.sweeps.proof.signatures import approvals_of, carry_signatures
 from lanelock.sweeps.proof.trust import Key, Trust, trust_of
@@ -107,13 +107,13 @@ def promote(
     counted = _counting(rule, certified, gates)
     to, evidence = _standing(lock, counted)
     unmet = [*_unaccepted(lock, rule, gates), *_uncertified(alias, rule, gates, counted, _name(path, workspace))]
-    passed = (row.folder for row in certified if row.verdict.passed)
+    passed = (row.folder for row in certified if row.own and row.verdict.passed)
     move = new_move(history, workspace, PROMOTE, alias, to, forced=force, why=why)
     move = replace(move, approvals=approvals_of(path, _copy(lock, workspace), *passed), signed_by=_signer(key, trust))
     refusals = [*unmet, *_stale(lock, alias, history, force), *_unsigned(move, trust)]
     if refusals:
         return Promotion(move, tuple(refusals), False)
-    hold(path, "lock", verify_lock(path, world, watch))
+    hold(path, "lock", verify_lock(path, world, watch, workspace))
     if evidence is not None:
         hold(evidence, "evidence", verify_evidence(evidence, watch, with_lock=False))
     if dry_run:
@@ -150,7 +150,7 @@ def rollback(
         return Promotion(move, (f"{alias} pointed to no lock before {to.sweep}: nothing to roll back to",), False)
     if refusals := _unsigned(move, trust):
         return Promotion(move, refusals, False)
-    Lock.read(inside(workspace.promoted, to.lock_id, FILE))
+    Lock.read(promoted(to.lock_id, workspace))
     return Promotion(move, (), False) if dry_run else _move(workspace, move, history, trust, key)
 
 

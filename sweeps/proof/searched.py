@@ -8,10 +8,11 @@ by an audit (`sweeps.audit`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from lanelock.policies import Pack
+from lanelock.policies import IntegrityError, LanelockError, Pack
 from lanelock.sweeps.decision.confirmation import confirm_on, decide_confirmed
 from lanelock.sweeps.decision.decision import Confirmation
 from lanelock.sweeps.decision.runtime import RUNTIME
@@ -19,7 +20,7 @@ from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.survey import Ground
 from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.proof.checks import Check, Proved, Unproved, same
-from lanelock.sweeps.proof.lock import Lock, by_hand
+from lanelock.sweeps.proof.lock import Lock, Search, by_hand
 from lanelock.sweeps.search.tally import sweeps_in
 from lanelock.sweeps.search.transcript import origin_of
 from lanelock.sweeps.workspace import Workspace
@@ -68,6 +69,28 @@ def same_transcript(lock: Lock, of: Recorded) -> Iterator[Check]:
     heads, trials = (of.origin, *of.transcript.heads), lock.search.trials
     found = heads[trials] if trials < len(heads) else f"only {len(heads) - 1} trials"
     yield same(f"transcript: head after {trials} trials", lock.search.head, found)
+
+
+def continues(sweep: str, origin: str, heads: Sequence[str], workspace: Workspace) -> None:
+    """Raises IntegrityError unless a sweep's transcript holds what its locks here state of it.
+
+    A lock that cannot be read states nothing, nor does one of another sweep of that name.
+    """
+    for path in sorted(workspace.locks.glob(f"{sweep}.*.json")):
+        with suppress(LanelockError):
+            lock = Lock.read(path)
+            if lock.sweep == sweep and lock.search.origin == origin and not _holds(lock.search, origin, heads):
+                break
+    else:
+        return
+    raise IntegrityError(
+        f"study {sweep}: its transcript after {lock.search.trials} trials is not the one that {path} states; the study "
+        "was changed"
+    )
+
+
+def _holds(search: Search, origin: str, heads: Sequence[str]) -> bool:
+    return search.trials <= len(heads) and search.head == (origin, *heads)[search.trials]
 
 
 def _begun(lock: Lock) -> Mapping[str, Any]:

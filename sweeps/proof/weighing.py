@@ -2,23 +2,25 @@
 
 Of the evidence in a workspace that is graded by the gates of the installed engine:
 
-1. Whatever falls short of the verdict that is asked for stands against the lock, whatever else was certified, until
-   there is a new lock.
-2. Otherwise the most demanding certification counts: one that leaves out no seed of the lock; then the most held-out
-   seeds; then the greatest coverage claimed; then the most seeds asked for.
+1. Whatever falls short of the verdict that is asked for stands against the candidate, whatever else was certified: by
+   the same code against every lock of the same pack, since a lock with another word in it has another id.
+2. Otherwise the lock's most demanding certification counts: one that leaves out no seed of the lock; then the most
+   held-out seeds; then the greatest coverage claimed; then the most seeds asked for.
 
 Runs are deterministic, so a certification that fell short falls short again: it is never outvoted by other seeds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lanelock.engine.keep.receipts import file_digest
 from lanelock.policies import IntegrityError
 from lanelock.scoring.gates import GateSet, Verdict
+from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.proof.evidence import (
     CERTIFICATION,
     check_files,
@@ -42,6 +44,7 @@ class Evidence:
     holdout_seeds: int
     coverage: float  # percent, of its claim; 0 without one
     seeds: int  # asked for
+    own: bool = True  # of this lock; False: of another lock of the same candidate
 
     @property
     def demand(self) -> tuple[bool, int, float, int, str]:
@@ -52,7 +55,8 @@ class Evidence:
 def counting(evidence: Sequence[Evidence], asked: Verdict) -> Evidence | None:
     """Returns the certification that counts for a name that asks for a verdict; None without any."""
     short = [row for row in evidence if row.verdict.rank < asked.rank]
-    return max(short or evidence, key=lambda row: row.demand, default=None)
+    own = [row for row in evidence if row.own]
+    return max(short or own, key=lambda row: row.demand, default=None)
 
 
 def evidence_of(lock: Lock, workspace: Workspace, gates: GateSet) -> tuple[Evidence, ...]:
@@ -66,19 +70,28 @@ def evidence_of(lock: Lock, workspace: Workspace, gates: GateSet) -> tuple[Evide
 def _of(lock: Lock, workspace: Workspace, gates: GateSet) -> Iterator[Evidence]:
     for folder, document in evidence_in(workspace):
         name = evidence_name(lock, file_digest(folder / CERTIFICATION))
-        if document["format"] != FORMAT or not _concerns(lock, folder, document["lock_id"]):
+        own = _concerns(lock, folder, document["lock_id"])
+        if document["format"] != FORMAT or not (own or _of_its_candidate(lock, document)):
             continue
         check_files(folder)
-        if document["lock_id"] != lock.lock_id or folder.name != name:
+        if own and (document["lock_id"] != lock.lock_id or folder.name != name):
             raise IntegrityError(f"{folder}: the certification of lock {document['lock_id']} is not named {name}")
         if gates.grades_as(gates_of(folder).document):
             left_out = tuple(seed for seed in lock.seeds if seed not in document["seeds"])
             claim, fresh = claim_in(document), document["holdout_seeds"]
             coverage = 0.0 if claim is None else claim.coverage
             verdict = gates.verdict(document["verdict"])
-            yield Evidence(folder, verdict, left_out, len(fresh), coverage, len(document["seeds"]))
+            yield Evidence(folder, verdict, left_out, len(fresh), coverage, len(document["seeds"]), own)
 
 
 def _concerns(lock: Lock, folder: Path, lock_id: str) -> bool:
     """Whether a pack states that it is of this lock, or is named as if it were."""
     return lock_id == lock.lock_id or folder.name.startswith(f"{lock.name}.")
+
+
+def _of_its_candidate(lock: Lock, document: Mapping[str, Any]) -> bool:
+    """Whether a certification of another lock grades the same candidate by the same code, as that lock states it."""
+    engine = engine_named(lock.engine)
+    graded = document["engine"], document["pack"], document["code_version"]
+    same = graded == (engine.name, lock.candidate_pack.digest, engine.code_version)
+    return same and all(row["ok"] for row in document["preconditions"])

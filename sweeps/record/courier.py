@@ -77,11 +77,12 @@ class Courier:
         """Announces new letters, without waiting."""
         self._process.order(do="deliver")
 
-    def settle(self, trial: int | None = None) -> dict[str, str | None]:
-        """Waits until all is delivered or the server is known to be away. Returns the sweep's and a trial's run."""
+    def settle(self) -> str | None:
+        """Waits until all is delivered or the server is known to be away. Returns the sweep's run, if there is one."""
         self.connected()  # answers come in order
-        self._process.order(do="settle", trial=trial)
-        return self._process.answer()
+        self._process.order(do="settle")
+        run: str | None = self._process.answer()["run"]
+        return run
 
     def _leave(self) -> None:
         """Frees the process for another sweep."""

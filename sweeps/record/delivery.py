@@ -62,10 +62,6 @@ class Delivery:
             self._looked_up, self._interrupted = False, True
             raise
 
-    def run_of(self, trial: int | None) -> str | None:
-        """Returns the run of a delivered trial, or None."""
-        return None if trial is None else self._runs.get(trial, (None, False))[0]
-
     def _look_up(self) -> None:
         opening = self._box.opening()
         assert opening.heading is not None  # `opening` has checked it
@@ -157,11 +153,9 @@ class _Post:
         except Away as error:
             self.away, self._again = str(error), time.monotonic() + _PAUSE
 
-    def runs(self, trial: int | None) -> dict[str, str | None]:
-        """Returns the known runs of the sweep and of one of its trials."""
-        if self._delivery is None:
-            return {"sweep": None, "trial": None}
-        return {"sweep": self._delivery.parent, "trial": self._delivery.run_of(trial)}
+    def known(self) -> dict[str, str | None]:
+        """Returns the sweep's run, as an answer."""
+        return {"run": None if self._delivery is None else self._delivery.parent}
 
     def leave(self) -> None:
         """Releases the box; what still waits is for another process."""
@@ -203,7 +197,7 @@ def _obey(post: _Post, order: dict[str, Any]) -> None:
         case "open":
             post.deliver()
             if order["answer"]:
-                _answer(post.runs(None))
+                _answer(post.known())
         case "take":
             post.take(order["box"])
             post.deliver()
@@ -211,10 +205,10 @@ def _obey(post: _Post, order: dict[str, Any]) -> None:
             post.deliver()
         case "settle":
             post.deliver(at_once=True)
-            _answer(post.runs(order["trial"]))
+            _answer(post.known())
         case "leave":
             post.leave()
-            _answer(post.runs(None))
+            _answer(post.known())
 
 
 def _read(orders: queue.SimpleQueue[dict[str, Any]]) -> None:

@@ -56,12 +56,12 @@ class Recording:
     def trial(self, trial: Trial) -> None:
         """Writes a trial."""
 
-    def settle(self, trial: int | None = None) -> dict[str, str | None]:
-        """Waits until all is written or the server is known to be away. Returns the sweep's and a trial's run.
+    def settle(self) -> str | None:
+        """Waits until all is written or the server is known to be away. Returns the sweep's run, if there is one.
 
         Raises WorkspaceError if the server refuses.
         """
-        return {"sweep": None, "trial": None}
+        return None
 
     def keep(self, best: Trial | None) -> Kept | None:
         """Writes the scorecards of the front and of the best trial, and starts drawing the figures."""
@@ -117,8 +117,8 @@ class Tracked(Recording):
     def trial(self, trial: Trial) -> None:
         self.put_trials([trial])
 
-    def settle(self, trial: int | None = None) -> dict[str, str | None]:
-        return self.courier.settle(trial)
+    def settle(self) -> str | None:
+        return self.courier.settle()
 
     def keep(self, best: Trial | None) -> Kept:
         trials = self.entries.trials(best)

@@ -26,7 +26,7 @@ from lanelock.policies.names import inside
 from lanelock.sweeps.lanes.trial import Input
 from lanelock.sweeps.proof.evidence import certified_on, check_files, claim_in
 from lanelock.sweeps.proof.lock import Lock
-from lanelock.sweeps.proof.lock_files import FILE
+from lanelock.sweeps.proof.lock_files import FILE, promoted
 from lanelock.sweeps.proof.model_files import LOADER, fingerprint, model_config
 from lanelock.sweeps.proof.moves import Move, Standing, holders, moves
 from lanelock.sweeps.record import notes
@@ -110,7 +110,7 @@ def compare(workspace: Workspace, alias: str | None = None) -> list[Difference]:
 
 def _version(workspace: Workspace, move: Move) -> Version:
     """Returns what the registry should hold of the lock that a move points to."""
-    folder = inside(workspace.promoted, move.to.lock_id)
+    folder = promoted(move.to.lock_id, workspace).parent
     evidence = None if move.to.evidence is None else inside(workspace.evidence, move.to.evidence)
     if evidence is not None and not evidence.is_dir():
         evidence = None
@@ -248,7 +248,7 @@ class Registry:
         if unknown:
             for lock_id in {lock_id for lock_ids in wanted.values() for lock_id in lock_ids} - {""}:
                 with tempfile.TemporaryDirectory() as scratch:
-                    locks[fingerprint(_saved(inside(self._workspace.promoted, lock_id), Path(scratch)))] = lock_id
+                    locks[fingerprint(_saved(promoted(lock_id, self._workspace).parent, Path(scratch)))] = lock_id
         return locks
 
     def _describe(self, version: Version, row: Any) -> None:

@@ -54,7 +54,7 @@ def first_of(ground: Ground, beginning: Beginning, studies: Studies) -> dict[str
                 "--accept-other-code runs its best candidates again"
             )
         enqueued += _best_of(source, lane) if differs else ()
-        taken = 0 if differs else len(list(_taken(source, ground)))
+        taken = 0 if differs else len(list(taken_from(source, ground)))
     usual = max(10, 2 * lane.document["batch"]) if sampler_name(lane) in MODELS else 0
     ends = corners(lane, ground.world)
     left = max(0, usual - len(listed_first(lane, enqueued, ends, 0)))
@@ -68,7 +68,7 @@ def take_over(study: Study, ledger: Ledger, studies: Studies) -> None:
         return
     ground = ledger.ground
     source = _source(str(study.attributes["from"]), studies, ground.lane)
-    for values, record in islice(_taken(source, ground), len(study.history), study.attributes["taken"]):
+    for values, record in islice(taken_from(source, ground), len(study.history), study.attributes["taken"]):
         cards = [ground.graded(seed, metrics) for seed, metrics in record.measures.items()]
         study.take(values, objectives_of(ground, cards), constraints_of(cards), record)
 
@@ -90,7 +90,7 @@ def _other_world(source: Recorded, ground: Ground) -> str:
     return "" if before == now else f"played on another world ({before}, this lane on {now})"
 
 
-def _taken(source: Recorded, ground: Ground) -> Iterator[tuple[Mapping[str, Value], TrialRecord]]:
+def taken_from(source: Recorded, ground: Ground) -> Iterator[tuple[Mapping[str, Value], TrialRecord]]:
     """Yields the trials of a sweep that this lane could have run: its own values, and the record as it counts here."""
     lane = ground.lane
     for trial in source.trials.values():

@@ -87,8 +87,8 @@ def recorded_in(studies: Studies, sweep: str, missing: str) -> Recorded:
     begun = studies.attributes(sweep)
     if "authority" not in begun:
         raise PolicyError(f"{sweep}: an older version began this sweep without storing its packs")
+    transcript = studies.transcript(sweep)  # raises where the beginning was changed
     references = {key: CarriedPack.of(pack) for key, pack in begun["references"].items()}
     lane = lane_of(begun["lane"], CarriedPack.of(begun["authority"]), references, begun["gates"], sweep)
-    transcript = studies.transcript(sweep)
     trials = {trial.number: trial for trial in transcript.trials}
     return Recorded(sweep, lane, trials, begun, transcript)

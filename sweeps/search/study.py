@@ -23,7 +23,9 @@ from sqlalchemy import create_engine, inspect
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from lanelock.policies import IntegrityError, LaneError, WorkspaceError
+from lanelock.policies import IntegrityError, LaneError, PolicyError, WorkspaceError
+from lanelock.policies.documents import shipped_schema, validate
+from lanelock.policies.errors import cause
 from lanelock.sweeps.lanes.knob import Value
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.ledger import Ledger
@@ -43,7 +45,7 @@ class Study:
     def __init__(self, durable: optuna.Study, lane: Lane) -> None:
         self._durable = durable
         self.name = durable.study_name  # read once: the database may be unreachable later
-        self.attributes: dict[str, Any] = durable.user_attrs  # as `Studies.create` stored them
+        self.attributes = _begun(durable)
         self._proposer = Proposer(lane, self.attributes.get("listed", []))
         stored = durable.get_trials(deepcopy=False)
         trials = [_trial(self.name, frozen) for frozen in stored]
@@ -180,7 +182,7 @@ class Studies:
 
     def attributes(self, name: str) -> Mapping[str, Any]:
         """Returns what `create` stored with a study."""
-        return self._load(name).user_attrs
+        return _begun(self._load(name))
 
     def open(self, name: str, lane: Lane) -> Study:
         """Opens a study to go on with it. Raises IntegrityError where its transcript was changed."""
@@ -196,7 +198,7 @@ class Studies:
         trials = tuple(_trial(name, frozen) for frozen in stored)
         if not any(trial.record.chain for trial in trials):
             return Transcript(trials, stored, ())
-        return Transcript(trials, stored, heads_of(name, origin_of(study.user_attrs), trials, stored))
+        return Transcript(trials, stored, heads_of(name, origin_of(_begun(study)), trials, stored))
 
     def _load(self, name: str) -> optuna.Study:
         return optuna.load_study(study_name=name, storage=self._storage)
@@ -289,9 +291,9 @@ def _open(place: Path | str, reading: bool) -> BaseStorage:
         return JournalStorage(JournalFileBackend(str(place), lock_obj=lock))  # type: ignore[arg-type]
     except OSError as error:
         raise WorkspaceError(f"{place}: the study journal cannot be opened: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, NotImplementedError, AssertionError) as error:
+    except Exception as error:  # whatever Optuna raises while it reads
         raise WorkspaceError(
-            f"{place}: not a study journal of this Optuna ({optuna.__version__}): {str(error).splitlines()[0][:120]}; "
+            f"{place}: not a study journal of this Optuna ({optuna.__version__}): {cause(error)[:120]}; "
             "it was changed, or written by a newer version"
         ) from None
 
@@ -337,6 +339,18 @@ def heads_of(study: str, origin: str, trials: Sequence[Trial], stored: Sequence[
         follows(study, trial, link(head, trial.number, trial.values, *rest))
         head = trial.record.chain
     return tuple(trial.record.chain for trial in trials)
+
+
+def _begun(study: optuna.Study) -> dict[str, Any]:
+    """Returns what `Studies.create` stored with a study. Raises IntegrityError where it is not that."""
+    begun: dict[str, Any] = study.user_attrs
+    try:
+        validate(begun, shipped_schema("study"), f"study {study.study_name}")
+    except PolicyError as error:
+        raise IntegrityError(
+            f"not the beginning of a sweep: {error}; it was stored by another program or version, or changed"
+        ) from None
+    return begun
 
 
 def _trial(study: str, frozen: FrozenTrial) -> Trial:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lanelock.policies import IntegrityError, WorkspaceError
 from lanelock.policies.names import inside, is_name
@@ -34,6 +34,17 @@ class Sweep:
     at_ms: int = 0  # when it began
     left: bool = True  # False: its process is still running, or was killed
     head: str = ""  # of its transcript after these trials; empty: not known
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Sweep:
+        """Returns the sweep of a tally. Raises TypeError for what is none."""
+        sweep = cls(**document)
+        budget = 0 if sweep.budget is None else sweep.budget
+        texts, counts = (sweep.name, sweep.lane, sweep.head), (sweep.trials, budget, sweep.at_ms)
+        right = all(isinstance(text, str) for text in texts) and all(type(count) is int for count in counts)
+        if not right or not isinstance(sweep.left, bool) or sweep.trials < 0:
+            raise TypeError("not a tally")
+        return sweep
 
 
 def sweeps_in(workspace: Workspace) -> Mapping[str, Sweep]:
@@ -74,7 +85,7 @@ def tallied(workspace: Workspace, studies: Studies, study: Study, lane: Lane) ->
 
 def _hold(study: Study, tally: Sweep | None) -> None:
     """Raises IntegrityError where a study's trials are not, so far, those that were tallied."""
-    if tally is None or not tally.head:
+    if tally is None or not tally.trials or not tally.head:
         return
     trials = study.trials
     if tally.trials > len(trials):
@@ -107,8 +118,12 @@ def _counted(place: Path | str) -> dict[str, Sweep]:
 
     sweeps = {}
     for name, trials, attributes in Studies(place, reading=True).summaries():
-        lane, at_ms = attributes.get("lane", {}), int(attributes.get("at_ms", 0))
-        sweeps[name] = Sweep(name, trials, lane.get("id", ""), lane.get("budget", {}).get("trials"), at_ms)
+        lane = attributes.get("lane", {})
+        try:
+            row = {"lane": lane.get("id", ""), "budget": lane.get("budget", {}).get("trials")}
+            sweeps[name] = Sweep.of({"name": name, "trials": trials, **row, "at_ms": attributes.get("at_ms", 0)})
+        except (TypeError, AttributeError):  # another program's; whoever opens it says what is wrong with it
+            sweeps[name] = Sweep(name, trials)
     return sweeps
 
 
@@ -120,8 +135,8 @@ def _tallies(workspace: Workspace) -> dict[str, Sweep]:
     """Returns the tallied sweeps by name, oldest first. Ignores a file that a crash left incomplete."""
     sweeps = []
     for path in workspace.tallies.glob("[!.]*.json"):
-        with suppress(OSError, ValueError, TypeError):
-            sweep = Sweep(**json.loads(path.read_text(encoding="utf-8")))
+        with suppress(OSError, ValueError, TypeError, RecursionError):
+            sweep = Sweep.of(json.loads(path.read_text(encoding="utf-8")))
             if sweep.name == path.stem and is_name(f"sweep-{sweep.lane}"):  # else its names might lead elsewhere
                 sweeps.append(sweep)
     return {sweep.name: sweep for sweep in sorted(sweeps, key=lambda sweep: (sweep.at_ms, sweep.name))}

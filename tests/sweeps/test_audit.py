@@ -162,9 +162,13 @@ def test_a_trial_altered_in_its_place_breaks_the_chain(closed, lane, tmp_path):
 @pytest.mark.parametrize(
     ("change", "why"), [(cut, "it holds 20 trials, 24 had finished"), (reordered, "its transcript")]
 )
-def test_a_whole_chain_that_is_not_the_tallied_one_is_not_resumed(closed, lane, tmp_path, change, why):
+@pytest.mark.parametrize("by", ["sweeps", "locks"])
+def test_a_whole_chain_that_is_not_the_tallied_or_locked_one_is_not_resumed(closed, lane, tmp_path, change, why, by):
     workspace, _ = retold(closed, tmp_path, change)
-    shutil.copytree(closed[0].root / "sweeps", workspace.root / "sweeps")
+    if by == "sweeps":
+        shutil.copytree(closed[0].root / "sweeps", workspace.root / "sweeps")
+        shutil.rmtree(workspace.locks)
+    why = why if by == "sweeps" else r"its transcript after 24 trials is not the one that .*json states"
     with pytest.raises(IntegrityError, match=why):
         play(lane.with_search(trials=TRIALS + 4), workspace, track=False, resume=True)
 

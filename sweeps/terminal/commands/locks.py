@@ -13,11 +13,11 @@ from lanelock.engine.keep.receipts import read_receipt
 from lanelock.policies import LanelockError, PolicyError
 from lanelock.sweeps.engines import engine_named, publisher_of, world_folder
 from lanelock.sweeps.pages.text import short
-from lanelock.sweeps.proof.checks import Check, Findings
+from lanelock.sweeps.proof.checks import Check, Findings, same
 from lanelock.sweeps.proof.evidence import find_evidence, verify_evidence
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import FILE, find_lock
-from lanelock.sweeps.proof.moves import holders
+from lanelock.sweeps.proof.moves import Move, as_line, holders
 from lanelock.sweeps.proof.packs import trial_named
 from lanelock.sweeps.proof.signatures import signatures_text, signed_by
 from lanelock.sweeps.proof.trust import trust_for
@@ -136,13 +136,22 @@ def verify(session: Session, what: str, world: str | None) -> int:
         return _show_checks("evidence", folder, verify_evidence(folder), session)
     path = find_lock(what, workspace)
     findings = verify_lock(path, world_folder(world), workspace=workspace)
-    return _show_checks("lock", path, _with_registry(findings, what, workspace), session)
+    if (move := holders(workspace).get(what)) is not None:
+        findings = _with_registry(findings + _as_moved(move, path), what, workspace)
+    return _show_checks("lock", path, findings, session)
+
+
+def _as_moved(move: Move, path: Path) -> Findings:
+    """Returns whether the move of an alias states its lock as that is; who moved it, and why, nobody can compute."""
+    to, lock = move.to, Lock.read(path)
+    stated, found = (to.sweep, to.engine, to.pack), (lock.sweep, lock.engine, lock.candidate_pack.digest)
+    return Findings(
+        (same(f"move {move.number}: sweep, engine and pack", stated, found),), (), (f"move {as_line(move)}",)
+    )
 
 
 def _with_registry(findings: Findings, what: str, workspace: Workspace) -> Findings:
-    """Returns the findings with a check of the model registry, where `what` is an alias."""
-    if what not in holders(workspace):
-        return findings
+    """Returns the findings with a check of the model registry for an alias."""
     from lanelock.sweeps.record.mlflow_store import Away  # MLflow: a second that no other proof needs
     from lanelock.sweeps.record.registry import compare
 

@@ -357,9 +357,15 @@ def test_a_claim_ends_at_the_first_seed_that_fails_for_any_number_of_workers(edg
 def test_a_claim_of_a_candidate_that_fails_where_it_was_asked_runs_no_further_seed(locked, tmp_path, how):
     lock = read_json(locked[1])
     carried = {key: lock["authority"][key] for key in ("name", "digest", "policies")}
-    fields = {"its pack fails": {"pack": carried, "proof": {"99": lock["proof"]["1"]}}, "its pack is not the lock's": {
-        "pack": {**lock["pack"], "digest": "0" * 64}}}[how]  # fmt: skip
-    found = certify_lock(forged(locked[1], tmp_path, **fields), Workspace.at(tmp_path / "ws"), coverage=95)
+    authority = {**lock["authority"], "metrics": {"99": lock["authority"]["metrics"]["1"]}}
+    fields = {
+        "its pack fails": {
+            "pack": carried, "seeds": [99], "authority": authority, "proof": {"99": lock["proof"]["1"]},
+        },
+        "its pack is not the lock's": {"pack": {**lock["pack"], "digest": "0" * 64}},
+    }[how]  # fmt: skip
+    poor = forged(locked[1], tmp_path, **fields)
+    found = certify_lock(poor, Workspace.at(tmp_path / "ws"), seeds=(1, 2, 3), coverage=95)
     assert not found.verdict.passed and found.document["holdout_seeds"] == [] and found.claim is None
 
 

@@ -61,7 +61,7 @@ def test_any_lock_is_read_back_from_its_json_under_the_id_of_its_content(
         trial=trial,
         reason=reason,
         proof={**made.proof, first: replace(proof, metrics=metrics)},
-        authority_metrics={first: metrics},
+        authority_metrics={**made.authority_metrics, first: metrics},
     )
     validate(lock.document, shipped_schema("lock"), "lock")
     document = json.loads(json.dumps(lock.document))
@@ -79,7 +79,12 @@ def test_what_is_no_whole_lock_is_told_by_its_file_and_field(path, tmp_path):
         ({**document, "sweep": 7}, "/sweep: 7 is not of type string"),
         ({**document, "more": 1}, "unknown field more"),
         ({**document, "proof": {"one": document["proof"]["1"]}}, "seeds are whole numbers"),
-        ({**document, "proof": {"01": document["proof"]["1"]}}, "/lock_id: the lock states "),
+        ({**document, "proof": {"01": document["proof"]["1"]}}, "both must have a row for each of /seeds"),
+        (
+            {**document, "authority": {**document["authority"], "metrics": {}}},
+            "both must have a row for each of /seeds",
+        ),
+        ({**document, "seeds": [1, 2]}, "both must have a row for each of /seeds"),
         ([], "is not of type object"),
     ):
         other.write_text(json.dumps(changed))

@@ -8,7 +8,7 @@ import pytest
 from conftest import forged
 from hypothesis import given
 from hypothesis import strategies as st
-from lanes import QUEUE, edge_lock, seal
+from lanes import QUEUE, edge_lock, lane_with, seal
 
 from lanelock.engine.keep.receipts import digests, text_of
 from lanelock.policies import IntegrityError
@@ -18,6 +18,7 @@ from lanelock.sweeps.proof.evidence import certify_lock
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.promotion import promote
 from lanelock.sweeps.proof.weighing import Evidence, counting, evidence_of
+from lanelock.sweeps.sweep import play
 from lanelock.sweeps.upkeep.retention import survey
 from lanelock.sweeps.workspace import Workspace
 
@@ -114,11 +115,23 @@ def test_a_lock_that_failed_once_is_refused_whatever_else_was_certified(place):
     assert place.promotions.is_dir() and read_json(place.promotions / "000001.json")["to"]["evidence"] is None
 
 
-def test_a_new_lock_is_not_held_to_what_another_failed(place, tmp_path):
+def test_a_lock_with_another_word_is_held_to_what_its_candidate_failed(place, tmp_path, monkeypatch):
     made_by = read_json(only(place))["made_by"] | {"user": "somebody"}
     other = forged(only(place), tmp_path, made_by=made_by)
     certify_lock(other, place, holdout=6)
-    assert promote(other, "last-good", place, dry_run=True).refusals == ()
+    (refusal,) = promote(other, "last-good", place, dry_run=True).refusals
+    assert "says FAIL, which stands against this lock" in refusal
+    assert only(place).stem in refusal, "the certification of the lock that it was copied from"
+    monkeypatch.setattr("lanelock.sweeps.proof.weighing._of_its_candidate", lambda *_: False)
+    assert promote(other, "last-good", place, dry_run=True).refusals == (), "nothing else stands against it"
+
+
+def test_a_lock_of_another_candidate_is_not_held_to_what_this_one_failed(place, tmp_path):
+    knobs = {"service": {"at": "queue_policy_v1#/service", "choices": [1.2]}}
+    fixed = {"queue_policy_v1#/arrivals": 9.0, "queue_policy_v1#/servers": 16}
+    path = play(lane_with(tmp_path, id="other", knobs=knobs, fixed=fixed), place, track=False).lock
+    certify_lock(path, place, holdout=2)
+    assert promote(path, "last-good", place, dry_run=True).refusals == ()
 
 
 def _edited(folder):
