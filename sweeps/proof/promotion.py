@@ -2,7 +2,7 @@
 
 What each alias asks of a lock:
 
-    candidate   the lock verifies
+    candidate   the lock verifies, and agrees with the study of its sweep where that is here
     authority   and its lane closed GO, graded by the engine's own gates
     last-good   and it is certified, at any band, on held-out seeds (4, if the engine's gate file states no number)
     certified   and it is certified at the highest band, on more of them (16)
