@@ -247,7 +247,7 @@ def _carry(lock: Lock, workspace: Workspace, world: Path | None) -> None:
     with writing(workspace.root), staging(workspace.promoted, lock.lock_id) as folder:
         (folder / FILE).write_text(text_of(lock.document), encoding="utf-8")
         if lock.world_source == "imported" and world is not None:
-            carry_world(world, folder)
+            carry_world(lock, world, folder)
         place(folder, _copy(lock, workspace).parent)
 
 
