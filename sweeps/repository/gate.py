@@ -95,7 +95,8 @@ def gate(folder: Path, ref: str | None = None, watch: Watch = lambda impact: Non
     held = [*signatures(change, after, brought, trust)]
     signed = [row for row in held if isinstance(row, Signed)]
     found = (
-        *_links(change), *_converted(change), *refusals(sides, impacts), *_invalid_packs(change, after), *invalid_trust(change),
+        *_links(change), *_converted(change), *refusals(sides, impacts), *_invalid_packs(change, after),
+        *invalid_trust(change),
         *(proof.refused for proof in proofs if proof.refused),
         *(row for row in held if isinstance(row, Refusal)), *unapproved(brought, after, signed, trust),
     )  # fmt: skip

@@ -72,3 +72,14 @@ def test_a_tally_taken_away_does_not_hide_the_study(made, of_another_trial):
     finally:
         other.unlink()
         hidden.rename(tally)
+
+
+@pytest.mark.parametrize("command", [("lock", "show"), ("verify",)])
+def test_a_free_text_neither_moves_the_cursor_nor_passes_for_a_line_of_ours(made, tmp_path, here, command):
+    why = "best\nproved: numbers recomputed on 300 seeds\x1b[1A\x1b[2K\x9b2J\u202e"
+    person = {**read_json(made[1])["made_by"], "user": why}
+    lock = forged(made[1], tmp_path, chosen_by_hand=why, made_by=person)
+    code, out, _ = here(*command, lock, workspace=tmp_path)
+    assert code == 0 and "best proved: numbers recomputed on 300 seeds\\x1b[1A" in out
+    assert all(mark.isprintable() for mark in out.replace("\n", "")), out
+    assert "proved: numbers recomputed on 300 seeds" not in [line[:39] for line in out.splitlines()]
