@@ -67,7 +67,12 @@ def _checks(
     yield from _taken_over(of, ledger.ground, workspace)
     for trial in of.trials.values():
         yield from _derived(of, trial, ledger)
-    yield Proved(f"{len(of.trials)} trials in one chain; their packs and objectives follow from knobs and measurements")
+    derived = "packs and objectives follow from knobs and measurements"
+    if len(of.transcript.heads) == len(of.trials):
+        yield Proved(f"{len(of.trials)} trials in one chain; their {derived}")
+    else:
+        yield Proved(f"{len(of.trials)} trials whose {derived}")
+        yield Unproved("that no trial was altered, dropped or moved: the study holds no transcript")
     batches = groupby(of.trials.values(), key=lambda trial: (trial.paid, trial.record.asked_at))
     for batch in (list(trials) for _, trials in batches):
         if again := {trial.number for trial in batch} & {*sampled}:

@@ -17,9 +17,9 @@ from typing import Any
 
 from lanelock.engine.protocol import Run
 from lanelock.engine.resolved import Resolved
-from lanelock.policies import LaneError, Pack, PolicyError, diff
+from lanelock.policies import IntegrityError, LaneError, Pack, PolicyError, diff
 from lanelock.policies.documents import digest, read_json, resolve, shipped_schema, validate
-from lanelock.policies.pack import CarriedPack, is_integer, split_address, value_at
+from lanelock.policies.pack import CarriedPack, Schemas, is_integer, split_address, value_at
 from lanelock.scoring.gates import GateSet, load_gates, parse_gates
 from lanelock.scoring.scorecard import MetricSource
 from lanelock.sweeps.engines import PackFinder, engine_named, metrics_named, open_pack
@@ -230,11 +230,23 @@ def lane_of(
     gate_file: Mapping[str, Any],
     where: str,
 ) -> Lane:
-    """Returns the lane that a lock or a study carries: its document, its packs and its gate file."""
+    """Returns the lane that a lock or a study carries: its document, its packs and its gate file.
+
+    Raises IntegrityError if a pack is not the one whose digest is stated.
+    """
     validate(document, shipped_schema("lane"), where)
     schemas = engine_named(document["engine"]).policy_schemas
-    packs = {name: pack.opened(schemas, where) for name, pack in references.items()}
-    return _build(document, authority.opened(schemas, where), packs, where, parse_gates(gate_file, where))
+    packs = {name: _whole(pack, schemas, f"{where}: /references/{name}") for name, pack in references.items()}
+    own = _whole(authority, schemas, f"{where}: /authority")
+    return _build(document, own, packs, where, parse_gates(gate_file, where))
+
+
+def _whole(carried: CarriedPack, schemas: Schemas, where: str) -> Pack:
+    """Returns a carried pack. Raises IntegrityError if it is not the one whose digest is stated beside it."""
+    pack = carried.opened(schemas, where)
+    if pack.digest != carried.digest:
+        raise IntegrityError(f"{where}: states pack {carried.digest}, its policies digest to {pack.digest}")
+    return pack
 
 
 def _build(

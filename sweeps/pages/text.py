@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,18 @@ from rich.console import Console
 from rich.table import Table
 
 _DASH = "–"
+# Control characters except line feed and tab, and the marks that set the direction of a line.
+_ACTED_ON = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """Returns a text with what a terminal would act on written as an escape: a document or a library may say it."""
+    return _ACTED_ON.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def one_line(text: str) -> str:
+    """Returns a text that a document states as part of a line, so that it cannot pass for a line of its own."""
+    return " ".join(text.split())
 
 
 def columns(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -32,7 +32,7 @@ from typing import Any
 
 from lanelock.engine.keep.receipts import bundle, digests, file_digest, text_of, write_json
 from lanelock.engine.keep.staging import place, staging
-from lanelock.engine.protocol import Feeding, Worlds
+from lanelock.engine.protocol import Feeding
 from lanelock.policies import IntegrityError, LanelockError, PolicyError, WorkspaceError
 from lanelock.policies.documents import read_json, shipped_schema, validate
 from lanelock.policies.errors import cause
@@ -47,7 +47,7 @@ from lanelock.sweeps.proof.certificate import certificate
 from lanelock.sweeps.proof.checks import Check, Findings, Proved, Unproved, Watch, collected, hold, same, whole
 from lanelock.sweeps.proof.grading import FORMAT, Examination, Finding, Proof
 from lanelock.sweeps.proof.lock import Lock
-from lanelock.sweeps.proof.lock_files import FILE, WORLD, world_beside
+from lanelock.sweeps.proof.lock_files import FILE, WORLD, carry_world, world_beside
 from lanelock.sweeps.proof.verification import verify_lock
 from lanelock.sweeps.provenance import Provenance, here
 from lanelock.sweeps.workspace import Workspace, writing
@@ -321,7 +321,8 @@ def _proved(folder: Path, jobs: int) -> Iterator[Check | Proved | Unproved]:
     for name, text in _texts(examined, again, proofs).items():
         yield same(f"{name}, written again", file_digest(folder / name), hashlib.sha256(text.encode()).hexdigest())
     if examined.world is not None:
-        yield same("tables of its world", sorted(path.name for path in examined.world.iterdir()), _tables(examined))
+        stated = sorted(path.name for path in examined.world.iterdir())
+        yield same("tables of its world", stated, _tables(examined, examined.world))
     claimed = "" if finding.claim is None else f"; {finding.claim}"
     yield Proved(f"numbers recomputed on {len(asked)} seeds and {len(fresh)} held out; verdict derived{claimed}")
     yield from _unproved(folder, document, examined)
@@ -337,16 +338,11 @@ def _unproved(folder: Path, document: Mapping[str, Any], examined: Examination) 
         yield Unproved("where the tables of its world came from")
 
 
-def _tables(examined: Examination) -> list[str]:
+def _tables(examined: Examination, world: Path) -> list[str]:
     """Returns the names of the files that the engine writes for the imported world."""
     with TemporaryDirectory() as scratch:
-        _keep_world(examined, Path(scratch))
+        carry_world(examined.lock, world, Path(scratch))
         return sorted(path.name for path in Path(scratch, WORLD).iterdir())
-
-
-def _keep_world(examined: Examination, folder: Path) -> None:
-    engine = examined.engine.part(Worlds)
-    engine.keep_world(engine.open_world(examined.pack, examined.lock.seeds[0], examined.world), folder / WORLD)
 
 
 def _texts(examined: Examination, document: Mapping[str, Any], proofs: Mapping[int, Proof]) -> dict[str, str]:
@@ -375,7 +371,7 @@ def _write(
             (folder / path).write_bytes(text.encode())
         write_json(folder / MADE_BY, here().document)
         if examined.world is not None:
-            _keep_world(examined, folder)
+            carry_world(examined.lock, examined.world, folder)
         index, flag = bundle(digests(folder), lambda path: (folder / path).read_bytes())
         (folder / INDEX).write_text(text_of(index), encoding="utf-8")
         if examined.gates.verdict(document["verdict"]).passed:  # no pass, no flag

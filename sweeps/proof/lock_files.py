@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lanelock.engine.protocol import Worlds
 from lanelock.policies import IntegrityError, PolicyError
 from lanelock.policies.documents import digest, read_json, shipped
 from lanelock.policies.names import ALIASES, check_name, inside, is_name, path_named
+from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.moves import holders
 from lanelock.sweeps.workspace import Workspace, write_document
@@ -146,12 +147,13 @@ def _stated(path: Path) -> Stored | None:
         return None
 
 
-def carry_world(world: Path, folder: Path) -> None:
-    """Copies the tables of a world beside the lock in `folder`, so that the folder is self-contained."""
-    (folder / WORLD).mkdir()
-    for path in sorted(world.iterdir()):
-        if path.is_file():
-            shutil.copyfile(path, folder / WORLD / path.name)
+def carry_world(lock: Lock, world: Path, folder: Path) -> None:
+    """Writes the tables of a lock's imported world beside the lock in `folder`, so that the folder is self-contained.
+
+    The engine writes them, so that nothing else in the user's folder, and nothing that a link leads to, comes along.
+    """
+    engine = engine_named(lock.engine).part(Worlds)
+    engine.keep_world(engine.open_world(lock.pack(), lock.seeds[0], world), folder / WORLD)
 
 
 def world_beside(folder: Path) -> Path | None:

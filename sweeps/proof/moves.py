@@ -298,6 +298,6 @@ def as_line(move: Move) -> str:
     """Returns a move as a line of text."""
     before = "nothing" if move.held is None else move.held[:12]
     forced = ", forced" if move.forced else ""
-    why = f": {move.why}" if move.why else ""
+    why = f": {' '.join(move.why.split())}" if move.why else ""
     who = f"{move.who} ({signature_of(move)})"
     return f"{move.number}  {move.at}  {who}  {move.kind} {move.alias}: {before} -> {move.to}{forced}{why}"

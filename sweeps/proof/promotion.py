@@ -2,7 +2,7 @@
 
 What each alias asks of a lock:
 
-    candidate   the lock verifies
+    candidate   the lock verifies, and agrees with the study of its sweep where that is here
     authority   and its lane closed GO, graded by the engine's own gates
     last-good   and it is certified, at any band, on held-out seeds (4, if the engine's gate file states no number)
     certified   and it is certified at the highest band, on more of them (16)
@@ -247,7 +247,7 @@ def _carry(lock: Lock, workspace: Workspace, world: Path | None) -> None:
     with writing(workspace.root), staging(workspace.promoted, lock.lock_id) as folder:
         (folder / FILE).write_text(text_of(lock.document), encoding="utf-8")
         if lock.world_source == "imported" and world is not None:
-            carry_world(world, folder)
+            carry_world(lock, world, folder)
         place(folder, _copy(lock, workspace).parent)
 
 

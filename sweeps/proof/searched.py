@@ -42,7 +42,7 @@ def searched(
     """
     which = "the best" if lock.chosen_by_hand is None else "one"
     best = f"trial {lock.trial} is {which} of {lock.search.trials} trials of {lock.sweep}, under the lane in the lock"
-    if workspace is None or lock.sweep not in sweeps_in(workspace):
+    if workspace is None or not _is_here(lock.sweep, workspace):
         yield Unproved(f"{best} (no transcript here)")
         return
     from lanelock.sweeps.search.recorded import recorded  # Optuna costs a second, which other workspaces need not pay
@@ -61,6 +61,17 @@ def searched(
     yield Proved(f"{best}, by what their records state")
     others = f"{lock.search.trials} trials measure what their records state"
     yield Unproved(f"{others} (recorded, not run again: lanelock audit {lock.sweep})")
+
+
+def _is_here(sweep: str, workspace: Workspace) -> bool:
+    """Whether the workspace has the study of a sweep. A tally that is missing says nothing: the study is asked."""
+    if sweep in sweeps_in(workspace):
+        return True
+    if not workspace.journal.is_file():
+        return False
+    from lanelock.sweeps.search.study import Studies  # as above
+
+    return sweep in Studies(workspace.study_storage, reading=True).names()
 
 
 def same_transcript(lock: Lock, of: Recorded) -> Iterator[Check]:

@@ -23,6 +23,7 @@ from lanelock.scoring.gates import GateSet, Verdict
 from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.proof.evidence import (
     CERTIFICATION,
+    MADE_BY,
     check_files,
     claim_in,
     evidence_in,
@@ -71,9 +72,14 @@ def _of(lock: Lock, workspace: Workspace, gates: GateSet) -> Iterator[Evidence]:
     for folder, document in evidence_in(workspace):
         name = evidence_name(lock, file_digest(folder / CERTIFICATION))
         own = _concerns(lock, folder, document["lock_id"])
-        if document["format"] != FORMAT or not (own or _of_its_candidate(lock, document)):
+        if not (own or _of_its_candidate(lock, document)):
             continue
+        named, earlier = folder.name == name or not own, document["format"] != FORMAT
+        if earlier and named and not (folder / MADE_BY).exists():
+            continue  # of an earlier version, which wrote no such file
         check_files(folder)
+        if earlier:
+            raise IntegrityError(f"{folder}: states {document['format']}, and was not written by that version")
         if own and (document["lock_id"] != lock.lock_id or folder.name != name):
             raise IntegrityError(f"{folder}: the certification of lock {document['lock_id']} is not named {name}")
         if gates.grades_as(gates_of(folder).document):

@@ -95,7 +95,8 @@ def gate(folder: Path, ref: str | None = None, watch: Watch = lambda impact: Non
     held = [*signatures(change, after, brought, trust)]
     signed = [row for row in held if isinstance(row, Signed)]
     found = (
-        *_links(change), *refusals(sides, impacts), *_invalid_packs(change, after), *invalid_trust(change),
+        *_links(change), *_converted(change), *refusals(sides, impacts), *_invalid_packs(change, after),
+        *invalid_trust(change),
         *(proof.refused for proof in proofs if proof.refused),
         *(row for row in held if isinstance(row, Refusal)), *unapproved(brought, after, signed, trust),
     )  # fmt: skip
@@ -141,6 +142,12 @@ def _links(change: Change) -> Iterator[Refusal]:
     for path in sorted(change.links):
         if path.endswith(".json") or path in change.before:
             yield Refusal(path, "it is a link: a document is a file of the repository", integrity=True)
+
+
+def _converted(change: Change) -> Iterator[Refusal]:
+    """Yields the files whose text git keeps and does not lay here: what is proved must be what is merged."""
+    for path in sorted(change.converted):
+        yield Refusal(path, "git keeps another text of it than it lays here, by .gitattributes", integrity=True)
 
 
 def _proved(

@@ -33,6 +33,7 @@ class Change:
     after: Mapping[str, bytes]  # the JSON files in the working tree
     meanwhile: Mapping[str, bytes | None]  # what the base's branch changed since, where the change did not; None: gone
     links: frozenset[str]  # touched paths that are links now
+    converted: frozenset[str]  # touched JSON files of which git keeps another text than it lays here (.gitattributes)
     trust: bytes | None  # of the branch that the change goes to: a change cannot widen what approves it
 
 
@@ -54,8 +55,11 @@ def read_change(folder: Path, ref: str | None) -> Change:
     at_tip = _blobs(root, {path: oid for path, oid in _tree(root, tip).items() if path in theirs})
     meanwhile = {path: at_tip.get(path) for path in theirs if path.endswith(".json")}
     links = frozenset(path for path in touched if _linked(root, path))
+    laid_out = touched & after.keys() - _paths(root, "diff", "--name-only", *_PLAIN)  # as git keeps them
+    kept = _blobs(root, {path: oid for path, oid in _index(root).items() if path in laid_out})
+    converted = frozenset(path for path, data in kept.items() if _lines(data) != _lines(after[path]))
     trust = _blobs(root, {path: oid for path, oid in _tree(root, tip).items() if path == TRUST}).get(TRUST)
-    return Change(root, base, frozenset(touched), before, after, meanwhile, links, trust)
+    return Change(root, base, frozenset(touched), before, after, meanwhile, links, converted, trust)
 
 
 def _commit(root: Path, ref: str | None) -> str:
@@ -82,6 +86,19 @@ def _tree(root: Path, commit: str) -> dict[str, str]:
     named = (row.split(b"\t", 1) for row in rows if row)
     entries = ((os.fsdecode(path), *head.decode().split()) for head, path in named)
     return {path: oid for path, mode, _, oid in entries if mode in _FILE and path.endswith(".json")}
+
+
+def _index(root: Path) -> dict[str, str]:
+    """Returns path -> object id of the JSON files that git would commit now, and of no link."""
+    rows = _output(root, "ls-files", "--cached", "--stage", "-z").split(b"\0")
+    named = (row.split(b"\t", 1) for row in rows if row)
+    entries = ((os.fsdecode(path), *head.decode().split()) for head, path in named)
+    return {path: oid for path, mode, oid, stage in entries if mode in _FILE and path.endswith(".json")}
+
+
+def _lines(data: bytes) -> bytes:
+    """Returns a text with one form of line ends, which git may convert where it lays out a file."""
+    return data.replace(b"\r\n", b"\n")
 
 
 def _blobs(root: Path, ids: Mapping[str, str]) -> dict[str, bytes]:

@@ -115,4 +115,6 @@ def _message(error: Exception) -> str:
             text = f"{error.filename or 'input/output'}: {error.strerror or error}"
         case _:
             text = without_secrets(str(error))
-    return f"lanelock: {' '.join(text.split())}"
+    from lanelock.sweeps.pages.text import printable  # its tables take a while, which help need not pay
+
+    return printable(f"lanelock: {' '.join(text.split())}")

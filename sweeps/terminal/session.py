@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from lanelock.policies import PolicyError
+from lanelock.sweeps.pages.text import printable
 from lanelock.sweeps.terminal.completion import FOLDER
 from lanelock.sweeps.workspace import Workspace, default_folder, write_whole
 
@@ -43,7 +44,7 @@ class Session:
         if self.as_json:
             click.echo(json.dumps(document, allow_nan=False))
         elif not self.quiet:
-            click.echo(text)
+            click.echo(printable(text))
 
     def show_page(self, document: Mapping[str, Any], text: str, page: Path | None, html: Callable[[], str]) -> None:
         """Prints the answer, after writing it as a page where `--html` names one."""

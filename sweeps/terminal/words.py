@@ -16,7 +16,7 @@ from lanelock.sweeps.lanes.ledger import STATES, Ledger
 from lanelock.sweeps.lanes.survey import Ground
 from lanelock.sweeps.lanes.trial import Trial, engine_runs
 from lanelock.sweeps.pages.gates import gate_table, reach_table
-from lanelock.sweeps.pages.text import columns, short
+from lanelock.sweeps.pages.text import columns, one_line, short
 from lanelock.sweeps.proof.lock import Lock
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def lock_text(lock: Lock) -> str:
         "seeds": ", ".join(map(str, lock.seeds)),
     }
     width = max(map(len, head))
-    lines = [f"{name:<{width}}  {value}" for name, value in head.items()]
+    lines = [f"{name:<{width}}  {one_line(value)}" for name, value in head.items()]
     measures = [lock.proof[seed].metrics for seed in lock.seeds]
     rows = [(name, *(short(metrics.get(name)) for metrics in measures)) for name in sorted(measures[0])]
     return "\n".join([*lines, "", columns(("metric", *(f"seed {seed}" for seed in lock.seeds)), rows)])

@@ -12,7 +12,7 @@ from lanelock.engine.keep.published import RECEIPT, computed_otherwise, engine_o
 from lanelock.engine.keep.receipts import read_receipt
 from lanelock.policies import LanelockError, PolicyError
 from lanelock.sweeps.engines import engine_named, publisher_of, world_folder
-from lanelock.sweeps.pages.text import short
+from lanelock.sweeps.pages.text import one_line, printable, short
 from lanelock.sweeps.proof.checks import Check, Findings, same
 from lanelock.sweeps.proof.evidence import find_evidence, verify_evidence
 from lanelock.sweeps.proof.lock import Lock
@@ -193,14 +193,15 @@ def _show_checks(kind: str, path: Path, found: Findings, session: Session) -> in
     differing = _made_elsewhere(path) if failed else []
     document |= {"proved": proved, "not_proved": list(found.not_proved), "made_elsewhere": differing}
     lines = [f"{path}: {len(found)} checks, {len(failed)} differ", *(f"proved: {row}" for row in proved)]
-    lines += [f"not proved: {row}" for row in found.not_proved]
+    lines += [f"not proved: {one_line(row)}" for row in found.not_proved]
     if found.ok:
         trust = trust_for(path, session.as_it_stands())
         document["signed_by"] = [key.as_document() for key in signed_by(path, trust)]
         lines.append(signatures_text(path, trust))
     session.show(document, "\n".join(lines))
     for row in differing:
-        click.echo(f"{path}: made elsewhere: {row}", err=True)
+        click.echo(printable(f"{path}: made elsewhere: {one_line(row)}"), err=True)
     for check in failed:
-        click.echo(f"{path}: {check.name}: stated {short(check.stated)}, found {short(check.found)}", err=True)
+        said = f"{path}: {check.name}: stated {short(check.stated)}, found {short(check.found)}"
+        click.echo(printable(one_line(said)), err=True)
     return 3 if failed else 0

@@ -12,6 +12,7 @@ from worlds import tiny_world
 from lanelock.engine.segment_2b.run import SEGMENT_2B
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.proof.evidence import certify_lock, verify_evidence
+from lanelock.sweeps.proof.promotion import promote
 from lanelock.sweeps.sweep import play
 from lanelock.sweeps.workspace import Workspace
 
@@ -39,6 +40,17 @@ def test_the_world_is_carried_as_its_engine_writes_it_and_nothing_beside_it(cert
     names = {path.name for path in (certified.folder / "world").iterdir()}
     assert {name for name in names if name.endswith(".parquet")} and not names & {"notes.txt", "merchants.csv"}
     assert "where the tables of its world came from" in verify_evidence(certified.folder).not_proved
+
+
+def test_a_promoted_lock_takes_the_tables_of_its_world_and_nothing_that_a_link_leads_to(certified, tmp_path):
+    """What is promoted is sent to MLflow: a world from a stranger could have brought a file of the user's along."""
+    (tmp_path / "secret").write_text("private")
+    world = Path(shutil.copytree(certified.folder / "world", tmp_path / "own"))
+    (world / "notes.txt").symlink_to(tmp_path / "secret")
+    place = Workspace.at(tmp_path / "ws")
+    assert promote(certified.folder / "lock.json", "candidate", place, world=world).written
+    (promoted,) = place.promoted.glob("*/world")
+    assert {path.name for path in promoted.iterdir()} == {path.name for path in (certified.folder / "world").iterdir()}
 
 
 def test_a_file_beside_the_tables_of_a_world_is_found(certified, tmp_path):

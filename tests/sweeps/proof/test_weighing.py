@@ -145,6 +145,14 @@ def _edited_and_sealed(folder):
     seal(folder)
 
 
+def _of_an_earlier_version(folder):
+    document = read_json(folder / "certification.json") | {"format": "lanelock.evidence/1"}
+    (folder / "certification.json").write_text(text_of(document))
+    seal(folder, passed=False)
+    sha256 = digests(folder)["certification.json"]
+    folder.rename(folder.with_name(f"{folder.name.rpartition('.')[0]}.{sha256[:12]}"))
+
+
 def _of_another_lock(folder):
     document = read_json(folder / "certification.json") | {"lock_id": "0" * 64}
     (folder / "certification.json").write_text(text_of(document))
@@ -154,6 +162,7 @@ def _of_another_lock(folder):
 AWAY = {
     "edited": _edited,
     "edited, with digests made good": _edited_and_sealed,
+    "given to an earlier version, which does not count": _of_an_earlier_version,
     "given to another lock": _of_another_lock,
     "renamed": lambda folder: folder.rename(folder.with_name("old")),
     "flagged": lambda folder: (folder / "_passed.flag").write_text("sha256_hex = 0"),

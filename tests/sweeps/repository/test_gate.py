@@ -306,6 +306,23 @@ def test_a_link_instead_of_a_lock(lock, repository, tmp_path):
     stopped(repository, f"locks/{lock.name}", "it is a link", code=3)
 
 
+def test_a_lock_that_git_lays_out_in_another_encoding(lock, repository):
+    """Else it is no document while it is proved, and the forged one that git keeps is, once the attribute is gone."""
+    forged, path = repository / "locks" / "forged.json", "locks/forged.json"
+    (repository / ".gitattributes").write_text(f"{path} working-tree-encoding=UTF-16LE-BOM\n")
+    forged.write_bytes(b"\xff\xfe" + lock.read_text().replace('"GO"', '"NO_GO"').encode("utf-16-le"))
+    commit(repository)
+    stopped(repository, path, "git keeps another text", code=3)
+
+
+def test_line_ends_that_git_converts_are_no_attack(lock, repository):
+    (repository / ".gitattributes").write_text("*.json text eol=crlf\n")
+    commit(repository)
+    lock.unlink()
+    git(repository, "checkout", "--", f"locks/{lock.name}")
+    assert b"\r\n" in lock.read_bytes() and gate(repository, "main").ok
+
+
 def test_an_engine_that_is_not_here(repository):
     rewritten(repository / "locks" / "queue.json", engine="elsewhere")
     gated = stopped(repository, "locks/queue.json", "it cannot be proved here", code=1)

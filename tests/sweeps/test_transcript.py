@@ -190,6 +190,15 @@ def test_a_lock_that_names_another_trial_or_another_reason_is_found_where_its_sw
     assert any("is another)" in row for row in verify_lock(other, workspace=workspace).not_proved)
 
 
+def test_a_study_without_a_transcript_is_not_said_to_be_one_chain(closed, tmp_path, monkeypatch):
+    """As older versions stored it, or whoever took every head away."""
+    monkeypatch.setitem(globals(), "link", lambda *_: "")
+    there, _ = retold(closed, tmp_path, lambda rows: rows)
+    found = audit(closed[1].sweep, there, 0.01).findings
+    assert found.ok and not any("chain" in row for row in found.proved)
+    assert "that no trial was altered, dropped or moved: the study holds no transcript" in found.not_proved
+
+
 def test_audit_is_a_command(closed, here):
     workspace, done = closed
     code, out, err = here("audit", done.sweep, "--sample", "10%", "--json", workspace=workspace.root)
