@@ -144,7 +144,8 @@ def test_a_budget_below_what_was_run_is_refused(tmp_path):
 def test_a_torn_last_line_of_the_journal_is_mended(tmp_path):
     assert finish(tmp_path, QUEUE, "--trials", "8")[0] == 0
     journal = tmp_path / "optuna.journal"
-    journal.write_bytes(journal.read_bytes()[:-40])
+    last = journal.read_bytes().splitlines(keepends=True)[-1]
+    journal.write_bytes(journal.read_bytes() + last[:-40])  # a kill while the next one was written
     code, said, err = finish(tmp_path, QUEUE, "--trials", "12", "--resume")
     assert code == 0, err
     assert said["trials"]["number"] == 12 and [row[0] for row in trials(tmp_path, "queue-1")] == list(range(12))
