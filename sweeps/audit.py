@@ -63,6 +63,9 @@ def _checks(
         yield Unproved(f"by which code it was played: it was {differs}")
     if lock is not None:
         yield from same_transcript(lock, of)
+    space = Proposer(of.lane, []).space
+    others = [row.number for row in of.transcript.stored if row.distributions != space]
+    yield same("trials whose knobs have other ranges than the lane's", [], others)
     yield same("reach of the gates", of.begun.get("reach"), [asdict(row) for row in prospect(of.lane, of.world)])
     yield from _taken_over(of, ledger.ground, workspace)
     for trial in of.trials.values():

@@ -88,10 +88,10 @@ class Anchor:
         if self.lock_id is not None and not _ID.fullmatch(self.lock_id):
             raise PolicyError(f"lock_id: {self.lock_id!r}: not the whole id of a lock, 64 digits of 0-9a-f")
 
-    def hold(self, lock: Lock, path: Path) -> None:
-        """Raises IntegrityError where the lock in the file `path` is not the expected one."""
+    def hold(self, lock: Lock, path: Path, where: str = "") -> None:
+        """Raises IntegrityError where the lock in the file `path` is not the expected one. `where` names its source."""
         if self.lock_id not in (None, lock.lock_id):
-            raise IntegrityError(f"{path}: holds lock {lock.lock_id}, expected is lock {self.lock_id}")
+            raise IntegrityError(f"{where or path}: holds lock {lock.lock_id}, expected is lock {self.lock_id}")
         if self.trust is not None:
             _signed(path, Path(self.trust))
 
@@ -126,14 +126,14 @@ def load(
     if lock_id is None and trust is None:
         raise PolicyError(f"{name}: give lock_id or trust: whoever writes to MLflow decides what this name means")
     with tempfile.TemporaryDirectory() as scratch:
-        return _served(lock_of_model(_downloaded(str(name), workspace, scratch)), anchor, seed)
+        return _served(lock_of_model(_downloaded(str(name), workspace, scratch)), anchor, seed, where=str(name))
 
 
-def _served(path: Path, anchor: Anchor, seed: int | None, named: str | None = None) -> LockedModel:
-    """Returns the lock in a file as a service. `named` is the id in the name of its folder."""
+def _served(path: Path, anchor: Anchor, seed: int | None, named: str | None = None, where: str = "") -> LockedModel:
+    """Returns the lock in a file as a service. `named` is the id in the name of its folder, `where` its source."""
     lock = Lock.read(path)
     Anchor(named).hold(lock, path)
-    anchor.hold(lock, path)
+    anchor.hold(lock, path, where)
     return serve_lock(lock, lock.seeds[0] if seed is None else seed, world_beside(path.parent))
 
 

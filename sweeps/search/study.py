@@ -51,6 +51,8 @@ class Study:
         trials = [_trial(self.name, frozen) for frozen in stored]
         self.origin = origin_of(self.attributes)
         heads_of(self.name, self.origin, trials, stored)  # raises where the study was changed
+        if other := next((row.number for row in stored if row.distributions != self._proposer.space), None):
+            raise IntegrityError(f"study {self.name}: trial {other}: its knobs have other ranges than the lane's")
         # A kill may leave a batch unfinished. Its proposals must be drawn from the same history again, so the study
         # goes on at the beginning of the last batch, whose stored trials wait in `_ahead` to be matched.
         proposed = [trial for trial in trials if trial.paid]
@@ -335,6 +337,8 @@ def heads_of(study: str, origin: str, trials: Sequence[Trial], stored: Sequence[
     """Returns the head of the transcript after each trial. Raises IntegrityError where one does not follow."""
     head = origin
     for trial, frozen in zip(trials, stored, strict=True):
+        if frozen.state not in (TrialState.COMPLETE, TrialState.FAIL) or frozen.intermediate_values:
+            raise IntegrityError(f"study {study}: trial {trial.number}: not as a sweep stores a trial; it was changed")
         rest = trial.objectives, trial.constraints, trial.record, frozen.system_attrs
         follows(study, trial, link(head, trial.number, trial.values, *rest))
         head = trial.record.chain

@@ -141,6 +141,28 @@ def test_a_study_that_was_written_anew_is_found_by_its_lock_and_by_running_it_ag
     assert bool(alone) == (change is not cut), "a shorter search is a search; only what was longer can tell"
 
 
+def wider(rows):
+    """The sampler of a resumed sweep would be told another range."""
+    frozen = rows[3][0]
+    name, kept = next(iter(frozen.distributions.items()))
+    frozen.distributions = {**frozen.distributions, name: type(kept)(kept.low, kept.high + 1)}
+    return rows
+
+
+def pruned(rows):
+    frozen = next(row for row, _ in rows if row.values)
+    frozen.intermediate_values = {0: 1.0}
+    return rows
+
+
+def test_what_optuna_keeps_beside_a_record_is_held_as_well(closed, lane, tmp_path):
+    ranges, states = (retold(closed, tmp_path / change.__name__, change)[0] for change in (wider, pruned))
+    assert failed(audit(closed[1].sweep, ranges, 0.05)) == ["trials whose knobs have other ranges than the lane's"]
+    for workspace in (ranges, states):
+        with pytest.raises(IntegrityError, match="study queue-1: trial"):
+            play(lane.with_search(trials=TRIALS + 4), workspace, track=False, resume=True)
+
+
 def test_a_trial_altered_in_its_place_breaks_the_chain(closed, lane, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(closed[0].root, copy)
