@@ -168,7 +168,9 @@ def test_a_sweep_goes_on_from_what_it_began_with(tmp_path, workspace):
 
 def test_a_smaller_budget_forgets_no_trial(tmp_path, workspace):
     whole = played(lane_with(tmp_path, budget={"trials": 12, "seconds": 60}), workspace)
-    again = played(lane_with(tmp_path, budget={"trials": 2, "seconds": 60}), workspace, resume=True)
+    with pytest.raises(LaneError, match=r"/budget/trials: 2, but queue-1 has run 12 trials"):
+        played(lane_with(tmp_path, budget={"trials": 2, "seconds": 60}), workspace, resume=True)
+    again = played(lane_with(tmp_path, budget={"trials": 12, "seconds": 60}), workspace, resume=True)
     assert trials(again) == trials(whole)
     assert again.decision.best.number == whole.decision.best.number
 

@@ -343,7 +343,8 @@ def test_another_world_beside_the_lock_is_not_served(tmp_path):
     engine, shipped_lock = engine_named("segment_2b"), shipped("locks", ".json")["segment_2b_certified"]
     engine.own.keep_world(tiny_world(), tmp_path / "world")
     run, _ = engine.serve(Lock.read(shipped_lock).pack(), 42, world=tmp_path / "world")
-    proof = {"42": {**read_json(shipped_lock)["proof"]["42"], "world": run.world_digest, "surfaces": run.digests()}}
+    stated = read_json(shipped_lock)["proof"]
+    proof = {**stated, "42": {**stated["42"], "world": run.world_digest, "surfaces": run.digests()}}
     lock = forged(shipped_lock, tmp_path, world_source="imported", proof=proof)
     assert load(lock, seed=42).lock_id == Lock.read(lock).lock_id
     shutil.rmtree(tmp_path / "world")
@@ -356,7 +357,9 @@ def test_a_promoted_folder_that_holds_another_lock_is_not_served(made, tmp_path)
     place, first, second = made
     copy = Workspace(Path(shutil.copytree(place.root, tmp_path / "copy")))
     shutil.copy(copy.promoted / first.lock_id / "lock.json", copy.promoted / second.lock_id / "lock.json")
-    with pytest.raises(IntegrityError, match=f"expected is lock {second.lock_id}"):
+    with pytest.raises(
+        IntegrityError, match=rf"{second.lock_id}/lock\.json: holds lock {first.lock_id}; it was exchanged"
+    ):
         load("candidate", workspace=copy)
 
 
