@@ -50,9 +50,24 @@ def audit(
     Raises PolicyError where the workspace has no such sweep, IntegrityError where its transcript was changed.
     """
     of = recorded(sweep, workspace)
-    count = min(len(of.trials), max(1, math.ceil(share * len(of.trials))))
-    sampled = tuple(sorted(random.SystemRandom().sample(sorted(of.trials), count)))
+    sampled = tuple(sorted(_sampled(of, max(1, math.ceil(share * len(of.trials))))))
     return Audit(sweep, len(of.trials), sampled, collected(_checks(of, sampled, lock, workspace), watch))
+
+
+def _batches(of: Recorded) -> list[list[Trial]]:
+    """Returns the trials by batch, in order; those that were taken over come first, together."""
+    batches = groupby(of.trials.values(), key=lambda trial: (trial.paid, trial.record.asked_at))
+    return [list(trials) for _, trials in batches]
+
+
+def _sampled(of: Recorded, count: int) -> Iterator[int]:
+    """Yields the numbers of so many trials at random, batch by batch: what a batch costs to propose, it costs once."""
+    chance, batches = random.SystemRandom(), _batches(of)
+    chance.shuffle(batches)
+    for batch in batches:
+        taken = chance.sample(batch, min(count, len(batch)))
+        yield from (trial.number for trial in taken)
+        count -= len(taken)
 
 
 def _checks(
@@ -76,8 +91,7 @@ def _checks(
     else:
         yield Proved(f"{len(of.trials)} trials whose {derived}")
         yield Unproved("that no trial was altered, dropped or moved: the study holds no transcript")
-    batches = groupby(of.trials.values(), key=lambda trial: (trial.paid, trial.record.asked_at))
-    for batch in (list(trials) for _, trials in batches):
+    for batch in _batches(of):
         if again := {trial.number for trial in batch} & {*sampled}:
             yield from _again(of, batch, again, ledger) if batch[0].paid else _taken(batch, again, ledger)
     yield Proved(f"{len(sampled)} of {len(of.trials)} trials proposed and run again")
