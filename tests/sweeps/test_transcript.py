@@ -157,7 +157,8 @@ def pruned(rows):
 
 def test_what_optuna_keeps_beside_a_record_is_held_as_well(closed, lane, tmp_path):
     ranges, states = (retold(closed, tmp_path / change.__name__, change)[0] for change in (wider, pruned))
-    assert failed(audit(closed[1].sweep, ranges, 0.05)) == ["trials whose knobs have other ranges than the lane's"]
+    found = failed(audit(closed[1].sweep, ranges, 0.05))
+    assert found[0] == "trials whose knobs have other ranges than the lane's", "and what is proposed under them"
     for workspace in (ranges, states):
         with pytest.raises(IntegrityError, match="study queue-1: trial"):
             play(lane.with_search(trials=TRIALS + 4), workspace, track=False, resume=True)
