@@ -23,7 +23,7 @@ from lanelock.sweeps.lanes.survey import Ground, prospect
 from lanelock.sweeps.lanes.trial import Trial, TrialRecord
 from lanelock.sweeps.proof.checks import Check, Findings, Proved, Unproved, Watch, collected, same
 from lanelock.sweeps.proof.lock import Lock
-from lanelock.sweeps.proof.searched import chosen, same_transcript
+from lanelock.sweeps.proof.searched import chosen, rank, same_transcript
 from lanelock.sweeps.search.beginning import taken_from
 from lanelock.sweeps.search.played_by import other_code
 from lanelock.sweeps.search.proposals import Proposal, Proposer
@@ -96,10 +96,8 @@ def _checks(
             yield from _again(of, batch, again, ledger) if batch[0].paid else _taken(batch, again, ledger)
     yield Proved(f"{len(sampled)} of {len(of.trials)} trials proposed and run again")
     if lock is not None and lock.search.trials <= len(of.trials):
-        history = [trial for number, trial in of.trials.items() if number < lock.search.trials]
-        yield from chosen(lock, history, ledger, _stated(lock))
-        which = "the best" if lock.chosen_by_hand is None else "one"
-        yield Proved(f"trial {lock.trial} is {which} of {lock.search.trials} by the lane's rule")
+        yield from chosen(lock, of.first(lock.search.trials), ledger, _stated(lock))
+        yield Proved(f"{rank(lock)} by the lane's rule")
         yield Unproved(f"what the lock states of its candidate alone: lanelock verify {lock.name}")
     if len(sampled) < len(of.trials):
         yield Unproved(f"{len(of.trials) - len(sampled)} trials were not run again: --all runs them")
@@ -158,7 +156,8 @@ def _unless(check: Check) -> Iterator[Check]:
 
 def _again(of: Recorded, batch: Sequence[Trial], sampled: set[int], ledger: Ledger) -> Iterator[Check]:
     """Yields whether a batch is proposed, run and raced again as recorded; only sampled trials are run."""
-    first, history = batch[0].record.asked_at, [*of.trials.values()][: batch[0].record.asked_at]
+    first = batch[0].record.asked_at
+    history = of.first(first)
     count = 1 + max(sampled) - first
     proposer = Proposer(of.lane, of.begun.get("listed", []))
     proposed = proposer.batch(history, of.transcript.stored[:first], count, ledger)

@@ -40,8 +40,7 @@ def searched(
 
     `fresh` and `measures` are the candidate's results as they were computed again.
     """
-    which = "the best" if lock.chosen_by_hand is None else "one"
-    best = f"trial {lock.trial} is {which} of {lock.search.trials} trials of {lock.sweep}, under the lane in the lock"
+    best = f"{rank(lock)} trials of {lock.sweep}, under the lane in the lock"
     if workspace is None or not _is_here(lock.sweep, workspace):
         yield Unproved(f"{best} (no transcript here)")
         return
@@ -55,7 +54,7 @@ def searched(
     yield from whole
     if not all(check.ok for check in whole):
         return
-    history = [trial for number, trial in of.trials.items() if number < lock.search.trials]
+    history = of.first(lock.search.trials)
     yield from _measured(lock, history, measures)
     yield from chosen(lock, history, Ledger(ground), fresh)
     yield Proved(f"{best}, by what their records state")
@@ -72,6 +71,12 @@ def _is_here(sweep: str, workspace: Workspace) -> bool:
     from lanelock.sweeps.search.study import Studies  # as above
 
     return sweep in Studies(workspace.study_storage, reading=True).names()
+
+
+def rank(lock: Lock) -> str:
+    """Returns what a lock states of its candidate among the trials of its search."""
+    which = "the best" if lock.chosen_by_hand is None else "one"
+    return f"trial {lock.trial} is {which} of {lock.search.trials}"
 
 
 def same_transcript(lock: Lock, of: Recorded) -> Iterator[Check]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from lanelock.policies import DataError, IntegrityError, LanelockError, Pack, WorkspaceError
 from lanelock.policies.documents import digest
 from lanelock.policies.errors import cause
-from lanelock.scoring.gates import load_gates
 from lanelock.sweeps.decision.decision import Confirmation as Confirmed
 from lanelock.sweeps.decision.decision import Decision
 from lanelock.sweeps.decision.runtime import RUNTIME, time_candidate
@@ -23,6 +22,7 @@ from lanelock.sweeps.lanes.knob import Value
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.survey import Ground, prospect
 from lanelock.sweeps.proof.checks import Check, Findings, Proved, Unproved, Watch, collected, same
+from lanelock.sweeps.proof.grading import gates_of_engine
 from lanelock.sweeps.proof.lock import KIND, Confirmation, Lock, SeedProof, prove_on, reason_of, source_of, standing
 from lanelock.sweeps.proof.searched import searched
 from lanelock.sweeps.provenance import Provenance, here
@@ -80,7 +80,7 @@ def _checks(
     yield same("engine", lock.engine, lane.engine.name)
     yield same("arithmetic", lock.arithmetic, lane.engine.fingerprint)
     if not lane.own_gates:
-        engines = load_gates(str(lane.metrics.gates_file)).grading
+        engines = gates_of_engine(lock.engine).grading
         yield same("gates: those of the installed engine", digest(lock.gates), digest(engines))
     seeds = same("seeds", list(lock.seeds), list(lane.seeds))
     yield seeds

@@ -18,10 +18,11 @@ from lanelock.policies import Pack, PolicyError, pack_of
 from lanelock.policies.documents import read_json, shipped
 from lanelock.policies.names import path_named
 from lanelock.scoring.feasibility import GateReach
-from lanelock.scoring.gates import GateSet, load_gates, parse_gates
+from lanelock.scoring.gates import GateSet, parse_gates
 from lanelock.sweeps.engines import engine_named, metrics_named, open_pack, publisher_of, world_folder
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.proof.evidence import GATES, check_files, find_evidence
+from lanelock.sweeps.proof.grading import gates_of_engine
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import FILE, find_lock, world_beside
 from lanelock.sweeps.proof.packs import trial_named
@@ -100,7 +101,7 @@ def settled(subject: Subject, other: Subject, seeds: Sequence[int]) -> Subject:
 
 def engine_gates(subject: Subject) -> GateSet:
     """Returns the engine's own gates, without those on metrics of states after the subject's last."""
-    gates = load_gates(str(metrics_named(subject.engine.name).gates_file))
+    gates = gates_of_engine(subject.engine.name)
     states = list(subject.engine.states)
     later = set(states[states.index(subject.until) + 1 :])
     return gates.select([gate.id for gate in gates.gates if gates.metrics[gate.metric].state not in later])

@@ -53,6 +53,10 @@ class Recorded:
         """Returns what its trials are compared with; measures the authority again on every seed."""
         return survey(self.lane, self.world, self.reach)
 
+    def first(self, count: int) -> list[Trial]:
+        """Returns its first trials."""
+        return list(self.trials.values())[:count]
+
     def trial(self, number: int) -> Trial:
         """Returns a trial by number. Raises PolicyError where there is none."""
         if number not in self.trials:

@@ -123,7 +123,8 @@ class Study:
         record: TrialRecord,
         attributes: Mapping[str, Any],
     ) -> Trial:
-        record = replace(record, chain=link(self.head, number, values, objectives, constraints, record, attributes))
+        trial = Trial(number, values, None if objectives is None else tuple(objectives), constraints, record)
+        record = replace(record, chain=link(self.head, trial, attributes))
         frozen = create_trial(
             state=TrialState.FAIL if objectives is None else TrialState.COMPLETE,
             values=None if objectives is None else list(objectives),
@@ -339,8 +340,7 @@ def heads_of(study: str, origin: str, trials: Sequence[Trial], stored: Sequence[
     for trial, frozen in zip(trials, stored, strict=True):
         if frozen.state not in (TrialState.COMPLETE, TrialState.FAIL) or frozen.intermediate_values:
             raise IntegrityError(f"study {study}: trial {trial.number}: not as a sweep stores a trial; it was changed")
-        rest = trial.objectives, trial.constraints, trial.record, frozen.system_attrs
-        follows(study, trial, link(head, trial.number, trial.values, *rest))
+        follows(study, trial, link(head, trial, frozen.system_attrs))
         head = trial.record.chain
     return tuple(trial.record.chain for trial in trials)
 

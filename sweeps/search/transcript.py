@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from lanelock.policies import IntegrityError
-from lanelock.sweeps.lanes.knob import Value
-from lanelock.sweeps.lanes.trial import Trial, TrialRecord
+from lanelock.sweeps.lanes.trial import Trial
 
 _FREE = ("seconds", "at_ms", "chain")  # of a record: what may differ between two plays of one sweep
 _BUDGET = ("budget", "$schema")  # of a lane: what a resumed sweep may change
@@ -33,23 +32,15 @@ def origin_of(begun: Mapping[str, Any]) -> str:
     })  # fmt: skip
 
 
-def link(
-    before: str,
-    number: int,
-    values: Mapping[str, Value],
-    objectives: Sequence[float] | None,
-    constraints: Mapping[str, float],
-    record: TrialRecord,
-    attributes: Mapping[str, Any],
-) -> str:
+def link(before: str, trial: Trial, attributes: Mapping[str, Any]) -> str:
     """Returns the head (hex64) of a transcript after one more trial. `attributes` are what its sampler keeps of it."""
     return _digest({
         "before": before,
-        "number": number,
-        "values": dict(values),
-        "objectives": None if objectives is None else list(objectives),
-        "constraints": dict(constraints),
-        "record": {name: value for name, value in record.document.items() if name not in _FREE},
+        "number": trial.number,
+        "values": trial.values,
+        "objectives": trial.objectives,
+        "constraints": trial.constraints,
+        "record": {name: value for name, value in trial.record.document.items() if name not in _FREE},
         "sampler": {name: value for name, value in attributes.items() if not name.startswith(_CONSTRAINTS)},
     })  # fmt: skip
 

@@ -90,10 +90,7 @@ def status(workspace: Workspace) -> Status:
         sum(1 for _ in workspace.run_records.glob("*.json")),
         campaigns,
         sum(1 for path in workspace.evidence.glob("*") if path.is_dir()),
-        {
-            alias: f"{move.to}, {signature_of(move)} since {move.at}"
-            for alias, move in sorted(holders(workspace).items())
-        },
+        {alias: _pointed(move) for alias, move in sorted(holders(workspace).items())},
         tuple(_running(workspace, sweeps, campaigns)),
         sum(box.waits() for box in Outbox(workspace).boxes()),
         tuple(difference.text for difference in at_a_glance(workspace) if difference.changed),

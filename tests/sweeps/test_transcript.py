@@ -15,7 +15,7 @@ from lanes import lane_with
 from lanelock.policies import IntegrityError
 from lanelock.policies.documents import read_json
 from lanelock.sweeps.audit import audit
-from lanelock.sweeps.lanes.trial import RECORD, TrialRecord
+from lanelock.sweeps.lanes.trial import RECORD, Trial, TrialRecord
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.verification import verify_lock
 from lanelock.sweeps.search.study import Studies
@@ -51,7 +51,8 @@ def retold(closed, tmp_path, change):
     head = origin_of(here.user_attrs)
     for number, (frozen, record) in enumerate(change([(row, stored(row)) for row in here.get_trials()])):
         objectives = tuple(frozen.values) if frozen.values else None
-        head = link(head, number, frozen.params, objectives, frozen.constraints, record, frozen.system_attrs)
+        trial = Trial(number, frozen.params, objectives, frozen.constraints, record)
+        head = link(head, trial, frozen.system_attrs)
         frozen.set_user_attr(RECORD, replace(record, chain=head).document)
         study.add_trial(frozen)
     return there, Lock.read(done.lock)

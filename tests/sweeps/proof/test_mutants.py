@@ -22,7 +22,7 @@ from lanelock.policies.documents import digest, read_json
 from lanelock.sweeps.audit import audit
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.lanes.survey import survey
-from lanelock.sweeps.lanes.trial import RECORD, TrialRecord
+from lanelock.sweeps.lanes.trial import RECORD, Trial, TrialRecord
 from lanelock.sweeps.proof.chosen import lock_trial
 from lanelock.sweeps.proof.evidence import certify_lock, verify_evidence
 from lanelock.sweeps.proof.lock import Lock
@@ -300,7 +300,8 @@ def retold(made, place, change, begun=lambda attributes: attributes):
     head = origin = origin_of(attributes)
     for number, (frozen, record) in enumerate(rows):
         objectives = tuple(frozen.values) if frozen.values else None
-        head = link(head, number, frozen.params, objectives, frozen.constraints, record, frozen.system_attrs)
+        trial = Trial(number, frozen.params, objectives, frozen.constraints, record)
+        head = link(head, trial, frozen.system_attrs)
         frozen.set_user_attr(RECORD, replace(record, chain=head).document)
         study.add_trial(frozen)
     tally = read_json(made[0].root / "sweeps" / "queue-1.json")
