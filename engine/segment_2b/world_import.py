@@ -1,7 +1,7 @@
 """Imports a world from a folder of tables, and writes one out in the same form.
 
-A folder holds `site_locations`, optionally `site_timezones` and `merchants`, each as .parquet or .csv.
-All rows are checked before any is used; the error names file, row (from 1) and field of the first bad one.
+A folder holds `site_locations`, optionally `site_timezones` and `merchants`, each in any form that `user_tables` reads.
+All rows are checked before any is used; the error names file, row (from 1) and field, and counts the rows like it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from lanelock.engine.columns import arrow
 from lanelock.engine.keep.staging import write_file
 from lanelock.engine.segment_2b import geography
+from lanelock.engine.segment_2b.cells import refuse, typed_columns
 from lanelock.engine.segment_2b.draw_world import ZONE_SOURCES, assemble_world, describe
 from lanelock.engine.segment_2b.geography import categories, compacted, distinct, outside
-from lanelock.engine.segment_2b.user_tables import read_table, refuse, typed_columns
+from lanelock.engine.segment_2b.user_tables import READ, read_table, table_file
 from lanelock.engine.segment_2b.world import World
-from lanelock.engine.segment_2b.world_receipt import passed, world_files
+from lanelock.engine.segment_2b.world_receipt import TABLES, passed, world_files
 from lanelock.engine.surface import Categories
 from lanelock.policies import DataError
 
@@ -98,15 +99,11 @@ def files_of(world: World) -> dict[str, bytes]:
 
 def _read(folder: Path, name: str, *, required: bool) -> tuple[Path, Any]:
     """Returns (path, columns in their declared types), or (path, None) for an optional table that is absent."""
-    path, text = folder / f"{name}.parquet", folder / f"{name}.csv"
-    if path.exists() and text.exists():
-        raise DataError(f"{folder}: both {path.name} and {text.name}: keep one")
-    if text.exists():
-        path = text
-    elif not path.exists():
+    path = table_file(folder, name, TABLES)
+    if path is None:
         if required:
-            raise DataError(f"{path}: no such file (nor {name}.csv)")
-        return path, None
+            raise DataError(f"{folder}: no table {name}; it is a file {name} ending in {READ}")
+        return folder / name, None
     return path, typed_columns(path, read_table(path), _TYPES, _COLUMNS[name], _OPTIONAL.get(name, ()))
 
 
