@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lanelock.policies import DataError
 
 Fault = tuple[NDArray[np.bool_], str | Callable[[int], str]]  # [n] whether a row has it; why, perhaps by row from 0
-_SHOWN, _LONGEST = 3, 200  # further rows that an error names; characters of a reason
+_SHOWN, _LONGEST, _CELL = 3, 240, 60  # further rows that an error names; characters of a reason, and of a cell in it
 _WHOLE = r"^(0|[1-9][0-9]*)$"
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _TRUTH = r"^((?i)true|false|0|1)$"
@@ -45,9 +45,9 @@ def _sentence(row: int, bad: NDArray[np.bool_], reason: str | Callable[[int], st
     return f"{sentence}; {len(more):,} more row{'s' * (len(more) > 1)} like it ({rows})"
 
 
-def clean(text: str) -> str:
+def clean(text: str, longest: int = _LONGEST) -> str:
     """Returns a text from a file for an error: one line of bounded length, what cannot be printed escaped."""
-    short = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    short = text if len(text) <= longest else text[: longest - 1] + "…"
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in short)
 
 
@@ -156,8 +156,8 @@ def _shown(cell: pa.Scalar) -> str:
     """Returns a cell for an error: its value where the type has a plain one."""
     kind = cell.type
     if pa.types.is_string(kind) or (pa.types.is_primitive(kind) and not pa.types.is_temporal(kind)):
-        return clean(repr(cell.as_py()))
-    return f"a value of type {clean(str(kind))}"
+        return clean(repr(cell.as_py()), _CELL)
+    return f"a value of type {clean(str(kind), _CELL)}"
 
 
 def _rule(want: pa.DataType, given: pa.DataType) -> str:

@@ -107,7 +107,7 @@ def _written(path: Path, values: Any) -> NDArray[np.int64]:
     """Returns [a] the microseconds since 1970 of ISO 8601 times."""
     found = [_moment(text) for text in values.to_pylist()]
     bad = np.array([isinstance(moment, str) for moment in found], np.bool_)
-    refuse(path, bad, lambda row: f"utc_timestamp: {clean(repr(values[row].as_py()))} {found[row]}")
+    refuse(path, bad, lambda row: f"utc_timestamp: {clean(repr(values[row].as_py()), 60)} {found[row]}")
     return np.array(found, np.int64)
 
 

@@ -77,7 +77,9 @@ def read_table(path: Path) -> pa.Table:
     try:
         table = _text_table(path, data) if ending in _TEXT else _parquet_table(path, data)
     except _NOT_READ as error:
-        raise DataError(f"{path}: cannot be read: {clean(' '.join(str(error).split()))}") from None
+        text = " ".join(str(error).split())
+        reason = "a row of over a megabyte, or a quote closed too late" if "straddling" in text else clean(text)
+        raise DataError(f"{path}: cannot be read: {reason}") from None
     if table.num_rows == 0:
         raise DataError(f"{path}: the table is empty")
     return table
@@ -105,8 +107,9 @@ def _text_table(path: Path, data: bytes) -> pa.Table:
     import pyarrow.csv
 
     text = data.removeprefix(codecs.BOM_UTF8)
+    text = text if text.endswith(b"\n") else text + b"\n"  # the parser finds no row in a line that has no end
     _check_text(path, text)
-    if not text or text.isspace():
+    if text.isspace():
         raise DataError(f"{path}: the table is empty")
     separator = _separator(text)
     _check_quotes(path, text, separator)

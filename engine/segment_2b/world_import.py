@@ -7,6 +7,7 @@ All rows are checked before any is used; the error names file, row (from 1) and 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from lanelock.engine.columns import arrow
 from lanelock.engine.keep.staging import write_file
 from lanelock.engine.segment_2b import geography
-from lanelock.engine.segment_2b.cells import refuse, typed_columns
+from lanelock.engine.segment_2b.cells import refuse, refuse_all, typed_columns
 from lanelock.engine.segment_2b.draw_world import ZONE_SOURCES, assemble_world, describe
 from lanelock.engine.segment_2b.geography import categories, compacted, distinct, outside
 from lanelock.engine.segment_2b.user_tables import READ, read_table, table_file
@@ -109,15 +110,18 @@ def _read(folder: Path, name: str, *, required: bool) -> tuple[Path, Any]:
 
 def _check_sites(path: Path, sites: Table) -> None:
     countries = categories(sites["legal_country_iso"])
-    for column, bad, bound in (
+    checks = (
         ("legal_country_iso", outside(countries, geography.known_countries()), "not an ISO-3166 alpha-2 code"),
         ("site_order", sites["site_order"] < 1, "below the minimum 1"),
         ("lat_deg", ~(np.abs(sites["lat_deg"]) <= 90), "outside -90 … 90"),  # NaN is outside too
         ("lon_deg", ~(np.abs(sites["lon_deg"]) <= 180), "outside -180 … 180"),
         ("site_order", _repeated(*_key(sites)), _TWICE),
-    ):
-        row = int(np.argmax(bad))  # the one that is refused
-        refuse(path, bad, f"{column}: {sites[column][row]!s}: {bound}")
+    )
+    refuse_all(path, [(bad, partial(_said, sites, column, bound)) for column, bad, bound in checks])
+
+
+def _said(sites: Table, column: str, bound: str, row: int) -> str:
+    return f"{column}: {sites[column][row]!s}: {bound}"
 
 
 def _zones_of(path: Path, sites: Table, zone_path: Path, zones: Table) -> tuple[Categories, Categories]:
