@@ -93,7 +93,7 @@ def _unread(path: Path, error: OSError) -> DataError:
 
 
 def _parquet_table(path: Path, data: bytes) -> pa.Table:
-    import pyarrow.parquet as pq  # imported here, as below: only runs on imported data read tables
+    import pyarrow.parquet as pq  # imported here, like pyarrow.csv below: only runs on imported data read tables
 
     file = pq.ParquetFile(pa.BufferReader(data))
     if file.metadata.num_rows > _ROWS:
@@ -104,8 +104,6 @@ def _parquet_table(path: Path, data: bytes) -> pa.Table:
 
 
 def _text_table(path: Path, data: bytes) -> pa.Table:
-    import pyarrow.csv
-
     text = data.removeprefix(codecs.BOM_UTF8)
     text = text if text.endswith(b"\n") else text + b"\n"  # the parser finds no row in a line that has no end
     _check_text(path, text)
@@ -113,6 +111,19 @@ def _text_table(path: Path, data: bytes) -> pa.Table:
         raise DataError(f"{path}: the table is empty")
     separator = _separator(text)
     _check_quotes(path, text, separator)
+    cells, ragged = _parsed(text, separator)
+    names = _names(path, cells)
+    if ragged:
+        bad = np.zeros(max(row for row, _ in ragged), np.bool_)
+        bad[[row - 1 for row, _ in ragged]] = True
+        refuse_all(path, [(bad, ragged[0][1])])
+    return cells.slice(1).rename_columns(names)
+
+
+def _parsed(text: bytes, separator: bytes) -> tuple[pa.Table, list[tuple[int, str]]]:
+    """Returns all rows as text, the header as the first, and the rows of another length: their number and fault."""
+    import pyarrow.csv
+
     ragged: list[tuple[int, str]] = []
     cells = pyarrow.csv.read_csv(
         pa.BufferReader(text),
@@ -126,12 +137,7 @@ def _text_table(path: Path, data: bytes) -> pa.Table:
             null_values=[""],
         ),
     )
-    names = _names(path, cells, separator)
-    if ragged:
-        bad = np.zeros(max(row for row, _ in ragged), np.bool_)
-        bad[[row - 1 for row, _ in ragged]] = True
-        refuse_all(path, [(bad, ragged[0][1])])
-    return cells.slice(1).rename_columns(names)
+    return cells, ragged
 
 
 def _noted(ragged: list[tuple[int, str]]) -> Callable[[pa.csv.InvalidRow], str]:
@@ -171,8 +177,8 @@ def _check_quotes(path: Path, text: bytes, separator: bytes) -> None:
         raise DataError(f'{path}: {_where(bare, stray.start())}: a quote (") inside a cell; quotes enclose whole cells')
 
 
-def _names(path: Path, cells: pa.Table, separator: bytes) -> list[str]:
-    """Returns the names in the first row. Raises DataError if there is but one, or a column has none."""
+def _names(path: Path, cells: pa.Table) -> list[str]:
+    """Returns the names in the first row. Raises DataError if there is only one, or if a column has none."""
     names = ["" if (name := column[0].as_py()) is None else str(name) for column in cells.columns]
     if len(names) == 1:
         raise DataError(
