@@ -1,7 +1,7 @@
-"""Imports a roster: one table of arrivals, as .parquet or .csv, every row checked before any is used.
+"""Imports a roster: one table of arrivals, in any form that `user_tables` reads, every row checked before any is used.
 
 Columns: utc_timestamp (with an offset), merchant_id, utc_day, is_virtual, arrival_class, channel. Rows ascend by
-(utc_timestamp, merchant_id). The error names file, row (from 1) and field of the first bad row. A published
+(utc_timestamp, merchant_id). The error names file, row (from 1) and field, and counts the rows like it. A published
 s5_arrival_roster reads back unchanged.
 """
 
@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from lanelock.engine.segment_2b.cells import Fault, clean, plain, refuse, refuse_all, typed_columns
 from lanelock.engine.segment_2b.geography import categories, outside
 from lanelock.engine.segment_2b.states.s5_roster import (
     DAY_US,
@@ -27,10 +28,9 @@ from lanelock.engine.segment_2b.states.s5_roster import (
     occurrences,
 )
 from lanelock.engine.segment_2b.tables import TABLES, constant, published
-from lanelock.engine.segment_2b.user_tables import read_table, refuse, refuse_empty, typed_columns
+from lanelock.engine.segment_2b.user_tables import read_table
 from lanelock.engine.segment_2b.world import World
 from lanelock.engine.surface import Categories, Surface
-from lanelock.policies import DataError
 
 _NEEDED = ("utc_timestamp", "merchant_id", "utc_day", "is_virtual", "arrival_class", "channel")
 _IGNORED = ("occurrence", "created_utc")  # columns of a published roster that follow from the others
@@ -45,8 +45,6 @@ def open_roster(
     path: Path, world: World, days: tuple[str, ...], policy: Mapping[str, Any], created_utc: str
 ) -> Surface:
     """Returns a file as the surface s5_arrival_roster. Raises DataError naming file, row and field."""
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; --roster names a .parquet or .csv table of arrivals")
     table = read_table(path)
     types = {name: _SCHEMA.field(name).type for name in _NEEDED if name != "utc_timestamp"}
     columns = typed_columns(path, table, types, _NEEDED, _IGNORED)
@@ -54,20 +52,26 @@ def open_roster(
     day, klass, channel = (categories(columns[name]) for name in ("utc_day", "arrival_class", "channel"))
     merchant, virtual = columns["merchant_id"], columns["is_virtual"]
     law = policy["roster"]
-    refuse(path, outside(day, days), f"utc_day: outside the policy's horizon {days[0]} … {days[-1]}")
-    number = np.array([first_day((name,)) // DAY_US for name in day.values], np.int64)
-    refuse(path, moment // DAY_US != number[day.codes], "utc_day: not the day of utc_timestamp")
     at = merchants_at(world.merchant_id, merchant)
-    refuse(path, at < 0, "merchant_id: not a merchant of the world")
-    refuse(path, world.is_virtual[at] != virtual, "is_virtual: the world says otherwise of the merchant")
-    refuse(path, outside(klass, law["class_mix"]), f"arrival_class: not one of {', '.join(law['class_mix'])}")
-    refuse(path, outside(channel, law["channel_mix"]), f"channel: not one of {', '.join(law['channel_mix'])}")
     before = np.zeros(len(moment), np.bool_)
     before[1:] = (moment[1:] < moment[:-1]) | ((moment[1:] == moment[:-1]) & (merchant[1:] < merchant[:-1]))
-    refuse(path, before, "utc_timestamp: not in the order of (utc_timestamp, merchant_id)")
+    unknown: list[Fault] = [
+        (outside(day, days), f"utc_day: outside the policy's horizon {days[0]} … {days[-1]}"),
+        (at < 0, "merchant_id: not a merchant of the world"),
+        (outside(klass, law["class_mix"]), f"arrival_class: not one of {', '.join(law['class_mix'])}"),
+        (outside(channel, law["channel_mix"]), f"channel: not one of {', '.join(law['channel_mix'])}"),
+        (before, "utc_timestamp: not in the order of (utc_timestamp, merchant_id)"),
+    ]
+    refuse_all(path, unknown)
+    number = np.array([first_day((name,)) // DAY_US for name in day.values], np.int64)
     occurrence = occurrences(moment, merchant)
     crowded = f"utc_timestamp: more than {OCCURRENCES} arrivals of one merchant at one microsecond"
-    refuse(path, occurrence >= OCCURRENCES, crowded)
+    contradicted: list[Fault] = [
+        (moment // DAY_US != number[day.codes], "utc_day: not the day of utc_timestamp"),
+        (world.is_virtual[at] != virtual, "is_virtual: the world says otherwise of the merchant"),
+        (occurrence >= OCCURRENCES, crowded),
+    ]
+    refuse_all(path, contradicted)
     return published(
         "s5_arrival_roster",
         utc_timestamp=moment,
@@ -83,30 +87,40 @@ def open_roster(
 
 def moments(path: Path, values: Any) -> NDArray[np.int64]:
     """Returns [a] microseconds since 1970, UTC. Raises DataError if a time is empty, has no offset or is too fine."""
-    refuse_empty(path, "utc_timestamp", values, "a time with an offset")
-    if not pa.types.is_timestamp(values.type):
-        return np.array([_moment(path, row, str(text)) for row, text in enumerate(values.to_pylist())], np.int64)
-    if values.type.tz is None:
-        raise DataError(f"{path}: row 1: utc_timestamp: a time without an offset; write it as UTC")
+    values = plain(path, "utc_timestamp", values)
+    refuse(path, values.is_null().to_numpy(), "utc_timestamp: empty, a time with an offset is needed")
+    if pa.types.is_string(values.type):
+        return _written(path, values)
+    if not pa.types.is_timestamp(values.type) or values.type.tz is None:
+        stored = "a time without an offset" if pa.types.is_timestamp(values.type) else f"not a time but {values.type}"
+        refuse(path, np.ones(len(values), np.bool_), f"utc_timestamp: {stored}; write it as UTC")
     ticks: NDArray[np.int64] = values.cast(pa.int64()).to_numpy()
     per_second = _PER_SECOND[values.type.unit]
     fine, coarse = max(per_second // _US, 1), max(_US // per_second, 1)
     refuse(path, ticks % fine != 0, "utc_timestamp: finer than a microsecond")
-    huge = np.abs(ticks // fine) > np.iinfo(np.int64).max // coarse
-    refuse(path, huge, "utc_timestamp: outside what microseconds can hold")
+    most = np.iinfo(np.int64).max // coarse
+    refuse(path, (ticks // fine > most) | (ticks // fine < -most), "utc_timestamp: outside what microseconds can hold")
     return ticks // fine * coarse
 
 
-def _moment(path: Path, row: int, text: str) -> int:
-    """Returns the microseconds since 1970 of an ISO 8601 time."""
+def _written(path: Path, values: Any) -> NDArray[np.int64]:
+    """Returns [a] the microseconds since 1970 of ISO 8601 times."""
+    found = [_moment(text) for text in values.to_pylist()]
+    bad = np.array([isinstance(moment, str) for moment in found], np.bool_)
+    refuse(path, bad, lambda row: f"utc_timestamp: {clean(repr(values[row].as_py()), 60)} {found[row]}")
+    return np.array(found, np.int64)
+
+
+def _moment(text: str) -> int | str:
+    """Returns the microseconds since 1970 of an ISO 8601 time, or what is wrong with it."""
     try:
         moment = dt.datetime.fromisoformat(text)
     except ValueError:
-        raise DataError(f"{path}: row {row + 1}: utc_timestamp: {text!r} is not an ISO 8601 time") from None
+        return "is not an ISO 8601 time"
     if moment.tzinfo is None:
-        raise DataError(f"{path}: row {row + 1}: utc_timestamp: {text!r} has no offset; write it as UTC")
+        return "has no offset; write it as UTC"
     if _TOO_FINE.search(text):
-        raise DataError(f"{path}: row {row + 1}: utc_timestamp: {text!r} is finer than a microsecond")
+        return "is finer than a microsecond"
     return (moment - _EPOCH) // _TICK
 
 

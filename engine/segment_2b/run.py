@@ -21,6 +21,7 @@ from lanelock.engine.keep.frozen import Kinds
 from lanelock.engine.keep.published import RECEIPT
 from lanelock.engine.protocol import Published, Replayed, Run
 from lanelock.engine.segment_2b import (
+    cells,
     draw_world,
     geography,
     mass,
@@ -65,7 +66,7 @@ WORLD, LAYOUT, EFFECTS, MIX, ROUTING, EDGES = POLICIES = (
     "route_rng_policy_v1",
     "virtual_edge_policy_v1",
 )
-_UPSTREAM = (draw_world, world_import, world_receipt, user_tables, geography)
+_UPSTREAM = (draw_world, world_import, world_receipt, user_tables, cells, geography)
 _ROSTER = (rng_log, s5_roster)
 _AUDIT = (s7_audit, s7_evidence, s7_weights, s7_arrivals)
 _STATES = (s0_gate, s1_site_weights, s2_alias_index, s3_day_effects, s4_group_weights, *_ROSTER, s5_routing)
@@ -320,7 +321,7 @@ def _arrivals(step: Steps, file: Path, upstream: World) -> tuple[Surface, str]:
             raise DataError(f"{file}: the roster changed while it was being read; run again")
         return opened
 
-    modules = (roster_import, user_tables, *_ROSTER)
+    modules = (roster_import, user_tables, cells, *_ROSTER)
     files = user_tables.file_digest(file)
     roster: Surface = step("roster", ("world",), (WORLD, EFFECTS, ROUTING), modules, read, files=files, keep=False)
     sha256 = table_digest(roster.table())

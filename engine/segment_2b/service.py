@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from lanelock.engine.segment_2b.cells import refuse, typed_columns
 from lanelock.engine.segment_2b.roster_import import moments
 from lanelock.engine.segment_2b.states.s5_roster import merchants_at
 from lanelock.engine.segment_2b.states.s5_routing import Router
 from lanelock.engine.segment_2b.tables import TABLES
-from lanelock.engine.segment_2b.user_tables import refuse, typed_columns
 
 _LOG = TABLES["s5_selection_log"].schema
 _WHERE = Path("arrivals")  # the name of the table in errors

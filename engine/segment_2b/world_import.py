@@ -1,12 +1,13 @@
 """Imports a world from a folder of tables, and writes one out in the same form.
 
-A folder holds `site_locations`, optionally `site_timezones` and `merchants`, each as .parquet or .csv.
-All rows are checked before any is used; the error names file, row (from 1) and field of the first bad one.
+A folder holds `site_locations`, optionally `site_timezones` and `merchants`, each in any form that `user_tables` reads.
+All rows are checked before any is used; the error names file, row (from 1) and field, and counts the rows like it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from numpy.typing import NDArray
 from lanelock.engine.columns import arrow
 from lanelock.engine.keep.staging import write_file
 from lanelock.engine.segment_2b import geography
+from lanelock.engine.segment_2b.cells import refuse, refuse_all, typed_columns
 from lanelock.engine.segment_2b.draw_world import ZONE_SOURCES, assemble_world, describe
 from lanelock.engine.segment_2b.geography import categories, compacted, distinct, outside
-from lanelock.engine.segment_2b.user_tables import read_table, refuse, typed_columns
+from lanelock.engine.segment_2b.user_tables import READ, read_table, table_file
 from lanelock.engine.segment_2b.world import World
-from lanelock.engine.segment_2b.world_receipt import passed, world_files
+from lanelock.engine.segment_2b.world_receipt import TABLES, passed, world_files
 from lanelock.engine.surface import Categories
 from lanelock.policies import DataError
 
@@ -98,29 +100,28 @@ def files_of(world: World) -> dict[str, bytes]:
 
 def _read(folder: Path, name: str, *, required: bool) -> tuple[Path, Any]:
     """Returns (path, columns in their declared types), or (path, None) for an optional table that is absent."""
-    path, text = folder / f"{name}.parquet", folder / f"{name}.csv"
-    if path.exists() and text.exists():
-        raise DataError(f"{folder}: both {path.name} and {text.name}: keep one")
-    if text.exists():
-        path = text
-    elif not path.exists():
+    path = table_file(folder, name, TABLES)
+    if path is None:
         if required:
-            raise DataError(f"{path}: no such file (nor {name}.csv)")
-        return path, None
+            raise DataError(f"{folder}: no table {name}; it is a file {name} ending in {READ}")
+        return folder / name, None
     return path, typed_columns(path, read_table(path), _TYPES, _COLUMNS[name], _OPTIONAL.get(name, ()))
 
 
 def _check_sites(path: Path, sites: Table) -> None:
     countries = categories(sites["legal_country_iso"])
-    for column, bad, bound in (
+    checks = (
         ("legal_country_iso", outside(countries, geography.known_countries()), "not an ISO-3166 alpha-2 code"),
         ("site_order", sites["site_order"] < 1, "below the minimum 1"),
         ("lat_deg", ~(np.abs(sites["lat_deg"]) <= 90), "outside -90 … 90"),  # NaN is outside too
         ("lon_deg", ~(np.abs(sites["lon_deg"]) <= 180), "outside -180 … 180"),
         ("site_order", _repeated(*_key(sites)), _TWICE),
-    ):
-        row = int(np.argmax(bad))  # the one that is refused
-        refuse(path, bad, f"{column}: {sites[column][row]!s}: {bound}")
+    )
+    refuse_all(path, [(bad, partial(_said, sites, column, bound)) for column, bad, bound in checks])
+
+
+def _said(sites: Table, column: str, bound: str, row: int) -> str:
+    return f"{column}: {sites[column][row]!s}: {bound}"
 
 
 def _zones_of(path: Path, sites: Table, zone_path: Path, zones: Table) -> tuple[Categories, Categories]:

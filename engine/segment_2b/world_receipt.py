@@ -8,12 +8,14 @@ has neither holds a user's own tables: they are checked row by row on reading in
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lanelock.engine.keep.receipts import file_digest, flag_text, read_receipt, text_of, with_digest
-from lanelock.policies import DataError, IntegrityError
+from lanelock.engine.keep.receipts import flag_text, read_receipt, text_of, with_digest
+from lanelock.engine.segment_2b.user_tables import file_digest, table_files
+from lanelock.policies import IntegrityError
 
 RECEIPT, FLAG = "world_receipt.json", "_passed.flag"
 UPSTREAM = "upstream"  # the folder of a published run that holds its world
@@ -30,21 +32,20 @@ def passed(tables: Mapping[str, bytes], description: Mapping[str, Any]) -> dict[
 def world_files(folder: Path) -> dict[str, str]:
     """Returns name -> SHA-256 of the tables in a world's folder.
 
-    Raises IntegrityError if the folder has a receipt or a flag that does not match.
+    Raises IntegrityError if the folder has a receipt or a flag that does not match, DataError if a table is no file.
     """
-    tables = [folder / f"{name}{ending}" for name in TABLES for ending in (".parquet", ".csv")]
-    try:
-        actual = {path.name: file_digest(path) for path in tables if path.is_file()}
-    except OSError as error:
-        raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from None
+    actual: dict[str, str] = {}
+    for paths in table_files(folder, TABLES).values():
+        for path in paths:
+            actual |= file_digest(path)
     receipt, flag = folder / RECEIPT, folder / FLAG
-    if not receipt.exists() and not flag.exists():
+    if not os.path.lexists(receipt) and not os.path.lexists(flag):
         return actual
     for path in (receipt, flag):
         if not path.is_file():
             raise IntegrityError(f"{path}: missing: no PASS, no read; build the world again with `world build`")
     document = read_receipt(receipt)
-    if flag.read_bytes() != flag_text(file_digest(receipt)).encode() or document["status"] != "PASS":
+    if flag.read_bytes() != flag_text(file_digest(receipt)[RECEIPT]).encode() or document["status"] != "PASS":
         raise IntegrityError(f"{flag}: it does not pass the receipt beside it")
     stated = document["files"]
     for name in sorted(actual.keys() | stated.keys()):
