@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup sweep test test-all test-mutants test-postgres bench bench-scale bench-search ui lint lock clean
+.PHONY: setup sweep test test-all test-mutants test-postgres chaos bench bench-scale bench-search ui lint lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -35,6 +35,10 @@ test-mutants: setup
 
 test-all: setup
 	$(BIN)/python -m pytest -n 2 --dist loadscope
+
+# Every command that writes, under kills, full disks, lost servers: `make chaos ARGS='--tries 1000 --seed 2'`.
+chaos: setup
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 # A PostgreSQL and an MLflow server of its own, thrown away afterwards. It installs neither.
 test-postgres: setup

@@ -157,7 +157,12 @@ class Wire:
                 fault = wire.fault(self.command, self.path, len(wire.seen))
                 if fault == "cut":
                     return self._lose()
-                status, answer = (fault, b"no") if isinstance(fault, int) else self._forward(server + self.path, body)
+                try:
+                    status, answer = (
+                        (fault, b"no") if isinstance(fault, int) else self._forward(server + self.path, body)
+                    )
+                except OSError:  # the server is down
+                    return self._lose()
                 if fault == "lose":
                     return self._lose()
                 self.send_response(status)
