@@ -23,8 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lanelock.engine.keep.published import RECEIPT
-from lanelock.engine.keep.receipts import read_receipt
+from lanelock.engine.keep.published import RECEIPT, receipt_in
 from lanelock.policies import IntegrityError, LanelockError
 from lanelock.policies.documents import read_json
 from lanelock.policies.names import inside
@@ -221,6 +220,6 @@ def _kept_by_its_pack(folder: Path, packs: Mapping[str, str]) -> str | None:
     if not (folder / RECEIPT).is_file():
         return None
     try:
-        return packs.get(str(read_receipt(folder / RECEIPT).get("parameter_hash", "")))
+        return packs.get(receipt_in(folder)["parameter_hash"])
     except LanelockError:
         return "its receipt does not hold: see lanelock verify"
