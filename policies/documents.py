@@ -31,7 +31,7 @@ SCHEMAS = ROOT / "schemas"
 LARGEST = 128 << 20  # bytes of a document; of those we write, a certification on 4,096 seeds takes 50 MiB
 DEEPEST = 100  # levels of nesting
 WHOLE = 2**53  # whole numbers are below it: beyond, other readers would read another number
-_MARK = "\ufeff"  # a byte-order mark
+MARK = "\ufeff"  # a byte-order mark
 _DEEP = f"nested deeper than {DEEPEST} levels"
 
 
@@ -62,7 +62,7 @@ def read_json(path: Path, *, largest: int = LARGEST, ids: bool = False) -> Any:
 def parse_json(text: str | bytes, where: str, *, ids: bool = False) -> Any:
     """Returns the document in a text. Raises PolicyError naming the line or the field, after `where`."""
     try:
-        decoded = (text if isinstance(text, str) else text.decode("utf-8")).removeprefix(_MARK)
+        decoded = (text if isinstance(text, str) else text.decode("utf-8")).removeprefix(MARK)
         document = json.loads(decoded, object_pairs_hook=_unique_keys)
     except UnicodeDecodeError as error:
         raise PolicyError(f"{where}: not UTF-8: {error.reason} at byte {error.start}") from None

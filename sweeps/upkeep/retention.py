@@ -25,10 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 from lanelock.engine.keep.published import RECEIPT, receipt_in
 from lanelock.policies import IntegrityError, LanelockError
-from lanelock.policies.documents import read_json
 from lanelock.policies.names import inside
 from lanelock.sweeps.campaign.records import records_in
-from lanelock.sweeps.proof.evidence import evidence_in, gates_of, verdict_in
+from lanelock.sweeps.proof.evidence import evidence_in, gates_of, seed_in, verdict_in
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import FILE
 from lanelock.sweeps.proof.moves import moves, stack
@@ -165,7 +164,7 @@ def _references(workspace: Workspace) -> _References:
         for folder in evidence.get(lock_id, ()):
             references.evidence.setdefault(folder.name, why)
             for seed in folder.glob("seeds/*.json"):
-                references.runs.setdefault(read_json(seed)["run_id"], why)
+                references.runs.setdefault(seed_in(seed)["run_id"], why)
     return references
 
 
