@@ -15,9 +15,7 @@ from lanelock.policies.documents import DEEPEST, WHOLE, parse_json, read_json, s
 from lanelock.policies.edit import edited
 from lanelock.policies.files import open_file, read_bytes
 
-LEAVES = (
-    st.none() | st.booleans() | st.integers(1 - WHOLE, WHOLE - 1) | st.floats(-1e300, 1e300)
-)
+LEAVES = st.none() | st.booleans() | st.integers(1 - WHOLE, WHOLE - 1) | st.floats(-1e300, 1e300)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 DOCUMENTS = st.recursive(
     LEAVES | TEXTS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4), max_leaves=12
