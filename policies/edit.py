@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lanelock.policies.documents import MARK
 from lanelock.policies.errors import PolicyError
 
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -35,7 +36,8 @@ def edited(text: str, document: Any, where: str) -> str:
     that differs in structure.
     """
     ascii_only, parts, at = text.isascii(), list[str](), 0
-    for start, end, value in _changes(_scan(text, _skip(text, 0)), document, "", where):
+    begin = _skip(text, len(MARK) if text.startswith(MARK) else 0)
+    for start, end, value in _changes(_scan(text, begin), document, "", where):
         parts += [text[at:start], json.dumps(value, ensure_ascii=ascii_only)]
         at = end
     return "".join([*parts, text[at:]])

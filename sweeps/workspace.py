@@ -19,7 +19,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lanelock.policies import LaneError, PolicyError, WorkspaceError
-from lanelock.policies.documents import read_json
+from lanelock.policies.documents import read_json, shipped_schema, validate
+from lanelock.policies.files import open_file, read_bytes
 from lanelock.policies.names import check_name, inside, is_name
 from lanelock.sweeps import TRACKING_URI
 
@@ -96,7 +97,7 @@ class Workspace:
         """Stores the record of a run, published or not: its states, their inputs, and the run made before it."""
         others = [path for path in self.run_records.glob("*.json") if path.stem != run_id]
         # By the files' times, which a copy of the workspace may lose: `explain` compares with it, and no proof does.
-        newest = max(others, key=lambda path: path.stat().st_mtime_ns, default=None)
+        newest = max(others, key=lambda path: path.lstat().st_mtime_ns, default=None)
         write_document(self._record(run_id), {**document, "before": None if newest is None else newest.stem})
 
     def recalls(self, run_id: str) -> bool:
@@ -108,6 +109,7 @@ class Workspace:
             known = ", ".join(sorted(other.stem for other in self.run_records.glob("*.json"))) or "none"
             raise PolicyError(f"{run_id}: no run of this name was made in {self.root} (known: {known})")
         record: dict[str, Any] = read_json(self._record(run_id))
+        validate(record, shipped_schema("run_record"), str(self._record(run_id)))
         return record
 
     @contextmanager
@@ -132,10 +134,10 @@ class Workspace:
     def holder(self, what: str) -> int | None:
         """Returns the process on this machine that has locked `what`; otherwise None."""
         try:
-            process = int(self._lock(what).read_text())
+            process = int(read_bytes(self._lock(what), 64))
             with suppress(PermissionError):  # the process exists, and belongs to another user
                 os.kill(process, 0)  # signal 0 only checks that the process exists
-            with self._lock(what).open("rb") as file:  # the id of a killed process may have been reused
+            with open_file(self._lock(what)) as file:  # the id of a killed process may have been reused
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for an instant, which `alone` outwaits
         except BlockingIOError:
             return process
@@ -177,8 +179,8 @@ def default_folder(start: Path | None = None) -> Path:
 def _is_checkout(folder: Path) -> bool:
     """Returns whether `folder` is the root of Lanelock's own source, by its pyproject.toml."""
     try:
-        project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8")).get("project", {})
-    except (OSError, ValueError):  # missing, or not valid TOML
+        project = tomllib.loads(read_bytes(folder / "pyproject.toml", 1 << 20).decode()).get("project", {})
+    except (OSError, ValueError, RecursionError):  # missing, or not valid TOML
         return False
     return isinstance(project, dict) and project.get("name") == "lanelock"
 

@@ -24,8 +24,14 @@ from lanelock.engine.keep.frozen import FORMAT, Kinds, read_value, write_value
 from lanelock.engine.keep.receipts import digests, read_receipt, write_receipt
 from lanelock.engine.keep.staging import clear_abandoned, place, staging
 from lanelock.policies import IntegrityError, WorkspaceError
+from lanelock.policies.files import open_file
 
 _MANIFEST = "manifest.json"
+# What reading an entry may raise whose receipt holds, by whichever hand: its files and its tree are not trusted.
+_DAMAGE = (
+    IntegrityError, pa.ArrowException, OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError,
+    RecursionError, BufferError,
+)  # fmt: skip
 _GONE = ".gone-"  # entries being removed
 _ASIDE = "aside"  # damaged entries, the first to be removed for room
 
@@ -52,7 +58,7 @@ class Cache:
             value = None
             if manifest["format"] == FORMAT:
                 value = read_value(manifest["tree"], _mapped(folder, manifest), self._kinds)
-        except (IntegrityError, pa.ArrowInvalid, OSError, KeyError, ValueError, TypeError) as error:
+        except _DAMAGE as error:
             if not folder.exists() or folder.stat().st_ino != inode:
                 return None  # it was removed to make room while it was being read
             self._set_aside(folder, error)
@@ -118,7 +124,7 @@ def _mapped(folder: Path, manifest: Mapping[str, Any]) -> dict[str, mmap.mmap]:
     """Returns the entry's files in private mappings. Raises IntegrityError if one differs from the manifest."""
     mappings = {}
     for name, stated in manifest["files"].items():
-        with (folder / name).open("rb") as file:
+        with open_file(folder / name) as file:
             mappings[name] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         if hashlib.sha256(mappings[name]).hexdigest() != stated:
             raise IntegrityError(f"{folder / name}: its bytes are not those that were written")

@@ -39,14 +39,19 @@ def run_folder(name: str, runs: Path) -> Path:
     return folder
 
 
+def receipt_in(folder: Path) -> dict[str, Any]:
+    """Returns the receipt of a published run. Raises IntegrityError if it is missing or was changed."""
+    return read_receipt(folder / RECEIPT, "run_receipt")
+
+
 def engine_of(folder: Path) -> str:
     """Returns the name of the engine that published a run. Raises IntegrityError if the receipt was changed."""
-    return str(read_receipt(folder / RECEIPT).get("engine"))
+    return str(receipt_in(folder)["engine"])
 
 
 def computed_otherwise(folder: Path, fingerprint: str) -> str:
     """Returns how the machine that computed a run differs from this one; empty if it does not, or one is unknown."""
-    stated = str(read_receipt(folder / RECEIPT).get("fingerprint", ""))
+    stated = str(receipt_in(folder).get("fingerprint", ""))
     if not stated or not fingerprint or stated == fingerprint:
         return ""
     return (
@@ -87,7 +92,10 @@ def publish_whole(run: Run, runs: Path, write: Write) -> Path:
 
 def file_faults(folder: Path, receipt: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yields (file, fault) for every file that differs from the receipt."""
-    stated, actual = receipt["files"], digests(folder, (RECEIPT,))
+    try:
+        stated, actual = receipt["files"], digests(folder, (RECEIPT,))
+    except OSError as error:  # what was published are files
+        raise IntegrityError(f"{error.filename}: {error.strerror}") from None
     for name in sorted(stated.keys() | actual.keys()):
         if name not in actual:
             yield name, f"missing, the receipt states sha256 {stated[name]}"

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from lanelock.policies import IntegrityError, PolicyError
-from lanelock.policies.documents import read_json
+from lanelock.policies.documents import parse_json, shipped_schema, validate
+from lanelock.policies.files import open_file, read_bytes
 
 _OWN = "receipt_sha256"
+_LARGEST = 1 << 30  # bytes: the receipt over a cached state holds the names in it
 
 
 def text_of(document: Any) -> str:
@@ -39,18 +41,22 @@ def with_digest(body: Mapping[str, Any]) -> dict[str, Any]:
     return {**body, _OWN: _digest(body)}
 
 
-def read_receipt(path: Path) -> dict[str, Any]:
-    """Returns the body of a receipt. Raises IntegrityError if it is missing, incomplete or changed."""
+def read_receipt(path: Path, schema: str | None = None) -> dict[str, Any]:
+    """Returns the body of a receipt. Raises IntegrityError if it is missing, incomplete, changed or off its schema."""
     try:
-        document: dict[str, Any] = read_json(path)
+        data = read_bytes(path, _LARGEST)
+        document: dict[str, Any] = parse_json(data, str(path), ids=True)
         if not isinstance(document, dict):
             raise PolicyError(f"{path}: not a JSON object")
-        form = text_of(document)
-    except (PolicyError, ValueError) as error:
-        raise IntegrityError(f"{path}: not a complete receipt: {error}") from None
-    body = {key: value for key, value in document.items() if key != _OWN}
-    if _digest(body) != document.get(_OWN) or form.encode() != path.read_bytes():
-        raise IntegrityError(f"{path}: the receipt was changed: it does not match its own digest")
+        body = {key: value for key, value in document.items() if key != _OWN}
+        if _digest(body) != document.get(_OWN) or text_of(document).encode() != data:
+            raise IntegrityError(f"{path}: the receipt was changed: it does not match its own digest")
+        if schema is not None:
+            validate(body, shipped_schema(schema), str(path))
+    except OSError as error:
+        raise IntegrityError(f"{path}: not a complete receipt: {error.strerror}") from None
+    except PolicyError as error:
+        raise IntegrityError(f"not a complete receipt: {error}") from None
     return body
 
 
@@ -74,7 +80,7 @@ def index_of(files: Mapping[str, str]) -> dict[str, Any]:
 
 def file_digest(path: Path) -> str:
     """Returns the SHA-256 (hex64) of a file's bytes."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

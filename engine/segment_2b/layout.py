@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,11 +28,13 @@ from lanelock.engine.segment_2b.tables import TABLES
 from lanelock.engine.surface import Categories, Column, Surface
 from lanelock.policies import DataError
 from lanelock.policies.documents import read_json
+from lanelock.policies.files import open_file, read_bytes
 
 DATA, REPORTS, VALIDATION = Path("data/layer1/2B"), Path("reports/layer1/2B"), Path("validation")
 ROW_GROUP = 1 << 17  # rows
 _HEAD = 1 << 12  # rows in which most columns of few values show them all
 PART = "part-00000.parquet"
+_LARGEST = 4 << 30  # bytes of a document that is a table, with a row per merchant
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,11 @@ def parquet(surface: Surface, rows: slice) -> pa.Buffer:
 
 def read_surface(folder: Path, name: str, address: Address) -> Surface:
     """A published surface from its files. Raises DataError naming the file that is missing or cannot be read."""
+    with _arrow(folder / address.folder(name, TABLES[name].partitions[:1])):
+        return _surface(folder, name, address)
+
+
+def _surface(folder: Path, name: str, address: Address) -> Surface:
     spec = TABLES[name]
     if name == "s2_alias_index":
         return _read_index(folder / address.document(name))
@@ -159,10 +167,8 @@ def _used(column: Categories, rows: slice) -> tuple[list[str], NDArray[np.int32]
 
 
 def _read_file(path: Path, schema: pa.Schema) -> pa.Table:
-    try:
-        table = pq.ParquetFile(path).read()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"{path}: cannot be read: {' '.join(str(error).split())[:200]}") from None
+    with _arrow(path), open_file(path) as file:
+        table = pq.ParquetFile(file).read()
     if table.schema.names != schema.names or table.schema.types != schema.types:
         raise DataError(f"{path}: columns {table.schema.names} are not those declared")
     return table
@@ -179,7 +185,9 @@ def _column(values: Any) -> Column:
 
 
 def _read_index(path: Path) -> Surface:
-    schema, merchants = TABLES["s2_alias_index"].schema, _document(path)["merchants"]
+    schema, merchants = TABLES["s2_alias_index"].schema, _document(path).get("merchants")
+    if not isinstance(merchants, list):
+        raise DataError(f"{path}: /merchants: missing, or not an array")
     table = pa.Table.from_pylist(merchants, schema=schema)
     columns: dict[str, Column] = {name: table[name].to_numpy() for name in schema.names}
     columns["sha256"] = np.array(table["sha256"].to_pylist(), object)
@@ -189,9 +197,12 @@ def _read_index(path: Path) -> Surface:
 def _read_blob(path: Path, folder: Path, address: Address) -> Surface:
     if not path.is_file():
         raise DataError(f"{path}: missing")
-    said = _document(folder / address.document("s2_alias_index"))["blob"]
+    index = folder / address.document("s2_alias_index")
+    said = _document(index).get("blob")
+    if not isinstance(said, dict) or type(said.get("size")) is not int or not isinstance(said.get("sha256"), str):
+        raise DataError(f"{index}: /blob: not an object with the size and the sha256 of {path.name}")
     columns: Mapping[str, Column] = {
-        "blob": np.array([path.read_bytes()], object),
+        "blob": np.array([read_bytes(path)], object),
         "size": np.array([said["size"]], np.int64),
         "sha256": np.array([said["sha256"]], object),
     }
@@ -201,5 +212,17 @@ def _read_blob(path: Path, folder: Path, address: Address) -> Surface:
 def _document(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise DataError(f"{path}: missing")
-    found: Mapping[str, Any] = read_json(path)
+    found = read_json(path, largest=_LARGEST, ids=True)
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: not a JSON object")
     return found
+
+
+@contextmanager
+def _arrow(path: Path) -> Iterator[None]:
+    """Turns whatever Arrow raises while it reads below `path` into a DataError of one line."""
+    try:
+        yield
+    except (OSError, pa.ArrowException, UnicodeDecodeError, OverflowError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())[:200]
+        raise DataError(f"{path}: cannot be read: {why or type(error).__name__}") from None

@@ -18,7 +18,7 @@ from lanelock.engine import arithmetic, columns, protocol, surface
 from lanelock.engine.keep import frozen, receipts
 from lanelock.engine.keep.cache import Cache
 from lanelock.engine.keep.frozen import Kinds
-from lanelock.engine.keep.published import RECEIPT
+from lanelock.engine.keep.published import receipt_in
 from lanelock.engine.protocol import Published, Replayed, Run
 from lanelock.engine.segment_2b import (
     cells,
@@ -192,7 +192,7 @@ class Segment2B:
         """Returns the files that changed since publication; if none did, those that do not follow from their inputs."""
         from lanelock.engine.segment_2b import store
 
-        receipt = receipts.read_receipt(folder / RECEIPT)
+        receipt = receipt_in(folder)
         return [*store.faults(folder, receipt)] or [*store.seals(folder, receipt, self.policy_schemas)]
 
     def replay(self, folder: Path, scratch: Path) -> Replayed:

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lanelock.engine.keep.published import RECEIPT, compare_again, differences, file_faults, publish_whole
-from lanelock.engine.keep.receipts import bundle, flag_text, index_of, read_receipt, text_of, write_receipt
+from lanelock.engine.keep.published import RECEIPT, compare_again, differences, file_faults, publish_whole, receipt_in
+from lanelock.engine.keep.receipts import bundle, flag_text, index_of, text_of, write_receipt
 from lanelock.engine.keep.staging import place, staging, write_file
 from lanelock.engine.protocol import Replayed, Run, StateReport
 from lanelock.engine.segment_2b import layout
@@ -29,6 +29,7 @@ from lanelock.engine.surface import Surface, table_digest
 from lanelock.engine.workers import in_order
 from lanelock.policies import DataError, IntegrityError, Pack, Schemas, pack_of
 from lanelock.policies.documents import digest, read_json
+from lanelock.policies.files import read_bytes
 from lanelock.policies.pack import policies_in
 
 
@@ -74,7 +75,7 @@ def check_run(folder: Path, missing: type[Exception] = IntegrityError) -> Mappin
 
     Raises IntegrityError at the first that does not, and `missing` where one is not there.
     """
-    receipt = read_receipt(folder / RECEIPT)
+    receipt = receipt_in(folder)
     for name, said in faults(folder, receipt):
         raise (IntegrityError if (folder / name).exists() else missing)(f"{folder / name}: {said}")
     return receipt
@@ -88,8 +89,8 @@ def faults(folder: Path, receipt: Mapping[str, Any]) -> Iterator[tuple[str, str]
         yield fault
     stated, flag = receipt["files"], Address.stated(receipt).bundle()[1].as_posix()
     if flag in stated and not damaged:
-        _, expected = bundle(_evidence(stated), lambda name: (folder / name).read_bytes())
-        if (folder / flag).read_text(encoding="utf-8") != expected:
+        _, expected = bundle(_evidence(stated), lambda name: read_bytes(folder / name))
+        if read_bytes(folder / flag) != expected.encode():
             yield flag, "it does not pass the evidence that the index lists"
 
 
@@ -100,9 +101,9 @@ def seals(folder: Path, receipt: Mapping[str, Any], schemas: Schemas) -> Iterato
     """
     address = Address.stated(receipt)
     pack = _pack(folder, schemas)
-    world = replace(open_world(folder / UPSTREAM, pack["world_v1"]), source=receipt["sources"]["world"])
+    world = replace(open_world(folder / UPSTREAM, pack["world_v1"]), source=_source(folder, receipt, "world"))
     roster = None
-    if receipt["sources"]["roster"] == "imported":
+    if _source(folder, receipt, "roster") == "imported":
         roster = table_digest(layout.read_surface(folder, "s5_arrival_roster", address).table())
     sealed = seal(world, pack, address.seed, roster)
     for name, document in _gate(sealed).items():
@@ -118,16 +119,16 @@ def replay(folder: Path, scratch: Path, schemas: Schemas, evaluate: Callable[...
     `evaluate` is that of an engine that remembers nothing. Raises IntegrityError where the receipt or an input is not
     as it was published: there is then no run to execute.
     """
-    receipt = read_receipt(folder / RECEIPT)
+    receipt = receipt_in(folder)
     for name, said in faults(folder, receipt):
         if name.startswith(_inputs(receipt)):
             raise IntegrityError(f"{folder / name}: {said}")
     address = Address.stated(receipt)
-    drawn = receipt["sources"]["world"] == "drawn"
+    drawn = _source(folder, receipt, "world") == "drawn"
     arrivals = folder / address.folder("s5_arrival_roster", TABLES["s5_arrival_roster"].partitions) / layout.PART
     again = evaluate(
         _pack(folder, schemas), address.seed, world=None if drawn else folder / UPSTREAM,
-        roster=arrivals if receipt["sources"]["roster"] == "imported" else None,
+        roster=arrivals if _source(folder, receipt, "roster") == "imported" else None,
     )  # fmt: skip
     return compare_again(again, folder, scratch, write_run)
 
@@ -176,6 +177,14 @@ class _Published(Mapping[str, Surface]):
 
     def __len__(self) -> int:
         return len(self._names)
+
+
+def _source(folder: Path, receipt: Mapping[str, Any], name: str) -> str:
+    """Whether an input was drawn or imported, as a run's receipt states it."""
+    try:
+        return str(receipt["sources"][name])
+    except KeyError:
+        raise IntegrityError(f"{folder / RECEIPT}: /sources/{name}: missing field {name}") from None
 
 
 def _pack(folder: Path, schemas: Schemas) -> Pack:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lanelock.policies import IntegrityError, PolicyError
-from lanelock.policies.documents import read_json
 from lanelock.policies.names import check_name, inside
 from lanelock.policies.pack import CarriedPack, FieldChange
 from lanelock.scoring.feasibility import GateReach
 from lanelock.sweeps.decision.decision import Blocker
 from lanelock.sweeps.decision.runtime import Runtime
 from lanelock.sweeps.lanes.knob import Value
+from lanelock.sweeps.proof.checks import whole
 from lanelock.sweeps.workspace import write_document
 
 _BEGUN, _PHASES = "campaign.json", "[0-9][0-9].*.json"  # in the run's folder
@@ -192,7 +192,7 @@ def write_phase(folder: Path, place: int, record: PhaseRecord) -> None:
 
 def records_in(folder: Path) -> Iterator[PhaseRecord]:
     """Yields the records of a run's phases, in order. Raises IntegrityError that names a broken record."""
-    return (_read(path, PhaseRecord.of) for path in sorted(folder.glob(_PHASES)))
+    return (_read(path, "campaign_phase", PhaseRecord.of) for path in sorted(folder.glob(_PHASES)))
 
 
 def write_begun(folder: Path, identity: str, campaign: Mapping[str, Any]) -> None:
@@ -202,15 +202,12 @@ def write_begun(folder: Path, identity: str, campaign: Mapping[str, Any]) -> Non
 
 def begun_with(folder: Path) -> str:
     """Returns the identity of the campaign when the run began. Raises IntegrityError if its record is broken."""
-    return _read(folder / _BEGUN, lambda begun: str(begun["identity"]))
+    return _read(folder / _BEGUN, "campaign_run", lambda begun: str(begun["identity"]))
 
 
-def _read(path: Path, of: Callable[[Mapping[str, Any]], _Read]) -> _Read:
+def _read(path: Path, schema: str, of: Callable[[Mapping[str, Any]], _Read]) -> _Read:
+    document = whole(path, schema, "record")
     try:
-        return of(read_json(path))
-    except PolicyError as error:
-        raise IntegrityError(f"not a whole record: {error}") from None
-    except KeyError as error:
-        raise IntegrityError(f"not a whole record: {path}: missing field {error.args[0]}") from None
-    except (TypeError, ValueError, AttributeError) as error:
+        return of(document)
+    except PolicyError as error:  # a name that no lock's file has
         raise IntegrityError(f"not a whole record: {path}: {error}") from None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-import json
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lanelock.policies import LaneError
-from lanelock.policies.documents import read_json
+from lanelock.policies import LaneError, PolicyError
+from lanelock.policies.documents import LARGEST, parse_json, read_json
+from lanelock.policies.files import read_bytes
 
 
 def read_candidates(path: Path) -> list[dict[str, Any]]:
@@ -31,8 +32,8 @@ def read_candidates(path: Path) -> list[dict[str, Any]]:
 
 def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            cells, *rows = list(csv.reader(file, strict=True)) or [[]]
+        text = read_bytes(path, LARGEST).decode("utf-8-sig")
+        cells, *rows = list(csv.reader(io.StringIO(text, newline=""), strict=True)) or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise LaneError(f"{path}: cannot be read as CSV: {error}") from None
     header = [name.strip() for name in cells]
@@ -50,7 +51,7 @@ def _value(cell: str) -> float | int | bool | str:
     if cell.lower() in ("true", "false"):
         return cell.lower() == "true"
     try:
-        value = json.loads(cell)
-    except ValueError:
+        value = parse_json(cell, "")
+    except PolicyError:
         return cell
     return value if isinstance(value, int | float) else cell

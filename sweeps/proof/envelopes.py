@@ -23,6 +23,7 @@ from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-
 
 from lanelock.policies import IntegrityError, PolicyError
 from lanelock.policies.documents import digest, parse_json, shipped_schema, validate
+from lanelock.policies.files import read_bytes
 from lanelock.sweeps.proof.trust import Key, Trust
 
 _PAYLOAD = "application/vnd.in-toto+json"
@@ -40,7 +41,7 @@ class SigningKey:
     def read(cls, path: Path) -> SigningKey:
         """Returns the key in a PEM file (PKCS #8, without a password). Raises PolicyError for anything else."""
         try:
-            private = load_pem_private_key(path.read_bytes(), password=None)
+            private = load_pem_private_key(read_bytes(path, 1 << 20), password=None)
         except OSError as error:
             raise PolicyError(f"{path}: the key cannot be read: {error.strerror}") from None
         except (ValueError, TypeError, UnsupportedAlgorithm):  # their messages may quote the file
@@ -142,7 +143,7 @@ def sealed_by(document: Mapping[str, Any], kind: str, name: str, where: str) -> 
 def _approves(payload: bytes, lock_id: str) -> bool:
     """Returns whether a statement is one about a lock or its evidence; a move's, signed by the same key, is not."""
     try:
-        stated = parse_json(payload.decode(), "statement")
+        stated = parse_json(payload, "statement")
         return stated["predicateType"] in (KINDS["lock"], KINDS["evidence"]) and stated["predicate"]["lock"] == lock_id
     except (PolicyError, KeyError, TypeError, ValueError):
         return False

@@ -151,10 +151,16 @@ def gates_of(folder: Path) -> GateSet:
 
 def verdict_in(folder: Path) -> Verdict:
     """Returns the verdict that a pack states. Raises IntegrityError for a name that its own gates do not have."""
+    document = whole(folder / CERTIFICATION, "evidence", "certification")
     try:
-        return gates_of(folder).verdict(str(read_json(folder / CERTIFICATION).get("verdict")))
+        return gates_of(folder).verdict(document["verdict"])
     except PolicyError as error:
         raise IntegrityError(f"not a whole certification: {folder / CERTIFICATION}: /verdict: {error}") from None
+
+
+def seed_in(path: Path) -> dict[str, Any]:
+    """Returns what a pack states of one seed. Raises IntegrityError where its file is not whole."""
+    return whole(path, "evidence_seed", "seed of a certification")
 
 
 def claim_in(document: Mapping[str, Any]) -> Claim | None:
@@ -166,9 +172,9 @@ def certified_on(lock: Lock, folder: Path) -> Iterator[Input]:
     """Yields the data sets behind an evidence pack: for every seed its world, and the surfaces that fed it."""
     engine, kind = engine_named(lock.engine), lock.world_source
     feeds = engine.own.feeds if isinstance(engine.own, Feeding) else {}
-    stated = read_json(folder / CERTIFICATION)
+    stated = whole(folder / CERTIFICATION, "evidence", "certification")
     for seed in (*stated["seeds"], *stated["holdout_seeds"]):
-        proof = read_json(folder / _seed_file(seed))
+        proof = seed_in(folder / _seed_file(seed))
         what = f"certified, {'held-out ' if seed in stated['holdout_seeds'] else ''}seed {seed}"
         source = {"seed": seed, "run": proof["run_id"]}
         yield Input(f"seed_{seed}/world", proof["world"], kind, what, source, {})

@@ -10,7 +10,8 @@ from typing import Any
 
 from lanelock.engine.protocol import Worlds
 from lanelock.policies import IntegrityError, PolicyError
-from lanelock.policies.documents import digest, read_json, shipped
+from lanelock.policies.documents import LARGEST, digest, read_json, shipped
+from lanelock.policies.files import read_bytes
 from lanelock.policies.names import ALIASES, check_name, inside, is_name, path_named
 from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.proof.lock import Lock
@@ -59,12 +60,23 @@ def find_lock(name: str, workspace: Workspace) -> Path:
         return _pointed_to(name, workspace)
     path = path_named(name)
     if path is not None and path.is_file():
-        return path
+        return _looked_at(path)
     if path is not None and path.is_dir() and not is_name(name):
         raise PolicyError(f"{name}: is a folder that holds no run and no evidence; a lock is a file")
     check_name(name, "a lock, and there is no such file")
     known = shipped("locks", ".json")
     return known[name] if name in known else _stored(name, workspace)
+
+
+def _looked_at(path: Path) -> Path:
+    """Returns a file that a user names. Raises PolicyError for one that is no lock, rather than a lock that changed."""
+    try:
+        like_one = b'"lock_id"' in read_bytes(path, LARGEST)
+    except OSError as error:
+        raise PolicyError(f"{path}: cannot be read: {error.strerror}") from None
+    if not like_one:
+        raise PolicyError(f"{path}: not a lock: nothing in it is called lock_id")
+    return path
 
 
 def order_of(document: Mapping[str, Any]) -> tuple[float, ...]:

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import yaml  # type: ignore[import-untyped]
 
+from lanelock.policies import PolicyError
 from lanelock.policies.documents import digest
+from lanelock.policies.files import read_bytes
 
 if TYPE_CHECKING:
     from lanelock.sweeps.proof.lock import Lock
 
 LOADER = "lanelock.service"  # the module that loads a registered model; its name is fixed
 MLMODEL, DATA = "MLmodel", "data"  # MLflow's description, and the folder in which the lock's folder is
+_LARGEST = 1 << 20  # bytes of a description
 _LOOSE = {"model_uuid", "utc_time_created", "model_size_bytes", "mlflow_version"}  # differ each time a model is saved
 
 
@@ -36,11 +39,13 @@ def fingerprint(model: Path) -> str:
 def _digest(path: Path, description: bool) -> str:
     if path.is_symlink() or not path.is_file():
         return "no file"
-    content = path.read_bytes()
+    content = read_bytes(path)
     if description:
         try:
+            if len(content) > _LARGEST or any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(content)):
+                raise ValueError  # an alias could stand for more than memory holds
             fields = yaml.safe_load(content)
             return digest({name: value for name, value in fields.items() if name not in _LOOSE})
-        except (yaml.YAMLError, AttributeError, TypeError, ValueError):
+        except (yaml.YAMLError, AttributeError, TypeError, ValueError, RecursionError, PolicyError):
             pass  # not a description that we wrote: its bytes say so
     return hashlib.sha256(content).hexdigest()

@@ -106,9 +106,11 @@ def head(workspace: Workspace) -> Head | None:
 
 def _read(workspace: Workspace, trust: Trust) -> tuple[tuple[Move, ...], Head | None]:
     folder = workspace.promotions
-    if not folder.is_dir():
+    if not os.path.lexists(folder):
         _check_anchor(workspace, trust, [])
         return (), None
+    if not folder.is_dir():
+        raise IntegrityError(f"{folder}: not a folder; it holds the moves of the aliases")
     history: list[Move] = []
     digests: list[str] = []
     with folder_locked(folder, shared=True):
@@ -142,9 +144,9 @@ def _following(history: Sequence[Move], digests: Sequence[str], path: Path) -> M
 def _check_head(folder: Path, history: Sequence[Move], digests: Sequence[str]) -> None:
     """Raises IntegrityError if neither the head nor the staged one is that of these records."""
     present = folder / HEAD
-    if not present.exists() and all(move.format is None for move in history):
+    if not os.path.lexists(present) and all(move.format is None for move in history):
         return  # made before there was a head; the next move writes it
-    stated = [_head_in(path) for path in (present, folder / STAGED) if path.is_file()]
+    stated = [_head_in(path) for path in (present, folder / STAGED) if os.path.lexists(path)]
     newest = history[-1] if history else None
     if newest is not None and (Head(newest.number, digests[-1]), newest.signed_by) in stated:
         return

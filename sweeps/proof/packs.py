@@ -32,7 +32,8 @@ def find_pack(name: str, workspace: Workspace) -> tuple[Pack, Resolved]:
         path = resolve(name, "packs")
     except PolicyError as error:
         return _held(name, workspace, str(error))
-    return _of_lock(path) if path.is_file() and "lock_id" in read_json(path) else open_pack(name)
+    document = read_json(path) if path.is_file() else None
+    return _of_lock(path) if isinstance(document, dict) and "lock_id" in document else open_pack(name)
 
 
 def trial_named(name: str) -> tuple[str, int] | None:

@@ -7,6 +7,7 @@ folder, which is a closed list of files.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,7 @@ def _is_over(envelope: Mapping[str, Any], payload: bytes) -> bool:
 def _read(document: Path) -> Any:
     """Returns the envelope beside a document, or None. Raises IntegrityError if it is not JSON."""
     path = beside(document)
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     try:
         return read_json(path)

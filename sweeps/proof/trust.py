@@ -7,6 +7,7 @@ comes along with a document is never believed. Without the file nothing must be 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,7 +125,7 @@ def trust_of(workspace: Workspace) -> Trust:
     The repository begins above the workspace: whoever may write in the workspace cannot declare it to be one.
     """
     above = next((folder for folder in workspace.root.parents if (folder / ".git").exists()), workspace.root)
-    path = next((path for path in (above / workspace.trust.name, workspace.trust) if path.is_file()), None)
+    path = next((path for path in (above / workspace.trust.name, workspace.trust) if os.path.lexists(path)), None)
     return NOBODY if path is None else read_trust(path)
 
 

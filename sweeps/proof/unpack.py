@@ -12,8 +12,9 @@ from pathlib import Path
 
 from lanelock.engine.keep.staging import place, staging
 from lanelock.policies import IntegrityError, PolicyError, pack_of
-from lanelock.policies.documents import parse_json
+from lanelock.policies.documents import LARGEST, parse_json
 from lanelock.policies.edit import edited
+from lanelock.policies.files import read_bytes
 from lanelock.policies.names import inside
 from lanelock.policies.pack import PACK
 from lanelock.sweeps.engines import engine_named
@@ -95,13 +96,13 @@ def _pack_file(path: Path, engine: str) -> FileChange:
 def _text(path: Path) -> str | None:
     """Returns the text of a file, with its line ends as they are; None where it is missing."""
     try:
-        text = path.read_bytes().decode("utf-8")
+        data = read_bytes(path, LARGEST)
     except FileNotFoundError:
         return None
-    except UnicodeDecodeError as error:
-        raise PolicyError(f"{path}: cannot be read: {error}") from None
-    parse_json(text, str(path))  # strict: raises for a field that is given twice
-    return text
+    except OSError as error:
+        raise PolicyError(f"{path}: cannot be read: {error.strerror}") from None
+    parse_json(data, str(path))  # raises for whatever is not strict JSON
+    return data.decode()
 
 
 def _new(document: object) -> str:

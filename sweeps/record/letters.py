@@ -9,8 +9,10 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
+from lanelock.policies import PolicyError
+from lanelock.policies.documents import parse_json, shipped_schema, validate
 from lanelock.sweeps.lanes.trial import Input
 
 
@@ -64,7 +66,12 @@ class Letter:
 
     @classmethod
     def read(cls, line: bytes) -> Letter:
-        document: dict[str, Any] = json.loads(line)
+        """Returns the letter in a line. Raises ValueError, naming the field, for anything else."""
+        try:
+            document = parse_json(line, "")
+            validate(document, shipped_schema("letter"), "")
+        except PolicyError as error:
+            raise ValueError(str(error).removeprefix(": ")) from None
         entry, heading = document["entry"], document["heading"]
         entry["inputs"] = tuple(Input(**data) for data in entry["inputs"])
         entry["files"] |= {name: base64.b64decode(data) for name, data in document["pictures"].items()}

@@ -25,6 +25,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lanelock.policies import IntegrityError
+from lanelock.policies.files import open_file, read_bytes
 from lanelock.policies.names import inside
 from lanelock.sweeps.record.letters import Heading, Letter
 from lanelock.sweeps.secrets import shown
@@ -129,7 +130,7 @@ class Box:
 
     def _mark(self) -> int:
         try:
-            mark = int(self._marked.read_text())
+            mark = int(read_bytes(self._marked, 64))
         except (FileNotFoundError, ValueError):  # missing or torn: everything is delivered again
             return 0
         return mark if mark <= self.path.stat().st_size else 0
@@ -175,7 +176,7 @@ class Outbox:
 
 def _end_of_lines(path: Path) -> int:
     """Returns the offset at which the last whole line ends."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         end = file.seek(0, os.SEEK_END)
         while end:
             start = max(0, end - (1 << 16))

@@ -7,16 +7,17 @@ is only behind, because its server was away, is told from one that somebody else
 
 from __future__ import annotations
 
-import json
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import unquote, urlparse
 
 from lanelock.policies import IntegrityError
+from lanelock.sweeps.proof.checks import whole
 from lanelock.sweeps.proof.model_files import fingerprint
 from lanelock.sweeps.proof.moves import Move, moves
 from lanelock.sweeps.record.outbox import meant_for, own_record, record_uri
@@ -170,24 +171,23 @@ def _of(lock_id: str | None) -> str:
 
 def read_left(workspace: Workspace, uri: str) -> dict[str, Left]:
     """Returns each registered model as this workspace left it in a store; none where it never wrote to it."""
-    try:
-        stores = json.loads(workspace.registry.read_text(encoding="utf-8"))
-        models = stores.get(meant_for(workspace, uri), {})
-        return {
-            name: Left(model["aliases"], {number: Written(**row) for number, row in model["versions"].items()})
-            for name, model in models.items()
-        }
-    except FileNotFoundError:
-        return {}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise IntegrityError(f"{workspace.registry}: not a note of the registry ({error}); it was changed") from None
+    models = _stores(workspace).get(meant_for(workspace, uri), {})
+    return {
+        name: Left(model["aliases"], {number: Written(**row) for number, row in model["versions"].items()})
+        for name, model in models.items()
+    }
+
+
+def _stores(workspace: Workspace) -> dict[str, Any]:
+    """Returns the notes of all stores. Raises IntegrityError where they were changed."""
+    return whole(workspace.registry, "registry", "note of the registry") if os.path.lexists(workspace.registry) else {}
 
 
 def write_left(workspace: Workspace, uri: str, models: Mapping[str, Left]) -> None:
     """Notes how the registry of a store was left."""
     try:
-        stores = json.loads(workspace.registry.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        stores = _stores(workspace)
+    except IntegrityError:  # whoever compares says so; what is noted from now on is right
         stores = {}
     stores[meant_for(workspace, uri)] = {name: asdict(left) for name, left in models.items()}
     write_document(workspace.registry, stores)

@@ -112,8 +112,8 @@ def names_in(lock: Mapping[str, Any]) -> tuple[str, str]:
 
 def _read(data: bytes) -> Any:
     try:
-        return parse_json(data.decode("utf-8"), "")
-    except (PolicyError, UnicodeDecodeError):
+        return parse_json(data, "")
+    except PolicyError:
         return None
 
 

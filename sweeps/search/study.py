@@ -7,9 +7,12 @@ sampler seeded by (lane seed, trial number) from the trials that finished before
 
 from __future__ import annotations
 
+import json
+import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,9 +26,10 @@ from sqlalchemy import create_engine, inspect
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from lanelock.policies import IntegrityError, LaneError, PolicyError, WorkspaceError
+from lanelock.policies import IntegrityError, LaneError, LanelockError, PolicyError, WorkspaceError
 from lanelock.policies.documents import shipped_schema, validate
 from lanelock.policies.errors import cause
+from lanelock.policies.files import open_file
 from lanelock.sweeps.lanes.knob import Value
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.ledger import Ledger
@@ -158,16 +162,19 @@ class Studies:
 
     def __init__(self, place: Path | str, *, reading: bool = False) -> None:
         """Opens the storage. `reading` a journal neither locks, repairs nor creates it: its disk may be read-only."""
+        self._place = place
         self._storage = _open(place, reading)
 
     def names(self) -> tuple[str, ...]:
         """Returns the names of all studies, oldest first."""
-        return tuple(study.study_name for study in self._storage.get_all_studies())
+        with _reading(self._place):
+            return tuple(study.study_name for study in self._storage.get_all_studies())
 
     def summaries(self) -> tuple[tuple[str, int, Mapping[str, Any]], ...]:
         """Returns name, number of trials and attributes of every study, oldest first."""
-        studies = optuna.get_all_study_summaries(self._storage)
-        return tuple((study.study_name, study.n_trials, study.user_attrs) for study in studies)
+        with _reading(self._place):
+            studies = optuna.get_all_study_summaries(self._storage)
+            return tuple((study.study_name, study.n_trials, study.user_attrs) for study in studies)
 
     def create(self, name: str, lane: Lane, attributes: Mapping[str, Any]) -> Study:
         """Creates a study. Raises LaneError where the name is taken."""
@@ -185,23 +192,26 @@ class Studies:
 
     def attributes(self, name: str) -> Mapping[str, Any]:
         """Returns what `create` stored with a study."""
-        return _begun(self._load(name))
+        with _reading(self._place):
+            return _begun(self._load(name))
 
     def open(self, name: str, lane: Lane) -> Study:
         """Opens a study to go on with it. Raises IntegrityError where its transcript was changed."""
-        return Study(self._load(name), lane)
+        with _reading(self._place):
+            return Study(self._load(name), lane)
 
     def transcript(self, name: str) -> Transcript:
         """Returns the trials of a study. Raises IntegrityError naming the first that does not follow from the others.
 
         The trials that an older version stored have no heads.
         """
-        study = self._load(name)
-        stored = study.get_trials(deepcopy=False)
-        trials = tuple(_trial(name, frozen) for frozen in stored)
-        if not any(trial.record.chain for trial in trials):
-            return Transcript(trials, stored, ())
-        return Transcript(trials, stored, heads_of(name, origin_of(_begun(study)), trials, stored))
+        with _reading(self._place):
+            study = self._load(name)
+            stored = study.get_trials(deepcopy=False)
+            trials = tuple(_trial(name, frozen) for frozen in stored)
+            chained = any(trial.record.chain for trial in trials)
+            heads = heads_of(name, origin_of(_begun(study)), trials, stored) if chained else ()
+            return Transcript(trials, stored, heads)
 
     def _load(self, name: str) -> optuna.Study:
         return optuna.load_study(study_name=name, storage=self._storage)
@@ -287,18 +297,51 @@ def _open(place: Path | str, reading: bool) -> BaseStorage:
     if reading and not place.exists():
         return optuna.storages.InMemoryStorage()  # empty
     lock = _KernelLock(str(place))
-    try:
+    with _reading(place):
+        if os.path.lexists(place):
+            open_file(place).close()  # raises for a pipe, which Optuna would wait for
         if not reading:  # a reader needs no repair: Optuna ignores a last line without its end
             with lock.file:
                 _drop_torn_line(place)
         return JournalStorage(JournalFileBackend(str(place), lock_obj=lock))  # type: ignore[arg-type]
+
+
+@contextmanager
+def _reading(place: Path | str) -> Iterator[None]:
+    """Turns whatever is raised while studies are read that are not as Optuna or a sweep stores them into one line."""
+    try:
+        yield
+    except (LanelockError, MemoryError):
+        raise
     except OSError as error:
-        raise WorkspaceError(f"{place}: the study journal cannot be opened: {error.strerror}") from None
-    except Exception as error:  # whatever Optuna raises while it reads
+        where = place if isinstance(place, Path) else shown(place)
+        raise WorkspaceError(f"{where}: the study journal cannot be opened: {error.strerror}") from None
+    except Exception as error:
+        where, kind = (_first_odd(place), "journal") if isinstance(place, Path) else (shown(place), "database")
         raise WorkspaceError(
-            f"{place}: not a study journal of this Optuna ({optuna.__version__}): {cause(error)[:120]}; "
-            "it was changed, or written by a newer version"
+            f"{where}: not a study {kind} of this Optuna ({optuna.__version__}): "
+            f"{without_secrets(cause(error), str(place))[:120]}; it was changed, or written by a newer version"
         ) from None
+
+
+def _first_odd(journal: Path) -> str:
+    """Returns the journal with the first line in it that is not one of a journal, where that can be told."""
+    try:
+        with open_file(journal) as file:
+            for number, line in enumerate(file, 1):
+                if not _is_log(line):
+                    return f"{journal}: line {number}"
+    except OSError:
+        pass
+    return str(journal)
+
+
+def _is_log(line: bytes) -> bool:
+    try:
+        log = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(log, dict) and type(log.get("op_code")) is int and isinstance(log.get("worker_id"), str)
 
 
 def _open_database(url: str) -> BaseStorage:

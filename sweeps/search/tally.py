@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lanelock.policies import IntegrityError, WorkspaceError
+from lanelock.policies import IntegrityError, PolicyError, WorkspaceError
+from lanelock.policies.documents import read_json
 from lanelock.policies.names import inside, is_name
 from lanelock.sweeps.workspace import Workspace, write_whole, writing
 
@@ -135,8 +136,8 @@ def _tallies(workspace: Workspace) -> dict[str, Sweep]:
     """Returns the tallied sweeps by name, oldest first. Ignores a file that a crash left incomplete."""
     sweeps = []
     for path in workspace.tallies.glob("[!.]*.json"):
-        with suppress(OSError, ValueError, TypeError, RecursionError):
-            sweep = Sweep.of(json.loads(path.read_text(encoding="utf-8")))
+        with suppress(PolicyError, TypeError):
+            sweep = Sweep.of(read_json(path))
             if sweep.name == path.stem and is_name(f"sweep-{sweep.lane}"):  # else its names might lead elsewhere
                 sweeps.append(sweep)
     return {sweep.name: sweep for sweep in sorted(sweeps, key=lambda sweep: (sweep.at_ms, sweep.name))}

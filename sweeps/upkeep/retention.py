@@ -23,13 +23,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lanelock.engine.keep.published import RECEIPT
-from lanelock.engine.keep.receipts import read_receipt
+from lanelock.engine.keep.published import RECEIPT, receipt_in
 from lanelock.policies import IntegrityError, LanelockError
-from lanelock.policies.documents import read_json
 from lanelock.policies.names import inside
 from lanelock.sweeps.campaign.records import records_in
-from lanelock.sweeps.proof.evidence import evidence_in, gates_of, verdict_in
+from lanelock.sweeps.proof.evidence import evidence_in, gates_of, seed_in, verdict_in
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import FILE
 from lanelock.sweeps.proof.moves import moves, stack
@@ -166,7 +164,7 @@ def _references(workspace: Workspace) -> _References:
         for folder in evidence.get(lock_id, ()):
             references.evidence.setdefault(folder.name, why)
             for seed in folder.glob("seeds/*.json"):
-                references.runs.setdefault(read_json(seed)["run_id"], why)
+                references.runs.setdefault(seed_in(seed)["run_id"], why)
     return references
 
 
@@ -221,6 +219,6 @@ def _kept_by_its_pack(folder: Path, packs: Mapping[str, str]) -> str | None:
     if not (folder / RECEIPT).is_file():
         return None
     try:
-        return packs.get(str(read_receipt(folder / RECEIPT).get("parameter_hash", "")))
+        return packs.get(receipt_in(folder)["parameter_hash"])
     except LanelockError:
         return "its receipt does not hold: see lanelock verify"

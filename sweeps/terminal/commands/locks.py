@@ -8,8 +8,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-from lanelock.engine.keep.published import RECEIPT, computed_otherwise, engine_of, published
-from lanelock.engine.keep.receipts import read_receipt
+from lanelock.engine.keep.published import computed_otherwise, engine_of, published, receipt_in
 from lanelock.policies import LanelockError, PolicyError
 from lanelock.sweeps.engines import engine_named, publisher_of, world_folder
 from lanelock.sweeps.pages.text import one_line, printable, short
@@ -165,7 +164,7 @@ def _with_registry(findings: Findings, what: str, workspace: Workspace) -> Findi
 
 def _verify_run(folder: Path, session: Session) -> int:
     failed = [{"name": name, "reason": reason} for name, reason in publisher_of(folder).faults(folder)]
-    count = len(read_receipt(folder / RECEIPT)["files"]) + 1
+    count = len(receipt_in(folder)["files"]) + 1
     state = f"{len(failed)} not as published" if failed else "as published"
     otherwise = computed_otherwise(folder, engine_named(engine_of(folder)).fingerprint)
     document = {"ok": not failed, "checked": count, "run": str(folder), "failed": failed, "machine": otherwise}

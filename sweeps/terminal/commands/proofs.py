@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from lanelock.engine.keep.published import RECEIPT, computed_otherwise, engine_of, published, run_folder
-from lanelock.engine.keep.receipts import read_receipt
+from lanelock.engine.keep.published import computed_otherwise, engine_of, published, receipt_in, run_folder
 from lanelock.sweeps.engines import engine_named, publisher_of
 from lanelock.sweeps.pages.text import columns
 from lanelock.sweeps.reports.difference import moved_by
@@ -73,7 +72,7 @@ def _recorded(name: str, workspace: Workspace) -> dict[str, Any]:
     folder = published(name, workspace.runs)
     if folder is None or workspace.recalls(name):
         return workspace.remembered(name)
-    return read_receipt(folder / RECEIPT)
+    return receipt_in(folder)
 
 
 def _row(state: Mapping[str, Any], old: Mapping[str, Any] | None) -> dict[str, Any]:
