@@ -9,6 +9,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -216,8 +217,9 @@ def write_document(path: Path, document: Any) -> None:
 def write_whole(path: Path, content: str | bytes, *, synced: bool = True) -> None:
     """Writes a file atomically: to a temporary file beside it, with fsync if `synced`, then rename."""
     staged = path.with_name(f".{path.name}.{os.getpid()}")
+    staged.unlink(missing_ok=True)  # left by a killed process, or a link, which is not followed
     try:
-        with staged.open("wb") as file:
+        with staged.open("xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             if synced:
@@ -227,9 +229,25 @@ def write_whole(path: Path, content: str | bytes, *, synced: bool = True) -> Non
         staged.unlink(missing_ok=True)
 
 
+def unlinked(path: Path, folder: Path) -> bool:
+    """Returns whether a path leads to a place below a folder, and no link or `..` is on the way from there."""
+    if not path.is_relative_to(folder) or ".." in path.parts:
+        return False
+    below = path.relative_to(folder)
+    return not any((folder / step).is_symlink() for step in (below, *below.parents) if step != Path())
+
+
+def erase(path: Path) -> None:
+    """Removes a file, a folder with all below it, or a link; never what a link leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)  # which does not follow links either
+    else:
+        path.unlink(missing_ok=True)
+
+
 def size_of(folder: Path) -> int:
-    """Returns the bytes of the files below a folder. Ignores a file that is deleted meanwhile."""
-    size, folders = 0, [str(folder)]
+    """Returns the bytes of the files below a folder; of a link, 0. Ignores a file that is deleted meanwhile."""
+    size, folders = 0, [] if folder.is_symlink() else [str(folder)]
     while folders:
         try:
             for entry in os.scandir(folders.pop()):
