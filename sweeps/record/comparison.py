@@ -190,7 +190,7 @@ class _Sweep:
 
 
 def _opened(name: str, studies: Studies, workspace: Workspace, uri: str) -> _Sweep:
-    of = recorded_in(studies, name, name)
+    of = recorded_in(studies, name, name, workspace)
     read = (Lock.read(path) for path in sorted(workspace.locks.glob(f"{escape(name)}.*.json")))
     locks = {lock.lock_id: lock for lock in read if lock.sweep == name and lock.chosen_by_hand is None}
     authority = next((lock.authority_metrics for lock in locks.values()), None)  # spares running it again

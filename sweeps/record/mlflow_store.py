@@ -67,6 +67,7 @@ class Store:
         self._experiments: dict[str, str] = {}  # run id -> experiment id, a cache
         with self.explained():
             if self._own:
+                workspace.check_path()  # in another, MLflow would make a database elsewhere
                 _create_database(workspace.tracking_database)
                 if self._locations.before and not reading:
                     relocate(workspace)
@@ -262,6 +263,7 @@ def _create_database(path: Path) -> None:
         staged.unlink(missing_ok=True)  # left by a killed process or a full disk
         if not path.exists():
             try:
+                staged.touch()  # with the rights that the user's umask gives; SQLite gives its group none to write
                 MlflowClient(tracking_uri=f"sqlite:///{staged}").search_experiments(max_results=1)
                 staged.rename(path)
             finally:
