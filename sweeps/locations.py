@@ -7,13 +7,13 @@ holds, for those who open it without Lanelock. Imports no MLflow.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, urlsplit
-from urllib.request import url2pathname
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from lanelock.policies import WorkspaceError
 from lanelock.sweeps.workspace import Workspace, unlinked
@@ -70,7 +70,7 @@ def local_path(address: str) -> Path | None:
     """Returns the path that an address of MLflow names; None where it is elsewhere."""
     parts = urlsplit(address)
     if parts.scheme == "file":
-        return Path(url2pathname(parts.path))
+        return Path(os.fsdecode(unquote_to_bytes(parts.path)))  # whatever encoding this process has for names
     return Path(address) if address.startswith("/") else None
 
 
