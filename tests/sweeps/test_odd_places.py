@@ -143,7 +143,7 @@ def umask(mask):
 
 @pytest.fixture(scope="module")
 def kept():
-    """A workspace with a sweep and its promoted lock, in a folder that others may read, made for a group to write in."""
+    """A sweep and its promoted lock, in a folder that others may read, made for a group to write in."""
     while courier._idle:  # which has the umask of an earlier test
         courier._idle.pop().end()
     with TemporaryDirectory(prefix="lanelock-odd-") as folder, umask(0o002):
