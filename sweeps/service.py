@@ -30,6 +30,7 @@ import yaml  # type: ignore[import-untyped]
 from lanelock.engine.protocol import Service
 from lanelock.policies import DataError, IntegrityError, LaneError, PolicyError, WorkspaceError
 from lanelock.sweeps.engines import engine_named
+from lanelock.sweeps.locations import locations
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import FILE, find_lock, world_beside
 from lanelock.sweeps.proof.model_files import DATA, MLMODEL
@@ -148,12 +149,16 @@ def _downloaded(name: str, workspace: Workspace | Path | str | None, folder: str
     if named is None:
         raise PolicyError(f"{name}: not the address of a registered model: models:/NAME@ALIAS or models:/NAME/VERSION")
     place = usual(workspace) if isinstance(workspace, Path | str) else workspace
+    own = place is not None and not place.tracking_uri
     uri = None if place is None else place.tracking_uri or f"sqlite:///{place.tracking_database}"
     try:
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         model, alias, version = named.groups()
         version = version or client.get_model_version_by_alias(model, alias).version
         source = client.get_model_version_download_uri(model, version)
+        if place is not None and own and source.startswith("runs:/"):
+            run_id, _, path = source.removeprefix("runs:/").partition("/")
+            source = locations(place).now(f"{client.get_run(run_id).info.artifact_uri}/{path}")
         repository = get_artifact_repository(source, tracking_uri=uri, registry_uri=uri)
         return Path(repository.download_artifacts("", folder))  # type: ignore[no-untyped-call]
     except (MlflowException, OSError) as error:

@@ -112,19 +112,19 @@ def play(
             beginning, known = replace(beginning, source=known), None
         resume, name = known is not None, known or name or _next_name(studies, lane)
         if resume:
-            lane, world = _resumed(studies, lane, name)
+            lane, world = _resumed(studies, lane, name, workspace)
             _check_source(studies, lane, name, beginning.source)
         with recording(workspace, track) as recorder:
             ground = survey(lane, world, reach)
             ledger = Ledger(ground)
             recorder.connected()  # raises before the study is created
             if not resume:
-                attributes = {**_attributes(ground), **first_of(ground, beginning, studies)}
+                attributes = {**_attributes(ground, workspace), **first_of(ground, beginning, studies, workspace)}
             study = studies.open(name, lane) if resume else studies.create(name, lane, attributes)
             if resume:
                 _check_budget(study.trials, lane, name)
             continues(study.name, study.origin, [trial.record.chain for trial in study.trials], workspace)
-            take_over(study, ledger, studies)
+            take_over(study, ledger, studies, workspace)
             record = recorder.begin(study, ledger)
             surveyed = time.perf_counter()
             with tallied(workspace, studies, study, lane) as tally:
@@ -207,7 +207,7 @@ def _next_name(studies: Studies, lane: Lane) -> str:
     return f"{lane.id}-{1 + max((int(name.rpartition('-')[2]) for name in _names(studies, lane)), default=0)}"
 
 
-def _attributes(ground: Ground) -> dict[str, Any]:
+def _attributes(ground: Ground, workspace: Workspace) -> dict[str, Any]:
     """Returns what a study stores about its beginning: enough to read its trials without the lane's own files."""
     lane = ground.lane
     return {
@@ -218,7 +218,7 @@ def _attributes(ground: Ground) -> dict[str, Any]:
         "gates": dict(lane.gates_file),
         "id": uuid4().hex,  # distinguishes it from a sweep of the same name in another workspace
         "at_ms": int(time.time() * 1000),
-        "world": str(ground.world) if ground.world else None,
+        "world": workspace.as_kept(ground.world),
         "reach": [asdict(row) for row in ground.reach],
         "played_by": dict(played_by(lane)),
     }
@@ -236,7 +236,7 @@ def _known(studies: Studies, lane: Lane, name: str | None, resume: bool) -> str 
     return names[-1]
 
 
-def _resumed(studies: Studies, lane: Lane, name: str) -> tuple[Lane, Path | None]:
+def _resumed(studies: Studies, lane: Lane, name: str, workspace: Workspace) -> tuple[Lane, Path | None]:
     """Returns the lane with the sweep's own search settings, and the sweep's world."""
     begun = studies.attributes(name)
     lane = lane.with_search(sampler=begun["lane"].get("sampler", {}).get("name"), batch=begun["lane"]["batch"])
@@ -253,7 +253,7 @@ def _resumed(studies: Studies, lane: Lane, name: str) -> tuple[Lane, Path | None
             f"lane {lane.id}: --resume: {name} was {differs}; install that again, or begin a new sweep warm from it "
             "with --resume --accept-other-code"
         )
-    return lane, Path(begun["world"]) if begun["world"] else None
+    return lane, workspace.kept(begun["world"]) if begun["world"] else None
 
 
 def _check_budget(history: Sequence[Trial], lane: Lane, name: str) -> None:

@@ -9,12 +9,16 @@ import errno
 import fcntl
 import json
 import os
+import re
+import shutil
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from filelock import FileLock, Timeout
 
@@ -25,6 +29,11 @@ from lanelock.policies.names import check_name, inside, is_name
 from lanelock.sweeps import TRACKING_URI
 
 _GLANCE = 0.2  # seconds: far longer than `holder` keeps a lock while it probes
+
+_HERE = "workspace:"  # begins the name of a folder that lies in the workspace
+_MISREAD = re.compile(r"\?|%[0-9A-Fa-f]{2}")  # in the path of a database
+_LONGEST = 504  # bytes in the path of a SQLite database: 512, less the name of its journal
+_LONGEST_ADDRESS = 1800  # of the 2048 that MLflow takes, less the names of experiments; far below the system's 4096
 
 FOLDER = ".lanelock"  # the default workspace outside a checkout of Lanelock
 
@@ -75,6 +84,7 @@ class Workspace:
         `tracking_uri` defaults to the value of MLFLOW_TRACKING_URI when `lanelock.sweeps` was imported.
         """
         workspace = cls(root.resolve(), tracking_uri)
+        workspace.check_path()
         with writing(workspace.root):
             for folder in (workspace.root, workspace.locks, workspace.runs, workspace.artifacts):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -84,6 +94,24 @@ class Workspace:
             finally:
                 probe.unlink(missing_ok=True)  # a full disk creates the file but not its content
         return workspace
+
+    def check_path(self) -> None:
+        """Raises WorkspaceError where something could not be kept under this path; said before a budget is spent."""
+        if (why := _unusable(self.root, self.tracking_uri is None)) is not None:
+            raise WorkspaceError(f"workspace {ascii(str(self.root))[1:-1]}: {why}; name another with --workspace DIR")
+
+    def as_kept(self, folder: Path | None) -> str | None:
+        """Returns how a folder is named in what is kept: one in the workspace so that the workspace may be moved."""
+        if folder is None:
+            return None
+        path = folder.resolve()
+        if path.is_relative_to(self.root):
+            return f"{_HERE}{path.relative_to(self.root).as_posix()}"
+        return str(folder.absolute())
+
+    def kept(self, name: str) -> Path:
+        """Returns the folder that `as_kept` named."""
+        return self.root / name.removeprefix(_HERE) if name.startswith(_HERE) else Path(name)
 
     @property
     def study_storage(self) -> Path | str:
@@ -216,8 +244,9 @@ def write_document(path: Path, document: Any) -> None:
 def write_whole(path: Path, content: str | bytes, *, synced: bool = True) -> None:
     """Writes a file atomically: to a temporary file beside it, with fsync if `synced`, then rename."""
     staged = path.with_name(f".{path.name}.{os.getpid()}")
+    staged.unlink(missing_ok=True)  # left by a killed process, or a link, which is not followed
     try:
-        with staged.open("wb") as file:
+        with staged.open("xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             if synced:
@@ -227,9 +256,25 @@ def write_whole(path: Path, content: str | bytes, *, synced: bool = True) -> Non
         staged.unlink(missing_ok=True)
 
 
+def unlinked(path: Path, folder: Path) -> bool:
+    """Returns whether a path leads to a place below a folder, and no link or `..` is on the way from there."""
+    if not path.is_relative_to(folder) or ".." in path.parts:
+        return False
+    below = path.relative_to(folder)
+    return not any((folder / step).is_symlink() for step in (below, *below.parents) if step != Path())
+
+
+def erase(path: Path) -> None:
+    """Removes a file, a folder with all below it, or a link; never what a link leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)  # which does not follow links either
+    else:
+        path.unlink(missing_ok=True)
+
+
 def size_of(folder: Path) -> int:
-    """Returns the bytes of the files below a folder. Ignores a file that is deleted meanwhile."""
-    size, folders = 0, [str(folder)]
+    """Returns the bytes of the files below a folder; of a link, 0. Ignores a file that is deleted meanwhile."""
+    size, folders = 0, [] if folder.is_symlink() else [str(folder)]
     while folders:
         try:
             for entry in os.scandir(folders.pop()):
@@ -240,6 +285,23 @@ def size_of(folder: Path) -> int:
         except OSError:
             continue
     return size
+
+
+def _unusable(root: Path, own_database: bool) -> str | None:
+    """Returns why a path cannot be a workspace's; None where it can. A database of its own asks for more."""
+    address = root.as_uri()
+    if url2pathname(urlsplit(address).path) != str(root):
+        return "its name is not UTF-8, as MLflow needs it"
+    if not all(character.isprintable() or character == " " for character in str(root)):
+        return "its name holds a character that cannot be printed"
+    if own_database and (found := _MISREAD.search(str(root))) is not None:
+        return f"its name holds {found[0]!r}, which MLflow takes for a part of an address"
+    size, limit = len(os.fsencode(root)), _LONGEST - len("/.mlflow.db.new")
+    if own_database and size > limit:
+        return f"its path has {size} bytes; SQLite, which keeps MLflow's database there, takes {limit}"
+    if len(address) > _LONGEST_ADDRESS:
+        return f"its path has {len(address)} characters as an address, file://…; MLflow takes {_LONGEST_ADDRESS}"
+    return None
 
 
 def _cannot_write(place: Path, error: OSError) -> WorkspaceError:

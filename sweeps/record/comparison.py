@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from glob import escape
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from mlflow.entities import Run
@@ -22,6 +20,7 @@ from lanelock.policies import IntegrityError, PolicyError
 from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.survey import Ground
 from lanelock.sweeps.lanes.trial import Trial
+from lanelock.sweeps.locations import as_notice, moved_from
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.record import registry
 from lanelock.sweeps.record.letters import Entry, Heading
@@ -60,7 +59,7 @@ class Compared:
     trials: int  # that were compared
     differences: tuple[str, ...]
     pending: Mapping[str, int]  # sweep -> letters that wait
-    behind: tuple[str, ...]  # what the model registry does not have yet
+    behind: tuple[str, ...]  # what MLflow's database and model registry do not have yet
     left_out: tuple[str, ...]  # sweeps that were never delivered, or cannot be read, and why
 
 
@@ -68,7 +67,8 @@ def compare(workspace: Workspace) -> Compared:
     """Compares every sweep, every letter and the model registry. Raises Away where the server does not answer."""
     uri = record_uri(workspace)
     there = uri != own_record(workspace) or workspace.tracking_database.exists()
-    store, studies = Store(workspace, uri) if there else None, Studies(workspace.study_storage, reading=True)
+    store = Store(workspace, uri, reading=True) if there else None
+    studies = Studies(workspace.study_storage, reading=True)
     trials, differences, left_out = 0, list[str](), list[str]()
     for name in studies.names():
         try:
@@ -91,6 +91,8 @@ def compare(workspace: Workspace) -> Compared:
     rows = registry.compare(workspace)
     differences += (row.text for row in rows if row.changed)
     behind = tuple(row.text for row in rows if not row.changed)
+    if notice := as_notice(moved_from(workspace)):
+        behind = (f"the workspace was {notice}", *behind)
     return Compared(shown(uri), trials, tuple(differences), waiting, behind, tuple(left_out))
 
 
@@ -188,7 +190,7 @@ class _Sweep:
 
 
 def _opened(name: str, studies: Studies, workspace: Workspace, uri: str) -> _Sweep:
-    of = recorded_in(studies, name, name)
+    of = recorded_in(studies, name, name, workspace)
     read = (Lock.read(path) for path in sorted(workspace.locks.glob(f"{escape(name)}.*.json")))
     locks = {lock.lock_id: lock for lock in read if lock.sweep == name and lock.chosen_by_hand is None}
     authority = next((lock.authority_metrics for lock in locks.values()), None)  # spares running it again
@@ -225,6 +227,6 @@ def _differing(where: str, stated: Mapping[str, Any], found: Mapping[str, Any]) 
 
 def _stored(store: Store, run: Run, name: str) -> Any:
     """Returns a JSON artifact of a run; None where there is none."""
-    with TemporaryDirectory() as scratch, suppress(MlflowException, OSError, ValueError):
-        return json.loads(Path(store.client.download_artifacts(run.info.run_id, name, scratch)).read_bytes())
+    with suppress(MlflowException, OSError, ValueError):
+        return json.loads(store.read_file(run.info.run_id, name))
     return None

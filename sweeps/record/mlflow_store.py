@@ -31,10 +31,11 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from lanelock.policies import WorkspaceError
 from lanelock.policies.names import check_name, inside
 from lanelock.sweeps.lanes.trial import Input
+from lanelock.sweeps.locations import Locations, locations, relocate
 from lanelock.sweeps.record.letters import Entry
 from lanelock.sweeps.record.outbox import own_record, record_uri
 from lanelock.sweeps.secrets import shown, without_secrets
-from lanelock.sweeps.workspace import Workspace
+from lanelock.sweeps.workspace import Workspace, erase, size_of, unlinked
 
 for _noisy in ("mlflow", "alembic", "sqlalchemy"):
     logging.getLogger(_noisy).setLevel(logging.CRITICAL)  # their errors are raised as well
@@ -52,19 +53,24 @@ class Away(WorkspaceError):
 class Store:
     """One MLflow store. Its users make all their calls inside `explained()`."""
 
-    def __init__(self, workspace: Workspace, uri: str | None = None) -> None:
-        """Opens the store at `uri`, by default the workspace's.
+    def __init__(self, workspace: Workspace, uri: str | None = None, *, reading: bool = False) -> None:
+        """Opens the store at `uri`, by default the workspace's. `reading` the workspace's own does not set it right.
 
         Raises Away if a server or its database does not answer, WorkspaceError if it refuses.
         """
         self.uri = uri or record_uri(workspace)
+        self._workspace, self._own = workspace, self.uri == own_record(workspace)
+        self._locations = locations(workspace) if self._own else Locations(workspace.artifacts, ())
         self._artifacts = (
             None if self.uri.startswith(("http://", "https://")) else workspace.artifacts
         )  # a server keeps its own
         self._experiments: dict[str, str] = {}  # run id -> experiment id, a cache
         with self.explained():
-            if self.uri == own_record(workspace):
+            if self._own:
+                workspace.check_path()  # in another, MLflow would make a database elsewhere
                 _create_database(workspace.tracking_database)
+                if self._locations.before and not reading:
+                    relocate(workspace)
             try:
                 self.client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
                 self.client.search_experiments(max_results=1)  # a bad database is refused now, not in mid-sweep
@@ -109,7 +115,8 @@ class Store:
         experiment = self.client.get_experiment_by_name(name)
         if experiment is None:
             location = None if self._artifacts is None else inside(self._artifacts, name).as_uri()
-            experiment = self.client.get_experiment(self.client.create_experiment(name, location))
+            made = {key: value for key, value in tags.items() if "$EXPERIMENT" not in value}
+            experiment = self.client.get_experiment(self.client.create_experiment(name, location, made))
         experiment_id = str(experiment.experiment_id)
         for key, value in tags.items():
             text = placed(value, {"$EXPERIMENT": experiment_id})
@@ -149,21 +156,78 @@ class Store:
                     path = inside(Path(folder), *name.split("/"))
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
-                self.client.log_artifacts(run_id, folder)
+                self.write_files(run_id, Path(folder))
 
     def log_inputs(self, run_id: str, inputs: Collection[Input]) -> None:
         """Writes the input data sets of a run."""
         if inputs:
             self.client.log_inputs(run_id, datasets=[_dataset(data) for data in inputs])
 
-    def bytes_of(self, run_id: str, path: str = "") -> int:
-        """Returns the size of a run's artifacts."""
-        listed = self.client.list_artifacts(run_id, path)
-        return sum(self.bytes_of(run_id, file.path) if file.is_dir else int(file.file_size or 0) for file in listed)
+    def bytes_of(self, run_id: str) -> int:
+        """Returns the size of a run's artifacts, as far as `delete_artifacts` would remove them."""
+        folder = self._folder(run_id)
+        if folder is None:
+            return self._listed(run_id, "")
+        return size_of(folder) if unlinked(folder, self._locations.here.parent) else 0
+
+    def _listed(self, run_id: str, path: str) -> int:
+        files = self.client.list_artifacts(run_id, path)
+        return sum(self._listed(run_id, file.path) if file.is_dir else int(file.file_size or 0) for file in files)
+
+    def has_files(self, run_id: str, path: str) -> bool:
+        """Tells whether a run has artifacts at a path."""
+        folder = self._folder(run_id)
+        return bool(self.client.list_artifacts(run_id, path)) if folder is None else (folder / path).exists()
+
+    def write_files(self, run_id: str, folder: Path, path: str = "") -> None:
+        """Writes the files below a folder to a run's artifacts, below `path`.
+
+        Raises WorkspaceError where that leads out of the workspace. In a database that workspaces share, an experiment
+        lies where the first of them made it, as long as that one is still there.
+        """
+        target = self._folder(run_id)
+        if target is None:
+            self.client.log_artifacts(run_id, str(folder), path or None)
+            return
+        if self._own or target.is_relative_to(self._locations.here) or not target.parents[3].is_dir():
+            for file in (file for file in folder.rglob("*") if file.is_file()):
+                self._locations.check(target / path / file.relative_to(folder))
+        repository = get_artifact_repository(target.as_uri(), tracking_uri=self.uri)
+        repository.log_artifacts(str(folder), path or None)  # type: ignore[no-untyped-call]
+
+    def download(self, address: str, scratch: str) -> Path:
+        """Copies the folder at an address of MLflow below `scratch`, and returns its path there."""
+        run_id, _, path = address.removeprefix("runs:/").partition("/")
+        folder = self._folder(run_id) if address.startswith("runs:/") else None
+        address = self._locations.now(address) if folder is None else (folder / path).as_uri()
+        repository = get_artifact_repository(address, tracking_uri=self.uri, registry_uri=self.uri)
+        return Path(repository.download_artifacts("", scratch))  # type: ignore[no-untyped-call]
+
+    def read_file(self, run_id: str, name: str) -> bytes:
+        """Returns a file of a run's artifacts. Raises MlflowException or OSError where there is none."""
+        folder = self._folder(run_id)
+        if folder is not None:
+            return (folder / name).read_bytes()
+        with tempfile.TemporaryDirectory() as scratch:
+            return Path(self.client.download_artifacts(run_id, name, scratch)).read_bytes()
 
     def delete_artifacts(self, run_id: str) -> None:
+        """Deletes a run's artifacts. Raises WorkspaceError where they lie outside the workspace."""
+        folder = self._folder(run_id)
+        if folder is not None:
+            erase(self._locations.check(folder, removing=True))
+            return
         uri = self.client.get_run(run_id).info.artifact_uri
         get_artifact_repository(uri, tracking_uri=self.uri).delete_artifacts()  # type: ignore[no-untyped-call]
+
+    def _folder(self, run_id: str) -> Path | None:
+        """Returns the folder of a run's artifacts, wherever the database looks for it; None where a server keeps it."""
+        address = str(self.client.get_run(run_id).info.artifact_uri)
+        path = self._locations.path(address)
+        if self._own and path is not None and not path.is_relative_to(self._locations.here):
+            self._locations = locations(self._workspace)  # moved since it was opened, or reached by two paths
+            path = self._locations.path(address)
+        return path
 
 
 def named(field: str, name: str) -> str:
@@ -199,6 +263,7 @@ def _create_database(path: Path) -> None:
         staged.unlink(missing_ok=True)  # left by a killed process or a full disk
         if not path.exists():
             try:
+                staged.touch()  # with the rights that the user's umask gives; SQLite gives its group none to write
                 MlflowClient(tracking_uri=f"sqlite:///{staged}").search_experiments(max_results=1)
                 staged.rename(path)
             finally:

@@ -14,9 +14,9 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote, urlparse
 
 from lanelock.policies import IntegrityError
+from lanelock.sweeps.locations import Locations, locations
 from lanelock.sweeps.proof.checks import whole
 from lanelock.sweeps.proof.model_files import fingerprint
 from lanelock.sweeps.proof.moves import Move, moves
@@ -206,15 +206,16 @@ def at_a_glance(workspace: Workspace) -> list[Difference]:
     rows = []
     try:
         for model, left in lefts.items():
-            seen = _in_database(workspace.tracking_database, model)
+            seen = _in_database(workspace, model)
             rows += [*differences(model, targets(history, model), left, seen, left.locks())]
     except sqlite3.Error as error:
         return [Difference(f"{workspace.tracking_database}: cannot be compared with the moves: {error}", "model")]
     return rows
 
 
-def _in_database(path: Path, model: str) -> Seen | None:
+def _in_database(workspace: Workspace, model: str) -> Seen | None:
     """Returns a registered model from MLflow's SQLite database; None if it is not there."""
+    path, places = workspace.tracking_database, locations(workspace)
     if not path.is_file():
         return None
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as base:
@@ -225,7 +226,7 @@ def _in_database(path: Path, model: str) -> Seen | None:
             "select version, coalesce(storage_location, source) from model_versions where name = ? "
             "and current_stage is not 'Deleted_Internal'", [model]
         )  # fmt: skip
-        folders = {str(version): _folder(source, base) for version, source in rows}
+        folders = {str(version): _folder(source, base, places) for version, source in rows}
         tags: dict[str, dict[str, str]] = {version: {} for version in folders}
         for version, key, value in base.execute(
             "select version, key, value from model_version_tags where name = ?", [model]
@@ -237,14 +238,13 @@ def _in_database(path: Path, model: str) -> Seen | None:
         )
 
 
-def _folder(source: str, base: sqlite3.Connection) -> Path | None:
+def _folder(source: str, base: sqlite3.Connection, places: Locations) -> Path | None:
     """Returns the local folder that a version's source names; None if it is elsewhere."""
     if source.startswith("runs:/"):
         run, _, path = source.removeprefix("runs:/").partition("/")
         row = base.execute("select artifact_uri from runs where run_uuid = ?", [run]).fetchone()
         source = f"{row[0] if row else 'missing:'}/{path}"
-    parsed = urlparse(source)
-    return Path(unquote(parsed.path)) if parsed.scheme in ("", "file") else None
+    return places.path(source)
 
 
 def _read(folder: Path | None) -> str | None:

@@ -20,7 +20,6 @@ from uuid import uuid4
 from filelock import FileLock
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from lanelock.policies.names import inside
 from lanelock.sweeps.lanes.trial import Input
@@ -102,7 +101,7 @@ def compare(workspace: Workspace, alias: str | None = None) -> list[Difference]:
     if uri == own_record(workspace) and not workspace.tracking_database.exists():
         text = f"{workspace.tracking_database}: there is no such database"
         return [Difference(text, "model" if lefts else "behind")]
-    registry = Registry(workspace)
+    registry = Registry(workspace, reading=True)
     for model in sorted({*lefts, *(model_name(move.to.engine) for move in standing.values())}):
         rows += registry.differences(model, history, lefts.get(model))
     return [row for row in rows if alias is None or row.alias in (None, alias)]
@@ -140,9 +139,9 @@ def _tags(lock: Lock, to: Standing, evidence: Path | None) -> dict[str, str]:
 class Registry:
     """Reads and writes registered models: a model per engine, a version per lock, aliases on versions."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, *, reading: bool = False) -> None:
         self._workspace = workspace
-        self._store = Store(workspace)
+        self._store = Store(workspace, reading=reading)
         self._client = self._store.client
         self._fingerprint = cache(self._fingerprinted)
         self.uri = self._store.uri
@@ -232,8 +231,7 @@ class Registry:
 
     def _fingerprint_at(self, uri: str) -> str:
         with tempfile.TemporaryDirectory() as scratch, suppress(MlflowException, OSError):
-            repository = get_artifact_repository(uri, tracking_uri=self.uri, registry_uri=self.uri)
-            return fingerprint(Path(repository.download_artifacts("", scratch)))  # type: ignore[no-untyped-call]
+            return fingerprint(self._store.download(uri, scratch))
         return "nothing"
 
     def _locks(self, left: Left | None, seen: Seen, wanted: Mapping[str, Sequence[str]]) -> dict[str, str]:
@@ -255,7 +253,7 @@ class Registry:
         """Writes a version's tags, evidence and description, and the note of its run if made for the lock alone."""
         changed = {name: value for name, value in version.tags.items() if row.tags.get(name) != value}
         if version.evidence is not None and changed:
-            self._client.log_artifacts(row.run_id, str(version.evidence), f"evidence/{version.evidence.name}")
+            self._store.write_files(row.run_id, version.evidence, f"evidence/{version.evidence.name}")
             self._store.log_inputs(row.run_id, version.inputs)
         for name, value in changed.items():
             self._client.set_model_version_tag(version.model, row.version, name, value)
@@ -283,11 +281,11 @@ class Registry:
         with tempfile.TemporaryDirectory() as scratch:
             saved = _saved(folder, Path(scratch))
             path, made = _MODEL, fingerprint(saved)
-            if self._client.list_artifacts(run_id, path):
+            if self._store.has_files(run_id, path):
                 if self._fingerprint_at(f"runs:/{run_id}/{path}") == made:
                     return path, made  # left by a call that was interrupted
                 path = f"{_MODEL}-{uuid4().hex[:8]}"
-            self._client.log_artifacts(run_id, str(saved), path)
+            self._store.write_files(run_id, saved, path)
             return path, made
 
     def _runs_of(self, model: str, lock: Lock) -> list[str]:

@@ -23,8 +23,8 @@ class SweepRecord:
 class Shelf:
     """Weighs and deletes the artifacts of sweeps."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self._store = Store(workspace)
+    def __init__(self, workspace: Workspace, *, reading: bool = False) -> None:
+        self._store = Store(workspace, reading=reading)
 
     def sweeps(self) -> tuple[SweepRecord, ...]:
         """Returns every tracked sweep."""

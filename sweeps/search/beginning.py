@@ -24,6 +24,7 @@ from lanelock.sweeps.search.proposals import listed_first
 from lanelock.sweeps.search.recorded import Recorded, recorded_in
 from lanelock.sweeps.search.samplers import MODELS, sampler_name
 from lanelock.sweeps.search.study import Studies, Study
+from lanelock.sweeps.workspace import Workspace
 
 _BEST = 8  # candidates of a sweep of other code that are tried again
 
@@ -41,12 +42,12 @@ class Beginning:
 NOTHING_FIRST = Beginning()
 
 
-def first_of(ground: Ground, beginning: Beginning, studies: Studies) -> dict[str, Any]:
+def first_of(ground: Ground, beginning: Beginning, studies: Studies, workspace: Workspace) -> dict[str, Any]:
     """Returns the attributes with which a study stores its beginning."""
     lane, taken = ground.lane, 0
     enqueued: list[Mapping[str, Value]] = list(lane.enqueued(beginning.enqueue))
     if beginning.source is not None:
-        source = _source(beginning.source, studies, lane)
+        source = _source(beginning.source, lane, studies, workspace)
         differs = other_code(source.begun, lane) or _other_world(source, ground)
         if differs and not beginning.other_code:
             raise LaneError(
@@ -62,21 +63,22 @@ def first_of(ground: Ground, beginning: Beginning, studies: Studies) -> dict[str
     return {"listed": listed_first(lane, enqueued, ends, design), "from": beginning.source, "taken": taken}
 
 
-def take_over(study: Study, ledger: Ledger, studies: Studies) -> None:
+def take_over(study: Study, ledger: Ledger, studies: Studies, workspace: Workspace) -> None:
     """Adds the trials that a new study takes from an earlier one; a resumed study only those that a kill left out."""
     if study.attributes.get("taken", 0) <= len(study.history):
         return
     ground = ledger.ground
-    source = _source(str(study.attributes["from"]), studies, ground.lane)
+    source = _source(str(study.attributes["from"]), ground.lane, studies, workspace)
     for values, record in islice(taken_from(source, ground), len(study.history), study.attributes["taken"]):
         cards = [ground.graded(seed, metrics) for seed, metrics in record.measures.items()]
         study.take(values, objectives_of(ground, cards), constraints_of(cards), record)
 
 
-def _source(name: str, studies: Studies, lane: Lane) -> Recorded:
+def _source(name: str, lane: Lane, studies: Studies, workspace: Workspace) -> Recorded:
     """Returns an earlier sweep. Raises LaneError unless it is of the same engine."""
     try:
-        source = recorded_in(studies, name, f"lane {lane.id}: --from {name}: no such sweep in this workspace")
+        missing = f"lane {lane.id}: --from {name}: no such sweep in this workspace"
+        source = recorded_in(studies, name, missing, workspace)
     except PolicyError as error:
         raise LaneError(str(error)) from None
     if source.lane.engine.name != lane.engine.name:
@@ -86,7 +88,9 @@ def _source(name: str, studies: Studies, lane: Lane) -> Recorded:
 
 def _other_world(source: Recorded, ground: Ground) -> str:
     """Returns on which world a sweep was played, if it is another; empty if it is the same."""
-    before, now = (str(world or "the engine's own") for world in (source.begun["world"], ground.world))
+    kept = source.begun["world"]
+    worlds = (None if kept is None else source.workspace.kept(kept), ground.world)
+    before, now = ("the engine's own" if world is None else str(world.resolve()) for world in worlds)
     return "" if before == now else f"played on another world ({before}, this lane on {now})"
 
 

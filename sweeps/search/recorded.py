@@ -28,11 +28,13 @@ class Recorded:
     trials: Mapping[int, Trial]  # by number, in the order in which they finished
     begun: Mapping[str, Any]  # what the study stored when it began
     transcript: Transcript  # the same trials
+    workspace: Workspace
 
     @property
     def world(self) -> Path | None:
         """The folder of its imported world; None where the engine draws its own."""
-        return world_folder(self.begun["world"])
+        kept = self.begun["world"]
+        return None if kept is None else world_folder(str(self.workspace.kept(kept)))
 
     @property
     def origin(self) -> str:
@@ -77,11 +79,12 @@ class Recorded:
 
 def recorded(sweep: str, workspace: Workspace) -> Recorded:
     """Returns a sweep of the workspace. Raises PolicyError naming the known sweeps."""
-    return recorded_in(Studies(workspace.study_storage, reading=True), sweep, f"no sweep {sweep} in {workspace.root}")
+    studies = Studies(workspace.study_storage, reading=True)
+    return recorded_in(studies, sweep, f"no sweep {sweep} in {workspace.root}", workspace)
 
 
-def recorded_in(studies: Studies, sweep: str, missing: str) -> Recorded:
-    """Returns a sweep of a study storage.
+def recorded_in(studies: Studies, sweep: str, missing: str, workspace: Workspace) -> Recorded:
+    """Returns a sweep of the workspace's study storage.
 
     Raises PolicyError, beginning with `missing`, naming the known sweeps; IntegrityError where its trials were changed.
     """
@@ -95,4 +98,4 @@ def recorded_in(studies: Studies, sweep: str, missing: str) -> Recorded:
     references = {key: CarriedPack.of(pack) for key, pack in begun["references"].items()}
     lane = lane_of(begun["lane"], CarriedPack.of(begun["authority"]), references, begun["gates"], sweep)
     trials = {trial.number: trial for trial in transcript.trials}
-    return Recorded(sweep, lane, trials, begun, transcript)
+    return Recorded(sweep, lane, trials, begun, transcript, workspace)

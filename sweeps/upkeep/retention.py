@@ -9,13 +9,15 @@ removed: published runs and exports, evidence, artifacts of trials, cached state
     a lane       its newest sweep, and the lock it left
     every lock   the published runs of the authority it was tuned from
 
+Nothing outside the workspace is removed: a link is removed, never what it leads to, and a part of the workspace that is
+itself a link to another place is left alone.
+
 `survey` decides and changes nothing; `apply` removes what a survey names and writes a summary.
 """
 
 from __future__ import annotations
 
 import re
-import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -32,7 +34,7 @@ from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import FILE
 from lanelock.sweeps.proof.moves import moves, stack
 from lanelock.sweeps.proof.signatures import beside
-from lanelock.sweeps.workspace import Workspace, size_of, write_document, writing
+from lanelock.sweeps.workspace import Workspace, erase, size_of, write_document, writing
 
 if TYPE_CHECKING:
     from lanelock.sweeps.record.shelf import SweepRecord  # a survey without tracking does not import MLflow
@@ -91,11 +93,14 @@ def survey(workspace: Workspace, recorded: Iterable[SweepRecord] = ()) -> Survey
         else:
             keep.append(Item(item.kind, item.name, item.bytes, kept_by))
 
+    for kind, root in (("run", workspace.runs), ("export", workspace.exports), ("evidence", workspace.evidence)):
+        if root.is_symlink():
+            keep.append(Item(kind, root.name, 0, f"is a link to {root.resolve()}: what lies outside is not removed"))
     for kind, root in (("run", workspace.runs), ("export", workspace.exports)):
-        for folder in _folders(root):
+        for folder in _pruned(root):
             kept_by = references.runs.get(folder.name) or _kept_by_its_pack(folder, references.packs)
             weigh(Item(kind, folder.name, size_of(folder), "no lock that is kept refers to it"), kept_by)
-    for folder in _folders(workspace.evidence):
+    for folder in _pruned(workspace.evidence):
         why = "no alias, and no campaign's newest run, refers to its lock"
         weigh(Item("evidence", folder.name, size_of(folder), why), references.evidence.get(folder.name))
     newest = _newest([sweep.name for sweep in recorded])
@@ -124,15 +129,15 @@ def apply(surveyed: Survey, workspace: Workspace, supersede: Callable[[str, str]
         "cache": workspace.root,
     }
     with writing(workspace.root):
-        for root in roots.values():
+        for root in (root for root in roots.values() if not root.is_symlink()):
             for left in root.glob(f"{_GONE}*"):  # by an interrupted call
-                shutil.rmtree(left)
+                erase(left)
         for item in surveyed.remove:
             if item.kind == "trials":
                 supersede(item.name, item.why.removeprefix("superseded by "))
             else:
-                gone = (roots[item.kind] / item.name).rename(roots[item.kind] / f"{_GONE}{item.name}")
-                shutil.rmtree(gone)
+                gone = (roots[item.kind] / item.name).rename(roots[item.kind] / f"{_GONE}{item.name[:200]}")
+                erase(gone)
                 beside(roots[item.kind] / item.name).unlink(missing_ok=True)  # the signatures on evidence
     at = datetime.now(UTC).isoformat(timespec="seconds")
     path = workspace.prunes / f"{at.replace(':', '')}.json"
@@ -205,6 +210,11 @@ def _series(name: str) -> str:
 def _number(name: str) -> int:
     match = _SWEEP.fullmatch(name)
     return 0 if match is None else int(match["number"])
+
+
+def _pruned(root: Path) -> list[Path]:
+    """Returns what may be pruned in a folder of the workspace: nothing where that is a link to another place."""
+    return [] if root.is_symlink() else _folders(root)
 
 
 def _folders(root: Path) -> list[Path]:

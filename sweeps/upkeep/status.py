@@ -9,6 +9,7 @@ from typing import Any
 
 from lanelock.policies import PolicyError, WorkspaceError
 from lanelock.policies.documents import read_json
+from lanelock.sweeps.locations import as_notice, moved_from
 from lanelock.sweeps.proof.moves import Move, holders, signature_of
 from lanelock.sweeps.record.outbox import Outbox
 from lanelock.sweeps.record.registered import at_a_glance
@@ -64,6 +65,7 @@ class Status:
     running: tuple[Running, ...]
     waiting: int  # pending uploads, in the outbox
     registry: tuple[str, ...]  # what was changed in the workspace's own model registry
+    moved: str = ""  # from where, as long as MLflow's database still names that place
 
     @property
     def trials(self) -> int:
@@ -94,6 +96,7 @@ def status(workspace: Workspace) -> Status:
         tuple(_running(workspace, sweeps, campaigns)),
         sum(box.waits() for box in Outbox(workspace).boxes()),
         tuple(difference.text for difference in at_a_glance(workspace) if difference.changed),
+        as_notice(moved_from(workspace)),
     )
 
 

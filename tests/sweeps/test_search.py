@@ -154,7 +154,7 @@ def test_a_sweep_on_another_world_gives_no_measurements(tmp_path, workspace):
     lane = lane_with(tmp_path)
     ground = replace(first.ground, lane=lane, world=tmp_path)
     with pytest.raises(LaneError, match=r"queue-1: it was played on another world \(the engine's own, this lane"):
-        first_of(ground, Beginning(source=first.sweep), Studies(workspace.study_storage))
+        first_of(ground, Beginning(source=first.sweep), Studies(workspace.study_storage), workspace)
 
 
 def test_a_sweep_goes_on_from_what_it_began_with(tmp_path, workspace):

@@ -11,6 +11,7 @@ from click.shell_completion import CompletionItem
 from lanelock.engine.keep.published import computed_otherwise, engine_of, published, receipt_in
 from lanelock.policies import LanelockError, PolicyError
 from lanelock.sweeps.engines import engine_named, publisher_of, world_folder
+from lanelock.sweeps.locations import as_notice, moved_from
 from lanelock.sweeps.pages.text import one_line, printable, short
 from lanelock.sweeps.proof.checks import Check, Findings, same
 from lanelock.sweeps.proof.evidence import find_evidence, verify_evidence
@@ -132,12 +133,18 @@ def verify(session: Session, what: str, world: str | None) -> int:
     if (folder := published(what, workspace.runs)) is not None:
         return _verify_run(folder, session)
     if (folder := find_evidence(what, workspace)) is not None:
-        return _show_checks("evidence", folder, verify_evidence(folder), session)
+        return _show_checks("evidence", folder, verify_evidence(folder) + _moved(workspace), session)
     path = find_lock(what, workspace)
-    findings = verify_lock(path, world_folder(world), workspace=workspace)
+    findings = verify_lock(path, world_folder(world), workspace=workspace) + _moved(workspace)
     if (move := holders(workspace).get(what)) is not None:
         findings = _with_registry(findings + _as_moved(move, path), what, workspace)
     return _show_checks("lock", path, findings, session)
+
+
+def _moved(workspace: Workspace) -> Findings:
+    """Returns what is not proved of a workspace that was moved: MLflow without Lanelock looks in the former place."""
+    notice = as_notice(moved_from(workspace))
+    return Findings((), not_proved=(f"what MLflow alone loads: this workspace was {notice}",) if notice else ())
 
 
 def _as_moved(move: Move, path: Path) -> Findings:

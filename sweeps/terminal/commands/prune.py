@@ -36,7 +36,7 @@ def _surveyed(workspace: Workspace) -> Survey:
     from lanelock.sweeps.record.shelf import Shelf  # MLflow: a second of imports that help and completion are spared
 
     bare = record_uri(workspace) == own_record(workspace) and not workspace.tracking_database.exists()
-    return survey(workspace, () if bare else Shelf(workspace).sweeps())
+    return survey(workspace, () if bare else Shelf(workspace, reading=True).sweeps())
 
 
 def _removed(workspace: Workspace) -> tuple[Survey, Path]:

@@ -32,6 +32,8 @@ def _lines(now: upkeep.Status) -> Iterator[tuple[str, str]]:
     contents = f"{size(now.bytes['all'])}{f' ({parts})' if parts else ''}" if now.exists else "not there yet"
     yield "workspace", f"{now.root}  {contents}"
     newest = [f"{sweep.name} {sweep.trials}" for sweep in now.sweeps[: -SHOWN - 1 : -1]]
+    if now.moved:
+        yield "", now.moved
     yield "sweeps", _newest(f"{len(now.sweeps)}, {now.trials} trials", newest)
     go = sum(lock.decision == "GO" for lock in now.locks)
     yield "locks", f"{len(now.locks)}, {go} of them GO; {now.evidence} evidence pack{'s' * (now.evidence != 1)}"

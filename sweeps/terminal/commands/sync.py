@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lanelock.sweeps.locations import relocate
 from lanelock.sweeps.proof.moves import moves
 from lanelock.sweeps.record.outbox import record_uri
 from lanelock.sweeps.secrets import shown
@@ -34,7 +35,7 @@ def sync(session: Session, redirect: bool, check: bool) -> int:
     from lanelock.sweeps.record.delivery import sync as deliver  # MLflow: a second that help and completion are spared
 
     workspace = session.workspace()
-    uri = record_uri(workspace)
+    uri, moved = record_uri(workspace), relocate(workspace)
     done = deliver(workspace, uri, redirect)
     changed = list[str]()
     aliases, away = ({}, done.away) if done.away else _aliases(workspace, changed.append)
@@ -48,8 +49,10 @@ def sync(session: Session, redirect: bool, check: bool) -> int:
         "names": aliases,
         "away": away,
         "changed": changed,
+        "moved_from": [*map(str, moved)],
     }
     lines = [f"{shown(uri)}: {done.delivered} uploads delivered, {document['waiting']} pending"]
+    lines += [f"  moved from {place}: MLflow's database now names {workspace.root}" for place in moved]
     lines += [f"  {sweep}: {count} pending" for sweep, count in done.waiting.items()]
     lines += [f"  {alias} points to version {version}" for alias, version in aliases.items()]
     if away:
