@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import io
+import struct
 from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
@@ -35,7 +37,7 @@ AT_HOME = {
     "Pacific/Yap": "Pacific/Chuuk",
 }
 FIRST, LAST = (dt.datetime(year, 1, 1, tzinfo=dt.UTC) for year in (1970, 2100))
-WEEK = dt.timedelta(days=7)  # two changes of a zone's offset lie further apart
+WEEK = dt.timedelta(days=7)  # two changes by a rule lie further apart
 
 
 def zone_table() -> pa.Table:
@@ -103,22 +105,36 @@ def offsets(zone: str) -> list[tuple[int, int]]:
 
 @cache
 def _offsets(zone: str) -> list[tuple[int, int]]:
-    with files("tzdata").joinpath("zoneinfo", *zone.split("/")).open("rb") as file:
-        return [(int(at.timestamp()), to) for at, to in _changes(ZoneInfo.from_file(file, zone))]
+    data = files("tzdata").joinpath("zoneinfo", *zone.split("/")).read_bytes()
+    rules, changes = ZoneInfo.from_file(io.BytesIO(data), zone), list[tuple[int, int]]()
+    for at in instants(data, rules):
+        if not changes or _offset(rules, at) != changes[-1][1]:
+            changes.append((int(at.timestamp()), _offset(rules, at)))
+    return changes
 
 
-def _changes(zone: ZoneInfo) -> Iterator[tuple[dt.datetime, int]]:
-    at, now = FIRST, _offset(zone, FIRST)
-    yield at, now
+def instants(data: bytes, rules: ZoneInfo) -> Iterator[dt.datetime]:
+    """Yields 1970, and every instant at which the offset may change: those in the file (RFC 9636), then by its rule."""
+    uts, stds, leaps, times, kinds, letters = struct.unpack_from(">20x6I", data)
+    head = 44 + times * 5 + kinds * 6 + letters + leaps * 8 + stds + uts  # the first block has 32 bits
+    count = struct.unpack_from(">20x6I", data, head)[3]
+    explicit = [at for at in struct.unpack_from(f">{count}q", data, head + 44) if at > FIRST.timestamp()]
+    yield FIRST
+    yield from (dt.datetime.fromtimestamp(at, dt.UTC) for at in explicit if at < LAST.timestamp())
+    at = dt.datetime.fromtimestamp(explicit[-1], dt.UTC) if explicit else FIRST
     while at < LAST:
-        if _offset(zone, at + WEEK) != now:
-            low, high = at, at + WEEK
-            while high - low > dt.timedelta(seconds=1):
-                middle = low + dt.timedelta(seconds=(high - low) // dt.timedelta(seconds=2))
-                low, high = (middle, high) if _offset(zone, middle) == now else (low, middle)
-            now = _offset(zone, high)
-            yield high, now
+        if _offset(rules, at + WEEK) != _offset(rules, at):
+            yield _turn(rules, at, at + WEEK)
         at += WEEK
+
+
+def _turn(rules: ZoneInfo, low: dt.datetime, high: dt.datetime) -> dt.datetime:
+    """Returns the second in which the offset is first that of `high`, by bisection."""
+    first = _offset(rules, low)
+    while high - low > dt.timedelta(seconds=1):
+        middle = low + dt.timedelta(seconds=(high - low) // dt.timedelta(seconds=2))
+        low, high = (middle, high) if _offset(rules, middle) == first else (low, middle)
+    return high
 
 
 def _offset(zone: ZoneInfo, at: dt.datetime) -> int:

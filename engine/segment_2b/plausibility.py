@@ -123,12 +123,10 @@ def _countries(zones: frozenset[str]) -> frozenset[str]:
 @cache
 def _zones_near(lat_deg: float, lon_deg: float) -> frozenset[str]:
     """Returns the zones of a point and of those around it, across the meridian of 180 degrees too."""
-    steps = (-BORDER_DEG, 0.0, BORDER_DEG)
-    around = [
-        (min(max(lat_deg + up, -90.0), 90.0), (lon_deg + east + 180.0) % 360.0 - 180.0)
-        for up in steps
-        for east in steps
-    ]
+    steps = np.linspace(-BORDER_DEG, BORDER_DEG, 5).tolist()
+    norths = [min(max(lat_deg + step, -90.0), 90.0) for step in steps]
+    easts = [(lon_deg + step + 180.0) % 360.0 - 180.0 for step in steps]
+    around = [(north, east) for north in norths for east in easts]
     return geography.polygons(lat_deg, lon_deg).union(*(geography.polygons(*point) for point in around))
 
 
