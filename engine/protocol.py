@@ -170,8 +170,8 @@ class Worlds(Protocol):
         """Returns the world of a pack and seed, or the one in `folder`."""
         ...
 
-    def describe_world(self, world: Any) -> Mapping[str, Any]:
-        """Returns a summary of the world as JSON. Its `digest` equals `world_digest` of a run on it."""
+    def describe_world(self, world: Any, pack: Pack) -> Mapping[str, Any]:
+        """Returns a summary of the world as JSON, under `pack`. Its `digest` equals `world_digest` of a run on it."""
         ...
 
     def keep_world(self, world: Any, folder: Path) -> None:

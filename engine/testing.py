@@ -240,15 +240,18 @@ class EngineContract:
     ) -> None:
         able = _having(engine, Worlds)
         opened = able.open_world(pack, self.seed, world)
-        assert able.describe_world(opened)["digest"] == run.world_digest
+        assert able.describe_world(opened, pack)["digest"] == run.world_digest
         able.keep_world(opened, tmp_path / "world")
         able.keep_world(opened, tmp_path / "world")
-        assert able.describe_world(able.open_world(pack, self.seed, tmp_path / "world"))["digest"] == run.world_digest
+        assert (
+            able.describe_world(able.open_world(pack, self.seed, tmp_path / "world"), pack)["digest"]
+            == run.world_digest
+        )
         assert Resolved(engine).evaluate(pack, self.seed, world=tmp_path / "world").digests() == run.digests()
         if isinstance(engine, Publishing):
             folder = engine.publish(run, tmp_path / "runs").folder
             published = able.open_world(pack, self.seed, able.world_of(folder))
-            assert able.describe_world(published)["digest"] == run.world_digest
+            assert able.describe_world(published, pack)["digest"] == run.world_digest
 
     def test_every_input_data_set_is_a_surface_of_the_run(self, engine: Engine, run: Run) -> None:
         assert set(_having(engine, Feeding).feeds.values()) <= set(run.surfaces)

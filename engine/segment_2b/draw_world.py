@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from lanelock.engine.arithmetic import exps, interpolated, log, logs, powers
 from lanelock.engine.compiled import compiled
 from lanelock.engine.segment_2b import geography, streams
-from lanelock.engine.segment_2b.geography import compacted
+from lanelock.engine.segment_2b.geography import canonical_zones, compacted, one_place
 from lanelock.engine.segment_2b.world import World
+from lanelock.engine.segment_2b.zones import AN_IANA_ZONE, canonical_names
 from lanelock.engine.surface import Categories
-from lanelock.policies import DataError
+from lanelock.policies import DataError, PolicyError
 
 ZONE_SOURCES = ("nudge", "override", "polygon")
 _BELOW_ONE = 1.0 - 2.0**-53
@@ -73,7 +74,8 @@ def assemble_world(
     """Sorts sites by key, builds the groups, digests and freezes; looks up zones if `zone` is None.
 
     `merchant_id` ascends and names the merchants of all sites, each with at least one. Without `site_order` sites are
-    numbered from 1 within (merchant, country), in the order given.
+    numbered from 1 within (merchant, country), in the order given. Places and zones become canonical: a place has one
+    pair of coordinates, a zone one name.
     """
     country = compacted(country)
     merchant = np.searchsorted(merchant_id, site_merchant)
@@ -86,12 +88,15 @@ def assemble_world(
     else:
         order = np.lexsort((site_order, country.codes, merchant))
         numbers = site_order[order].astype(np.int32)
-    merchant, lat_deg, lon_deg = merchant[order], lat_deg[order], lon_deg[order]
+    merchant = merchant[order]
+    lat_deg, lon_deg = one_place(lat_deg[order], lon_deg[order])
     country = Categories(country.codes[order], country.values)
     if zone is None:
-        zone, origin = _find_zones(merchant_id[merchant], country, numbers, lat_deg, lon_deg, zone_policy or {})
+        zone, origin, renamed = _find_zones(
+            merchant_id[merchant], country, numbers, lat_deg, lon_deg, zone_policy or {}
+        )
     else:
-        zone = compacted(Categories(zone.codes[order], zone.values))
+        zone, renamed = canonical_zones(Categories(zone.codes[order], zone.values))
         polygon = np.full(len(order), ZONE_SOURCES.index("polygon"), np.int8)
         origin = Categories(polygon if zone_source is None else zone_source.codes[order], ZONE_SOURCES)
     pair = merchant * len(zone.values) + zone.codes
@@ -110,7 +115,7 @@ def assemble_world(
         "group_zone": (pairs % len(zone.values)).astype(np.int32),
         "site_group": np.searchsorted(pairs, pair).astype(np.int64),
     }
-    return World(digest=_digest(arrays), source=source, **arrays)
+    return World(digest=_digest(arrays), source=source, renamed_sites=int(renamed.sum()), **arrays)
 
 
 def describe(world: World) -> dict[str, Any]:
@@ -288,21 +293,18 @@ def _find_zones(
     lat_deg: NDArray[np.float64],
     lon_deg: NDArray[np.float64],
     policy: Mapping[str, Any],
-) -> tuple[Categories, Categories]:
-    """Returns zone and source of each site: polygon, nudged off a border, or overridden by country or site."""
-    nudge = float(policy.get("tz_nudge", {}).get("epsilon_deg", 0.0))
-    where, first = geography.distinct(lat_deg, lon_deg)  # many sites share few cities
-    points = list(zip(lat_deg[first], lon_deg[first], strict=True))
-    zones = [geography.zone_of(float(lat), float(lon), nudge) for lat, lon in points]
-    for (lat, lon), (name, _) in zip(points, zones, strict=True):
-        if name not in geography.known_zones():
-            raise DataError(f"site at lat_deg {lat}, lon_deg {lon}: no zone's polygon holds the point")
-    overrides = policy.get("tz_overrides", ())
-    names = sorted({name for name, _ in zones} | {row["tzid"] for row in overrides})
+) -> tuple[Categories, Categories, NDArray[np.bool_]]:
+    """Returns zone and source of each site, and [n] whether an override gave the zone under another name.
+
+    A zone is that of the polygon, nudged off a border, or overridden by country or site.
+    """
+    overrides = zone_overrides(policy)
+    found = _zones_by_polygon(lat_deg, lon_deg, float(policy.get("tz_nudge", {}).get("epsilon_deg", 0.0)))
+    names = sorted({*found[0].values} | {row["tzid"] for row in overrides})
     code = {name: place for place, name in enumerate(names)}
-    zone = np.array([code[name] for name, _ in zones], np.int32)[where]
-    source = np.array([ZONE_SOURCES.index(origin) for _, origin in zones], np.int8)[where]
-    for row in overrides:
+    zone = np.array([code[name] for name in found[0].values], np.int32)[found[0].codes]
+    source, renamed = found[1].codes.copy(), np.zeros(len(zone), np.bool_)
+    for row, stated in zip(overrides, policy.get("tz_overrides", ()), strict=True):
         hit = np.array([name == row["legal_country_iso"] for name in country.values])[country.codes]
         if "merchant_id" in row:
             hit = hit & (merchant == int(row["merchant_id"]))
@@ -310,10 +312,49 @@ def _find_zones(
             hit = hit & (number == row["site_order"])
         if "from_tzid" in row:
             hit = hit & (zone == code.get(row["from_tzid"], -1))
-        if row["tzid"] not in geography.known_zones():
-            raise DataError(f"world_v1: /zones/tz_overrides: {row['tzid']!r} is not an IANA zone")
         zone[hit], source[hit] = code[row["tzid"]], ZONE_SOURCES.index("override")
-    return compacted(Categories(zone, tuple(names))), Categories(source, ZONE_SOURCES)
+        renamed[hit] = row["tzid"] != stated["tzid"]
+    return compacted(Categories(zone, tuple(names))), Categories(source, ZONE_SOURCES), renamed
+
+
+def zone_overrides(policy: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Returns the overrides of `world_v1`'s zones under the zones' own names.
+
+    Raises PolicyError naming the first field that holds no zone or no country.
+    """
+    return [
+        canonical_override(row, f"world_v1: /zones/tz_overrides/{i}")
+        for i, row in enumerate(policy.get("tz_overrides", ()))
+    ]
+
+
+def canonical_override(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """Returns an override under the zones' own names. Raises PolicyError naming the field after `where`."""
+    if row["legal_country_iso"] not in geography.known_countries():
+        raise PolicyError(f"{where}/legal_country_iso: {row['legal_country_iso']!r} is not an ISO-3166 alpha-2 code")
+    stated = {name: row[name] for name in ("tzid", "from_tzid") if name in row}
+    for name, zone in stated.items():
+        if zone not in canonical_names():
+            raise PolicyError(f"{where}/{name}: {zone!r} is not {AN_IANA_ZONE}")
+    return {**row, **{name: canonical_names()[zone] for name, zone in stated.items()}}
+
+
+def _zones_by_polygon(
+    lat_deg: NDArray[np.float64], lon_deg: NDArray[np.float64], nudge: float
+) -> tuple[Categories, Categories]:
+    """Returns zone and source of each site; raises DataError for a point without a zone."""
+    where, first = geography.distinct(lat_deg, lon_deg)  # many sites share few cities
+    points = list(zip(lat_deg[first].tolist(), lon_deg[first].tolist(), strict=True))
+    found = [geography.zone_of(lat, lon, nudge) for lat, lon in points]
+    for (lat, lon), (name, _) in zip(points, found, strict=True):
+        if name not in canonical_names():
+            unknown = f"tzfpy's {name!r} is not {AN_IANA_ZONE}" if name else "no zone's polygon holds the point"
+            raise DataError(f"site at lat_deg {lat}, lon_deg {lon}: {unknown}")
+    names = sorted({name for name, _ in found})
+    code = {name: place for place, name in enumerate(names)}
+    zone = np.array([code[name] for name, _ in found], np.int32)[where]
+    source = np.array([ZONE_SOURCES.index(origin) for _, origin in found], np.int8)[where]
+    return Categories(zone, tuple(names)), Categories(source, ZONE_SOURCES)
 
 
 # --- quotas and digests -----------------------------------------------------------------------------

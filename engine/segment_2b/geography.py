@@ -13,7 +13,6 @@ import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from lanelock.engine.arithmetic import arcsin, cos, sin
 from lanelock.engine.columns import arrow, numbers_of
 from lanelock.engine.compiled import compiled
+from lanelock.engine.segment_2b.zones import canonical_names
 from lanelock.engine.surface import Categories
 from lanelock.policies import IntegrityError
 
@@ -32,8 +32,8 @@ CITIES = Path(__file__).with_name("cities.arrow")
 # Part of the source, so that the key of a world covers the table along with the code.
 _CITIES_SHA256 = "1e55e7fb60e5de5b7e2a52e8cd4f973a69b90d9d7983413d3d658e0eb2c5be5f"
 _COUNTRIES = """\
-AD AE AF AG AI AL AM AN AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ CA CC
-CD CF CG CH CI CK CL CM CN CO CR CS CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO FR GA GB GD
+AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ CA CC
+CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO FR GA GB GD
 GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE JM JO JP KE KG KH KI
 KM KN KP KR KW KY KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO MP MQ MR MS MT MU MV MW MX MY
 MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS PT PW PY QA RE RO RS RU RW SA SB SC SD SE SG
@@ -65,15 +65,29 @@ def cities() -> Cities:
 
 
 @cache
-def known_zones() -> frozenset[str]:
-    """Returns the IANA zones of the installed tzdata package; the host's own list may differ."""
-    return frozenset((files("tzdata") / "zones").read_text(encoding="utf-8").split())
-
-
-@cache
 def known_countries() -> frozenset[str]:
-    """Returns the ISO-3166 alpha-2 codes, and three more that GeoNames uses."""
+    """Returns the ISO-3166 alpha-2 codes in use, and XK (Kosovo), which has none of its own."""
     return frozenset(_COUNTRIES.split())
+
+
+def canonical_zones(column: Categories) -> tuple[Categories, NDArray[np.bool_]]:
+    """Returns zones under their own names, and [n] which were given under another; all names are known ones."""
+    names = canonical_names()
+    other = np.array([names[name] != name for name in column.values], np.bool_)
+    own = Categories(column.codes, tuple(names[name] for name in column.values))
+    return compacted(own), np.asarray(other[column.codes])
+
+
+def one_place(
+    lat_deg: NDArray[np.float64], lon_deg: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns copies of coordinates in which every place has one pair of numbers.
+
+    Longitude -180 becomes 180; a pole's longitude becomes 0; minus zero becomes zero.
+    """
+    lon_deg = np.where(lon_deg == -180.0, 180.0, lon_deg)
+    lon_deg = np.where(np.abs(lat_deg) == 90.0, 0.0, lon_deg)
+    return lat_deg + 0.0, lon_deg + 0.0  # -0.0 + 0.0 is 0.0
 
 
 def categories(values: Any) -> Categories:
@@ -127,12 +141,23 @@ def zone_of(lat_deg: float, lon_deg: float, nudge_deg: float) -> tuple[str, str]
     A point in no polygon or in several is moved north-east by `nudge_deg` and looked up again; with a nudge of
     zero, or if the moved point lies in no polygon, the first polygon of the original point counts.
     """
-    found = tzfpy.get_tzs(lon_deg, lat_deg)
-    if len(found) != 1 and nudge_deg > 0.0:
-        moved = tzfpy.get_tz(min(lon_deg + nudge_deg, 180.0), min(lat_deg + nudge_deg, 90.0))
+    if len(tzfpy.get_tzs(lon_deg, lat_deg)) != 1 and nudge_deg > 0.0:
+        east = lon_deg + nudge_deg
+        moved = tzfpy.get_tz(east - 360.0 if east > 180.0 else east, min(lat_deg + nudge_deg, 90.0))
         if moved:
-            return moved, "nudge"
-    return tzfpy.get_tz(lon_deg, lat_deg), "polygon"
+            return _canonical(moved), "nudge"
+    return _canonical(tzfpy.get_tz(lon_deg, lat_deg)), "polygon"
+
+
+@cache
+def polygons(lat_deg: float, lon_deg: float) -> frozenset[str]:
+    """Returns the zones of all polygons that hold a point; the sea has polygons too."""
+    return frozenset(_canonical(name) for name in tzfpy.get_tzs(lon_deg, lat_deg))
+
+
+def _canonical(name: str) -> str:
+    """Returns the zone's own name; a name that is not in the table of zones stays as it is."""
+    return canonical_names().get(name, name)
 
 
 def distance_km(lat_a: Any, lon_a: Any, lat_b: Any, lon_b: Any) -> NDArray[np.float64]:

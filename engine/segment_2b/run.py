@@ -25,6 +25,7 @@ from lanelock.engine.segment_2b import (
     draw_world,
     geography,
     mass,
+    plausibility,
     roster_import,
     streams,
     tables,
@@ -32,6 +33,7 @@ from lanelock.engine.segment_2b import (
     world,
     world_import,
     world_receipt,
+    zones,
 )
 from lanelock.engine.segment_2b.service import RoutingService
 from lanelock.engine.segment_2b.shards import Across, Cuts, Span
@@ -66,14 +68,14 @@ WORLD, LAYOUT, EFFECTS, MIX, ROUTING, EDGES = POLICIES = (
     "route_rng_policy_v1",
     "virtual_edge_policy_v1",
 )
-_UPSTREAM = (draw_world, world_import, world_receipt, user_tables, cells, geography)
+_UPSTREAM = (draw_world, world_import, world_receipt, user_tables, cells, geography, zones)
 _ROSTER = (rng_log, s5_roster)
 _AUDIT = (s7_audit, s7_evidence, s7_weights, s7_arrivals)
 _STATES = (s0_gate, s1_site_weights, s2_alias_index, s3_day_effects, s4_group_weights, *_ROSTER, s5_routing)
 _WITHIN = {"grid": "S3", "raw mix": "S4", "roster": "S5"}  # steps with a key of their own -> their state
 _BASE = Stands(
     (protocol, surface, columns, world, frozen, tables, arithmetic, mass, streams),
-    ("numpy", "numba", "pyarrow", "tzfpy", "tzdata"),
+    ("numpy", "numba", "pyarrow", "tzfpy"),
     arithmetic.VERSION,
 )
 KINDS: Kinds = {  # the types that the cache may hold: those that states return
@@ -213,8 +215,9 @@ class Segment2B:
             return draw_world.draw_world(pack[WORLD], seed)
         return world_import.open_world(folder, pack[WORLD])
 
-    def describe_world(self, world: World) -> Mapping[str, Any]:
-        return draw_world.describe(world)
+    def describe_world(self, world: World, pack: Pack) -> Mapping[str, Any]:
+        found = plausibility.plausibility(world, pack[EFFECTS]["horizon"])
+        return {**draw_world.describe(world), "renamed_sites": world.renamed_sites, "plausibility": found.counts()}
 
     def keep_world(self, world: World, folder: Path) -> None:
         from lanelock.engine.segment_2b import store

@@ -32,12 +32,13 @@ class World:
     country: Categories  # [n] ISO-3166 alpha-2
     site_order: NDArray[np.int32]  # [n] from 1 within (merchant, country)
     lat_deg: NDArray[np.float64]  # [n] -90 … 90
-    lon_deg: NDArray[np.float64]  # [n] -180 … 180
-    zone: Categories  # [n] IANA tzid
+    lon_deg: NDArray[np.float64]  # [n] above -180, up to 180; 0 at the poles
+    zone: Categories  # [n] IANA tzid, the zone's own name
     zone_source: Categories  # [n] "polygon", "override" or "nudge"
     group_offsets: NDArray[np.int64]  # [m+1] merchant i owns groups group_offsets[i]:group_offsets[i+1]
     group_zone: NDArray[np.int32]  # [g] code into zone.values
     site_group: NDArray[np.int64]  # [n] index into the groups
+    renamed_sites: int = 0  # of the whole world: sites whose zone was given under another of its names
     merchants_before: int = 0  # for a shard: how many merchants of the whole world precede it
 
     @property

@@ -24,6 +24,7 @@ from lanelock.engine.segment_2b.geography import categories, compacted, distinct
 from lanelock.engine.segment_2b.user_tables import READ, read_table, table_file
 from lanelock.engine.segment_2b.world import World
 from lanelock.engine.segment_2b.world_receipt import TABLES, passed, world_files
+from lanelock.engine.segment_2b.zones import AN_IANA_ZONE, canonical_names
 from lanelock.engine.surface import Categories
 from lanelock.policies import DataError
 
@@ -64,8 +65,8 @@ def open_world(folder: Path, policy: Mapping[str, Any]) -> World:
         site_merchant=sites["merchant_id"],
         country=categories(sites["legal_country_iso"]),
         site_order=sites["site_order"],
-        lat_deg=sites["lat_deg"].copy(),
-        lon_deg=sites["lon_deg"].copy(),
+        lat_deg=sites["lat_deg"],
+        lon_deg=sites["lon_deg"],
         zone=zone,
         zone_source=zone_source,
         zone_policy=policy["zones"],
@@ -127,8 +128,8 @@ def _said(sites: Table, column: str, bound: str, row: int) -> str:
 def _zones_of(path: Path, sites: Table, zone_path: Path, zones: Table) -> tuple[Categories, Categories]:
     """Returns each site's zone and the source of that zone, in the order of the sites."""
     zone = categories(zones["tzid"])
-    unknown = outside(zone, geography.known_zones())
-    refuse(zone_path, unknown, lambda row: f"tzid: {zones['tzid'][row]!r} is not an IANA zone")
+    unknown = outside(zone, canonical_names())
+    refuse(zone_path, unknown, lambda row: f"tzid: {zones['tzid'][row]!r} is not {AN_IANA_ZONE}")
     refuse(zone_path, _repeated(*_key(zones)), _TWICE)
     which, first = distinct(*(np.concatenate(pair) for pair in zip(_key(zones), _key(sites), strict=True)))
     row = first[which[len(zone) :]]  # the first occurrence of a key is its row in the zones, if they have it

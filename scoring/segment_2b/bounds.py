@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lanelock.engine.arithmetic import exps, log, logs, powers
 from lanelock.engine.segment_2b import geography
+from lanelock.engine.segment_2b.draw_world import zone_overrides
 from lanelock.engine.segment_2b.world import World
 from lanelock.policies import Pack
 from lanelock.scoring.feasibility import Bound, Box
@@ -78,8 +79,9 @@ def _with_zones_moved(box: Box, world: World, have: NDArray[np.int64]) -> tuple[
         probe = box.run(box.start.with_knobs({nudge: epsilon}), "S0").upstream
         touched |= np.asarray(probe.zone_source.values)[probe.zone_source.codes] == "nudge"
     touched |= np.asarray(world.zone_source.values)[world.zone_source.codes] == "override"
-    for row in (row for rows in box.moves.get(f"{WORLD}#/zones/tz_overrides", ()) for row in rows):
-        touched |= _overridden(world, row)
+    for rows in box.moves.get(f"{WORLD}#/zones/tz_overrides", ()):
+        for row in zone_overrides({"tz_overrides": rows}):
+            touched |= _overridden(world, row)
     owner = np.repeat(np.arange(len(have)), np.diff(world.site_offsets))
     able = np.bincount(owner[touched], minlength=len(have))
     stuck = np.sum((have == 1) & (able == 0))
@@ -91,15 +93,19 @@ def _with_zones_moved(box: Box, world: World, have: NDArray[np.int64]) -> tuple[
 
 
 def _overridden(world: World, row: Mapping[str, Any]) -> NDArray[np.bool_]:
-    """Returns [n] the sites that an override may touch, apart from those touched by an earlier nudge or override."""
+    """Returns [n] the sites that an override may move, apart from those touched by an earlier nudge or override.
+
+    A site that is in the override's zone already stays there. Zones are compared by their own names.
+    """
+    zones = np.asarray(world.zone.values)[world.zone.codes]
     hit = np.asarray(world.country.values)[world.country.codes] == row["legal_country_iso"]
     if "merchant_id" in row:
         hit &= np.repeat(world.merchant_id, np.diff(world.site_offsets)) == np.uint64(int(row["merchant_id"]))
     if "site_order" in row:
         hit &= world.site_order == row["site_order"]
     if "from_tzid" in row:
-        hit &= np.asarray(world.zone.values)[world.zone.codes] == row["from_tzid"]
-    return np.asarray(hit)
+        hit &= zones == row["from_tzid"]
+    return np.asarray(hit & (zones != row["tzid"]))
 
 
 def _borders_move(box: Box) -> bool:

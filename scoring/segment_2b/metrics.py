@@ -48,11 +48,11 @@ class Segment2BMetrics:
     gates_file = "segment_2b"
 
     def __init__(self) -> None:
-        self._known: WeakKeyDictionary[World | Surface, dict[str, float]] = WeakKeyDictionary()
+        self._known: WeakKeyDictionary[World | Surface, dict[str, dict[str, float]]] = WeakKeyDictionary()
 
     def measure(self, run: Run) -> dict[str, float]:
         """Returns the metrics of the world and of the surfaces that the run has."""
-        metrics = dict(self._once(run, run.upstream, *_WORLD))
+        metrics = dict(self._once(run, run.upstream, *_WORLD, within=str(_horizon(run))))
         for name, measure in _MEASURES.items():
             if name in run.surfaces:
                 metrics |= self._once(run, run.surfaces[name], *measure)
@@ -61,7 +61,7 @@ class Segment2BMetrics:
     def sample(self, run: Run) -> dict[str, Any]:
         """Returns what the metrics need from a shard, by surface, much smaller than the surfaces."""
         samples = {name: take(run) for name, (take, _) in _MEASURES.items() if name in run.surfaces}
-        return {"world": sample_world(run.upstream), **samples}
+        return {"world": sample_world(run.upstream, _horizon(run)), **samples}
 
     def reduce(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         """Returns a run's metrics from the samples of all its shards, to the last bit the same for any cuts."""
@@ -83,10 +83,18 @@ class Segment2BMetrics:
         """Returns the distributions behind the gates, drawn when they are shown."""
         return list(segment_2b_figures(authority, candidate, gates))
 
-    def _once(self, run: Run, part: World | Surface, take: Sampler, reduce: Reducer) -> dict[str, float]:
-        if part not in self._known:
-            self._known[part] = reduce([take(run)])
-        return self._known[part]
+    def _once(
+        self, run: Run, part: World | Surface, take: Sampler, reduce: Reducer, within: str = ""
+    ) -> dict[str, float]:
+        """Returns the metrics of a part; `within` names what else of the run they depend on."""
+        known = self._known.setdefault(part, {})
+        if within not in known:
+            known[within] = reduce([take(run)])
+        return known[within]
+
+
+def _horizon(run: Run) -> Mapping[str, Any]:
+    return run.pack["day_effect_policy_v1"]["horizon"]  # type: ignore[no-any-return]
 
 
 def site_weights(samples: Sequence[SiteSample]) -> dict[str, float]:
@@ -187,7 +195,10 @@ def _longest_within(ordered: Any, width: float) -> int:
     return longest
 
 
-_WORLD: tuple[Sampler, Reducer] = (lambda run: sample_world(run.upstream), world_metrics)
+_WORLD: tuple[Sampler, Reducer] = (
+    lambda run: sample_world(run.upstream, _horizon(run)),
+    world_metrics,
+)
 _MEASURES: Mapping[str, tuple[Sampler, Reducer]] = {
     "s1_site_weights": (lambda run: sample_sites(run.surfaces["s1_site_weights"]), site_weights),
     "s3_day_effects": (

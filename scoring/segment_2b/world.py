@@ -1,12 +1,14 @@
-"""Metrics of the world, for the rails of lanes that reopen the upstream."""
+"""Metrics of the world, for its plausibility and for the rails of lanes that reopen the upstream."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from lanelock.engine.segment_2b.plausibility import Plausibility, alike_zones, plausibility
 from lanelock.engine.segment_2b.world import World
 
 SMALL_SITES = 5  # the most sites of a small merchant
@@ -14,7 +16,7 @@ SMALL_SITES = 5  # the most sites of a small merchant
 
 @dataclass(frozen=True, slots=True)
 class WorldSample:
-    """What the metrics need from a shard of a world. All fields but `zones` are counts that add up over shards."""
+    """What the metrics need from a shard of a world. Counts add up over shards."""
 
     merchants: int
     sites: int
@@ -25,10 +27,11 @@ class WorldSample:
     overridden: int  # sites whose zone comes from an override
     empty: int  # groups without a site
     zones: frozenset[str]  # zones with a site
+    plausibility: Plausibility
 
 
-def sample_world(world: World) -> WorldSample:
-    """Returns the counts of a shard of a world, or of a whole one."""
+def sample_world(world: World, horizon: Mapping[str, Any]) -> WorldSample:
+    """Returns the counts of a shard of a world, or of a whole one, under the horizon of `day_effect_policy_v1`."""
     sites, groups = np.diff(world.site_offsets), np.diff(world.group_offsets)
     small, single = sites <= SMALL_SITES, groups == 1
     override = [code for code, name in enumerate(world.zone_source.values) if name == "override"]
@@ -43,6 +46,7 @@ def sample_world(world: World) -> WorldSample:
         overridden=int(np.sum(np.isin(world.zone_source.codes, override))),
         empty=int(np.sum(filled == 0)),
         zones=frozenset(world.zones[code] for code in np.unique(world.zone.codes)),
+        plausibility=plausibility(world, horizon),
     )
 
 
@@ -51,6 +55,9 @@ def world_metrics(samples: Sequence[WorldSample]) -> dict[str, float]:
 
     def total(name: str) -> int:
         return sum(getattr(sample, name) for sample in samples)
+
+    def implausible(name: str) -> int:
+        return sum(getattr(sample.plausibility, name) for sample in samples)
 
     merchants, sites, small = total("merchants"), total("sites"), total("small")
     return {
@@ -62,4 +69,9 @@ def world_metrics(samples: Sequence[WorldSample]) -> dict[str, float]:
         "world/small_single_share": total("small_single") / small if small else 1.0,
         "world/overridden_share": total("overridden") / sites,
         "world/groups_without_site": float(total("empty")),
+        "world/foreign_zone_share": implausible("foreign_zone") / sites,
+        "world/nowhere_share": implausible("nowhere") / sites,
+        "world/abroad_share": implausible("abroad") / sites,
+        "world/alike_zones": float(alike_zones(frozenset().union(*(each.plausibility.alike for each in samples)))),
+        "world/alike_groups": float(implausible("alike_groups")),
     }

@@ -40,8 +40,7 @@ def _world_options(command: Any) -> Any:
 @_world_options
 def world_show(session: Session, pack: str | None, engine: str | None, seed: int, world: str | None) -> int:
     """Describe the world of a pack and seed, or one in a folder."""
-    owner, opened = _open(finder(session.as_it_stands()), pack, engine, seed, world)
-    document = dict(owner.describe_world(opened))
+    _, _, document = _open(finder(session.as_it_stands()), pack, engine, seed, world)
     session.show(document, fields(document))
     return 0
 
@@ -55,8 +54,7 @@ def world_build(
     session: Session, pack: str | None, engine: str | None, seed: int, world: str | None, out: Path | None
 ) -> int:
     """Draw or import a world and write it, with its receipt, where other commands can read it."""
-    owner, opened = _open(finder(session.as_it_stands()), pack, engine, seed, world)
-    document = dict(owner.describe_world(opened))
+    owner, opened, document = _open(finder(session.as_it_stands()), pack, engine, seed, world)
     folder = out or inside(session.workspace().worlds, str(document["digest"])[:16])
     with writing(folder):
         owner.keep_world(opened, folder)
@@ -65,8 +63,10 @@ def world_build(
     return 0
 
 
-def _open(find: PackFinder, name: str | None, engine: str | None, seed: int, folder: str | None) -> tuple[Worlds, Any]:
-    """Returns the engine that draws or reads the world, and the world."""
+def _open(
+    find: PackFinder, name: str | None, engine: str | None, seed: int, folder: str | None
+) -> tuple[Worlds, Any, dict[str, Any]]:
+    """Returns the engine that draws or reads the world, the world, and its description."""
     if name is None:
         chosen = engine_with(Worlds, engine)
         if chosen.baseline is None:
@@ -76,4 +76,5 @@ def _open(find: PackFinder, name: str | None, engine: str | None, seed: int, fol
     if engine not in (None, owner.name):
         raise PolicyError(f"--engine: {engine}: pack {pack.name} is of engine {owner.name}")
     worlds = owner.part(Worlds)
-    return worlds, worlds.open_world(pack, seed, world_folder(folder))
+    opened = worlds.open_world(pack, seed, world_folder(folder))
+    return worlds, opened, dict(worlds.describe_world(opened, pack))

@@ -20,7 +20,7 @@ SITES = {
 
 
 def world_metrics(world):
-    return reduced([sample_world(world)])
+    return reduced([sample_world(world, {"start_day": "2026-01-01", "days": 90})])
 
 
 def test_counts_and_shares():
@@ -33,6 +33,11 @@ def test_counts_and_shares():
         "world/small_single_share": 0.5,
         "world/overridden_share": 0.0,
         "world/groups_without_site": 0.0,
+        "world/foreign_zone_share": 0.0,
+        "world/nowhere_share": 0.0,
+        "world/abroad_share": 0.0,
+        "world/alike_zones": 0.0,
+        "world/alike_groups": 0.0,
     }
 
 
