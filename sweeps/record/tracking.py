@@ -8,6 +8,7 @@ twice, after a kill, has the effect of writing it once.
 from __future__ import annotations
 
 from lanelock.sweeps.record.letters import Entry, Heading
+from lanelock.sweeps.record.limits import tag_taken, taken
 from lanelock.sweeps.record.mlflow_store import KIND, PAGE, PARENT, STUDY, SWEEP, TITLE, TRIAL, Store, placed, tagged
 from lanelock.sweeps.workspace import Workspace
 
@@ -17,8 +18,8 @@ ENDED = ("FINISHED", "FAILED")  # states of a run that was written whole
 class Tracking:
     """Writes and finds the runs of sweeps and trials."""
 
-    def __init__(self, workspace: Workspace, uri: str | None = None) -> None:
-        self._store = Store(workspace, uri)
+    def __init__(self, workspace: Workspace, uri: str | None = None, *, restore: bool = False) -> None:
+        self._store = Store(workspace, uri, restore=restore)
         self._client = self._store.client
         self.uri = self._store.uri
         self.doubled = 0  # deleted duplicates, which lost requests had made
@@ -64,10 +65,10 @@ class Tracking:
     def write_trial(self, parent: str, number: int, entry: Entry, run_id: str | None) -> str:
         """Writes and completes a trial's run, and returns its id. Makes the run if `run_id` is None."""
         with self._store.explained():
-            ids = self._ids(parent)
+            ids, entry = self._ids(parent), taken(entry)
             made = {} if run_id is not None else {name: tag for name, tag in entry.tags.items() if "$RUN" not in tag}
             if run_id is None:
-                own = {name: placed(tag, ids) for name, tag in made.items()}
+                own = {name: tag_taken(placed(tag, ids)) for name, tag in made.items()}
                 tags = {**own, PARENT: parent, TRIAL: str(number), KIND: "trial"}
                 began = entry.at_ms - round(1000 * entry.seconds)
                 run = self._client.create_run(ids["$EXPERIMENT"], start_time=began, tags=tags, run_name=entry.name)

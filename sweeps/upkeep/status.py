@@ -63,6 +63,7 @@ class Status:
     holders: Mapping[str, str]  # alias -> the lock it points to
     running: tuple[Running, ...]
     waiting: int  # pending uploads, in the outbox
+    waits_for: str  # why they wait, or "" where that is not known
     registry: tuple[str, ...]  # what was changed in the workspace's own model registry
 
     @property
@@ -92,7 +93,7 @@ def status(workspace: Workspace) -> Status:
         sum(1 for path in workspace.evidence.glob("*") if path.is_dir()),
         {alias: _pointed(move) for alias, move in sorted(holders(workspace).items())},
         tuple(_running(workspace, sweeps, campaigns)),
-        sum(box.waits() for box in Outbox(workspace).boxes()),
+        *Outbox(workspace).pending(),
         tuple(difference.text for difference in at_a_glance(workspace) if difference.changed),
     )
 
