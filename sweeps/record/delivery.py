@@ -92,7 +92,7 @@ class Delivery:
         self.parent = self._tracking.open_sweep(opening.heading, opening.entry)
         self._runs = self._tracking.trials(self.parent)
         if self._box.trials_before_mark() - self._runs.keys():  # somebody deleted runs that were delivered
-            self._box.delivered(0)
+            self._box.start_over()
         self._interrupted = self._interrupted or bool(self._runs)
         self._looked_up = True
 

@@ -151,6 +151,11 @@ class Box:
         if notes.why != why[:_LONGEST]:
             self._note(replace(notes, why=why[:_LONGEST]))
 
+    def start_over(self) -> None:
+        """Has all letters delivered again."""
+        self.delivered(0)
+        self._note(Notes())
+
     def again(self) -> None:
         """Brings back what was set aside: all from the first such letter on is to be delivered again."""
         if aside := self.notes().aside:
