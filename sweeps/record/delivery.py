@@ -89,7 +89,9 @@ class Delivery:
     def _look_up(self) -> None:
         opening = self._box.opening()
         assert opening.heading is not None  # `opening` has checked it
-        self.parent = self._tracking.open_sweep(opening.heading, opening.entry)
+        before, self.parent = self.parent, self._tracking.open_sweep(opening.heading, opening.entry)
+        if before not in (None, self.parent):
+            self._tracking.forget(before)
         self._runs = self._tracking.trials(self.parent)
         if self._box.trials_before_mark() - self._runs.keys():  # somebody deleted runs that were delivered
             self._box.start_over()

@@ -22,7 +22,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from requests import RequestException
@@ -138,12 +138,13 @@ class Store:
             self._experiments[run_id] = str(self.client.get_run(run_id).info.experiment_id)
         return self._experiments[run_id]
 
-    def search(self, experiment_id: str, where: str) -> list[Run]:
-        """Returns every run of an experiment that matches a filter."""
+    def search(self, experiment_id: str, where: str, *, deleted: bool = False) -> list[Run]:
+        """Returns every run of an experiment that matches a filter, or every such run that was deleted."""
+        view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
         runs: list[Run] = []
         token = None
         while True:
-            page = self.client.search_runs([experiment_id], where, max_results=PAGE, page_token=token)
+            page = self.client.search_runs([experiment_id], where, view, max_results=PAGE, page_token=token)
             runs.extend(page)
             token = page.token
             if not token:

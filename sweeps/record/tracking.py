@@ -33,6 +33,8 @@ class Tracking:
                 tags = {SWEEP: heading.sweep, STUDY: heading.study, KIND: "sweep"}
                 run = self._client.create_run(experiment_id, start_time=entry.at_ms, tags=tags, run_name=entry.name)
                 parent = str(run.info.run_id)
+                for deleted in self._deleted(experiment_id, heading):
+                    self._delete_trials(experiment_id, deleted)
             else:
                 self._client.update_run(parent, status="RUNNING")
             self._store.write(parent, {"$EXPERIMENT": experiment_id}, entry)
@@ -77,6 +79,11 @@ class Tracking:
             self._client.set_terminated(run_id, "FAILED" if entry.failed else "FINISHED", end_time=entry.at_ms)
         return run_id
 
+    def forget(self, parent: str) -> None:
+        """Deletes the trials of a run that somebody deleted: they are written again, below another one."""
+        with self._store.explained():
+            self._delete_trials(self._store.experiment_of(parent), parent)
+
     def add(self, parent: str, run_id: str, entry: Entry) -> None:
         """Adds an entry to a written trial."""
         with self._store.explained():
@@ -106,6 +113,16 @@ class Tracking:
             for extra in runs[1:]:
                 self._delete(extra)
         return runs[0] if runs else None
+
+    def _deleted(self, experiment_id: str, heading: Heading) -> list[str]:
+        """Returns the deleted runs of a sweep."""
+        where = f"{tagged(SWEEP, heading.sweep)} and {tagged(KIND, 'sweep')}"
+        runs = self._store.search(experiment_id, where, deleted=True)
+        return [str(run.info.run_id) for run in runs if run.data.tags.get(STUDY) == heading.study]
+
+    def _delete_trials(self, experiment_id: str, parent: str) -> None:
+        for run in self._store.search(experiment_id, tagged(PARENT, parent)):
+            self._client.delete_run(run.info.run_id)
 
     def _delete(self, run_id: str) -> None:
         self._client.delete_run(run_id)
