@@ -39,7 +39,7 @@ from lanelock.engine.protocol import (
 )
 from lanelock.engine.resolved import PARTS, Resolved
 from lanelock.policies import IntegrityError, LanelockError, Pack, PolicyError, pack_of
-from lanelock.policies.documents import shipped_schema, validate
+from lanelock.policies.documents import read_json, resolve, shipped_schema, validate
 from lanelock.policies.pack import PACK
 
 _HEX64 = re.compile("[0-9a-f]{64}")
@@ -64,6 +64,10 @@ class EngineContract:
 
     def question(self) -> pa.Table | None:
         """Returns a few rows that the engine's service can answer."""
+        return None
+
+    def make_metrics(self) -> Any:
+        """Returns the engine's metric source; None if it has none that could be checked here."""
         return None
 
     @pytest.fixture
@@ -104,6 +108,18 @@ class EngineContract:
         assert len(set(own.states)) == len(own.states) > 0
         for name, surface in run.surfaces.items():
             assert surface.table().num_rows == surface.rows, name
+
+    def test_what_is_measured_is_declared_and_a_number(self, run: Run) -> None:
+        if (source := self.make_metrics()) is None:
+            pytest.skip("override `make_metrics` to check them")
+        metrics = source.measure(run)
+        declared = read_json(resolve(str(source.gates_file), "gates", ".json"))["metrics"]
+        assert metrics and set(metrics) <= set(declared), "add what is missing to /metrics of the gate file"
+        for name, value in metrics.items():
+            assert not isinstance(value, str | bytes | complex) and getattr(value, "shape", ()) == (), name
+            assert isinstance(float(value), float), name
+        again = {name: float(value) for name, value in source.measure(run).items()}
+        assert repr({name: float(value) for name, value in metrics.items()}) == repr(again)
 
     def test_a_second_run_is_the_same(self, engine: Engine, pack: Pack, world: Path | None, run: Run) -> None:
         _same(run, Resolved(engine).evaluate(pack, self.seed, world=world))

@@ -52,6 +52,7 @@ class Progress:
     failed: Sequence[Trial]
     seconds: float
     budget_seconds: float
+    trouble: str = ""  # why tracking lags
 
 
 Watch = Callable[[Progress], None]
@@ -170,7 +171,7 @@ def _search(
                 stop()
             tally()
             seconds = time.perf_counter() - began
-            watch(_progress(study.history, ledger, seconds))
+            watch(replace(_progress(study.history, ledger, seconds), trouble=record.trouble()))
             if seconds > budget["seconds"]:
                 return f"the budget of {budget['seconds']:g} s is spent"
     return f"the budget of {budget['trials']} trials is spent"

@@ -15,6 +15,7 @@ from lanelock.policies import IntegrityError, LaneError, Pack, diff, pack_of
 from lanelock.policies.names import inside
 from lanelock.scoring.certification import Certification, certify
 from lanelock.scoring.gates import spelled
+from lanelock.scoring.scorecard import measured as measured_by
 from lanelock.scoring.scorecard import score
 from lanelock.sweeps.campaign.plan import AUTHORITY, CANDIDATE, Campaign, Phase
 from lanelock.sweeps.campaign.records import (
@@ -236,7 +237,7 @@ class _Player:
 def measured(campaign: Campaign, pack: Pack, seed: int) -> dict[str, float]:
     """Returns a pack's metrics on one seed, computed to the campaign's last state."""
     run = campaign.engine.evaluate(pack, seed, until=campaign.until)
-    return dict(score(campaign.metrics.measure(run), campaign.gates, seed=seed, authority=None).metrics)
+    return dict(score(measured_by(campaign.metrics, run), campaign.gates, seed=seed, authority=None).metrics)
 
 
 def grade_pack(campaign: Campaign, pack: Pack, seeds: Sequence[int], until: str) -> Certification:
@@ -246,7 +247,9 @@ def grade_pack(campaign: Campaign, pack: Pack, seeds: Sequence[int], until: str)
     metrics = campaign.gates.metrics
     gates = campaign.gates.select([gate.id for gate in campaign.gates.gates if metrics[gate.metric].state in done])
     runs = (campaign.engine.evaluate(pack, seed, until=until) for seed in seeds)
-    return certify([score(campaign.metrics.measure(run), gates, seed=run.seed, authority=None) for run in runs], gates)
+    return certify(
+        [score(measured_by(campaign.metrics, run), gates, seed=run.seed, authority=None) for run in runs], gates
+    )
 
 
 def freeze(records: Sequence[PhaseRecord], bands: Sequence[str]) -> tuple[End, str]:

@@ -8,7 +8,7 @@ the only way from the authority to a trial's pack.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -21,7 +21,7 @@ from lanelock.policies import IntegrityError, LaneError, Pack, PolicyError, diff
 from lanelock.policies.documents import digest, read_json, resolve, shipped_schema, validate
 from lanelock.policies.pack import CarriedPack, Schemas, is_integer, split_address, value_at
 from lanelock.scoring.gates import GateSet, load_gates, parse_gates
-from lanelock.scoring.scorecard import MetricSource
+from lanelock.scoring.scorecard import MetricSource, measured
 from lanelock.sweeps.engines import PackFinder, engine_named, metrics_named, open_pack
 from lanelock.sweeps.lanes.candidates import read_candidates
 from lanelock.sweeps.lanes.knob import Knob, Value, is_number
@@ -165,21 +165,33 @@ class Lane:
         gates = parse_gates(self.gates_file, self.id)
         return _build(self.document, authority, self.references, f"lane {self.id}", gates)
 
-    def yardstick(self, seed: int, world: Path | None) -> dict[str, float]:
-        """Returns what rails compare with: the authority's metrics, and each reference's as `name:metric`."""
+    def yardstick(
+        self, seed: int, world: Path | None, check: Callable[[Mapping[str, float]], None] = lambda metrics: None
+    ) -> dict[str, float]:
+        """Returns what rails compare with: the authority's metrics, and each reference's as `name:metric`.
 
-        def measured(pack: Pack) -> dict[str, float]:
-            return self.measure(self.engine.evaluate(pack, seed, world=world, until=self.until))
+        `check` is given all that the authority measures, NaN included.
+        """
 
-        metrics = measured(self.authority)
+        def run(pack: Pack) -> Run:
+            return self.engine.evaluate(pack, seed, world=world, until=self.until)
+
+        own = measured(self.metrics, run(self.authority))
+        check(own)
+        metrics = _finite(own)
         for name, pack in self.references.items():
-            metrics |= {f"{name}:{metric}": value for metric, value in measured(pack).items()}
+            metrics |= {f"{name}:{metric}": value for metric, value in self.measure(run(pack)).items()}
         return metrics
 
     def measure(self, run: Run) -> dict[str, float]:
         """Returns the run's metrics. Leaves out a value that is not finite, so that its gate cannot pass."""
-        metrics = self.metrics.measure(run).items()
-        return {name: _plain(value) for name, value in metrics if math.isfinite(value)}
+        return _finite(measured(self.metrics, run))
+
+    @cached_property
+    def declared(self) -> frozenset[str]:
+        """Names of the metrics that its gate file declares, or that of its engine."""
+        own = {*self.gates.metrics}
+        return frozenset(own | {*load_gates(str(self.metrics.gates_file)).metrics} if self.own_gates else own)
 
     def with_search(
         self,
@@ -353,9 +365,8 @@ def _check_reserve(lane: Lane, where: str) -> None:
         raise LaneError(f"{where}/reserve: coverage follows from the spread over seeds, and the lane has a single seed")
 
 
-def _plain(value: Any) -> float:
-    """Returns a number of any library, such as numpy's, as one that a record can hold."""
-    return value if isinstance(value, int | float) else float(value)
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
 def _field(pack: Pack, at: str, where: str) -> Any:

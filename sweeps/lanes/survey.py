@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 
@@ -44,8 +45,29 @@ class Ground:
 def survey(lane: Lane, world: Path | None, reach: tuple[GateReach, ...] | None = None) -> Ground:
     """Measures the authority (what rails compare with) on the lane's seeds, and each gate's reach if not given."""
     with _explained(lane, f"the engine cannot run the authority {lane.authority.name}"):
-        measures = {seed: lane.yardstick(seed, world) for seed in lane.seeds}
+        measures = {seed: lane.yardstick(seed, world, partial(_check, lane, seed)) for seed in lane.seeds}
     return Ground(lane, world, measures, prospect(lane, world) if reach is None else reach)
+
+
+def _check(lane: Lane, seed: int, metrics: Mapping[str, float]) -> None:
+    """Raises LaneError where what the authority measures shows that no trial could be graded or recorded.
+
+    That an absolute gate's metric is NaN is no error: the lane may be there to mend that.
+    """
+    where = f"lane {lane.id}: engine {lane.engine.name}: metric"
+    relative = (gate.relative.followed(gate.metric) for gate in lane.gates.gates if gate.relative is not None)
+    for name in (name for name in relative if not math.isfinite(metrics.get(name, 0.0))):
+        raise LaneError(f"{where} {name} is {metrics[name]} for the authority on seed {seed}, and a gate follows it")
+    if missing := [name for name in lane.needed if name not in metrics]:
+        raise LaneError(
+            f"{where} {missing[0]} is not measured on seed {seed}, and the lane needs it; it measures "
+            f"{', '.join(sorted(metrics)[:8]) or 'nothing'}"
+        )
+    if unknown := sorted(metrics.keys() - lane.declared):
+        raise LaneError(
+            f"{where} {unknown[0]!r:.200} is measured on seed {seed}, and no gate file declares it; add it to /metrics "
+            "of the gate file, or do not measure it"
+        )
 
 
 @contextmanager

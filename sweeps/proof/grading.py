@@ -17,7 +17,7 @@ from lanelock.policies import Pack, PolicyError
 from lanelock.policies.documents import shipped_schema, validate
 from lanelock.scoring.certification import Certification, Claim, Precondition, certify, claim_of, conclude
 from lanelock.scoring.gates import GateSet, Verdict, load_gates
-from lanelock.scoring.scorecard import MetricSource, Scorecard, score
+from lanelock.scoring.scorecard import MetricSource, Scorecard, measured, score
 from lanelock.sweeps.decision.confirmation import fresh_seeds
 from lanelock.sweeps.engines import engine_named, metrics_named
 from lanelock.sweeps.proof.lock import Lock, SeedProof
@@ -104,7 +104,7 @@ class Examination:
     def run(self, seed: int) -> Proof:
         """Runs one seed to the last state, measures every row and scores it. Nothing of the run itself is kept."""
         run = self.engine.evaluate(self.pack, seed, world=self.world)
-        card = score(self.metrics.measure(run), self.gates, seed=seed, authority=None)
+        card = score(measured(self.metrics, run), self.gates, seed=seed, authority=None)
         document = {
             "seed": seed,
             "run_id": run.run_id,

@@ -24,6 +24,7 @@ from lanelock.sweeps.locations import as_notice, moved_from
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.record import registry
 from lanelock.sweeps.record.letters import Entry, Heading
+from lanelock.sweeps.record.limits import tag_taken, taken
 from lanelock.sweeps.record.mlflow_store import (
     KIND,
     LOCK,
@@ -44,6 +45,7 @@ from lanelock.sweeps.search.study import Studies, Study
 from lanelock.sweeps.secrets import shown
 from lanelock.sweeps.workspace import Workspace
 
+_NOTE = 7000  # characters of a note that are compared: MLflow keeps 8000, and that of a lock has more in front
 _OURS = "lanelock."  # how our tags begin
 _CODE = "lanelock.code"  # of the engine that played: the study has it, the installed engine may be another
 _ELSEWHERE = {  # tags that do not follow from the study: of MLflow's own runs, of later, of where it was played
@@ -84,10 +86,13 @@ def compare(workspace: Workspace) -> Compared:
             left_out.append(f"{name}: MLflow has no run of it, and nothing here says that it had")
             continue
         trials += len(sweep.study.trials)
-        differences += [*sweep.differing_letters(), *sweep.differing_runs(runs, store)]
-    boxes = {box: box.opening().heading for box in Outbox(workspace).boxes()}
-    differences += _strangers(boxes, studies.names())
-    waiting = {heading.sweep: box.waits() for box, heading in boxes.items() if heading is not None and box.waits()}
+        try:
+            differences += [*sweep.differing_letters(), *sweep.differing_runs(runs, store)]
+        except IntegrityError as error:  # a line of its box that is no letter
+            differences.append(str(error))
+    boxes, unknown = Outbox(workspace).addressed()
+    differences += [*_strangers(boxes, studies.names()), *unknown.values()]
+    waiting = {heading.sweep: box.waits() for box, heading in boxes.items() if box.waits()}
     rows = registry.compare(workspace)
     differences += (row.text for row in rows if row.changed)
     behind = tuple(row.text for row in rows if not row.changed)
@@ -96,10 +101,10 @@ def compare(workspace: Workspace) -> Compared:
     return Compared(shown(uri), trials, tuple(differences), waiting, behind, tuple(left_out))
 
 
-def _strangers(boxes: Mapping[Box, Heading | None], sweeps: tuple[str, ...]) -> Iterator[str]:
+def _strangers(boxes: Mapping[Box, Heading], sweeps: tuple[str, ...]) -> Iterator[str]:
     """Yields the boxes of sweeps without a study; a refusal has none."""
     for heading in boxes.values():
-        if heading is not None and heading.sweep not in sweeps and heading.sweep != f"{heading.experiment}-refused":
+        if heading.sweep not in sweeps and heading.sweep != f"{heading.experiment}-refused":
             yield f"outbox: letters of sweep {heading.sweep}, which has no study"
 
 
@@ -135,7 +140,7 @@ class _Sweep:
 
     def differing_runs(self, runs: Sequence[Run], store: Store | None) -> Iterator[str]:
         """Yields what MLflow's runs say and the study does not. What still waits in the outbox is left out."""
-        waiting = [letter for letter, _ in self.box.waiting()]
+        waiting = [*self.box.waiting()]
         own = [run for run in runs if run.data.tags.get(STUDY, self.entries.identity) == self.entries.identity]
         parents = [run for run in own if run.data.tags.get(KIND) == "sweep"]
         if not parents and any(letter.kind == "sweep" for letter in waiting):
@@ -165,7 +170,7 @@ class _Sweep:
         if closes and lock is None:
             yield f"{where}: tag {LOCK}: MLflow has {run.data.tags.get(LOCK)}, which is none of its locks"
         if not closes or lock is None:
-            yield from _differing(f"{where}: param", entry.params, run.data.params)
+            yield from _differing(f"{where}: param", taken(entry).params, run.data.params)
             return
         closed = self.entries.closed(lock)
         yield from _differing(f"{where}:", {"status": "FINISHED"}, {"status": run.info.status})
@@ -202,11 +207,11 @@ def _opened(name: str, studies: Studies, workspace: Workspace, uri: str) -> _Swe
 
 
 def _run_differs(where: str, entry: Entry, run: Run, ids: Mapping[str, str]) -> Iterator[str]:
-    data = run.data
+    data, entry = run.data, taken(entry)
     yield from _differing(f"{where}: metric", entry.metrics, data.metrics)
     yield from _differing(f"{where}: param", entry.params, data.params)
     yield from _differing(f"{where}: tag", _ours(entry.tags), _ours(data.tags))
-    if placed(entry.tags[NOTE], ids) not in data.tags.get(NOTE, ""):
+    if placed(entry.tags[NOTE], ids)[:_NOTE] not in data.tags.get(NOTE, ""):
         yield f"{where}: tag {NOTE}: is not what the study gives"
     stated = {data.name: data.digest[:16] for data in entry.inputs}
     rows = [] if run.inputs is None else run.inputs.dataset_inputs
@@ -216,7 +221,7 @@ def _run_differs(where: str, entry: Entry, run: Run, ids: Mapping[str, str]) -> 
 
 def _ours(tags: Mapping[str, str]) -> dict[str, str]:
     """Returns the tags that follow from the study."""
-    return {name: tag for name, tag in tags.items() if name.startswith(_OURS) and name not in _ELSEWHERE}
+    return {name: tag_taken(tag) for name, tag in tags.items() if name.startswith(_OURS) and name not in _ELSEWHERE}
 
 
 def _differing(where: str, stated: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
@@ -14,6 +15,8 @@ from typing import Literal
 from lanelock.policies import PolicyError
 from lanelock.policies.documents import parse_json, shipped_schema, validate
 from lanelock.sweeps.lanes.trial import Input
+
+_HALVES = re.compile("[\ud800-\udfff]")  # of surrogate pairs: an engine's error may quote a file name that is no text
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,8 @@ class Letter:
             name: base64.b64encode(data).decode() for name, data in self.entry.files.items() if isinstance(data, bytes)
         }
         document = {**asdict(replace(self, entry=replace(self.entry, files=texts))), "pictures": pictures}
-        return json.dumps(document, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        text = json.dumps(document, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+        return _HALVES.sub("\N{REPLACEMENT CHARACTER}", text).encode() + b"\n"
 
     @classmethod
     def read(cls, line: bytes) -> Letter:

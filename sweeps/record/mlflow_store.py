@@ -22,7 +22,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from requests import RequestException
@@ -33,6 +33,7 @@ from lanelock.policies.names import check_name, inside
 from lanelock.sweeps.lanes.trial import Input
 from lanelock.sweeps.locations import Locations, locations, relocate
 from lanelock.sweeps.record.letters import Entry
+from lanelock.sweeps.record.limits import shown_taken, tag_taken, taken
 from lanelock.sweeps.record.outbox import own_record, record_uri
 from lanelock.sweeps.secrets import shown, without_secrets
 from lanelock.sweeps.workspace import Workspace, erase, size_of, unlinked
@@ -50,11 +51,19 @@ class Away(WorkspaceError):
     """The tracking server or its database does not answer; what is to be written can wait."""
 
 
+class Barred(WorkspaceError):
+    """The server, or the experiment, takes nothing as it stands: no letter need be tried before that is mended."""
+
+
 class Store:
     """One MLflow store. Its users make all their calls inside `explained()`."""
 
-    def __init__(self, workspace: Workspace, uri: str | None = None, *, reading: bool = False) -> None:
+    def __init__(
+        self, workspace: Workspace, uri: str | None = None, *, reading: bool = False, restore: bool = False
+    ) -> None:
         """Opens the store at `uri`, by default the workspace's. `reading` the workspace's own does not set it right.
+
+        With `restore`, deleted experiments are restored.
 
         Raises Away if a server or its database does not answer, WorkspaceError if it refuses.
         """
@@ -64,6 +73,7 @@ class Store:
         self._artifacts = (
             None if self.uri.startswith(("http://", "https://")) else workspace.artifacts
         )  # a server keeps its own
+        self._restore = restore
         self._experiments: dict[str, str] = {}  # run id -> experiment id, a cache
         with self.explained():
             if self._own:
@@ -85,9 +95,7 @@ class Store:
         except OSError as error:  # of this machine, or of `requests`
             if _is_away(self.uri, error):
                 raise Away(f"{shown(self.uri)} does not answer: {self._without_secrets(error)[:200]}") from None
-            raise WorkspaceError(
-                f"{shown(self.uri)}: cannot write: {error.strerror or self._without_secrets(error)}"
-            ) from None
+            raise Barred(f"{shown(self.uri)}: cannot write: {error.strerror or self._without_secrets(error)}") from None
         except Exception as error:
             if isinstance(error, MlflowException) or type(error).__module__.startswith(("sqlalchemy", "alembic")):
                 raise self._refusal(error) from None
@@ -108,21 +116,32 @@ class Store:
                 "the database was written by another version of MLflow, or holds another program's tables (Optuna's?); "
                 "open it with that version, or name a new workspace or a database of its own"
             )
-        return WorkspaceError(f"{shown(self.uri)}: {text[:300]}")
+        kind = Barred if _takes_nothing(error) else WorkspaceError
+        return kind(f"{shown(self.uri)}: {text[:300]}")
 
     def experiment(self, name: str, tags: Mapping[str, str]) -> str:
         """Returns the id of an experiment, which is made if missing, and sets its tags where they differ."""
         experiment = self.client.get_experiment_by_name(name)
         if experiment is None:
             location = None if self._artifacts is None else inside(self._artifacts, name).as_uri()
-            made = {key: value for key, value in tags.items() if "$EXPERIMENT" not in value}
+            made = {key: value for key, value in shown_taken(tags).items() if "$EXPERIMENT" not in value}
             experiment = self.client.get_experiment(self.client.create_experiment(name, location, made))
+        if experiment.lifecycle_stage != "active":
+            self._restored(name, str(experiment.experiment_id))
         experiment_id = str(experiment.experiment_id)
-        for key, value in tags.items():
+        for key, value in shown_taken(tags).items():
             text = placed(value, {"$EXPERIMENT": experiment_id})
             if experiment.tags.get(key) != text:
                 self.client.set_experiment_tag(experiment_id, key, text)
         return experiment_id
+
+    def _restored(self, name: str, experiment_id: str) -> None:
+        if not self._restore:
+            raise Barred(
+                f"{shown(self.uri)}: experiment {name} (id {experiment_id}) was deleted in MLflow; restore it with: "
+                "lanelock sync --restore, or remove it for good with mlflow gc: then lanelock sync makes it anew"
+            )
+        self.client.restore_experiment(experiment_id)
 
     def experiment_of(self, run_id: str) -> str:
         """Returns the id of a run's experiment."""
@@ -130,12 +149,13 @@ class Store:
             self._experiments[run_id] = str(self.client.get_run(run_id).info.experiment_id)
         return self._experiments[run_id]
 
-    def search(self, experiment_id: str, where: str) -> list[Run]:
-        """Returns every run of an experiment that matches a filter."""
+    def search(self, experiment_id: str, where: str, *, deleted: bool = False) -> list[Run]:
+        """Returns every run of an experiment that matches a filter, or every such run that was deleted."""
+        view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
         runs: list[Run] = []
         token = None
         while True:
-            page = self.client.search_runs([experiment_id], where, max_results=PAGE, page_token=token)
+            page = self.client.search_runs([experiment_id], where, view, max_results=PAGE, page_token=token)
             runs.extend(page)
             token = page.token
             if not token:
@@ -143,10 +163,10 @@ class Store:
 
     def write(self, run_id: str, ids: Mapping[str, str], entry: Entry, made: Collection[str] = ()) -> None:
         """Writes an entry on a run, except the tags that it was `made` with. `ids` replace the placeholders."""
-        ids = {"$RUN": run_id, **ids}
+        ids, entry = {"$RUN": run_id, **ids}, taken(entry)
         metrics = [Metric(key, value, entry.at_ms, 0) for key, value in entry.metrics.items()]
         params = [Param(key, value) for key, value in entry.params.items()]
-        tags = [RunTag(key, placed(value, ids)) for key, value in entry.tags.items() if key not in made]
+        tags = [RunTag(key, tag_taken(placed(value, ids))) for key, value in entry.tags.items() if key not in made]
         if metrics or params or tags:
             self.client.log_batch(run_id, metrics=metrics, params=params, tags=tags)
         self.log_inputs(run_id, entry.inputs)
@@ -155,7 +175,9 @@ class Store:
                 for name, content in entry.files.items():
                     path = inside(Path(folder), *name.split("/"))
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+                    path.write_bytes(
+                        content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace")
+                    )
                 self.write_files(run_id, Path(folder))
 
     def log_inputs(self, run_id: str, inputs: Collection[Input]) -> None:
@@ -283,6 +305,15 @@ def _is_away(uri: str, error: Exception) -> bool:
         cut = "psycopg" in str(error) and re.search(r"connection|terminat|shut ?down|recovery", str(error)) is not None
         return _may_pass(code) or (code == 400 and cut)
     return isinstance(error, RequestException | OperationalError | InterfaceError)
+
+
+def _takes_nothing(error: Exception) -> bool:
+    """Tells whether what the store refused is not one entry but everything."""
+    if not isinstance(error, MlflowException):
+        return True  # of the database
+    status = re.search(r"failed with error code (\d{3})", str(error))
+    code = int(status[1]) if status is not None else int(error.get_http_status_code())  # type: ignore[no-untyped-call]
+    return code in (401, 403, 405, 407) or code >= 500
 
 
 def _may_pass(status: int) -> bool:

@@ -5,6 +5,11 @@ states how far it was delivered. A line without its end was left by a killed wri
 before the next line is written. The mark may lag behind the server but never run ahead of it; a lagging mark does no
 harm, because a letter may be delivered twice. A box is removed when its last letter, the sweep's close, is delivered.
 
+A letter that the server refuses is set aside and the next ones are delivered: a third file, the notes, says where each
+such letter begins and why it was refused, and why the box as a whole waits. `again` brings what was set aside back by
+moving the mark to the first of them. Neither notes nor mark are trusted: where one cannot be read, or the mark is not
+the end of a line, all is delivered again.
+
 Letters outlive their process, even if it is killed. If the machine itself goes down, the last letters may be lost: the
 study holds the same, and a resumed sweep puts them again. A refusal, which has no study, is synced to the disk, and so
 is a close, because a closed sweep is not resumed.
@@ -16,20 +21,39 @@ that is being removed.
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from lanelock.policies import IntegrityError
+from lanelock.policies import IntegrityError, LanelockError
 from lanelock.policies.files import open_file, read_bytes
 from lanelock.policies.names import inside
 from lanelock.sweeps.record.letters import Heading, Letter
 from lanelock.sweeps.secrets import shown
-from lanelock.sweeps.workspace import Workspace, writing
+from lanelock.sweeps.workspace import Workspace, write_whole, writing
+
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, LanelockError)  # of a line that is none
+_LONGEST = 500  # characters of a reason
+_LARGEST = 1 << 26  # bytes of notes: every letter of a large sweep
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """Why letters of a box wait."""
+
+    why: str = ""  # the box as a whole: the server is away, or refuses the sweep
+    aside: Mapping[int, str] = field(default_factory=dict)  # where a refused letter begins -> why it was refused
+
+    @property
+    def reason(self) -> str:
+        """The first reason, or ""."""
+        return self.why or next(iter(self.aside.values()), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,46 +78,100 @@ class Box:
                 raise
 
     def opening(self) -> Letter:
-        """Returns the first letter. Raises IntegrityError if it does not open a sweep."""
-        letter, _ = next(self._letters(0), (None, 0))
-        if letter is not None and letter.heading is not None:
-            return letter
-        raise IntegrityError(f"{self.path}: its first letter does not open a sweep; it was changed by hand")
+        """Returns the first letter that opens a sweep. Raises IntegrityError if there is none."""
+        for _, _, line in self._lines(0):
+            try:
+                letter = Letter.read(line)
+            except _UNREADABLE:
+                continue
+            if letter.kind == "sweep" and letter.heading is not None:
+                return letter
+        raise IntegrityError(f"{self.path}: no letter of it opens a sweep; it was changed by hand")
 
     def trials(self) -> frozenset[int]:
-        """Returns the trials that were put here, delivered or not."""
-        return frozenset(
-            letter.trial for letter, _ in self._letters(0) if letter.kind == "trial" and letter.trial is not None
-        )
+        """Returns the trials that were put here, delivered or not. Passes over lines that are no letters."""
+        return frozenset(self._trials().values())
+
+    def trials_before_mark(self) -> frozenset[int]:
+        """Returns the trials that were delivered, according to the mark."""
+        mark, aside = self._mark(), self.notes().aside
+        return frozenset(trial for at, trial in self._trials().items() if at < mark and at not in aside)
+
+    def trials_aside(self) -> frozenset[int]:
+        """Returns the trials whose letters were set aside."""
+        aside = self.notes().aside
+        return frozenset(trial for at, trial in self._trials().items() if at in aside) if aside else frozenset()
 
     def letters(self) -> Iterator[Letter]:
-        """Yields every letter, delivered or not, in order."""
-        return (letter for letter, _ in self._letters(0))
+        """Yields every letter, delivered or not, in order. Raises IntegrityError at a line that is none."""
+        return (self.read(line) for _, _, line in self._lines(0))
 
-    def waiting(self) -> Iterator[tuple[Letter, int]]:
-        """Yields the letters that are not delivered, in order, each with its mark for `delivered`."""
-        return self._letters(self._mark())
+    def waiting(self) -> Iterator[Letter]:
+        """Yields the letters that are not delivered, in order. Raises IntegrityError at a line that is none."""
+        mark, aside = self._mark(), self.notes().aside
+        rows = self._lines(min(mark, *aside) if aside else mark)
+        return (self.read(line) for at, _, line in rows if at >= mark or at in aside)
+
+    def lines_to_deliver(self) -> Iterator[tuple[int, int, bytes]]:
+        """Yields (where it begins, its mark for `delivered`, the line) of each letter to deliver; none set aside."""
+        aside = self.notes().aside
+        return (row for row in self._lines(self._mark()) if row[0] not in aside)
+
+    def read(self, line: bytes) -> Letter:
+        """Returns the letter in a line. Raises IntegrityError if it is none."""
+        try:
+            return Letter.read(line)
+        except _UNREADABLE as error:
+            raise IntegrityError(f"{self.path}: not a letter: {error}; it was changed by hand") from None
 
     def waits(self) -> int:
-        """Returns how many letters wait."""
-        if not self.path.exists():
+        """Returns how many letters wait, those set aside included."""
+        if not self.path.is_file():
             return 0
+        mark = self._mark()
         with self.path.open("rb") as file:
-            file.seek(self._mark())
-            return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+            file.seek(mark)
+            later = sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+        return later + sum(at < mark for at in self.notes().aside)
 
     def delivered(self, mark: int) -> None:
-        """Notes that everything before `mark` is delivered."""
+        """Notes that everything before `mark` is delivered or set aside; 0: that nothing is."""
         with writing(self.path.parent):
-            staged = self._marked.with_suffix(".new")
-            staged.write_text(str(mark))
-            staged.replace(self._marked)
+            write_whole(self._marked, str(mark), synced=False)
+
+    def set_aside(self, at: int, mark: int, why: str) -> None:
+        """Notes that the letter from `at` to `mark` was refused, and goes on behind it."""
+        notes = self.notes()
+        self._note(replace(notes, aside={**notes.aside, at: why[:_LONGEST]}))  # first: a kill in between loses nothing
+        self.delivered(mark)
+
+    def explain(self, why: str) -> None:
+        """Notes why the box as a whole waits; "" where nothing hinders it."""
+        notes = self.notes()
+        if notes.why != why[:_LONGEST]:
+            self._note(replace(notes, why=why[:_LONGEST]))
+
+    def start_over(self) -> None:
+        """Has all letters delivered again."""
+        self.delivered(0)
+        self._note(Notes())
+
+    def again(self) -> None:
+        """Brings back what was set aside: all from the first such letter on is to be delivered again."""
+        if aside := self.notes().aside:
+            self.delivered(min(self._mark(), *aside))
+            self._note(Notes())
+
+    def notes(self) -> Notes:
+        """Returns why letters wait, as of the last delivery."""
+        return self._read_notes() or Notes()
 
     def remove(self, mark: int) -> bool:
         """Removes the box if nothing was put after `mark`. Returns whether it did."""
         with self._alone():
-            if self.path.stat().st_size != mark:
+            if self.path.stat().st_size != mark or self.notes().aside:
                 return False
+            self._noted.unlink(missing_ok=True)
             self._marked.unlink(missing_ok=True)  # first, so that a kill in between leaves a box to deliver again
             self._closed.touch()
             self.path.unlink()
@@ -122,6 +200,10 @@ class Box:
         return self.path.with_suffix(".delivered")
 
     @property
+    def _noted(self) -> Path:
+        return self.path.with_suffix(".why")
+
+    @property
     def _closed(self) -> Path:
         return self.path.with_suffix(".closed")
 
@@ -129,26 +211,54 @@ class Box:
         return FileLock(self.path.with_name(".lock"))
 
     def _mark(self) -> int:
-        try:
-            mark = int(read_bytes(self._marked, 64))
-        except (FileNotFoundError, ValueError):  # missing or torn: everything is delivered again
+        """Returns the mark; 0 where it is missing, torn, or not the end of a line of this file."""
+        if self._read_notes() is None:  # which letters were set aside is lost
             return 0
-        return mark if mark <= self.path.stat().st_size else 0
+        try:
+            mark = int(read_bytes(self._marked, 64)) if self._marked.is_file() else 0
+            with self.path.open("rb") as file:
+                file.seek(mark - 1)
+                return mark if file.read(1) == b"\n" else 0
+        except (OSError, ValueError, OverflowError, LanelockError):
+            return 0
 
-    def _letters(self, mark: int) -> Iterator[tuple[Letter, int]]:
-        if not self.path.exists():
+    def _read_notes(self) -> Notes | None:
+        """Returns the notes, or None where they cannot be read."""
+        try:
+            if not self._noted.is_file():
+                return Notes()
+            document = json.loads(read_bytes(self._noted, _LARGEST))
+            return Notes(str(document["why"]), {int(at): str(why) for at, why in document["aside"].items()})
+        except (OSError, *_UNREADABLE):
+            return None
+
+    def _note(self, notes: Notes) -> None:
+        with writing(self.path.parent):
+            write_whole(self._noted, json.dumps(asdict(notes)), synced=False)
+
+    def _trials(self) -> dict[int, int]:
+        """Returns where a letter begins -> its trial, of the letters that write a trial."""
+        found = {}
+        for at, _, line in self._lines(0):
+            try:
+                letter = Letter.read(line)
+            except _UNREADABLE:
+                continue
+            if letter.kind == "trial" and letter.trial is not None:
+                found[at] = letter.trial
+        return found
+
+    def _lines(self, at: int) -> Iterator[tuple[int, int, bytes]]:
+        """Yields (where it begins, where it ends, the line) of every whole line from `at` on."""
+        if not self.path.is_file():
             return
         with self.path.open("rb") as file:
-            file.seek(mark)
+            file.seek(at)
             for line in file:
                 if not line.endswith(b"\n"):
                     return
-                mark += len(line)
-                try:
-                    letter = Letter.read(line)
-                except (ValueError, KeyError, TypeError, AttributeError) as error:
-                    raise IntegrityError(f"{self.path}: not a letter: {error}; it was changed by hand") from None
-                yield letter, mark
+                yield at, at + len(line), line
+                at += len(line)
 
 
 class Outbox:
@@ -169,9 +279,35 @@ class Outbox:
         return Box(inside(self._folder, f"{heading.sweep}.{meant}.jsonl"))
 
     def boxes(self) -> tuple[Box, ...]:
-        """Returns the boxes that are not empty, the oldest sweep first."""
-        boxes = [Box(path) for path in self._folder.glob("*.jsonl") if _end_of_lines(path)]
-        return tuple(sorted(boxes, key=lambda box: (box.opening().entry.at_ms, box.path.name)))
+        """Returns the boxes that are not empty, the oldest sweep first, those of no known sweep last."""
+        found = (Box(path) for path in self._folder.glob("*.jsonl") if path.is_file() and _end_of_lines(path))
+        return tuple(sorted(found, key=lambda box: (_age(box), box.path.name)))
+
+    def addressed(self) -> tuple[dict[Box, Heading], dict[Box, str]]:
+        """Returns box -> the sweep it belongs to, the oldest first; and box -> why that is not known."""
+        known, unknown = dict[Box, Heading](), dict[Box, str]()
+        for box in self.boxes():
+            try:
+                heading = box.opening().heading
+                assert heading is not None  # `opening` has checked it
+                known[box] = heading
+            except IntegrityError as error:
+                unknown[box] = str(error)
+        strange = (path for path in sorted(self._folder.glob("*.jsonl")) if not path.is_file())
+        return known, unknown | {Box(path): f"{path}: is not a regular file; remove it" for path in strange}
+
+    def pending(self) -> tuple[int, str]:
+        """Returns how many letters wait in all boxes, and the first reason, or ""."""
+        boxes = self.boxes()
+        reasons = (reason for box in boxes if box.waits() and (reason := box.notes().reason))
+        return sum(box.waits() for box in boxes), next(reasons, "")
+
+
+def _age(box: Box) -> float:
+    try:
+        return box.opening().entry.at_ms
+    except IntegrityError:
+        return math.inf
 
 
 def _end_of_lines(path: Path) -> int:

@@ -2,7 +2,7 @@
 
 The study is the truth; tracking follows it. Everything to be written goes into the outbox as a letter, in order; a
 process beside the sweep delivers it, so that writing overlaps with computing, and letters wait while the server does
-not answer. On resume, trials that the study holds and the outbox lacks are put first.
+not answer or refuses them. On resume, trials that the study holds and the outbox lacks are put first.
 """
 
 from __future__ import annotations
@@ -57,11 +57,12 @@ class Recording:
         """Writes a trial."""
 
     def settle(self) -> str | None:
-        """Waits until all is written or the server is known to be away. Returns the sweep's run, if there is one.
-
-        Raises WorkspaceError if the server refuses.
-        """
+        """Waits until all is written or the server is known to take nothing. Returns the sweep's run, if known."""
         return None
+
+    def trouble(self) -> str:
+        """Returns why something waits to be written, or ""."""
+        return ""
 
     def keep(self, best: Trial | None) -> Kept | None:
         """Writes the scorecards of the front and of the best trial, and starts drawing the figures."""
@@ -119,6 +120,9 @@ class Tracked(Recording):
 
     def settle(self) -> str | None:
         return self.courier.settle()
+
+    def trouble(self) -> str:
+        return self.courier.trouble()
 
     def keep(self, best: Trial | None) -> Kept:
         trials = self.entries.trials(best)

@@ -8,6 +8,7 @@ twice, after a kill, has the effect of writing it once.
 from __future__ import annotations
 
 from lanelock.sweeps.record.letters import Entry, Heading
+from lanelock.sweeps.record.limits import tag_taken, taken
 from lanelock.sweeps.record.mlflow_store import KIND, PAGE, PARENT, STUDY, SWEEP, TITLE, TRIAL, Store, placed, tagged
 from lanelock.sweeps.workspace import Workspace
 
@@ -17,8 +18,8 @@ ENDED = ("FINISHED", "FAILED")  # states of a run that was written whole
 class Tracking:
     """Writes and finds the runs of sweeps and trials."""
 
-    def __init__(self, workspace: Workspace, uri: str | None = None) -> None:
-        self._store = Store(workspace, uri)
+    def __init__(self, workspace: Workspace, uri: str | None = None, *, restore: bool = False) -> None:
+        self._store = Store(workspace, uri, restore=restore)
         self._client = self._store.client
         self.uri = self._store.uri
         self.doubled = 0  # deleted duplicates, which lost requests had made
@@ -32,6 +33,8 @@ class Tracking:
                 tags = {SWEEP: heading.sweep, STUDY: heading.study, KIND: "sweep"}
                 run = self._client.create_run(experiment_id, start_time=entry.at_ms, tags=tags, run_name=entry.name)
                 parent = str(run.info.run_id)
+                for deleted in self._deleted(experiment_id, heading):
+                    self._delete_trials(experiment_id, deleted)
             else:
                 self._client.update_run(parent, status="RUNNING")
             self._store.write(parent, {"$EXPERIMENT": experiment_id}, entry)
@@ -64,10 +67,10 @@ class Tracking:
     def write_trial(self, parent: str, number: int, entry: Entry, run_id: str | None) -> str:
         """Writes and completes a trial's run, and returns its id. Makes the run if `run_id` is None."""
         with self._store.explained():
-            ids = self._ids(parent)
+            ids, entry = self._ids(parent), taken(entry)
             made = {} if run_id is not None else {name: tag for name, tag in entry.tags.items() if "$RUN" not in tag}
             if run_id is None:
-                own = {name: placed(tag, ids) for name, tag in made.items()}
+                own = {name: tag_taken(placed(tag, ids)) for name, tag in made.items()}
                 tags = {**own, PARENT: parent, TRIAL: str(number), KIND: "trial"}
                 began = entry.at_ms - round(1000 * entry.seconds)
                 run = self._client.create_run(ids["$EXPERIMENT"], start_time=began, tags=tags, run_name=entry.name)
@@ -75,6 +78,11 @@ class Tracking:
             self._store.write(run_id, ids, entry, made)
             self._client.set_terminated(run_id, "FAILED" if entry.failed else "FINISHED", end_time=entry.at_ms)
         return run_id
+
+    def forget(self, parent: str) -> None:
+        """Deletes the trials of a run that somebody deleted: they are written again, below another one."""
+        with self._store.explained():
+            self._delete_trials(self._store.experiment_of(parent), parent)
 
     def add(self, parent: str, run_id: str, entry: Entry) -> None:
         """Adds an entry to a written trial."""
@@ -105,6 +113,16 @@ class Tracking:
             for extra in runs[1:]:
                 self._delete(extra)
         return runs[0] if runs else None
+
+    def _deleted(self, experiment_id: str, heading: Heading) -> list[str]:
+        """Returns the deleted runs of a sweep."""
+        where = f"{tagged(SWEEP, heading.sweep)} and {tagged(KIND, 'sweep')}"
+        runs = self._store.search(experiment_id, where, deleted=True)
+        return [str(run.info.run_id) for run in runs if run.data.tags.get(STUDY) == heading.study]
+
+    def _delete_trials(self, experiment_id: str, parent: str) -> None:
+        for run in self._store.search(experiment_id, tagged(PARENT, parent)):
+            self._client.delete_run(run.info.run_id)
 
     def _delete(self, run_id: str) -> None:
         self._client.delete_run(run_id)

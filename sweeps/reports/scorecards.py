@@ -11,7 +11,7 @@ from lanelock.policies import IntegrityError, Pack, diff, load_pack
 from lanelock.scoring.figures.drawing import Figure
 from lanelock.scoring.figures.sides import Showing
 from lanelock.scoring.gates import load_gates
-from lanelock.scoring.scorecard import score
+from lanelock.scoring.scorecard import measured, score
 from lanelock.sweeps.engines import engine_named, metrics_named, publisher_of
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.pages.scorecard import Report
@@ -39,9 +39,9 @@ def run_report(folder: Path, workspace: Workspace) -> Report:
     return Report(
         kind="run",
         name=run.run_id,
-        cards=(score(source.measure(run), gates, seed=run.seed, authority=None),),
+        cards=(score(measured(source, run), gates, seed=run.seed, authority=None),),
         gates=gates,
-        authority={run.seed: {name: at for name, at in source.measure(baseline).items() if math.isfinite(at)}},
+        authority={run.seed: {name: at for name, at in measured(source, baseline).items() if math.isfinite(at)}},
         beside="itself: its engine names no baseline" if baseline is run else f"authority {baseline.pack.name}",
         facts=facts,
         notes=(),
@@ -71,8 +71,8 @@ def lock_report(lock: Lock, world: Path | None, shown: tuple[Figure, ...] | None
     lock.needs_its_world(world)
     lane, pack, first, name = lock.lane(), lock.pack(), lock.seeds[0], lock.name
     if shown is None:
-        measured = lane.measure(lane.engine.evaluate(pack, first, world=world, until=lane.until))
-        if measured != lock.proof[first].metrics:
+        metrics = lane.measure(lane.engine.evaluate(pack, first, world=world, until=lane.until))
+        if metrics != lock.proof[first].metrics:
             raise IntegrityError(
                 f"{name}: /proof/{first}/metrics: the candidate gives other metrics here; lanelock verify shows which"
             )

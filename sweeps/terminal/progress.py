@@ -14,6 +14,7 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from lanelock.sweeps.lanes.lane import Lane
+from lanelock.sweeps.pages.text import printable
 from lanelock.sweeps.record.outbox import Outbox
 from lanelock.sweeps.sweep import Progress
 from lanelock.sweeps.workspace import Workspace
@@ -55,6 +56,8 @@ def in_words(lane: Lane, progress: Progress, since: Progress | None = None) -> t
     ended = f"vetoed: {', '.join(f'{name} {count}' for name, count in vetoes) or 'none'}"
     if progress.failed:
         ended += f"; failed {len(progress.failed)}: {progress.failed[-1].record.failure}"
+    if progress.trouble:
+        ended += f"; tracking waits: {progress.trouble}"
     return pace, best, ended
 
 
@@ -106,8 +109,10 @@ def resumable(workspace: Workspace, command: str) -> Iterator[None]:
     except KeyboardInterrupt:
         interrupted = True
         click.echo(f"interrupted; every finished trial is kept. Resume with: {command}", err=True)
-    pending = sum(box.waits() for box in Outbox(workspace).boxes())
+    pending, why = Outbox(workspace).pending()
     if pending:
-        click.echo(f"{pending} uploads pending in {workspace.outbox}; deliver them with: lanelock sync", err=True)
+        because = f" ({printable(why)})" if why else ""
+        text = f"{pending} uploads pending in {workspace.outbox}{because}; deliver them with: lanelock sync"
+        click.echo(text, err=True)
     if interrupted:
         raise click.Abort

@@ -64,6 +64,7 @@ class Status:
     holders: Mapping[str, str]  # alias -> the lock it points to
     running: tuple[Running, ...]
     waiting: int  # pending uploads, in the outbox
+    waits_for: str  # why they wait, or "" where that is not known
     registry: tuple[str, ...]  # what was changed in the workspace's own model registry
     moved: str = ""  # from where, as long as MLflow's database still names that place
 
@@ -94,7 +95,7 @@ def status(workspace: Workspace) -> Status:
         sum(1 for path in workspace.evidence.glob("*") if path.is_dir()),
         {alias: _pointed(move) for alias, move in sorted(holders(workspace).items())},
         tuple(_running(workspace, sweeps, campaigns)),
-        sum(box.waits() for box in Outbox(workspace).boxes()),
+        *Outbox(workspace).pending(),
         tuple(difference.text for difference in at_a_glance(workspace) if difference.changed),
         as_notice(moved_from(workspace)),
     )

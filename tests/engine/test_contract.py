@@ -6,7 +6,7 @@ import sys
 import pyarrow as pa
 import pytest
 from lanes import QUEUE, TESTS
-from queue_engine import QueueEngine
+from queue_engine import QueueEngine, QueueMetrics
 from worlds import tiny_world
 
 from lanelock.engine.resolved import Resolved, source_digest
@@ -14,6 +14,7 @@ from lanelock.engine.segment_2b.run import SEGMENT_2B, Segment2B
 from lanelock.engine.segment_2b.world_import import write_world
 from lanelock.engine.testing import EngineContract
 from lanelock.policies import LaneError, load_pack
+from lanelock.scoring.segment_2b.metrics import METRICS
 from lanelock.sweeps import engines
 
 TIDES = TESTS / "tides_engine"
@@ -38,6 +39,9 @@ class TestSegment2B(EngineContract):
         pack = load_pack("p3", SEGMENT_2B.policy_schemas, SEGMENT_2B.name)
         return pack.with_knobs({"route_rng_policy_v1#/roster/arrivals_per_merchant_day": 0.1})
 
+    def make_metrics(self):
+        return METRICS
+
     def make_world(self, folder):
         write_world(tiny_world(virtual=[3]), folder)
         return folder
@@ -53,6 +57,9 @@ class TestQueue(EngineContract):
 
     def make_pack(self):
         return load_pack(QUEUE / "pack", QueueEngine.policy_schemas, "queue")
+
+    def make_metrics(self):
+        return QueueMetrics()
 
     def question(self):
         return pa.table({"customer": [3, 1, 1_999]})

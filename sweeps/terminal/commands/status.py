@@ -45,7 +45,8 @@ def _lines(now: upkeep.Status) -> Iterator[tuple[str, str]]:
     decided = [f"{lock.name} {lock.decision}: {short(lock.reason, 100)}" for lock in now.locks[:SHOWN]]
     for index, line in enumerate(decided or ["none"]):
         yield "decided" if index == 0 else "", line
-    yield "pending uploads", f"{now.waiting}; deliver them with: lanelock sync" if now.waiting else "none"
+    why = f" ({now.waits_for})" if now.waits_for else ""
+    yield "pending uploads", f"{now.waiting}{why}; deliver them with: lanelock sync" if now.waiting else "none"
 
 
 def size(count: int) -> str:

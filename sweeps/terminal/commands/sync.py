@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lanelock.sweeps.locations import relocate
+from lanelock.sweeps.pages.text import printable
 from lanelock.sweeps.proof.moves import moves
 from lanelock.sweeps.record.outbox import record_uri
 from lanelock.sweeps.secrets import shown
@@ -23,10 +24,11 @@ SHOWN = 12  # differences in the text
 
 @click.command()
 @click.option("--redirect", is_flag=True, help="Also deliver here what was meant for another MLflow address.")
+@click.option("--restore", is_flag=True, help="Also restore experiments that were deleted in MLflow.")
 @click.option("--check", is_flag=True, help="Compare study, outbox and MLflow instead, and write nothing.")
 @common_options
-def sync(session: Session, redirect: bool, check: bool) -> int:
-    """Deliver what could not be written while MLflow's server was away, and bring its registry up to date.
+def sync(session: Session, redirect: bool, restore: bool, check: bool) -> int:
+    """Deliver what MLflow could not or did not take, and bring its registry up to date.
 
     With --check: exit 3 where MLflow is not what study, locks and moves say.
     """
@@ -36,7 +38,7 @@ def sync(session: Session, redirect: bool, check: bool) -> int:
 
     workspace = session.workspace()
     uri, moved = record_uri(workspace), relocate(workspace)
-    done = deliver(workspace, uri, redirect)
+    done = deliver(workspace, uri, redirect, restore)
     changed = list[str]()
     aliases, away = ({}, done.away) if done.away else _aliases(workspace, changed.append)
     document = {
@@ -45,6 +47,8 @@ def sync(session: Session, redirect: bool, check: bool) -> int:
         "waiting": sum(done.waiting.values()),
         "doubled": done.doubled,
         "sweeps": dict(done.waiting),
+        "why": dict(done.why),
+        "unreadable": list(done.changed),
         "elsewhere": list(done.elsewhere),
         "names": aliases,
         "away": away,
@@ -53,7 +57,7 @@ def sync(session: Session, redirect: bool, check: bool) -> int:
     }
     lines = [f"{shown(uri)}: {done.delivered} uploads delivered, {document['waiting']} pending"]
     lines += [f"  moved from {place}: MLflow's database now names {workspace.root}" for place in moved]
-    lines += [f"  {sweep}: {count} pending" for sweep, count in done.waiting.items()]
+    lines += [f"  {sweep}: {count} pending{_because(done.why.get(sweep))}" for sweep, count in done.waiting.items()]
     lines += [f"  {alias} points to version {version}" for alias, version in aliases.items()]
     if away:
         lines.append(f"  {away}")
@@ -62,7 +66,13 @@ def sync(session: Session, redirect: bool, check: bool) -> int:
     session.show(document, "\n".join(lines))
     for line in changed:
         click.echo(f"not as the moves say, and set right: {line}", err=True)
-    return 3 if changed else 1 if done.waiting or away else 0
+    for line in done.changed:
+        click.echo(printable(line), err=True)
+    return 3 if changed or done.changed else 1 if done.waiting or away else 0
+
+
+def _because(why: str | None) -> str:
+    return f": {why}" if why else ""
 
 
 def _compare(session: Session) -> int:

@@ -234,8 +234,12 @@ def test_what_the_server_refuses_is_an_error_and_not_an_absence(workspace, serve
         with pytest.raises(WorkspaceError, match="403"):
             play(lane(8), workspace)
         wire.fault = lambda method, path, nth: 403 if path.endswith("runs/create") else None
-        with pytest.raises(WorkspaceError, match="403"):
-            play(lane(8), workspace)
+        closed = play(lane(8), workspace)
+        (box,) = Outbox(workspace).boxes()
+        assert "403" in box.notes().reason and box.waits() > 8, "once it has begun, the sweep goes on"
+        wire.fault = lambda method, path, nth: None
+        assert not sync(workspace, wire.url).waiting
+    hold_to_study(server, closed, workspace)
 
 
 @pytest.mark.slow
