@@ -32,6 +32,7 @@ from lanelock.sweeps.campaign.records import (
     write_phase,
 )
 from lanelock.sweeps.decision.decision import best_found, refusal
+from lanelock.sweeps.engines import measures_of
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.survey import prospect
 from lanelock.sweeps.proof.evidence import certify_lock
@@ -236,7 +237,7 @@ class _Player:
 def measured(campaign: Campaign, pack: Pack, seed: int) -> dict[str, float]:
     """Returns a pack's metrics on one seed, computed to the campaign's last state."""
     run = campaign.engine.evaluate(pack, seed, until=campaign.until)
-    return dict(score(campaign.metrics.measure(run), campaign.gates, seed=seed, authority=None).metrics)
+    return dict(score(measures_of(campaign.metrics, run), campaign.gates, seed=seed, authority=None).metrics)
 
 
 def grade_pack(campaign: Campaign, pack: Pack, seeds: Sequence[int], until: str) -> Certification:
@@ -246,7 +247,8 @@ def grade_pack(campaign: Campaign, pack: Pack, seeds: Sequence[int], until: str)
     metrics = campaign.gates.metrics
     gates = campaign.gates.select([gate.id for gate in campaign.gates.gates if metrics[gate.metric].state in done])
     runs = (campaign.engine.evaluate(pack, seed, until=until) for seed in seeds)
-    return certify([score(campaign.metrics.measure(run), gates, seed=run.seed, authority=None) for run in runs], gates)
+    measures = {run.seed: measures_of(campaign.metrics, run) for run in runs}
+    return certify([score(values, gates, seed=seed, authority=None) for seed, values in measures.items()], gates)
 
 
 def freeze(records: Sequence[PhaseRecord], bands: Sequence[str]) -> tuple[End, str]:

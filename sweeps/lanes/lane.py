@@ -19,6 +19,7 @@ from lanelock.engine.protocol import Run
 from lanelock.engine.resolved import Resolved
 from lanelock.policies import IntegrityError, LaneError, Pack, PolicyError, diff
 from lanelock.policies.documents import digest, read_json, resolve, shipped_schema, validate
+from lanelock.policies.errors import blamed
 from lanelock.policies.pack import CarriedPack, Schemas, is_integer, split_address, value_at
 from lanelock.scoring.gates import GateSet, load_gates, parse_gates
 from lanelock.scoring.scorecard import MetricSource
@@ -178,8 +179,9 @@ class Lane:
 
     def measure(self, run: Run) -> dict[str, float]:
         """Returns the run's metrics. Leaves out a value that is not finite, so that its gate cannot pass."""
-        metrics = self.metrics.measure(run).items()
-        return {name: _plain(value) for name, value in metrics if math.isfinite(value)}
+        with blamed(f"metrics of engine {self.engine.name}: seed {run.seed}"):
+            metrics = self.metrics.measure(run).items()
+            return {name: _plain(value) for name, value in metrics if math.isfinite(value)}
 
     def with_search(
         self,

@@ -19,7 +19,7 @@ from lanelock.scoring.certification import Certification, Claim, Precondition, c
 from lanelock.scoring.gates import GateSet, Verdict, load_gates
 from lanelock.scoring.scorecard import MetricSource, Scorecard, score
 from lanelock.sweeps.decision.confirmation import fresh_seeds
-from lanelock.sweeps.engines import engine_named, metrics_named
+from lanelock.sweeps.engines import engine_named, measures_of, metrics_named
 from lanelock.sweeps.proof.lock import Lock, SeedProof
 
 FORMAT = "lanelock.evidence/2"
@@ -104,7 +104,7 @@ class Examination:
     def run(self, seed: int) -> Proof:
         """Runs one seed to the last state, measures every row and scores it. Nothing of the run itself is kept."""
         run = self.engine.evaluate(self.pack, seed, world=self.world)
-        card = score(self.metrics.measure(run), self.gates, seed=seed, authority=None)
+        card = score(measures_of(self.metrics, run), self.gates, seed=seed, authority=None)
         document = {
             "seed": seed,
             "run_id": run.run_id,

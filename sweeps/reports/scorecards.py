@@ -12,7 +12,7 @@ from lanelock.scoring.figures.drawing import Figure
 from lanelock.scoring.figures.sides import Showing
 from lanelock.scoring.gates import load_gates
 from lanelock.scoring.scorecard import score
-from lanelock.sweeps.engines import engine_named, metrics_named, publisher_of
+from lanelock.sweeps.engines import engine_named, measures_of, metrics_named, publisher_of
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.pages.scorecard import Report
 from lanelock.sweeps.pages.text import short
@@ -39,9 +39,9 @@ def run_report(folder: Path, workspace: Workspace) -> Report:
     return Report(
         kind="run",
         name=run.run_id,
-        cards=(score(source.measure(run), gates, seed=run.seed, authority=None),),
+        cards=(score(measures_of(source, run), gates, seed=run.seed, authority=None),),
         gates=gates,
-        authority={run.seed: {name: at for name, at in source.measure(baseline).items() if math.isfinite(at)}},
+        authority={run.seed: {name: at for name, at in measures_of(source, baseline).items() if math.isfinite(at)}},
         beside="itself: its engine names no baseline" if baseline is run else f"authority {baseline.pack.name}",
         facts=facts,
         notes=(),

@@ -19,7 +19,7 @@ from lanelock.policies.documents import read_json, shipped
 from lanelock.policies.names import path_named
 from lanelock.scoring.feasibility import GateReach
 from lanelock.scoring.gates import GateSet, parse_gates
-from lanelock.sweeps.engines import engine_named, metrics_named, open_pack, publisher_of, world_folder
+from lanelock.sweeps.engines import engine_named, measures_of, metrics_named, open_pack, publisher_of, world_folder
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.proof.evidence import GATES, check_files, find_evidence
 from lanelock.sweeps.proof.grading import gates_of_engine
@@ -62,7 +62,7 @@ class Subject:
 
     def measured(self, run: Run) -> Subject:
         """Returns this side with the metrics of its one run."""
-        measures = {run.seed: dict(metrics_named(run.engine).measure(run))}
+        measures = {run.seed: measures_of(metrics_named(run.engine), run)}
         return replace(self, measures=measures, code_version=run.code_version)
 
 
@@ -95,7 +95,7 @@ def settled(subject: Subject, other: Subject, seeds: Sequence[int]) -> Subject:
     until = other.until if other.measures else subject.until
     source = metrics_named(subject.engine.name)
     return replace(
-        subject, until=until, measures={seed: dict(source.measure(subject.run(seed, until))) for seed in where}
+        subject, until=until, measures={seed: measures_of(source, subject.run(seed, until)) for seed in where}
     )
 
 

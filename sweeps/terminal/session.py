@@ -15,6 +15,8 @@ import click
 from lanelock.policies import PolicyError
 from lanelock.sweeps.pages.text import printable
 from lanelock.sweeps.terminal.completion import FOLDER
+from lanelock.sweeps.terminal.net import in_workspace
+from lanelock.sweeps.terminal.streams import answer
 from lanelock.sweeps.workspace import Workspace, default_folder, write_whole
 
 
@@ -35,6 +37,11 @@ class Session:
         """Returns the workspace for writing, created if it is missing."""
         return Workspace.at(self.root)
 
+    def named_workspace(self) -> tuple[str, ...]:
+        """Returns the option that names this workspace in another call; nothing where that would find it itself."""
+        usual = os.environ.get("LANELOCK_WORKSPACE") or default_folder()
+        return () if self.root == Path(usual) else ("--workspace", str(self.root))
+
     def as_it_stands(self) -> Workspace:
         """Returns the workspace for reading, whether or not it exists: creates and writes nothing."""
         return Workspace(self.root.resolve())
@@ -42,9 +49,9 @@ class Session:
     def show(self, document: Mapping[str, Any], text: str) -> None:
         """Prints the answer. Nothing else writes to stdout."""
         if self.as_json:
-            click.echo(json.dumps(document, allow_nan=False))
+            answer(json.dumps(document, allow_nan=False))
         elif not self.quiet:
-            click.echo(printable(text))
+            answer(printable(text))
 
     def show_page(self, document: Mapping[str, Any], text: str, page: Path | None, html: Callable[[], str]) -> None:
         """Prints the answer, after writing it as a page where `--html` names one."""
@@ -59,6 +66,7 @@ def common_options(command: Callable[..., int]) -> Any:
 
     @wraps(command)
     def with_session(workspace: Path, as_json: bool, quiet: bool, **options: Any) -> int:
+        in_workspace(workspace)
         return command(Session(workspace, as_json, quiet), **options)
 
     decorated = click.option("--quiet", is_flag=True, help="Print nothing but errors.")(with_session)
