@@ -51,7 +51,8 @@ class Resolved:
     """An engine with its defaults, as commands, lanes and proofs use it. `own` is the engine as written."""
 
     def __init__(self, own: Engine) -> None:
-        where = f"{type(own).__module__}.{type(own).__qualname__}"
+        kind = own if isinstance(own, type) else type(own)
+        where = f"{kind.__module__}.{kind.__qualname__}"
         with blamed(where):
             if why := _no_engine(own):
                 raise LaneError(f"{where} is no engine: {why} (lanelock.engine.protocol)")

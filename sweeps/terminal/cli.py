@@ -17,8 +17,9 @@ from lanelock.policies.errors import EngineError, LanelockError, cause
 from lanelock.sweeps.interrupts import Interrupted, answered
 from lanelock.sweeps.secrets import without_secrets
 from lanelock.sweeps.terminal import net
-from lanelock.sweeps.terminal.streams import say, streams
+from lanelock.sweeps.terminal.streams import say, say_all, streams
 
+_READ = 8_000  # characters of an error that are looked at; fewer are printed
 COMMANDS: Mapping[str, tuple[str, str]] = {  # name -> its module in commands/, and its line in the help
     "audit": ("audit", "Propose and run trials of a sweep again."),
     "campaign": ("campaigns", "Play a campaign from baseline to freeze."),
@@ -105,6 +106,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the command and exits. Whatever is raised is printed as one line; nothing but an answer exits with 1."""
     given = sys.argv[1:] if arguments is None else arguments
     code = net.UNEXPECTED
+    if sys.stderr is sys.__stderr__:  # in a process of its own
+        net.hold_threads_and_exit()
     with streams() as after:
         try:
             with answered():
@@ -129,6 +132,9 @@ def _run(arguments: list[str]) -> int:
 def _refused(error: BaseException, arguments: list[str]) -> int:
     """Prints an error as one line. Returns its exit code."""
     try:
+        if isinstance(error, click.exceptions.NoArgsIsHelpError):
+            say_all(error.format_message())
+            return error.exit_code
         line, code = _said(error, arguments)
         say(f"lanelock: {line}")
     except Exception:  # no memory, for instance: the code is what counts
@@ -143,12 +149,12 @@ def _said(error: BaseException, arguments: list[str]) -> tuple[str, int]:
             signal = error if isinstance(error, Interrupted) else Interrupted()
             return f"interrupted{signal.kept and ': '}{signal.kept}", signal.exit_code
         case click.ClickException():
-            context = None if isinstance(error, click.exceptions.NoArgsIsHelpError) else getattr(error, "ctx", None)
+            context = getattr(error, "ctx", None)
             more = "" if context is None else f" (see {context.command_path} --help)"
             return error.format_message() + more, error.exit_code
         case LanelockError():
             if not _of_engine(error):
-                return without_secrets(str(error)), error.exit_code
+                return without_secrets(str(error)[:_READ]), error.exit_code
             return f"{net.bounded(str(error))}; {net.noted(error, arguments)}", error.exit_code
         case OSError() if not isinstance(error, BrokenPipeError):
             return f"{error.filename or 'input/output'}: {error.strerror or error}", 2

@@ -22,6 +22,7 @@ from lanelock.sweeps.secrets import without_secrets
 
 UNEXPECTED = 70  # the exit code of an error that is no result and no bad input
 _LONGEST = 600  # characters of what is said of an error
+_READ = 8_000  # characters of it that are searched for secrets, before it is cut
 _place: list[Path] = []  # the workspace of the command that runs
 
 
@@ -32,7 +33,7 @@ def in_workspace(root: Path) -> None:
 
 def bounded(text: str) -> str:
     """Returns what an error says, without secrets and short enough for what follows it on its line."""
-    text = without_secrets(text)
+    text = without_secrets(text[:_READ])
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text) - _LONGEST} more characters)"
 
 

@@ -55,6 +55,12 @@ def say(text: str) -> None:
     print(printable(one_line(text)), file=sys.stderr, flush=True)
 
 
+def say_all(text: str) -> None:
+    """Prints several lines on stderr."""
+    for line in text.splitlines():
+        print(line, file=sys.stderr, flush=True)
+
+
 def answer(text: str) -> None:
     """Prints a command's answer on stdout."""
     print(text, flush=True)

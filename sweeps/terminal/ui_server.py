@@ -43,10 +43,10 @@ class Page:
 
 
 def serve(workspace: Workspace, port: int, say: Callable[[str, Sequence[Page]], None]) -> int:
-    """Serves until a signal ends it, and returns the exit code. Calls `say` with the address and pages when the server answers.
+    """Serves until a signal ends it, and returns the exit code.
 
-    Where MLflow has a server of its own, only its pages are shown. Raises WorkspaceError if the port is taken or the
-    server does not start.
+    Calls `say` with the address and the pages when the server answers. Where MLflow has a server of its own, only its
+    pages are shown. Raises WorkspaceError if the port is taken or the server does not start.
     """
     tracking = Tracking(workspace)
     if tracking.uri.startswith(("http://", "https://")):
