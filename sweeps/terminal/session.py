@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from lanelock.policies import PolicyError
+from lanelock.policies import PolicyError, WorkspaceError
 from lanelock.sweeps.pages.text import printable
 from lanelock.sweeps.terminal.completion import FOLDER
 from lanelock.sweeps.terminal.net import in_workspace
@@ -34,7 +34,14 @@ class Session:
         return not (self.as_json or self.quiet)
 
     def workspace(self) -> Workspace:
-        """Returns the workspace for writing, created if it is missing."""
+        """Returns the workspace for writing, created if it is missing.
+
+        Raises WorkspaceError for a name that is no text in this locale, since databases and pages state it.
+        """
+        if any("\ud800" <= one <= "\udfff" for one in str(self.root.resolve())):
+            raise WorkspaceError(
+                f"{self.root}: this name is no text in the present locale; use another, or a UTF-8 locale"
+            )
         return Workspace.at(self.root)
 
     def named_workspace(self) -> tuple[str, ...]:

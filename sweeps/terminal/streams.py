@@ -77,7 +77,9 @@ def streams() -> Iterator[Callable[[int], int]]:
     outputs: dict[int, _Output] = {}
     if sys.stdout is sys.__stdout__ and sys.stderr is sys.__stderr__:
         outputs = {number: _Output(number, "w", closefd=False) for number in (1, 2)}
-        sys.stdout, sys.stderr = (_text(outputs[number], stream) for number, stream in zip((1, 2), before, strict=True))
+        sys.stdout, sys.stderr = (
+            _text(number, outputs[number], stream) for number, stream in zip((1, 2), before, strict=True)
+        )
     for number in closed & outputs.keys():
         outputs[number].failure = OSError(errno.EBADF, "closed")
     try:
@@ -100,12 +102,12 @@ def _reopened() -> set[int]:
     return closed
 
 
-def _text(output: _Output, stream: TextIO | None) -> TextIO:
+def _text(number: int, output: _Output, stream: TextIO | None) -> TextIO:
     if stream is not None:
         stream.flush()
     encoding = "utf-8" if stream is None else stream.encoding
     buffered = io.BufferedWriter(output)  # type: ignore[type-var]  # an io.FileIO, whose write never gives None here
-    return io.TextIOWrapper(buffered, encoding, _ERRORS, line_buffering=True)
+    return io.TextIOWrapper(buffered, encoding, _ERRORS, line_buffering=number == 2 or output.isatty())
 
 
 def _after(failure: OSError | None, code: int) -> int:

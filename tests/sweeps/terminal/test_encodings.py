@@ -1,12 +1,17 @@
 """What is printed in three encodings, whatever a name holds: nothing a terminal acts on, and no line too long."""
 
 import json
+import os
+import subprocess
+import sys
 import unicodedata
+from pathlib import Path
 
 import pytest
+from conftest import child_environment
 from hypothesis import given
 from hypothesis import strategies as st
-from lanes import lane_with
+from lanes import QUEUE, lane_with
 
 from lanelock.policies import IntegrityError
 from lanelock.sweeps.pages.text import columns, printable
@@ -16,22 +21,34 @@ ENCODINGS = {"ascii": C, "latin-1": {"PYTHONIOENCODING": "latin-1"}, "utf-8": {"
 ODD = "Ω≤–café \x1b[31m\u202egnp.\u2066\u200b\u2028\x85\x00\udcff [bold]:warning:"
 
 
+def answered(*arguments, encoding="utf-8", workspace, **environment):
+    """Runs the command: (exit code, stdout, stderr), each decoded as it was asked for."""
+    command = [sys.executable, "-m", "lanelock", *map(str, arguments)]
+    environment = child_environment(LANELOCK_WORKSPACE=str(workspace), **environment)
+    done = subprocess.run(command, capture_output=True, env=environment)
+    return done.returncode, done.stdout.decode(encoding), done.stderr.decode(encoding)
+
+
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_a_command_answers_in_any_encoding_whatever_names_hold(lanelock, tmp_path, encoding):
+def test_a_command_answers_in_any_encoding_whatever_names_hold(tmp_path, encoding):
     folder = tmp_path / "Ωdd – café"
     folder.mkdir()
     lane_with(folder, title="Ω≤–café \x1b[31m\u202egnp\u200b [bold]:warning:")
-    environment = {"workspace": folder / "w", **ENCODINGS[encoding]}
-    code, out, err = lanelock("feasibility", folder / "lane.json", **environment)
-    assert code == 0, err
-    code, out, err = lanelock("sweep", folder / "lane.json", "--trials", 2, "--json", **environment)
-    assert code == 0 and out["decision"] == "GO" and err == ""
-    code, out, err = lanelock("status", **environment)
-    assert code == 0 and "1 of them GO" in out and err == ""
-    code, out, err = lanelock("sweep", "Ω\x1b[31m\u202egnp\u200b", **environment)
-    assert code == 2 and err.count("\n") == 1 and "\x1b" not in err and "\u202e" not in err
-    code, out, err = lanelock("lock", "show", "queue-1", **environment)
+    environment = {"encoding": encoding, "workspace": tmp_path / "w", **ENCODINGS[encoding]}
+    code, out, err = answered("sweep", folder / "lane.json", "--trials", 2, **environment)
+    assert code == 0 and "GO" in out and "2/2 trials" in err, err
+    assert "\x1b" not in out + err and "\u202e" not in out + err
+    code, out, err = answered("sweep", "Ω\x1b[31m\u202egnp\u200b", **environment)
+    assert code == 2 and err.count("\n") == 1 and "\\x1b[31m" in err and "\x1b" not in err
+    code, out, err = answered("lock", "show", "queue-1", **environment)
     assert code == 0 and "\\x1b[31m\\u202egnp\\u200b [bold]:warning:" in out, err
+
+
+def test_a_workspace_whose_name_is_no_text_is_refused_before_anything_is_spent(tmp_path):
+    place = os.fsencode(tmp_path) + b"/w\xff"
+    code, _, err = answered("sweep", QUEUE / "lane.json", workspace=os.fsdecode(place))
+    assert code == 2 and err.count("\n") == 1 and "\\udcff: this name is no text" in err
+    assert not Path(os.fsdecode(place)).exists()
 
 
 @given(st.text(st.characters(codec=None) | st.sampled_from(ODD), max_size=60))
