@@ -71,8 +71,8 @@ def _document(error: BaseException, arguments: Sequence[str]) -> str:
 def _folders() -> list[Path]:
     from lanelock.sweeps.workspace import Workspace
 
-    places = [Workspace(root) for root in _place if (root / "locks").is_dir()]
-    return [*(place.errors for place in places), Path(tempfile.gettempdir())]
+    places = map(Workspace, _place)
+    return [*(place.errors for place in places if place.locks.is_dir()), Path(tempfile.gettempdir())]
 
 
 def _written(folder: Path, text: str) -> Path:
