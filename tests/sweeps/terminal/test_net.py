@@ -212,8 +212,9 @@ def test_the_traceback_lies_in_the_workspace_if_there_is_one_and_no_workspace_is
 
 
 def raising_nowhere(raising, tmp_path):
-    tempfile.tempdir = str(tmp_path / "w" / "errors")  # a file; put back by the fixture
-    return raising(ValueError("no place"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(tempfile, "tempdir", str(tmp_path / "w" / "errors"))  # a file
+        return raising(ValueError("no place"))
 
 
 def test_no_secret_is_in_line_or_file(raising, monkeypatch):
