@@ -27,8 +27,9 @@ from lanelock.engine.protocol import (
     Worlds,
 )
 from lanelock.engine.surface import Surface
-from lanelock.policies import LaneError, Pack, PolicyError
+from lanelock.policies import EngineError, LaneError, Pack, PolicyError
 from lanelock.policies.documents import digest
+from lanelock.policies.errors import blamed
 
 Part = TypeVar("Part")
 
@@ -50,10 +51,12 @@ class Resolved:
     """An engine with its defaults, as commands, lanes and proofs use it. `own` is the engine as written."""
 
     def __init__(self, own: Engine) -> None:
-        for part in ("name", "policy_schemas", "evaluate"):
-            if not hasattr(own, part):
-                raise LaneError(f"{own!r} is no engine: it has no {part} (lanelock.engine.protocol)")
-        self.own, self.name = own, own.name
+        kind = own if isinstance(own, type) else type(own)
+        where = f"{kind.__module__}.{kind.__qualname__}"
+        with blamed(where):
+            if why := _no_engine(own):
+                raise LaneError(f"{where} is no engine: {why} (lanelock.engine.protocol)")
+            self.own, self.name = own, own.name
 
     @property
     def policy_schemas(self) -> Mapping[str, Mapping[str, Any]]:
@@ -67,8 +70,9 @@ class Resolved:
     @cached_property
     def code_version(self) -> str:
         """Hex64 digest of the code that computes: stated by the engine, or else of its source files."""
-        stated = getattr(self.own, "code_version", None)
-        return str(stated) if stated is not None else source_digest(sys.modules[type(self.own).__module__])
+        with blamed(f"engine {self.name}: code_version"):
+            stated = getattr(self.own, "code_version", None)
+            return str(stated) if stated is not None else source_digest(sys.modules[type(self.own).__module__])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -99,12 +103,15 @@ class Resolved:
             raise PolicyError(f"{until!r} is not a state of {self.name}: {', '.join(self.states)}")
         last = None if until == self.states[-1] else until
         run: Run = self._call(self.own.evaluate, pack, seed, {"world": world, "until": last, **feeds})
+        if not isinstance(run, Run):
+            raise EngineError(self._at(pack, seed), f"the engine returned {type(run).__name__} instead of a run")
         return run
 
     def evaluate_shards(self, pack: Pack, seed: int, *, world: Path | None = None) -> Iterator[Run]:
-        """Returns the run in parts, in order."""
+        """Yields the run in parts, in order."""
         parts: Iterator[Run] = self._call(self.part(Sharding).evaluate_shards, pack, seed, {"world": world})
-        return parts
+        with blamed(self._at(pack, seed)):
+            yield from parts
 
     def serve(self, pack: Pack, seed: int, *, world: Path | None = None) -> tuple[Run, Service]:
         """Returns a run, up to the last state that the service uses, and the service."""
@@ -119,7 +126,37 @@ class Resolved:
             for name in given.keys() - known.keys():
                 why = f": {PARTS[Worlds]}" if name == "world" else ""
                 raise LaneError(f"engine {self.name}: {call.__name__}() takes no {name}{why}")
-        return call(pack, seed, **given)
+        with blamed(self._at(pack, seed)):
+            return call(pack, seed, **given)
+
+    def _at(self, pack: Pack, seed: int) -> str:
+        """Returns where an engine raised, as its error says it."""
+        return f"engine {self.name}: pack {pack.name}, seed {seed}"
+
+
+def _no_engine(own: Any) -> str:
+    """Returns why an object is no engine; empty if it may be one."""
+    for part in ("name", "policy_schemas", "evaluate"):
+        if not hasattr(own, part):
+            return f"it has no {part}"
+    if isinstance(own, type):
+        return "it is a class; the entry point must name an instance"
+    if not isinstance(own.name, str):
+        return f"its name is {own.name!r} instead of a text"
+    schemas, states = own.policy_schemas, getattr(own, "states", ())
+    if not isinstance(schemas, Mapping) or not all(isinstance(schema, Mapping) for schema in schemas.values()):
+        return f"its policy_schemas is {_kind(schemas)} instead of a mapping of policies to schemas"
+    if isinstance(states, str) or not all(isinstance(state, str) for state in states):
+        return f"its states is {_kind(states)} instead of a sequence of names"
+    try:
+        inspect.signature(own.evaluate).bind(None, 0)
+    except (TypeError, ValueError) as error:
+        return f"its evaluate does not take (pack, seed): {error}"
+    return ""
+
+
+def _kind(value: Any) -> str:
+    return f"{type(value).__name__} {value!r}"[:100]
 
 
 def run_of(engine: Engine, pack: Pack, seed: int, surfaces: Mapping[str, Surface], seconds: float = 0.0) -> Run:

@@ -1,10 +1,19 @@
 """Packs, schemas, gates and lanes as data: how to load, validate and compare them."""
 
-from lanelock.policies.errors import DataError, IntegrityError, LaneError, LanelockError, PolicyError, WorkspaceError
+from lanelock.policies.errors import (
+    DataError,
+    EngineError,
+    IntegrityError,
+    LaneError,
+    LanelockError,
+    PolicyError,
+    WorkspaceError,
+)
 from lanelock.policies.pack import FieldChange, Pack, Policy, Schemas, diff, load_pack, pack_of
 
 __all__ = [
     "DataError",
+    "EngineError",
     "FieldChange",
     "IntegrityError",
     "LaneError",

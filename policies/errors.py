@@ -1,9 +1,12 @@
-"""Lanelock's five errors, grouped by who must act. A failed gate is a verdict, never an error.
+"""Lanelock's errors, grouped by who must act. A failed gate is a verdict, never an error.
 
 Every message is one line: the file, the field, the value, what is allowed.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class LanelockError(Exception):
@@ -24,6 +27,14 @@ class LaneError(LanelockError):
     """Fix the lane, or the options it was run with."""
 
 
+class EngineError(LaneError):
+    """Fix the engine: it raised, or gave what no engine gives. `what` is that alone, without `where`."""
+
+    def __init__(self, where: str, what: str) -> None:
+        super().__init__(f"{where}: {what}")
+        self.what = what
+
+
 class WorkspaceError(LanelockError):
     """Fix the workspace: read-only, full, locked by another sweep, or written by a newer version."""
 
@@ -36,9 +47,22 @@ class IntegrityError(LanelockError):
 
 def cause(error: BaseException) -> str:
     """Returns one line on what an engine raised: its kind, unless Lanelock raised it, and its message's first line."""
+    if isinstance(error, EngineError):
+        return error.what
     kind = "" if isinstance(error, LanelockError) else type(error).__name__
     try:
         lines = str(error).strip().splitlines()
     except Exception:  # an engine's own exception may fail to say what it is
         lines = []
     return ": ".join(filter(None, (kind, *lines[:1]))) or type(error).__name__
+
+
+@contextmanager
+def blamed(where: str) -> Iterator[None]:
+    """Turns what an engine raises into an EngineError; errors that already say who must act are left as they are."""
+    try:
+        yield
+    except (LanelockError, OSError, MemoryError):
+        raise
+    except (Exception, SystemExit) as error:
+        raise EngineError(where, cause(error)) from error

@@ -17,6 +17,7 @@ import numpy as np
 from lanelock.engine.protocol import Run
 from lanelock.policies import DataError
 from lanelock.policies.documents import shipped_schema, validate
+from lanelock.policies.errors import blamed
 from lanelock.scoring.feasibility import Bound, Box
 from lanelock.scoring.gates import Gate, GateSet, Severity, Threshold, Verdict, highest
 
@@ -172,8 +173,13 @@ class Scorecard:
 
 
 def measured(source: MetricSource, run: Run) -> dict[str, float]:
-    """Returns a run's metrics as floats, NaN where one cannot be measured. Raises DataError as `numbers`."""
-    return numbers(source.measure(run), source.name, run.seed)
+    """Returns a run's metrics as floats, NaN where one cannot be measured.
+
+    Raises EngineError for what the metrics raise, DataError as `numbers`.
+    """
+    with blamed(f"metrics of engine {run.engine}: seed {run.seed}"):
+        metrics = source.measure(run)
+    return numbers(metrics, source.name, run.seed)
 
 
 def numbers(metrics: Mapping[str, Any], engine: str, seed: int) -> dict[str, float]:

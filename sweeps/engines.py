@@ -10,13 +10,14 @@ from collections.abc import Callable
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from lanelock.engine.keep.published import RECEIPT, engine_of
 from lanelock.engine.protocol import Publishing
 from lanelock.engine.resolved import PARTS, Resolved
-from lanelock.policies import LaneError, Pack, PolicyError, load_pack
+from lanelock.policies import EngineError, LaneError, Pack, PolicyError, load_pack
 from lanelock.policies.documents import resolve
+from lanelock.policies.errors import blamed, cause
 from lanelock.policies.pack import PACK, engine_in
 from lanelock.scoring.scorecard import MetricSource
 
@@ -28,7 +29,11 @@ PackFinder = Callable[[str], tuple[Pack, Resolved]]  # a name as a user gives it
 @cache
 def engine_named(name: str) -> Resolved:
     """Returns the engine of that name. Raises LaneError naming the installed engines."""
-    engine = Resolved(_load(_ENGINES, name))
+    point, found = _load(_ENGINES, name)
+    try:
+        engine = Resolved(found)
+    except LaneError as error:
+        raise LaneError(f"{point}: {error}") from error
     if engine.name != name:
         raise LaneError(f"/engine: the entry point {name!r} gives an engine named {engine.name!r}; name both alike")
     return engine
@@ -36,7 +41,16 @@ def engine_named(name: str) -> Resolved:
 
 @cache
 def metrics_named(name: str) -> MetricSource:
-    source: MetricSource = _load(_METRICS, name)
+    """Returns the metrics of the engine of that name. Raises LaneError naming what is installed, or what they lack."""
+    point, found = _load(_METRICS, name)
+    with blamed(point):
+        for part in ("gates_file", "measure"):
+            if isinstance(found, type) or not hasattr(found, part):
+                lacks = "it is a class" if isinstance(found, type) else f"it has no {part}"
+                raise LaneError(f"{point}: {_named(found)} measures no engine: {lacks} (lanelock.scoring.scorecard)")
+        if not isinstance(found.gates_file, str | Path):
+            raise LaneError(f"{point}: {_named(found)}: gates_file: {found.gates_file!r} is neither a text nor a path")
+    source: MetricSource = found
     return source
 
 
@@ -46,7 +60,7 @@ def open_pack(name_or_path: str) -> tuple[Pack, Resolved]:
     try:
         engine = engine_named(engine_in(folder))
     except LaneError as error:
-        raise PolicyError(f"{folder / PACK}: {error}") from None
+        raise PolicyError(f"{folder / PACK}: {error}") from error
     return load_pack(folder, engine.policy_schemas), engine
 
 
@@ -71,7 +85,7 @@ def publisher_of(folder: Path) -> Publishing:
     try:
         return engine_named(engine_of(folder)).part(Publishing)
     except LaneError as error:
-        raise PolicyError(f"{folder / RECEIPT}: {error}") from None
+        raise PolicyError(f"{folder / RECEIPT}: {error}") from error
 
 
 def world_folder(path: str | None) -> Path | None:
@@ -84,8 +98,18 @@ def world_folder(path: str | None) -> Path | None:
     return folder
 
 
-def _load(group: str, name: str):  # type: ignore[no-untyped-def]  # any object
+def _load(group: str, name: str) -> tuple[str, Any]:
+    """Returns an entry point as errors name it, and the object that it gives."""
     points = {point.name: point for point in entry_points(group=group)}
     if name not in points:
         raise LaneError(f"/engine: {name!r} is not installed under {group} (found: {', '.join(sorted(points))})")
-    return points[name].load()
+    where = f"entry point {name} = {points[name].value} of {group}"
+    try:
+        return where, points[name].load()
+    except (Exception, SystemExit) as error:
+        raise EngineError(where, cause(error)) from error
+
+
+def _named(found: Any) -> str:
+    kind = found if isinstance(found, type) else type(found)
+    return f"{kind.__module__}.{kind.__qualname__}"

@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 _SCHEME = re.compile(r"[A-Za-z][\w+.-]*://")
 _PATHS = re.compile(r"(sqlite|file)(\+\w+)?:///|[/.~]")  # beginnings of addresses in which an @ is part of a path
 _HOST = re.compile(r"(\[[\da-fA-F:.]+\]|[\w.*~-]*)(:\d*)?")  # with its port
-_IN_TEXT = re.compile(r"[A-Za-z][\w+.-]*://[^\s\"'<>`]*[^\s\"'<>`:,.;)]")  # a URI that a message quotes
+_IN_TEXT = re.compile(r"[A-Za-z][\w+.-]{0,40}://[^\s\"'<>`]*[^\s\"'<>`:,.;)]")  # a URI that a message quotes
 _PART = re.compile(r"[^\w.$!*+~-]+")  # what separates the parts of a secret that a library may quote alone
 _WHOLE = 4  # characters; a shorter secret is only recognised as a word of its own
 _HARMLESS = {"sslmode", "connect_timeout", "application_name", "charset", "mode", "options", "timeout"}  # in a query
@@ -70,7 +70,7 @@ def _patterns(uri: str) -> Iterator[str]:
         yield f"{edge}{re.escape(secret)}{edge}"
     # A password that holds an @, a : or a / ends up in the name of a host or in a port.
     if name := re.split(r"[^\w.-]", host)[0]:
-        yield rf"[^\s\"'()<>]+@(?={re.escape(name)})"
+        yield rf"[^\s\"'()<>]{{1,1000}}@(?={re.escape(name)})"
     if user:
         yield rf"(?<=\b{re.escape(user)}:)[^\s\"'()<>]+"
 

@@ -6,12 +6,9 @@ lock in `sweeps.proof.lock`.
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from lanelock.sweeps.decision.confirmation import decide_confirmed
 from lanelock.sweeps.decision.decision import Decision, decide
 from lanelock.sweeps.decision.runtime import Runtime, hold_to_runtime, time_candidate
 from lanelock.sweeps.decision.stopping import stopped
+from lanelock.sweeps.interrupts import deferred
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.survey import Ground, survey
@@ -114,7 +112,7 @@ def play(
         resume, name = known is not None, known or name or _next_name(studies, lane)
         if resume:
             lane, world = _resumed(studies, lane, name, workspace)
-            _check_source(studies, lane, name, beginning.source)
+            _check_beginning(studies, lane, name, beginning)
         with recording(workspace, track) as recorder:
             ground = survey(lane, world, reach)
             ledger = Ledger(ground)
@@ -157,7 +155,7 @@ def _search(
     """Runs trials until the budget is spent or nothing is left to find. Returns which, in words."""
     lane = ledger.ground.lane
     budget, batch = lane.document["budget"], lane.document["batch"]
-    with ThreadPoolExecutor(jobs, thread_name_prefix="trial") as workers, _interrupts_deferred() as stop:
+    with ThreadPoolExecutor(jobs, thread_name_prefix="trial") as workers, deferred() as stop:
         while (paid := sum(trial.paid for trial in study.history)) < budget["trials"] or study.interrupted:
             if why := stopped(study.history, ledger):
                 return why
@@ -182,25 +180,6 @@ def _progress(history: Sequence[Trial], ledger: Ledger, seconds: float) -> Progr
     best, vetoed = decide(history, ledger).best, ledger.vetoes(history)
     failed = [trial for trial in history if trial.failed]
     return Progress(done, budget["trials"], best, vetoed, failed, seconds, budget["seconds"])
-
-
-@contextmanager
-def _interrupts_deferred() -> Iterator[Callable[[], None]]:
-    """Defers Ctrl-C until `stop()` is called between trials, so that every stored trial is also tracked."""
-    pressed = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # Python handles signals in the main thread only
-        yield lambda: None
-        return
-
-    def stop() -> None:
-        if pressed.is_set():
-            raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, lambda *_: pressed.set())
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _next_name(studies: Studies, lane: Lane) -> str:
@@ -266,10 +245,16 @@ def _check_budget(history: Sequence[Trial], lane: Lane, name: str) -> None:
         )
 
 
-def _check_source(studies: Studies, lane: Lane, name: str, source: str | None) -> None:
-    """Raises LaneError where a sweep that is continued was not begun from `source`."""
+def _check_beginning(studies: Studies, lane: Lane, name: str, beginning: Beginning) -> None:
+    """Raises LaneError where a sweep that is continued is asked to begin otherwise than it did."""
+    source = beginning.source
     if source not in (None, studies.attributes(name).get("from")):
         raise LaneError(f"lane {lane.id}: --from {source}: {name} began without it; --from belongs to a new sweep")
+    for option, value in (("--enqueue", beginning.enqueue), ("--sobol", beginning.design)):
+        if value is not None:
+            raise LaneError(
+                f"lane {lane.id}: {option} {value}: {name} is continued as it began; {option} belongs to a new sweep"
+            )
 
 
 def _names(studies: Studies, lane: Lane) -> list[str]:

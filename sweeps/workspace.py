@@ -74,6 +74,7 @@ class Workspace:
     cache = Place("cache")  # states
     scratch = Place("scratch")  # a replay's files, while it compares them
     server_log = Place("ui.log")
+    errors = Place("errors")  # tracebacks of unexpected errors
     registry = Place("registry.json")  # how the model registry was left
     registry_lock = Place(".registry.lock")  # held while the model registry is brought up to date
 

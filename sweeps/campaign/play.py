@@ -247,9 +247,8 @@ def grade_pack(campaign: Campaign, pack: Pack, seeds: Sequence[int], until: str)
     metrics = campaign.gates.metrics
     gates = campaign.gates.select([gate.id for gate in campaign.gates.gates if metrics[gate.metric].state in done])
     runs = (campaign.engine.evaluate(pack, seed, until=until) for seed in seeds)
-    return certify(
-        [score(measured_by(campaign.metrics, run), gates, seed=run.seed, authority=None) for run in runs], gates
-    )
+    measures = {run.seed: measured_by(campaign.metrics, run) for run in runs}
+    return certify([score(values, gates, seed=seed, authority=None) for seed, values in measures.items()], gates)
 
 
 def freeze(records: Sequence[PhaseRecord], bands: Sequence[str]) -> tuple[End, str]:

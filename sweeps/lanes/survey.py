@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lanelock.engine.protocol import Run
 from lanelock.policies import LaneError, Pack
-from lanelock.policies.errors import LanelockError, cause
+from lanelock.policies.errors import EngineError, LanelockError, cause
 from lanelock.scoring.feasibility import Bound, Box, GateReach, frozen, reach_of_mean
 from lanelock.scoring.feasibility import reach as reach_in
 from lanelock.scoring.scorecard import Bounding, Directing, Scorecard, score
@@ -72,13 +72,13 @@ def _check(lane: Lane, seed: int, metrics: Mapping[str, float]) -> None:
 
 @contextmanager
 def _explained(lane: Lane, what: str) -> Iterator[None]:
-    """Turns what the engine raises into a LaneError: without this, no trial could be graded."""
+    """Turns what the engine raises into an EngineError of the lane: without this, no trial could be graded."""
     try:
         yield
-    except LanelockError:
-        raise
     except (Exception, SystemExit) as error:
-        raise LaneError(f"lane {lane.id}: {what}: {cause(error)}") from error
+        if isinstance(error, LanelockError) and not isinstance(error, EngineError):
+            raise
+        raise EngineError(f"lane {lane.id}: {what}", cause(error)) from error
 
 
 def prospect(lane: Lane, world: Path | None) -> tuple[GateReach, ...]:

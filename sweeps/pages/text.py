@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,13 +12,30 @@ from rich.console import Console
 from rich.table import Table
 
 _DASH = "–"
-# Control characters except line feed and tab, and the marks that set the direction of a line.
-_ACTED_ON = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_LONGEST = 2_000  # characters of a printed line
+_KEPT = " \t\n\u00a0"
 
 
 def printable(text: str) -> str:
-    """Returns a text with what a terminal would act on written as an escape: a document or a library may say it."""
-    return _ACTED_ON.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    """Returns a text as a terminal may get it, whatever a document, a file's name or a library put into it.
+
+    What has no form of its own is written as an escape: control characters, marks of direction, characters without
+    width, halves of a pair. A line beyond 2,000 characters is cut, and says how much is missing.
+    """
+    if not text.isprintable():
+        text = "".join(one if one.isprintable() or one in _KEPT else _escaped(one) for one in text)
+    return "\n".join(map(_cut, text.split("\n")))
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode()
+
+
+def _cut(line: str) -> str:
+    if len(line) <= _LONGEST:
+        return line
+    kept = line[: _LONGEST - 40]
+    return f"{kept}… ({len(line) - len(kept):,} more characters)"
 
 
 def one_line(text: str) -> str:
@@ -33,7 +49,7 @@ def columns(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     for row in rows:
         table.add_row(*(cell if isinstance(cell, str) else short(cell) for cell in row))
     text = io.StringIO()
-    Console(file=text, width=240, color_system=None, highlight=False, markup=False).print(table)
+    Console(file=text, width=240, color_system=None, highlight=False, markup=False, emoji=False).print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
 
 

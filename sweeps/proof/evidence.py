@@ -33,7 +33,7 @@ from typing import Any
 from lanelock.engine.keep.receipts import bundle, digests, file_digest, text_of, write_json
 from lanelock.engine.keep.staging import place, staging
 from lanelock.engine.protocol import Feeding
-from lanelock.policies import IntegrityError, LanelockError, PolicyError, WorkspaceError
+from lanelock.policies import EngineError, IntegrityError, LanelockError, PolicyError, WorkspaceError
 from lanelock.policies.documents import read_json, shipped_schema, validate
 from lanelock.policies.errors import cause
 from lanelock.policies.names import ALIASES, inside, is_name, path_named
@@ -101,9 +101,11 @@ def certify_lock(
             watch(proof.card)
             if coverage is not None and not _may_hold(examined, proofs, asked):
                 break
-    except (LanelockError, MemoryError):
-        raise
-    except Exception as error:  # whatever the engine raises
+    except (LanelockError, MemoryError) as error:
+        if not isinstance(error, EngineError):
+            raise
+        raise PolicyError(f"{path}: its candidate cannot be run on every seed: {error}") from error
+    except Exception as error:  # whatever else the engine raises
         raise PolicyError(f"{path}: its candidate cannot be run on every seed: {cause(error)}") from error
     finding = examined.conclude(proofs, asked, confidence)
     document = finding.as_document(lock, examined.engine.code_version)

@@ -7,17 +7,19 @@ called, so that help and completion answer at once.
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
 import click
 
-from lanelock.policies.errors import LanelockError
+from lanelock.policies.errors import EngineError, LanelockError, cause
+from lanelock.sweeps.interrupts import Interrupted, answered
 from lanelock.sweeps.secrets import without_secrets
+from lanelock.sweeps.terminal import net
+from lanelock.sweeps.terminal.streams import say, say_all, streams
 
-_UNEXPECTED = 70  # the exit code of an error that is no result and no bad input
+_READ = 8_000  # characters of an error that are looked at; fewer are printed
 COMMANDS: Mapping[str, tuple[str, str]] = {  # name -> its module in commands/, and its line in the help
     "audit": ("audit", "Propose and run trials of a sweep again."),
     "campaign": ("campaigns", "Play a campaign from baseline to freeze."),
@@ -64,6 +66,17 @@ class LazyGroup(click.Group):
         name, placeholder, rest = super().resolve_command(ctx, args)
         return name, _imported(name) if name else placeholder, rest
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Keeps from click what it would answer by itself: with an empty line, as an interrupt, or with exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, BrokenPipeError, EOFError, SystemExit) as error:
+            raise _Kept from error
+
+
+class _Kept(Exception):
+    """Carries, as its cause, what click must not see."""
+
 
 def _imported(name: str) -> click.Command:
     module = import_module(f"lanelock.sweeps.terminal.commands.{COMMANDS[name][0]}")
@@ -82,39 +95,75 @@ def cli() -> None:
       1    NO_GO, a failing verdict, or a refusal by rule
       2    bad input or usage: one line on stderr says which field and what is allowed
       3    integrity: something recorded was changed
-      70   an unexpected error
-      130  interrupted; every finished trial is kept
+      70   an unexpected error: one line on stderr says where its traceback was written
+      130  interrupted by Ctrl-C (143 by SIGTERM, 129 by SIGHUP); every finished trial is kept
 
     Every command takes --json (one object on stdout, nothing else), --quiet and --workspace DIR.
     """
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command and exits. An expected error is printed as one line."""
+    """Runs the command and exits. Whatever is raised is printed as one line; nothing but an answer exits with 1."""
+    given = sys.argv[1:] if arguments is None else arguments
+    code = net.UNEXPECTED
+    if sys.stderr is sys.__stderr__:  # in a process of its own
+        net.hold_threads_and_exit()
+    with streams() as after:
+        try:
+            with answered():
+                code = after(_run(given))
+        except BaseException as error:  # a signal that came late, or an error about an error
+            code = _refused(error, given)
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
     try:
-        code = cli.main(arguments, standalone_mode=False)
-    except click.exceptions.Abort:
-        code = 130
-    except (LanelockError, click.ClickException, OSError) as error:
-        click.echo(_message(error), err=True)
-        code = getattr(error, "exit_code", 2)
-    except Exception:  # a mistake of ours: the traceback is what we need, but it may quote an address
-        click.echo(without_secrets(traceback.format_exc()), err=True)
-        code = _UNEXPECTED
-    sys.exit(code if isinstance(code, int) else 0)
+        code = cli.main(arguments, "lanelock", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except _Kept as kept:
+        return _refused(kept.__cause__ or kept, arguments)
+    except SystemExit as left:  # click's own, after a shell asked for names
+        return left.code if isinstance(left.code, int) else net.UNEXPECTED
+    except BaseException as error:
+        return _refused(error, arguments)
 
 
-def _message(error: Exception) -> str:
+def _refused(error: BaseException, arguments: list[str]) -> int:
+    """Prints an error as one line. Returns its exit code."""
+    try:
+        if isinstance(error, click.exceptions.NoArgsIsHelpError):
+            say_all(error.format_message())
+            return error.exit_code
+        line, code = _said(error, arguments)
+        say(f"lanelock: {line}")
+    except Exception:  # no memory, for instance: the code is what counts
+        return net.UNEXPECTED
+    return code
+
+
+def _said(error: BaseException, arguments: list[str]) -> tuple[str, int]:
+    """Returns what is said of an error, and its exit code."""
     match error:
-        case click.exceptions.NoArgsIsHelpError():
-            return error.format_message()
+        case KeyboardInterrupt() | click.exceptions.Abort():
+            signal = error if isinstance(error, Interrupted) else Interrupted()
+            return f"interrupted{signal.kept and ': '}{signal.kept}", signal.exit_code
         case click.ClickException():
             context = getattr(error, "ctx", None)
-            text = error.format_message() + (f" (see {context.command_path} --help)" if context is not None else "")
-        case OSError():
-            text = f"{error.filename or 'input/output'}: {error.strerror or error}"
+            more = "" if context is None else f" (see {context.command_path} --help)"
+            return error.format_message() + more, error.exit_code
+        case LanelockError():
+            if not _of_engine(error):
+                return without_secrets(str(error)[:_READ]), error.exit_code
+            return f"{net.bounded(str(error))}; {net.noted(error, arguments)}", error.exit_code
+        case OSError() if not isinstance(error, BrokenPipeError):
+            return f"{error.filename or 'input/output'}: {error.strerror or error}", 2
         case _:
-            text = without_secrets(str(error))
-    from lanelock.sweeps.pages.text import printable  # its tables take a while, which help need not pay
+            return f"unexpected error: {net.bounded(cause(error))}; {net.noted(error, arguments)}", net.UNEXPECTED
 
-    return printable(f"lanelock: {' '.join(text.split())}")
+
+def _of_engine(error: BaseException | None) -> bool:
+    """Returns whether an error says what an engine raised, whose traceback its author will want."""
+    if isinstance(error, EngineError):
+        return error.__cause__ is not None
+    return error is not None and _of_engine(error.__cause__)

@@ -1,26 +1,39 @@
-"""The progress of a sweep while it runs: how far, how fast, the best trial so far, and the trials each veto ended."""
+"""The progress of what takes long: of a sweep how far, how fast, the best trial and the vetoes; of a proof its checks.
+
+Also how an interrupted sweep goes on.
+"""
 
 from __future__ import annotations
 
+import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING
 
-import click
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
+from rich.status import Status
 from rich.text import Text
 
+from lanelock.policies import LanelockError
+from lanelock.sweeps.interrupts import Interrupted
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.pages.text import printable
+from lanelock.sweeps.proof.checks import Check
 from lanelock.sweeps.record.outbox import Outbox
-from lanelock.sweeps.sweep import Progress
+from lanelock.sweeps.terminal.streams import say
 from lanelock.sweeps.workspace import Workspace
 
+if TYPE_CHECKING:
+    from lanelock.sweeps.sweep import Progress  # a proof never pays for importing the search
+
+_PAUSE = 10.0  # seconds between lines of a proof
 LINES = 10  # lines printed over a whole sweep where there is no screen
-Watch = Callable[[Progress], None]
+Watch = Callable[["Progress"], None]
 
 
 @contextmanager
@@ -78,14 +91,14 @@ def _lines(lane: Lane) -> Watch:
         part = progress.done * LINES // progress.budget
         if part > printed:
             printed = part
-            click.echo(f"sweep {lane.id}: {'; '.join(in_words(lane, progress, first))}", err=True)
+            say(f"sweep {lane.id}: {'; '.join(in_words(lane, progress, first))}")
 
     return watch
 
 
 @contextmanager
 def _screen(lane: Lane) -> Iterator[Watch]:
-    bars = Bars(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    bars = Bars(TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     task = bars.add_task(f"sweep {lane.id}", total=None)
     first: Progress | None = None
     with Live(Group(bars, "  surveying the authority"), console=Console(stderr=True), transient=True) as screen:
@@ -95,24 +108,53 @@ def _screen(lane: Lane) -> Iterator[Watch]:
             first = first or progress
             bars.update(task, completed=progress.done, total=progress.budget)
             lines = in_words(lane, progress, first)
-            screen.update(Group(bars, *(Text(f"  {line}", no_wrap=True, overflow="ellipsis") for line in lines)))
+            screen.update(
+                Group(bars, *(Text(f"  {printable(line)}", no_wrap=True, overflow="ellipsis") for line in lines))
+            )
 
         yield watch
 
 
 @contextmanager
-def resumable(workspace: Workspace, command: str) -> Iterator[None]:
-    """Wraps a search: Ctrl-C ends it with exit code 130 and the command that resumes it; then says what is pending."""
-    interrupted = False
+def checking(what: str, *, live: bool) -> Iterator[Callable[[Check], None]]:
+    """Shows how far a proof is: the last check on a terminal, a line every ten seconds elsewhere."""
+    count, said = 0, time.monotonic()
+    with ExitStack() as stack:
+        screen = stack.enter_context(_status(what)) if live and sys.stderr.isatty() else None
+
+        def watch(check: Check) -> None:
+            nonlocal count, said
+            count += 1
+            line = f"{what}: {count} checks; {check.name}"
+            if screen is not None:
+                screen.update(Text(printable(line), no_wrap=True, overflow="ellipsis"))
+            elif live and time.monotonic() - said > _PAUSE:
+                said = time.monotonic()
+                say(line)
+
+        yield watch
+
+
+def _status(what: str) -> Status:
+    return Console(stderr=True).status(Text(printable(what)))
+
+
+@contextmanager
+def resumable(workspace: Workspace, kept: Callable[[], str]) -> Iterator[None]:
+    """Wraps a search: an interrupt says what is `kept` and how to go on. In any case says which uploads are pending."""
     try:
         yield
-    except KeyboardInterrupt:
-        interrupted = True
-        click.echo(f"interrupted; every finished trial is kept. Resume with: {command}", err=True)
+    except KeyboardInterrupt as error:
+        _say_pending(workspace)
+        said = "every finished trial is kept"
+        with suppress(LanelockError, OSError):
+            said = kept()
+        raise Interrupted(error.number if isinstance(error, Interrupted) else signal.SIGINT, said) from None
+    _say_pending(workspace)
+
+
+def _say_pending(workspace: Workspace) -> None:
     pending, why = Outbox(workspace).pending()
     if pending:
-        because = f" ({printable(why)})" if why else ""
-        text = f"{pending} uploads pending in {workspace.outbox}{because}; deliver them with: lanelock sync"
-        click.echo(text, err=True)
-    if interrupted:
-        raise click.Abort
+        because = f" ({why})" if why else ""
+        say(f"{pending} uploads pending in {workspace.outbox}{because}; deliver them with: lanelock sync")

@@ -12,9 +12,11 @@ from typing import Any
 
 import click
 
-from lanelock.policies import PolicyError
+from lanelock.policies import PolicyError, WorkspaceError
 from lanelock.sweeps.pages.text import printable
 from lanelock.sweeps.terminal.completion import FOLDER
+from lanelock.sweeps.terminal.net import in_workspace
+from lanelock.sweeps.terminal.streams import answer
 from lanelock.sweeps.workspace import Workspace, default_folder, write_whole
 
 
@@ -32,8 +34,20 @@ class Session:
         return not (self.as_json or self.quiet)
 
     def workspace(self) -> Workspace:
-        """Returns the workspace for writing, created if it is missing."""
+        """Returns the workspace for writing, created if it is missing.
+
+        Raises WorkspaceError for a name that is no text in this locale, since databases and pages state it.
+        """
+        if any("\ud800" <= one <= "\udfff" for one in str(self.root.resolve())):
+            raise WorkspaceError(
+                f"{self.root}: this name is no text in the present locale; use another, or a UTF-8 locale"
+            )
         return Workspace.at(self.root)
+
+    def named_workspace(self) -> tuple[str, ...]:
+        """Returns the option that names this workspace in another call; nothing where that would find it itself."""
+        usual = os.environ.get("LANELOCK_WORKSPACE") or default_folder()
+        return () if self.root == Path(usual) else ("--workspace", str(self.root))
 
     def as_it_stands(self) -> Workspace:
         """Returns the workspace for reading, whether or not it exists: creates and writes nothing."""
@@ -42,9 +56,9 @@ class Session:
     def show(self, document: Mapping[str, Any], text: str) -> None:
         """Prints the answer. Nothing else writes to stdout."""
         if self.as_json:
-            click.echo(json.dumps(document, allow_nan=False))
+            answer(json.dumps(document, allow_nan=False))
         elif not self.quiet:
-            click.echo(printable(text))
+            answer(printable(text))
 
     def show_page(self, document: Mapping[str, Any], text: str, page: Path | None, html: Callable[[], str]) -> None:
         """Prints the answer, after writing it as a page where `--html` names one."""
@@ -59,6 +73,7 @@ def common_options(command: Callable[..., int]) -> Any:
 
     @wraps(command)
     def with_session(workspace: Path, as_json: bool, quiet: bool, **options: Any) -> int:
+        in_workspace(workspace)
         return command(Session(workspace, as_json, quiet), **options)
 
     decorated = click.option("--quiet", is_flag=True, help="Print nothing but errors.")(with_session)

@@ -43,10 +43,10 @@ class Page:
 
 
 def serve(workspace: Workspace, port: int, say: Callable[[str, Sequence[Page]], None]) -> int:
-    """Serves until Ctrl-C and returns the exit code. Calls `say` with the address and pages when the server answers.
+    """Serves until a signal ends it, and returns the exit code.
 
-    Where MLflow has a server of its own, only its pages are shown. Raises WorkspaceError if the port is taken or the
-    server does not start.
+    Calls `say` with the address and the pages when the server answers. Where MLflow has a server of its own, only its
+    pages are shown. Raises WorkspaceError if the port is taken or the server does not start.
     """
     tracking = Tracking(workspace)
     if tracking.uri.startswith(("http://", "https://")):
@@ -54,7 +54,7 @@ def serve(workspace: Workspace, port: int, say: Callable[[str, Sequence[Page]], 
         return 0
     url, log = f"http://{_HOST}:{port}", workspace.server_log
     _must_be_free(port)
-    with _stopped_by_signals(), _server(tracking.uri, workspace, port, log) as server:
+    with _server(tracking.uri, workspace, port, log) as server:
         try:
             _await(server, url, log)
             say(url, _pages(tracking, url))
@@ -124,17 +124,3 @@ def _await(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
         except OSError:
             time.sleep(0.1)
     raise WorkspaceError(f"{log}: the server did not start; the reason is in this file")
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """Treats SIGTERM as Ctrl-C, so that the server is stopped before this process ends."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -114,7 +114,7 @@ def test_a_code_version_covers_the_local_modules_that_an_engine_imports(tmp_path
 def test_what_is_no_engine_is_refused_by_what_it_lacks(monkeypatch):
     with pytest.raises(LaneError, match="is no engine: it has no policy_schemas"):
         Resolved(type("Half", (), {"name": "half"})())
-    monkeypatch.setattr(engines, "_load", lambda group, name: QueueEngine())
+    monkeypatch.setattr(engines, "_load", lambda group, name: (name, QueueEngine()))
     with pytest.raises(LaneError, match="the entry point 'other' gives an engine named 'queue'"):
         engines.engine_named.__wrapped__("other")
 

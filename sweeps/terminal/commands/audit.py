@@ -13,6 +13,7 @@ from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import find_lock
 from lanelock.sweeps.terminal.completion import PROVABLE
 from lanelock.sweeps.terminal.session import Session, common_options
+from lanelock.sweeps.terminal.streams import say
 from lanelock.sweeps.workspace import Workspace
 
 
@@ -46,7 +47,7 @@ def audit(session: Session, what: str, sample: str, everything: bool) -> int:
     lines += [*(f"proved: {row}" for row in proved), *(f"not proved: {row}" for row in done.findings.not_proved)]
     session.show(document, "\n".join(lines))
     for check in failed:
-        click.echo(f"{done.sweep}: {check.name}: stated {short(check.stated)}, found {short(check.found)}", err=True)
+        say(f"{done.sweep}: {check.name}: stated {short(check.stated)}, found {short(check.found)}")
     return 3 if failed else 0
 
 

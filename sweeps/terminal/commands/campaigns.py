@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,16 +12,18 @@ import click
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from lanelock.sweeps.campaign.plan import load_campaign
 from lanelock.sweeps.campaign.play import Standing, play_campaign
 from lanelock.sweeps.campaign.records import PhaseRecord
 from lanelock.sweeps.campaign.report import HEAD, line, write_report
-from lanelock.sweeps.pages.text import columns, short
+from lanelock.sweeps.pages.text import columns, printable, short
 from lanelock.sweeps.proof.packs import finder
 from lanelock.sweeps.terminal.completion import CAMPAIGN
 from lanelock.sweeps.terminal.progress import in_words, resumable
 from lanelock.sweeps.terminal.session import JOBS, Session, common_options
+from lanelock.sweeps.terminal.streams import say
 
 
 @click.command()
@@ -31,7 +34,9 @@ from lanelock.sweeps.terminal.session import JOBS, Session, common_options
 def campaign(session: Session, name: str, resume: bool, jobs: int) -> int:
     """Play campaign NAME from its authority (baseline) to freeze."""
     plan, workspace = load_campaign(name, finder(session.as_it_stands())), session.workspace()
-    with resumable(workspace, f"lanelock campaign {name} --resume"), watching(live=session.live) as watch:
+    again = shlex.join(["lanelock", "campaign", name, "--resume", *session.named_workspace()])
+    kept = f"finished phases and trials are kept; go on with: {again}"
+    with resumable(workspace, lambda: kept), watching(live=session.live) as watch:
         standing = play_campaign(plan, workspace, resume=resume, jobs=jobs, watch=watch)
     page, web = write_report(standing, workspace.campaigns / standing.run)
     last = standing.records[-1]
@@ -76,27 +81,30 @@ def _line(standing: Standing) -> None:
     if standing.progress is not None:
         return
     if standing.playing is not None:
-        click.echo(f"{standing.run}: {standing.playing.title}: playing", err=True)
+        say(f"{standing.run}: {standing.playing.title}: playing")
     elif standing.records:
         last = standing.records[-1]
-        click.echo(
-            f"{standing.run}: {last.title}: {last.ending} in {last.seconds:.1f} s; {short(last.reason, 160)}", err=True
-        )
+        say(f"{standing.run}: {last.title}: {last.ending} in {last.seconds:.1f} s; {short(last.reason, 160)}")
 
 
 def _table(standing: Standing) -> Table:
-    table = Table(title=f"{standing.run}: {standing.campaign.title}", title_justify="left")
+    table = Table(title=_text(f"{standing.run}: {standing.campaign.title}"), title_justify="left")
     for column in ("phase", "", "seconds", "what"):
         table.add_column(column)
     for record in standing.records:
-        table.add_row(record.title, record.ending, f"{record.seconds:.1f}", short(record.reason, 90))
+        table.add_row(*map(_text, (record.title, record.ending, f"{record.seconds:.1f}", short(record.reason, 90))))
     done = {record.phase for record in standing.records}
     for phase in standing.campaign.phases.values():
         progress = standing.progress
         if phase == standing.playing:
             seconds = "" if progress is None else f"{progress.seconds:.1f}"
             lines = () if progress is None or phase.lane is None else in_words(phase.lane, progress)
-            table.add_row(phase.title, "playing", seconds, "\n".join(lines))
+            table.add_row(*map(_text, (phase.title, "playing", seconds, "\n".join(lines))))
         elif phase.id not in done:
-            table.add_row(phase.title)
+            table.add_row(_text(phase.title))
     return table
+
+
+def _text(said: str) -> Text:
+    """Returns what a document says as it stands: without markup, and without what a terminal would act on."""
+    return Text(printable(said))

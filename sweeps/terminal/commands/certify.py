@@ -15,6 +15,7 @@ from lanelock.sweeps.proof.evidence import certify_lock
 from lanelock.sweeps.proof.lock_files import find_lock
 from lanelock.sweeps.terminal.completion import LOCK
 from lanelock.sweeps.terminal.session import JOBS, WORLD, Session, common_options
+from lanelock.sweeps.terminal.streams import say
 
 MOST_SEED = 2**32 - 1
 
@@ -67,7 +68,7 @@ def certify(
 
     def watch(card: Scorecard) -> None:
         if session.live:
-            click.echo(f"seed {card.seed}: {card.verdict}", err=True)
+            say(f"seed {card.seed}: {card.verdict}")
 
     certified = certify_lock(
         path, workspace, seeds=chosen, holdout=holdout, confidence=confidence, coverage=coverage,

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from lanelock.sweeps.repository.differences import plain
 from lanelock.sweeps.repository.gate import gate as gated_change
 from lanelock.sweeps.repository.impact import Impact
 from lanelock.sweeps.repository.report import markdown
 from lanelock.sweeps.terminal.session import Session, common_options, writable
+from lanelock.sweeps.terminal.streams import say
 
 
 @click.command()
@@ -38,4 +38,4 @@ def gate(session: Session, base: str | None, summary: Path | None) -> int:
 
 
 def _say(impact: Impact) -> None:
-    click.echo(plain(f"proving {impact.path}: {', '.join(impact.why)}"), err=True)
+    say(f"proving {impact.path}: {', '.join(impact.why)}")

@@ -13,7 +13,7 @@ from lanelock.policies.documents import shipped_schema, validate
 from lanelock.policies.names import check_name
 from lanelock.sweeps.engines import world_folder
 from lanelock.sweeps.proof import signatures
-from lanelock.sweeps.proof.checks import Findings, hold
+from lanelock.sweeps.proof.checks import Findings, Watch, hold
 from lanelock.sweeps.proof.envelopes import SigningKey
 from lanelock.sweeps.proof.evidence import find_evidence, verify_evidence
 from lanelock.sweeps.proof.lock_files import find_lock
@@ -21,7 +21,9 @@ from lanelock.sweeps.proof.trust import FORMAT, Key, trust_for
 from lanelock.sweeps.proof.verification import verify_lock
 from lanelock.sweeps.provenance import user
 from lanelock.sweeps.terminal.completion import FOLDER, SIGNABLE
+from lanelock.sweeps.terminal.progress import checking
 from lanelock.sweeps.terminal.session import KEY, WORLD, Session, common_options
+from lanelock.sweeps.terminal.streams import say
 from lanelock.sweeps.workspace import Workspace, write_whole
 
 
@@ -57,7 +59,7 @@ def key_make(session: Session, name: str, folder: Path, roles: tuple[str, ...]) 
     document = {"key": key_id, "private": str(private), "public": str(public), "entry": row}
     text = f"key {key_id}\n  {private}  keep it to yourself\n  {public}  goes into trust.json: {json.dumps(row)}"
     if _would_be_committed(private):
-        click.echo(f"{private}: lies in a git repository that does not ignore it; never commit it", err=True)
+        say(f"{private}: lies in a git repository that does not ignore it; never commit it")
     session.show(document, text)
     return 0
 
@@ -84,7 +86,8 @@ def sign(session: Session, what: str, key: Path | None, world: str | None) -> in
     if key is None:
         raise click.UsageError("--key FILE or LANELOCK_KEY is needed; make a key with: lanelock key make")
     workspace, signing = session.as_it_stands(), SigningKey.read(key)
-    path, kind, checks = _verified(what, workspace, world)
+    with checking(f"sign {what}", live=session.live) as watch:
+        path, kind, checks = _verified(what, workspace, world, watch)
     hold(path, kind, checks)
     added, trust = signatures.sign(path, signing), trust_for(path, workspace)
     signer = trust.known(signing.public)
@@ -101,8 +104,8 @@ def sign(session: Session, what: str, key: Path | None, world: str | None) -> in
     return 0
 
 
-def _verified(what: str, workspace: Workspace, world: str | None) -> tuple[Path, str, Findings]:
+def _verified(what: str, workspace: Workspace, world: str | None, watch: Watch) -> tuple[Path, str, Findings]:
     if (folder := find_evidence(what, workspace)) is not None:
-        return folder, "evidence", verify_evidence(folder)
+        return folder, "evidence", verify_evidence(folder, watch)
     path = find_lock(what, workspace)
-    return path, "lock", verify_lock(path, world_folder(world), workspace=workspace)
+    return path, "lock", verify_lock(path, world_folder(world), watch, workspace)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +18,12 @@ from lanelock.sweeps.lanes.survey import prospect
 from lanelock.sweeps.pages.gates import reach_table
 from lanelock.sweeps.proof.packs import finder
 from lanelock.sweeps.record.refusals import record_refusal
+from lanelock.sweeps.search.tally import sweeps_in
 from lanelock.sweeps.terminal import words
 from lanelock.sweeps.terminal.completion import LANE
 from lanelock.sweeps.terminal.session import JOBS, WORLD, Session, common_options
+from lanelock.sweeps.terminal.streams import say
+from lanelock.sweeps.workspace import Workspace
 
 
 @click.command()
@@ -78,10 +84,27 @@ def sweep(
     beginning = Beginning(enqueue, source, accept_other_code, sobol)
     opened.enqueued(enqueue)  # raises for a bad row before anything is printed
     if reach is not None and session.live:
-        click.echo(words.reserve_text(opened, reach), err=True)
-    with resumable(workspace, f"lanelock sweep {lane} --resume"), watching(opened, live=session.live) as watch:
+        say(words.reserve_text(opened, reach))
+    again = _again(session, lane, search["trials"], search["seconds"])
+    kept = partial(_kept, workspace, opened.id, again, 0.0 if resume else time.time())
+    with resumable(workspace, kept), watching(opened, live=session.live) as watch:
         closed = play(
             opened, workspace, world=folder, jobs=jobs, resume=resume, reach=reach, beginning=beginning, watch=watch
         )
     session.show(words.closed_document(closed), words.closing(closed))
     return 0 if closed.decision.outcome == "GO" else 1
+
+
+def _again(session: Session, lane: str, trials: int | None, seconds: float | None) -> str:
+    """Returns the command that resumes a sweep on the same budget in the same workspace."""
+    given = {"--trials": trials, "--seconds": seconds}
+    words = [word for name, value in given.items() if value is not None for word in (name, str(value))]
+    return shlex.join(["lanelock", "sweep", lane, "--resume", *words, *session.named_workspace()])
+
+
+def _kept(workspace: Workspace, lane: str, again: str, began: float) -> str:
+    """Returns what an interrupted sweep leaves, and how to go on; `began` (seconds): an older sweep is not meant."""
+    sweeps = [row for row in sweeps_in(workspace).values() if row.lane == lane and row.at_ms >= 1000 * began - 1]
+    if not sweeps or not sweeps[-1].trials:
+        return "no trial was finished"
+    return f"{sweeps[-1].trials} of {sweeps[-1].budget} trials are kept; go on with: {again}"

@@ -12,7 +12,7 @@ from lanelock.engine.keep.published import computed_otherwise, engine_of, publis
 from lanelock.policies import LanelockError, PolicyError
 from lanelock.sweeps.engines import engine_named, publisher_of, world_folder
 from lanelock.sweeps.locations import as_notice, moved_from
-from lanelock.sweeps.pages.text import one_line, printable, short
+from lanelock.sweeps.pages.text import one_line, short
 from lanelock.sweeps.proof.checks import Check, Findings, same
 from lanelock.sweeps.proof.evidence import find_evidence, verify_evidence
 from lanelock.sweeps.proof.lock import Lock
@@ -24,7 +24,9 @@ from lanelock.sweeps.proof.trust import trust_for
 from lanelock.sweeps.proof.unpack import unpack, unpacking
 from lanelock.sweeps.proof.verification import otherwise, verify_lock
 from lanelock.sweeps.terminal.completion import FOLDER, LOCK, PROVABLE, TRIAL
+from lanelock.sweeps.terminal.progress import checking
 from lanelock.sweeps.terminal.session import WORLD, Session, common_options
+from lanelock.sweeps.terminal.streams import say
 from lanelock.sweeps.terminal.words import lock_text
 from lanelock.sweeps.workspace import Workspace
 
@@ -133,9 +135,12 @@ def verify(session: Session, what: str, world: str | None) -> int:
     if (folder := published(what, workspace.runs)) is not None:
         return _verify_run(folder, session)
     if (folder := find_evidence(what, workspace)) is not None:
-        return _show_checks("evidence", folder, verify_evidence(folder) + _moved(workspace), session)
+        with checking(f"verify {folder.name}", live=session.live) as watch:
+            findings = verify_evidence(folder, watch) + _moved(workspace)
+        return _show_checks("evidence", folder, findings, session)
     path = find_lock(what, workspace)
-    findings = verify_lock(path, world_folder(world), workspace=workspace) + _moved(workspace)
+    with checking(f"verify {path.stem}", live=session.live) as watch:
+        findings = verify_lock(path, world_folder(world), watch, workspace) + _moved(workspace)
     if (move := holders(workspace).get(what)) is not None:
         findings = _with_registry(findings + _as_moved(move, path), what, workspace)
     return _show_checks("lock", path, findings, session)
@@ -177,9 +182,9 @@ def _verify_run(folder: Path, session: Session) -> int:
     document = {"ok": not failed, "checked": count, "run": str(folder), "failed": failed, "machine": otherwise}
     session.show(document, f"{folder}: {count} files, {state}")
     if otherwise:
-        click.echo(f"lanelock: note: {folder}: {otherwise}", err=True)
+        say(f"lanelock: note: {folder}: {otherwise}")
     for row in failed:
-        click.echo(f"{folder / row['name']}: {row['reason']}", err=True)
+        say(f"{folder / row['name']}: {row['reason']}")
     return 3 if failed else 0
 
 
@@ -206,8 +211,8 @@ def _show_checks(kind: str, path: Path, found: Findings, session: Session) -> in
         lines.append(signatures_text(path, trust))
     session.show(document, "\n".join(lines))
     for row in differing:
-        click.echo(printable(f"{path}: made elsewhere: {one_line(row)}"), err=True)
+        say(f"{path}: made elsewhere: {row}")
     for check in failed:
         said = f"{path}: {check.name}: stated {short(check.stated)}, found {short(check.found)}"
-        click.echo(printable(one_line(said)), err=True)
+        say(said)
     return 3 if failed else 0

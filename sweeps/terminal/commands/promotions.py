@@ -15,7 +15,9 @@ from lanelock.sweeps.proof.moves import as_line
 from lanelock.sweeps.record.outbox import record_uri
 from lanelock.sweeps.secrets import shown
 from lanelock.sweeps.terminal.completion import ALIAS, LOCK
+from lanelock.sweeps.terminal.progress import checking
 from lanelock.sweeps.terminal.session import KEY, WORLD, Session, common_options
+from lanelock.sweeps.terminal.streams import say
 from lanelock.sweeps.workspace import Workspace
 
 DRY = click.option("--dry-run", is_flag=True, help="Check everything, move nothing.")
@@ -46,7 +48,10 @@ def promote(
         raise click.UsageError("--force: give the reason with --why TEXT; it is recorded")
     workspace = session.as_it_stands() if dry_run else session.workspace()
     path, tables, signing = find_lock(lock, workspace), world_folder(world), _read(key)
-    moved = promotion.promote(path, alias, workspace, force=force, why=why, dry_run=dry_run, world=tables, key=signing)
+    with checking(f"promote {path.stem}", live=session.live) as watch:
+        moved = promotion.promote(
+            path, alias, workspace, force=force, why=why, dry_run=dry_run, world=tables, key=signing, watch=watch
+        )
     return _show(session, workspace, moved)
 
 
@@ -79,7 +84,7 @@ def _show(session: Session, workspace: Workspace, outcome: promotion.Promotion) 
             model = f"models:/{model_name(move.to.engine)}@{move.alias}"
         except WorkspaceError as error:
             why = " ".join(str(error).split())
-            click.echo(f"the move is recorded; update the model registry with: lanelock sync ({why})", err=True)
+            say(f"the move is recorded; update the model registry with: lanelock sync ({why})")
     document = {
         "moved": outcome.written,
         "refusals": list(outcome.refusals),
@@ -100,5 +105,5 @@ def _show(session: Session, workspace: Workspace, outcome: promotion.Promotion) 
         text = [f"would move  {as_line(move)}"]
     session.show(document, "\n".join(text))
     for line in changed:
-        click.echo(f"not as the moves said in the registry, and set right: {line}", err=True)
+        say(f"not as the moves said in the registry, and set right: {line}")
     return 3 if changed else 1 if outcome.refusals else 0

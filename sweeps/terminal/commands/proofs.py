@@ -13,6 +13,7 @@ from lanelock.sweeps.pages.text import columns
 from lanelock.sweeps.reports.difference import moved_by
 from lanelock.sweeps.terminal.completion import RUN
 from lanelock.sweeps.terminal.session import Session, common_options
+from lanelock.sweeps.terminal.streams import say
 from lanelock.sweeps.workspace import Workspace, writing
 
 _WHEN = {None: "not known here", True: "reused", False: "computed"}  # None: published elsewhere
@@ -61,9 +62,9 @@ def replay(session: Session, run_id: str) -> int:
     document = {"identical": result.identical, "files": result.files, "differences": list(result.differences)}
     session.show({**document, "machine": otherwise}, text)
     if otherwise:
-        click.echo(f"{run_id}: {otherwise}", err=True)
+        say(f"{run_id}: {otherwise}")
     for name in result.differences:
-        click.echo(f"{run_id}: {name} differs", err=True)
+        say(f"{run_id}: {name} differs")
     return 0 if result.identical else 3
 
 

@@ -14,7 +14,7 @@ from lanelock.engine.keep.published import run_folder
 from lanelock.engine.protocol import Declaring, Exporting, Feeding, Keeping, Publishing, Run, StateReport
 from lanelock.engine.resolved import Resolved
 from lanelock.policies import PolicyError
-from lanelock.scoring.scorecard import Scorecard
+from lanelock.scoring.scorecard import Scorecard, measured
 from lanelock.sweeps.engines import engine_with, metrics_named, publisher_of, world_folder
 from lanelock.sweeps.pages.gates import scorecard_text
 from lanelock.sweeps.pages.text import columns
@@ -23,6 +23,7 @@ from lanelock.sweeps.provenance import here
 from lanelock.sweeps.terminal.commands.shards import graded, run_document, sharded, stream
 from lanelock.sweeps.terminal.completion import PACK, RUN
 from lanelock.sweeps.terminal.session import ENGINE, WORLD, Session, common_options
+from lanelock.sweeps.terminal.streams import say
 from lanelock.sweeps.workspace import writing
 
 _GB = 1 << 30
@@ -90,7 +91,7 @@ def run(
     record = {key: document[key] for key in ("run_id", "engine", "pack", "seed", "world_digest", "states")}
     workspace.remember(made.run_id, record | {"policies": pack.documents(), "made_by": here().document})
     if isinstance(engine.own, Keeping) and engine.own.unkept:
-        click.echo(f"lanelock: note: some states were not kept: {engine.own.unkept}", err=True)
+        say(f"lanelock: note: some states were not kept: {engine.own.unkept}")
     surfaces = "\n".join(f"{sha256}  {surface}" for surface, sha256 in digests.items())
     return _show(session, document, [_state_table(states), surfaces, *notes], _score(made) if scored else None)
 
@@ -156,4 +157,4 @@ def _state_table(states: Sequence[StateReport]) -> str:
 
 def _score(made: Run) -> Scorecard:
     source = metrics_named(made.engine)
-    return graded(source, source.measure(made), made.seed)
+    return graded(source, measured(source, made), made.seed)

@@ -10,6 +10,7 @@ from typing import Any
 from lanelock.engine.protocol import Run, Sharding, StateReport
 from lanelock.engine.resolved import Resolved
 from lanelock.policies import Pack, PolicyError
+from lanelock.policies.errors import blamed
 from lanelock.scoring.gates import load_gates
 from lanelock.scoring.scorecard import MetricSource, Scorecard, ShardMetrics, numbers, score
 from lanelock.sweeps.engines import metrics_named
@@ -32,7 +33,8 @@ def stream(
     samples, reports, count, document = [], list[StateReport](), 0, dict[str, Any]()
     for run in engine.evaluate_shards(pack, seed, world=world):
         if source is not None:
-            samples.append(source.sample(run))
+            with blamed(f"metrics of engine {engine.name}: seed {seed}"):
+                samples.append(source.sample(run))
         reports += run.states
         count, document = count + 1, run_document(run)
     states = in_total(reports)

@@ -8,6 +8,7 @@ import click
 
 from lanelock.sweeps.pages.text import short
 from lanelock.sweeps.terminal.session import Session, common_options
+from lanelock.sweeps.terminal.streams import say
 from lanelock.sweeps.upkeep import status as upkeep
 
 SHOWN = 2  # sweeps, campaigns and decisions that are named
@@ -23,7 +24,7 @@ def status(session: Session) -> int:
     width = max(len(name) for name, _ in rows)
     session.show(now.as_document(), "\n".join(f"{name:<{width}}  {text}" for name, text in rows))
     for line in now.registry:
-        click.echo(f"not as the moves say: {line}; set it right with: lanelock sync", err=True)
+        say(f"not as the moves say: {line}; set it right with: lanelock sync")
     return 3 if now.registry else 0
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from lanelock.sweeps.locations import relocate
-from lanelock.sweeps.pages.text import printable
 from lanelock.sweeps.proof.moves import moves
 from lanelock.sweeps.record.outbox import record_uri
 from lanelock.sweeps.secrets import shown
 from lanelock.sweeps.terminal.session import Session, common_options
+from lanelock.sweeps.terminal.streams import say
 from lanelock.sweeps.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -65,9 +65,9 @@ def sync(session: Session, redirect: bool, restore: bool, check: bool) -> int:
         lines.append(f"  meant for {', '.join(done.elsewhere)}: set MLFLOW_TRACKING_URI to it, or use --redirect")
     session.show(document, "\n".join(lines))
     for line in changed:
-        click.echo(f"not as the moves say, and set right: {line}", err=True)
+        say(f"not as the moves say, and set right: {line}")
     for line in done.changed:
-        click.echo(printable(line), err=True)
+        say(line)
     return 3 if changed or done.changed else 1 if done.waiting or away else 0
 
 
