@@ -13,7 +13,7 @@ from lanelock.sweeps.proof.moves import Move, holders, signature_of
 from lanelock.sweeps.record.outbox import Outbox
 from lanelock.sweeps.record.registered import at_a_glance
 from lanelock.sweeps.search.tally import Sweep, sweeps_in
-from lanelock.sweeps.workspace import Workspace, size_of
+from lanelock.sweeps.workspace import Workspace, glance, size_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +104,16 @@ def _pointed(move: Move) -> str:
 def _locks(folder: Path) -> Iterator[Closed]:
     """Yields locks as their files state them, newest first; checking their ids would take longer."""
     for path in sorted(folder.glob("[!.]*.json"), key=lambda path: -path.stat().st_mtime_ns):
-        try:
-            lock = read_json(path)
-            yield Closed(path.stem, lock["decision"], lock["verdict"], lock["search"]["because"])
-        except (PolicyError, KeyError, TypeError) as error:
-            yield Closed(path.stem, "unreadable", "", str(error))
+        stated = glance(path, "decision", "verdict", "search/because")
+        yield _read(path) if stated is None else Closed(path.stem, *stated)
+
+
+def _read(path: Path) -> Closed:
+    try:
+        lock = read_json(path)
+        return Closed(path.stem, lock["decision"], lock["verdict"], lock["search"]["because"])
+    except (PolicyError, KeyError, TypeError) as error:
+        return Closed(path.stem, "unreadable", "", str(error))
 
 
 def _campaigns(folder: Path) -> Iterator[Played]:

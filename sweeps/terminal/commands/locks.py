@@ -10,6 +10,7 @@ from click.shell_completion import CompletionItem
 
 from lanelock.engine.keep.published import computed_otherwise, engine_of, published, receipt_in
 from lanelock.policies import LanelockError, PolicyError
+from lanelock.policies.names import ALIASES
 from lanelock.sweeps.engines import engine_named, publisher_of, world_folder
 from lanelock.sweeps.pages.text import one_line, printable, short
 from lanelock.sweeps.proof.checks import Check, Findings, same
@@ -135,7 +136,7 @@ def verify(session: Session, what: str, world: str | None) -> int:
         return _show_checks("evidence", folder, verify_evidence(folder), session)
     path = find_lock(what, workspace)
     findings = verify_lock(path, world_folder(world), workspace=workspace)
-    if (move := holders(workspace).get(what)) is not None:
+    if what in ALIASES and (move := holders(workspace).get(what)) is not None:
         findings = _with_registry(findings + _as_moved(move, path), what, workspace)
     return _show_checks("lock", path, findings, session)
 
