@@ -183,12 +183,12 @@ def front(history: Sequence[Trial], ledger: Ledger) -> tuple[Trial, ...]:
     are all on the front.
     """
     scores = {trial.number: ledger.signed(trial) for trial in history if ledger.acceptable(trial)}
-    unbeaten = {
-        number
-        for number, ours in scores.items()
-        if not any(theirs != ours and all(map(ge, theirs, ours)) for theirs in scores.values())
-    }
-    return tuple(trial for trial in history if trial.number in unbeaten)
+    unbeaten: list[tuple[float, ...]] = []
+    for ours in sorted({*scores.values()}, reverse=True):  # whatever beats a score stands before it
+        if not any(all(map(ge, theirs, ours)) for theirs in unbeaten):
+            unbeaten.append(ours)
+    best = {*unbeaten}
+    return tuple(trial for trial in history if scores.get(trial.number) in best)
 
 
 def ranking(history: Sequence[Trial], ledger: Ledger) -> tuple[Trial, ...]:

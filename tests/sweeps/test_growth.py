@@ -1,20 +1,25 @@
-"""What grows beside it costs a command nothing: one sweep is read, not all; of many locks, only those that are asked for.
+"""What grows beside it costs a command nothing: one sweep is read, not all; of many locks, only those asked for.
 
 Each law is held by counting what is parsed, and by the slow way as the oracle of the answer.
 """
 
 import json
 import shutil
+from operator import ge
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from lanes import QUEUE
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from lanelock.policies import IntegrityError, LanelockError
 from lanelock.policies.documents import read_json
+from lanelock.sweeps.decision.decision import front
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.proof import lock_files
 from lanelock.sweeps.proof.lock_files import find_lock
@@ -125,6 +130,27 @@ def test_two_sweeps_write_one_journal_at_once(copy):
         again = Studies(copy.journal, reading=True)._load(study.study_name).trials
         assert study.trials == again and len(again) == count
         assert [row.params for row in again] == [row.params for row in by_optuna(copy, study.study_name).trials]
+
+
+class Scores:
+    """A ledger of scores alone; None is a trial that cannot be accepted."""
+
+    def acceptable(self, trial):
+        return trial.objectives is not None
+
+    def signed(self, trial):
+        return trial.objectives
+
+
+@given(st.integers(1, 3).flatmap(lambda k: st.lists(st.none() | st.tuples(*[st.integers(-3, 3)] * k), max_size=30)))
+def test_the_front_is_what_no_trial_beats(rows):
+    history = [SimpleNamespace(number=number, objectives=row) for number, row in enumerate(rows)]
+
+    def beaten(ours):
+        return any(row is not None and row != ours and all(map(ge, row, ours)) for row in rows)
+
+    expected = [row.number for row in history if row.objectives is not None and not beaten(row.objectives)]
+    assert [row.number for row in front(history, Scores())] == expected
 
 
 def odd(locks):
