@@ -9,7 +9,7 @@ from typing import Any
 
 from lanelock.policies import PolicyError, WorkspaceError
 from lanelock.policies.documents import read_json
-from lanelock.sweeps.proof.moves import Move, holders, signature_of
+from lanelock.sweeps.proof.moves import Move, moves, signature_of
 from lanelock.sweeps.record.outbox import Outbox
 from lanelock.sweeps.record.registered import at_a_glance
 from lanelock.sweeps.search.tally import Sweep, sweeps_in
@@ -79,6 +79,8 @@ def status(workspace: Workspace) -> Status:
     if root.exists() and not root.is_dir():
         raise WorkspaceError(f"{root}: --workspace: is a file; name a folder")
     parts = {"cache": workspace.cache, "runs": workspace.runs, "artifacts": workspace.artifacts, "all": root}
+    history = moves(workspace)
+    pointing = {move.alias: move for move in history}
     sweeps, campaigns = sweeps_in(workspace), tuple(_campaigns(workspace.campaigns))
     return Status(
         root,
@@ -90,10 +92,10 @@ def status(workspace: Workspace) -> Status:
         sum(1 for _ in workspace.run_records.glob("*.json")),
         campaigns,
         sum(1 for path in workspace.evidence.glob("*") if path.is_dir()),
-        {alias: _pointed(move) for alias, move in sorted(holders(workspace).items())},
+        {alias: _pointed(move) for alias, move in sorted(pointing.items())},
         tuple(_running(workspace, sweeps, campaigns)),
         sum(box.waits() for box in Outbox(workspace).boxes()),
-        tuple(difference.text for difference in at_a_glance(workspace) if difference.changed),
+        tuple(difference.text for difference in at_a_glance(workspace, history) if difference.changed),
     )
 
 
