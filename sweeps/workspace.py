@@ -19,7 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lanelock.policies import LaneError, PolicyError, WorkspaceError
-from lanelock.policies.documents import read_json, shipped_schema, validate
+from lanelock.policies.documents import LARGEST, read_json, shipped_schema, validate
 from lanelock.policies.files import open_file, read_bytes
 from lanelock.policies.names import check_name, inside, is_name
 from lanelock.sweeps import TRACKING_URI
@@ -220,7 +220,7 @@ def glance(path: Path, *fields: str) -> tuple[str, ...] | None:
     the first field of an object. In such a file, only the document's own fields begin a line after two spaces.
     """
     try:
-        text = path.read_bytes() if path.is_file() else b""
+        text = read_bytes(path, LARGEST)
         return tuple(_value_of(field, text) for field in fields) if text.endswith(b"\n}\n") else None
     except (OSError, ValueError):
         return None

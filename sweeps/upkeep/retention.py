@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any
 from lanelock.engine.keep.published import RECEIPT, receipt_in
 from lanelock.policies import IntegrityError, LanelockError
 from lanelock.policies.canonical import quick_digest
+from lanelock.policies.documents import LARGEST
+from lanelock.policies.files import read_bytes
 from lanelock.policies.names import inside
 from lanelock.sweeps.campaign.records import records_in
 from lanelock.sweeps.proof.evidence import evidence_in, gates_of, seed_in, verdict_in
@@ -204,7 +206,10 @@ def _locks(workspace: Workspace) -> Iterator[_Held]:
 
 def _held(path: Path) -> _Held | None:
     """Returns a lock whose id is seen to hold without reading the whole lock; None where that needs the whole lock."""
-    document, lock_id = (quick_digest(path.read_bytes(), "lock_id") if path.is_file() else None) or ({}, "")
+    try:
+        document, lock_id = quick_digest(read_bytes(path, LARGEST), "lock_id") or ({}, "")
+    except OSError:
+        return None  # whoever reads the whole lock says what is wrong with it
     match document:
         case {"lock_id": stated, "format": written, "sweep": str(sweep), "authority": {"digest": str(authority)}}:
             return _Held(path, lock_id, sweep, authority) if (stated, written) == (lock_id, FORMAT) else None
