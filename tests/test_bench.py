@@ -9,7 +9,10 @@ from conftest import ROOT, child_environment
 PARTS = ("engine: seconds per state", "oracle: the same law", "hand-written loop", "not tracked")
 
 
-@pytest.mark.parametrize(("bench", "says"), [("bench", PARTS), ("bench_scale", ("time grows as rows",))])
+@pytest.mark.parametrize(
+    ("bench", "says"),
+    [("bench", PARTS), ("bench_scale", ("time grows as rows",)), ("bench_growth", ("resume of the large",))],
+)
 def test_it_runs_to_its_end(bench, says):
     done = subprocess.run(
         [sys.executable, "-m", f"tests.{bench}", "--short"],

@@ -183,12 +183,12 @@ def front(history: Sequence[Trial], ledger: Ledger) -> tuple[Trial, ...]:
     are all on the front.
     """
     scores = {trial.number: ledger.signed(trial) for trial in history if ledger.acceptable(trial)}
-    unbeaten = {
-        number
-        for number, ours in scores.items()
-        if not any(theirs != ours and all(map(ge, theirs, ours)) for theirs in scores.values())
-    }
-    return tuple(trial for trial in history if trial.number in unbeaten)
+    unbeaten: list[tuple[float, ...]] = []
+    for ours in sorted({*scores.values()}, reverse=True):  # whatever beats a score stands before it
+        if not any(all(map(ge, theirs, ours)) for theirs in unbeaten):
+            unbeaten.append(ours)
+    best = {*unbeaten}
+    return tuple(trial for trial in history if scores.get(trial.number) in best)
 
 
 def ranking(history: Sequence[Trial], ledger: Ledger) -> tuple[Trial, ...]:
@@ -214,24 +214,31 @@ def seed_order(history: Sequence[Trial], ledger: Ledger) -> tuple[int, ...]:
     The hardest is where most trials ended; of equal ones, where the mean margin is least. A trial that was behind on
     the first seed does not count: it would have been behind on any.
     """
-    lane = ledger.ground.lane
-    band = next((objective.band for objective in lane.objectives if objective.band), lane.gates.bands[-1])
     ended = Counter[int]()
     margins = defaultdict[int, list[float]](list)
     for trial in history:
-        cards = ledger.cards(trial)
-        ended.update(seed for seed, card in cards.items() if card.vetoed)
-        if trial.record.stopped and len(cards) > 1:
-            ended[list(cards)[-1]] += 1
-        for seed, card in cards.items() if ledger.acceptable(trial) else ():
-            margin = card.margin(band, ledger.ground.unreachable[band])
-            if math.isfinite(margin):
-                margins[seed].append(margin)
+        where, by_seed = ledger.once(_hardships, trial)
+        for seed in where:
+            ended[seed] += 1
+        for seed, margin in by_seed:
+            margins[seed].append(margin)
 
     def hardness(seed: int) -> tuple[float, float]:
         return -ended[seed], sum(margins[seed]) / max(1, len(margins[seed]))
 
-    return tuple(sorted(lane.seeds, key=hardness))  # stable: ties keep the lane's order
+    return tuple(sorted(ledger.ground.lane.seeds, key=hardness))  # stable: ties keep the lane's order
+
+
+def _hardships(trial: Trial, ledger: Ledger) -> tuple[list[int], list[tuple[int, float]]]:
+    """Returns the seeds on which a trial ended, and its finite margins by seed where it can be accepted."""
+    lane, cards = ledger.ground.lane, ledger.cards(trial)
+    band = next((objective.band for objective in lane.objectives if objective.band), lane.gates.bands[-1])
+    where = [seed for seed, card in cards.items() if card.vetoed]
+    if trial.record.stopped and len(cards) > 1:
+        where.append(list(cards)[-1])
+    rows = cards.items() if ledger.acceptable(trial) else ()
+    margins = [(seed, card.margin(band, ledger.ground.unreachable[band])) for seed, card in rows]
+    return where, [(seed, margin) for seed, margin in margins if math.isfinite(margin)]
 
 
 def _rank(trial: Trial, ledger: Ledger, reserve: Reserve) -> tuple[float, ...]:
@@ -242,10 +249,15 @@ def _rank(trial: Trial, ledger: Ledger, reserve: Reserve) -> tuple[float, ...]:
     """
     if trial.objectives is None:
         return (-math.inf, float(len(trial.record.measures)))
-    violation = sum(max(0.0, value) for value in trial.constraints.values())
-    signed = ledger.signed(trial)
+    complete, violation, held, signed = ledger.once(_merits, trial)
     first = min(signed[0], reserve.value) if len(signed) > 1 else signed[0]
-    return (float(ledger.complete(trial)), -violation, ledger.held(trial), first, *signed[1:], signed[0])
+    return (complete, violation, held, first, *signed[1:], signed[0])
+
+
+def _merits(trial: Trial, ledger: Ledger) -> tuple[float, float, int, tuple[float, ...]]:
+    """Returns the part of a graded trial's rank that no reserve changes; see `_rank`."""
+    violation = sum(max(0.0, value) for value in trial.constraints.values())
+    return float(ledger.complete(trial)), -violation, ledger.held(trial), ledger.signed(trial)
 
 
 def _blockers(best: Trial, ledger: Ledger, accept: str) -> tuple[Blocker, ...]:

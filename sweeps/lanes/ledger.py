@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from lanelock.scoring.gates import highest
 from lanelock.scoring.scorecard import Scorecard, combine, score
 from lanelock.sweeps.lanes.survey import Ground
 from lanelock.sweeps.lanes.trial import Trial
 
+Law = TypeVar("Law")
 STATES = ("failed", "vetoed", "behind", "complete")  # how a trial ended
 
 
@@ -21,6 +23,15 @@ class Ledger:
         self._cards: dict[int, dict[int, Scorecard]] = {}
         self._overall: dict[int, Scorecard] = {}
         self._bands: dict[tuple[int, bool], str | None] = {}
+        self._once: dict[Any, dict[int, Any]] = {}
+
+    def once(self, law: Callable[[Trial, Ledger], Law], trial: Trial) -> Law:
+        """Returns what a law says of a trial, which is asked once: a search asks the same of all trials every batch."""
+        known = self._once.setdefault(law, {})
+        if trial.number not in known:
+            known[trial.number] = law(trial, self)
+        answer: Law = known[trial.number]
+        return answer
 
     def cards(self, trial: Trial) -> Mapping[int, Scorecard]:
         """Returns seed -> scorecard, in the order in which the seeds were run."""

@@ -209,13 +209,20 @@ class Space:
 
         power = math.ceil(math.log2(max(count, 1))) + 3
         units = qmc.Sobol(len(self.knobs), rng=seed).random_base2(power)
-        points = [self.canonical({k.name: k.drawn(u) for k, u in zip(self.knobs, row, strict=True)}) for row in units]
-        kept = [point for point in points if self.broken(point) is None]
-        found = {_key(point): point for point in kept[: 8 * count]}
-        for place, point in enumerate(points[: 2 * count]):
-            if len(found) < count and (near := self.repaired(point, seed + place)):
+        found = dict[Any, dict[str, Value]]()
+        allowed = (point for row in units if self.broken(point := self._drawn(row)) is None)
+        for point in islice(allowed, 8 * count):
+            found.setdefault(_key(point), point)
+            if len(found) == count:  # usually after an eighth of the points
+                break
+        for place, row in enumerate(units[: 2 * count] if len(found) < count else ()):
+            if len(found) < count and (near := self.repaired(self._drawn(row), seed + place)):
                 found.setdefault(_key(near), near)
-        return list(islice(found.values(), count))
+        return list(found.values())
+
+    def _drawn(self, units: Iterable[float]) -> dict[str, Value]:
+        """Returns the candidate at uniform draws, one per knob."""
+        return self.canonical({knob.name: knob.drawn(unit) for knob, unit in zip(self.knobs, units, strict=True)})
 
     def grid(self, seed: int) -> Grid:
         """Returns the grid of every knob's `points`, in an order that follows from the seed."""

@@ -16,7 +16,7 @@ from lanelock.policies.names import ALIASES, check_name, inside, is_name, path_n
 from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.moves import holders
-from lanelock.sweeps.workspace import Workspace, write_document
+from lanelock.sweeps.workspace import Workspace, glance, write_document
 
 FILE, WORLD = "lock.json", "world"  # of a folder that carries a lock, and the tables of its world
 _ID = re.compile("[0-9a-f]{6,64}")  # an id, or its beginning
@@ -106,9 +106,10 @@ def promoted(lock_id: str, workspace: Workspace) -> Path:
 
 def _stored(name: str, workspace: Workspace) -> Path:
     """Returns the file of a lock of this workspace, by its id or its sweep."""
-    files = {path: _stated(path) for path in sorted(workspace.locks.glob("[!.]*.json"))}
+    paths = sorted(workspace.locks.glob("[!.]*.json"))
+    files = {path: _stated(path) for path in paths if _may_have(name, path)}
     locks = [lock for lock in files.values() if lock is not None]
-    if _ID.fullmatch(name) and (same := [*_by_id(name, [*locks, *_promoted(workspace)])]):
+    if _ID.fullmatch(name) and (same := [*_by_id(name, [*locks, *_promoted(name, workspace)])]):
         return _only(name, same, "an id begins like this")
     for path, lock in files.items():
         if lock is None and name in (path.stem, path.stem.rpartition(".")[0]):
@@ -117,7 +118,16 @@ def _stored(name: str, workspace: Workspace) -> Path:
     if named:
         longest = max(lock.order for lock in named)
         return _only(name, [*_distinct(lock for lock in named if lock.order == longest)], "of the longest search")
-    raise PolicyError(f"{name}: no lock has this name; known here: {', '.join(path.stem for path in files) or 'none'}")
+    raise PolicyError(f"{name}: no lock has this name; known here: {', '.join(path.stem for path in paths) or 'none'}")
+
+
+def _may_have(name: str, path: Path) -> bool:
+    """Returns whether a lock's file may have a name, from the two lines that say it; others need not be parsed."""
+    stated = glance(path, "lock_id", "sweep")
+    if stated is None or name in (path.stem, path.stem.rpartition(".")[0]):
+        return True
+    lock_id, sweep = stated
+    return lock_id.startswith(name) or f"{name}.".startswith(f"{sweep}.")
 
 
 def _by_id(name: str, locks: Sequence[Stored]) -> Iterator[Stored]:
@@ -143,9 +153,9 @@ def _only(name: str, locks: Sequence[Stored], rule: str) -> Path:
     return locks[0].path
 
 
-def _promoted(workspace: Workspace) -> Iterator[Stored]:
+def _promoted(name: str, workspace: Workspace) -> Iterator[Stored]:
     for path in sorted(workspace.promoted.glob(f"*/{FILE}")):
-        if (lock := _stated(path)) is not None:
+        if _may_have(name, path) and (lock := _stated(path)) is not None:
             yield lock
 
 

@@ -113,9 +113,10 @@ def _read(workspace: Workspace, trust: Trust) -> tuple[tuple[Move, ...], Head | 
         raise IntegrityError(f"{folder}: not a folder; it holds the moves of the aliases")
     history: list[Move] = []
     digests: list[str] = []
+    stacks: dict[str, list[Standing]] = {}  # alias -> its targets, as `stack` gives them
     with folder_locked(folder, shared=True):
         for path in sorted(folder.glob("[0-9]*.json")):
-            history.append(_following(history, digests, path))
+            history.append(_following(stacks, digests, path))
             digests.append(file_digest(path))
         _check_head(folder, history, digests)
     _check_anchor(workspace, trust, digests)
@@ -124,20 +125,21 @@ def _read(workspace: Workspace, trust: Trust) -> tuple[tuple[Move, ...], Head | 
     return tuple(_named(move, trust) for move in history), Head(len(digests), digests[-1]) if digests else None
 
 
-def _following(history: Sequence[Move], digests: Sequence[str], path: Path) -> Move:
-    """Returns the move in the file that follows `history`. Raises IntegrityError if it cannot follow."""
+def _following(stacks: dict[str, list[Standing]], digests: Sequence[str], path: Path) -> Move:
+    """Returns the move in the next file, and moves its alias in `stacks`. Raises IntegrityError if it cannot follow."""
     move = Move.of(whole(path, "move", "record"), str(path))
     before = digests[-1] if digests else None
-    if move.number != len(history) + 1 or move.name != path.name:
+    if move.number != len(digests) + 1 or move.name != path.name:
         raise IntegrityError(f"{path}: the record before it is missing: moves are numbered without gaps")
     if move.before != before:
         raise IntegrityError(f"{path}: /before: states {move.before}, the record before it digests to {before}")
-    targets = stack(history, move.alias)
+    targets = stacks.setdefault(move.alias, [])
     held = targets[-1].lock_id if targets else None
     if move.held != held:
         raise IntegrityError(f"{path}: /held: states {move.held}, but {move.alias} pointed to {held}")
     if move.kind == ROLLBACK and (len(targets) < 2 or move.to != targets[-2]):
         raise IntegrityError(f"{path}: /to: a rollback leads to the lock before the present one, and this is another")
+    _push(targets, move)
     return move
 
 
@@ -222,11 +224,16 @@ def stack(history: Sequence[Move], alias: str) -> list[Standing]:
     targets: list[Standing] = []
     for move in history:
         if move.alias == alias:
-            if move.kind == ROLLBACK:
-                targets.pop()
-            else:
-                targets.append(move.to)
+            _push(targets, move)
     return targets
+
+
+def _push(targets: list[Standing], move: Move) -> None:
+    """Moves an alias from the last of its targets to another."""
+    if move.kind == ROLLBACK:
+        targets.pop()
+    else:
+        targets.append(move.to)
 
 
 def new_move(

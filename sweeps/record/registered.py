@@ -193,13 +193,14 @@ def write_left(workspace: Workspace, uri: str, models: Mapping[str, Left]) -> No
     write_document(workspace.registry, stores)
 
 
-def at_a_glance(workspace: Workspace) -> list[Difference]:
-    """Returns what differs in the workspace's own registry, read from its database without MLflow.
+def at_a_glance(workspace: Workspace, history: Sequence[Move] | None = None) -> list[Difference]:
+    """Returns what differs in the workspace's own registry from its moves, read from its database without MLflow.
 
-    Empty where the registry is on a server, where this workspace never wrote to it, or where nothing was promoted.
+    `history`: the moves, where they were read already. Empty where the registry is on a server, where this workspace
+    never wrote to it, or where nothing was promoted.
     """
     uri = record_uri(workspace)
-    history = moves(workspace)
+    history = moves(workspace) if history is None else history
     if uri != own_record(workspace) or not history:
         return []
     lefts = read_left(workspace, uri)

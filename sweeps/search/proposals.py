@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import optuna
@@ -82,7 +83,7 @@ class Proposer:
         `stored` are the same trials as `history`, as Optuna keeps them.
         """
         # A trial that was taken over and not run on every seed may still be run here.
-        known = {_key(row.values) for row in history if row.paid or ledger.complete(row) or ledger.vetoed(row)}
+        known = {key for row in history if (key := ledger.once(_taken, row)) is not None}
         aim = Aim.of(history, ledger, reserve_of(history, ledger).value)
         mirror = _Mirror(self._lane, self.space, aim, ledger, history, stored)
         proposals = list[Proposal]()
@@ -153,6 +154,13 @@ class _Points:
             given, count = len(design), 2 * count
 
 
+class _Shared(dict[str, Any]):
+    """A part of a finished trial, which nobody changes: copies of the trial share it."""
+
+    def __deepcopy__(self, memo: Any) -> _Shared:
+        return self
+
+
 class _Mirror:
     """The finished trials as the sampler is told them, in memory, and the pending ones of a batch."""
 
@@ -161,16 +169,25 @@ class _Mirror:
         history: Sequence[Trial], stored: Sequence[FrozenTrial],
     ) -> None:  # fmt: skip
         self._lane, self._space, self._aim, self._ledger = lane, space, aim, ledger
-        self._constraints = [aim.constraints(trial, ledger) if trial.objectives else {} for trial in history]
-        self._told = varying([row for row in self._constraints if row]) if sampler_name(lane) == "gp" else None
-        self._study = optuna.create_study(
-            directions=directions_of(aim.objectives), sampler=optuna.samplers.RandomSampler(seed=0)
-        )
-        self._study.add_trials(list(map(self._finished, history, stored, self._constraints)))
+        self._history, self._stored = history, stored
+        self._waiting: list[Values] = []  # pending trials that no sampler was told of yet
         self._asked: optuna.Trial | None = None
+
+    @cached_property
+    def _study(self) -> optuna.Study:
+        """The finished trials as a study, made when a sampler is first asked: listed candidates need none."""
+        constraints = [self._aim.constraints(row, self._ledger) if row.objectives else {} for row in self._history]
+        told = varying([row for row in constraints if row]) if sampler_name(self._lane) == "gp" else None
+        study = optuna.create_study(
+            directions=directions_of(self._aim.objectives), sampler=optuna.samplers.RandomSampler(seed=0)
+        )
+        for trial, stored, row in zip(self._history, self._stored, constraints, strict=True):
+            study.add_trial(self._finished(trial, stored, row, told))
+        return study
 
     def ask(self, number: int, attempt: int, memory: dict[Any, Any]) -> tuple[Values | None, Mapping[str, Any]]:
         """Returns the sampler's candidate, None where the lane does not allow it, and what the sampler keeps of it."""
+        self._tell_pending()
         self._study.sampler = sampler_of(
             self._lane, number, attempt, ledger=self._ledger, aim=self._aim, space=self._space, memory=memory
         )
@@ -188,19 +205,26 @@ class _Mirror:
 
     def pending(self, values: Values) -> None:
         """Adds a pending trial that no sampler proposed."""
-        self._study.enqueue_trial(dict(values))
-        self._study.sampler = optuna.samplers.RandomSampler(seed=0)
-        self._study.ask(dict(self._space))
+        self._waiting.append(values)
 
-    def _finished(self, trial: Trial, stored: FrozenTrial, constraints: Mapping[str, float]) -> FrozenTrial:
+    def _tell_pending(self) -> None:
+        for values in self._waiting:
+            self._study.enqueue_trial(dict(values))
+            self._study.sampler = optuna.samplers.RandomSampler(seed=0)
+            self._study.ask(dict(self._space))
+        self._waiting.clear()
+
+    def _finished(
+        self, trial: Trial, stored: FrozenTrial, constraints: Mapping[str, float], told: frozenset[str] | None
+    ) -> FrozenTrial:
         return create_trial(
             state=TrialState.FAIL if trial.objectives is None else TrialState.COMPLETE,
             values=None if trial.objectives is None else self._values(trial, constraints),
-            params=stored.params,
-            distributions=stored.distributions,
-            user_attrs=stored.user_attrs,
+            params=_Shared(stored.params),
+            distributions=_Shared(stored.distributions),
+            user_attrs=_Shared(stored.user_attrs),
             system_attrs={key: row for key, row in stored.system_attrs.items() if not key.startswith(_CONSTRAINTS)},
-            constraints={name: row for name, row in constraints.items() if self._told is None or name in self._told},
+            constraints={name: row for name, row in constraints.items() if told is None or name in told},
         )
 
     def _values(self, trial: Trial, constraints: Mapping[str, float]) -> tuple[float, ...]:
@@ -210,6 +234,11 @@ class _Mirror:
             signs = (-1.0 if objective.maximize else 1.0 for objective in self._aim.objectives)
             values = tuple(sign * (_PENALTY + broken) for sign in signs)
         return values
+
+
+def _taken(trial: Trial, ledger: Ledger) -> tuple[Any, ...] | None:
+    """Returns the key of a candidate that is not proposed again; None of one that may still be run here."""
+    return _key(trial.values) if trial.paid or ledger.complete(trial) or ledger.vetoed(trial) else None
 
 
 def _key(values: Values) -> tuple[Any, ...]:

@@ -8,10 +8,13 @@ sampler seeded by (lane seed, trial number) from the trials that finished before
 from __future__ import annotations
 
 import json
+import mmap
 import os
+import re
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -162,8 +165,8 @@ class Studies:
 
     def __init__(self, place: Path | str, *, reading: bool = False) -> None:
         """Opens the storage. `reading` a journal neither locks, repairs nor creates it: its disk may be read-only."""
-        self._place = place
-        self._storage = _open(place, reading)
+        self._place, self._reading = place, reading
+        self._storage = _open(place, reading)  # of a journal: the studies, without their trials
 
     def names(self) -> tuple[str, ...]:
         """Returns the names of all studies, oldest first."""
@@ -173,8 +176,12 @@ class Studies:
     def summaries(self) -> tuple[tuple[str, int, Mapping[str, Any]], ...]:
         """Returns name, number of trials and attributes of every study, oldest first."""
         with _reading(self._place):
+            skipped = getattr(getattr(self._storage, "_backend", None), "skipped", {})
             studies = optuna.get_all_study_summaries(self._storage)
-            return tuple((study.study_name, study.n_trials, study.user_attrs) for study in studies)
+            return tuple(
+                (study.study_name, study.n_trials + skipped.get(study._study_id, 0), study.user_attrs)
+                for study in studies
+            )
 
     def create(self, name: str, lane: Lane, attributes: Mapping[str, Any]) -> Study:
         """Creates a study. Raises LaneError where the name is taken."""
@@ -188,12 +195,12 @@ class Studies:
             durable.set_metric_names([objective.name for objective in lane.objectives])
         for key, value in attributes.items():
             durable.set_user_attr(key, value)
-        return Study(durable, lane)
+        return self.open(name, lane)
 
     def attributes(self, name: str) -> Mapping[str, Any]:
         """Returns what `create` stored with a study."""
         with _reading(self._place):
-            return _begun(self._load(name))
+            return _begun(optuna.load_study(study_name=name, storage=self._storage))
 
     def open(self, name: str, lane: Lane) -> Study:
         """Opens a study to go on with it. Raises IntegrityError where its transcript was changed."""
@@ -214,7 +221,11 @@ class Studies:
             return Transcript(trials, stored, heads)
 
     def _load(self, name: str) -> optuna.Study:
-        return optuna.load_study(study_name=name, storage=self._storage)
+        """Returns a study with its trials; of a journal, no other study's trials are read."""
+        study = optuna.load_study(study_name=name, storage=self._storage)
+        if isinstance(self._place, str):
+            return study
+        return optuna.load_study(study_name=name, storage=_open(self._place, self._reading, study._study_id))
 
 
 class _KernelLock:
@@ -229,6 +240,36 @@ class _KernelLock:
 
     def release(self) -> None:
         self.file.release()
+
+
+class _Journal(JournalFileBackend):
+    """Optuna's journal without the trials of other studies: their lines are neither parsed nor kept.
+
+    A line that does not begin as Optuna writes a new trial is read whatever its study, so nothing else is left out. No
+    line refers to a trial by a number over all studies, as long as trials are stored whole.
+    """
+
+    _TRIAL = re.compile(rb'\{"op_code":4,"worker_id":"[^"\\]*","study_id":(\d+),')
+
+    def __init__(self, path: str, lock: _KernelLock, study: int | None) -> None:
+        super().__init__(path, lock_obj=lock)  # type: ignore[arg-type]
+        self._study = study  # None: no trials at all
+        self._read = 0  # bytes
+        self.skipped = Counter[int]()  # study -> trials
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """Yields the lines that were not read before. Ignores a last line without its end."""
+        with Path(self._file_path).open("rb") as file:
+            file.seek(self._read)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                self._read += len(line)
+                trial = self._TRIAL.match(line)
+                if trial is None or int(trial[1]) == self._study:
+                    yield json.loads(line)
+                else:
+                    self.skipped[int(trial[1])] += 1
 
 
 class _AlreadyStored(Exception):
@@ -291,7 +332,8 @@ def _first_line(error: Exception, *urls: str) -> str:
     return without_secrets(str(getattr(cause, "orig", cause)), *urls).strip().splitlines()[0][:200]
 
 
-def _open(place: Path | str, reading: bool) -> BaseStorage:
+def _open(place: Path | str, reading: bool, study: int | None = None) -> BaseStorage:
+    """Opens a database, or a journal with the trials of one study or none."""
     if isinstance(place, str):
         return _open_database(place)
     if reading and not place.exists():
@@ -303,7 +345,7 @@ def _open(place: Path | str, reading: bool) -> BaseStorage:
         if not reading:  # a reader needs no repair: Optuna ignores a last line without its end
             with lock.file:
                 _drop_torn_line(place)
-        return JournalStorage(JournalFileBackend(str(place), lock_obj=lock))  # type: ignore[arg-type]
+        return JournalStorage(_Journal(str(place), lock, study))
 
 
 @contextmanager
@@ -372,9 +414,11 @@ def _refuse_other_tables(url: str, place: str) -> None:
 
 def _drop_torn_line(journal: Path) -> None:
     """Drops a last line without its end, which a killed writer left: it was never reported as stored."""
-    if journal.exists():
+    if journal.exists() and journal.stat().st_size:
         with journal.open("rb+") as file:
-            file.truncate(file.read().rfind(b"\n") + 1)
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as lines:
+                whole = lines.rfind(b"\n") + 1
+            file.truncate(whole)
 
 
 def heads_of(study: str, origin: str, trials: Sequence[Trial], stored: Sequence[FrozenTrial]) -> tuple[str, ...]:

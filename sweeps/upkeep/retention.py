@@ -27,10 +27,13 @@ from typing import TYPE_CHECKING, Any
 
 from lanelock.engine.keep.published import RECEIPT, receipt_in
 from lanelock.policies import IntegrityError, LanelockError
+from lanelock.policies.canonical import quick_digest
+from lanelock.policies.documents import LARGEST
+from lanelock.policies.files import read_bytes
 from lanelock.policies.names import inside
 from lanelock.sweeps.campaign.records import records_in
 from lanelock.sweeps.proof.evidence import evidence_in, gates_of, seed_in, verdict_in
-from lanelock.sweeps.proof.lock import Lock
+from lanelock.sweeps.proof.lock import FORMAT, Lock
 from lanelock.sweeps.proof.lock_files import FILE
 from lanelock.sweeps.proof.moves import moves, stack
 from lanelock.sweeps.proof.signatures import beside
@@ -149,8 +152,8 @@ def _references(workspace: Workspace) -> _References:
     """Returns every reference from what is kept."""
     references = _References()
     locks = {lock.lock_id: lock for lock in _locks(workspace)}
-    for lock in locks.values():
-        references.packs.setdefault(lock.authority.digest, f"{lock.sweep} was tuned from its pack")
+    for held in locks.values():
+        references.packs.setdefault(held.authority, f"{held.sweep} was tuned from its pack")
     evidence = defaultdict[str, list[Path]](list)
     for folder, document in evidence_in(workspace):
         evidence[document["lock_id"]].append(folder)
@@ -161,7 +164,7 @@ def _references(workspace: Workspace) -> _References:
     for lock_id, why in (kept | _roots(workspace)).items():
         if lock_id not in locks:
             raise IntegrityError(f"{workspace.root}: {why}: its lock {lock_id[:12]} is missing")
-        lock = locks[lock_id]
+        lock = Lock.read(locks[lock_id].path)
         references.sweeps.setdefault(lock.sweep, why)
         for proof in lock.proof.values():
             references.runs.setdefault(proof.run_id, why)
@@ -190,10 +193,37 @@ def _roots(workspace: Workspace) -> dict[str, str]:
     return roots
 
 
-def _locks(workspace: Workspace) -> Iterator[Lock]:
-    """Yields every lock of the workspace, then the copies of the promoted locks."""
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What every lock refers to. Its id holds, so nothing in its file was changed."""
+
+    path: Path
+    lock_id: str
+    sweep: str
+    authority: str  # digest of its pack
+
+
+def _locks(workspace: Workspace) -> Iterator[_Held]:
+    """Yields every lock of the workspace, then the copies of the promoted locks. Raises as `Lock.read` does."""
     for path in [*sorted(workspace.locks.glob("*.json")), *sorted(workspace.promoted.glob(f"*/{FILE}"))]:
-        yield Lock.read(path)
+        yield _held(path) or _read(path)
+
+
+def _held(path: Path) -> _Held | None:
+    """Returns a lock whose id is seen to hold without reading the whole lock; None where that needs the whole lock."""
+    try:
+        document, lock_id = quick_digest(read_bytes(path, LARGEST), "lock_id") or ({}, "")
+    except OSError:
+        return None  # whoever reads the whole lock says what is wrong with it
+    match document:
+        case {"lock_id": stated, "format": written, "sweep": str(sweep), "authority": {"digest": str(authority)}}:
+            return _Held(path, lock_id, sweep, authority) if (stated, written) == (lock_id, FORMAT) else None
+    return None
+
+
+def _read(path: Path) -> _Held:
+    lock = Lock.read(path)
+    return _Held(path, lock.lock_id, lock.sweep, lock.authority.digest)
 
 
 def _newest(names: Iterable[str]) -> dict[str, str]:

@@ -10,11 +10,11 @@ from typing import Any
 from lanelock.policies import PolicyError, WorkspaceError
 from lanelock.policies.documents import read_json
 from lanelock.sweeps.locations import as_notice, moved_from
-from lanelock.sweeps.proof.moves import Move, holders, signature_of
+from lanelock.sweeps.proof.moves import Move, moves, signature_of
 from lanelock.sweeps.record.outbox import Outbox
 from lanelock.sweeps.record.registered import at_a_glance
 from lanelock.sweeps.search.tally import Sweep, sweeps_in
-from lanelock.sweeps.workspace import Workspace, size_of
+from lanelock.sweeps.workspace import Workspace, glance, size_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,8 @@ def status(workspace: Workspace) -> Status:
     if root.exists() and not root.is_dir():
         raise WorkspaceError(f"{root}: --workspace: is a file; name a folder")
     parts = {"cache": workspace.cache, "runs": workspace.runs, "artifacts": workspace.artifacts, "all": root}
+    history = moves(workspace)
+    pointing = {move.alias: move for move in history}
     sweeps, campaigns = sweeps_in(workspace), tuple(_campaigns(workspace.campaigns))
     return Status(
         root,
@@ -93,10 +95,10 @@ def status(workspace: Workspace) -> Status:
         sum(1 for _ in workspace.run_records.glob("*.json")),
         campaigns,
         sum(1 for path in workspace.evidence.glob("*") if path.is_dir()),
-        {alias: _pointed(move) for alias, move in sorted(holders(workspace).items())},
+        {alias: _pointed(move) for alias, move in sorted(pointing.items())},
         tuple(_running(workspace, sweeps, campaigns)),
         *Outbox(workspace).pending(),
-        tuple(difference.text for difference in at_a_glance(workspace) if difference.changed),
+        tuple(difference.text for difference in at_a_glance(workspace, history) if difference.changed),
         as_notice(moved_from(workspace)),
     )
 
@@ -108,11 +110,16 @@ def _pointed(move: Move) -> str:
 def _locks(folder: Path) -> Iterator[Closed]:
     """Yields locks as their files state them, newest first; checking their ids would take longer."""
     for path in sorted(folder.glob("[!.]*.json"), key=lambda path: -path.stat().st_mtime_ns):
-        try:
-            lock = read_json(path)
-            yield Closed(path.stem, lock["decision"], lock["verdict"], lock["search"]["because"])
-        except (PolicyError, KeyError, TypeError) as error:
-            yield Closed(path.stem, "unreadable", "", str(error))
+        stated = glance(path, "decision", "verdict", "search/because")
+        yield _read(path) if stated is None else Closed(path.stem, *stated)
+
+
+def _read(path: Path) -> Closed:
+    try:
+        lock = read_json(path)
+        return Closed(path.stem, lock["decision"], lock["verdict"], lock["search"]["because"])
+    except (PolicyError, KeyError, TypeError) as error:
+        return Closed(path.stem, "unreadable", "", str(error))
 
 
 def _campaigns(folder: Path) -> Iterator[Played]:

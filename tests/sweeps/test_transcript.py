@@ -18,7 +18,7 @@ from lanelock.sweeps.audit import audit
 from lanelock.sweeps.lanes.trial import RECORD, Trial, TrialRecord
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.verification import verify_lock
-from lanelock.sweeps.search.study import Studies
+from lanelock.sweeps.search.study import Studies, _open
 from lanelock.sweeps.search.transcript import link, origin_of
 from lanelock.sweeps.sweep import play
 from lanelock.sweeps.workspace import Workspace
@@ -44,7 +44,7 @@ def retold(closed, tmp_path, change):
     shutil.copytree(workspace.root, copy, ignore=shutil.ignore_patterns("optuna.journal*", "sweeps"))
     here, there = Studies(workspace.study_storage)._load(done.sweep), Workspace.at(copy)
     study = optuna.create_study(
-        storage=Studies(there.study_storage)._storage, study_name=done.sweep, directions=here.directions
+        storage=_open(there.study_storage, reading=False, study=0), study_name=done.sweep, directions=here.directions
     )
     for name, value in here.user_attrs.items():
         study.set_user_attr(name, value)

@@ -10,6 +10,7 @@ from click.shell_completion import CompletionItem
 
 from lanelock.engine.keep.published import computed_otherwise, engine_of, published, receipt_in
 from lanelock.policies import LanelockError, PolicyError
+from lanelock.policies.names import ALIASES
 from lanelock.sweeps.engines import engine_named, publisher_of, world_folder
 from lanelock.sweeps.locations import as_notice, moved_from
 from lanelock.sweeps.pages.text import one_line, short
@@ -141,7 +142,7 @@ def verify(session: Session, what: str, world: str | None) -> int:
     path = find_lock(what, workspace)
     with checking(f"verify {path.stem}", live=session.live) as watch:
         findings = verify_lock(path, world_folder(world), watch, workspace) + _moved(workspace)
-    if (move := holders(workspace).get(what)) is not None:
+    if what in ALIASES and (move := holders(workspace).get(what)) is not None:
         findings = _with_registry(findings + _as_moved(move, path), what, workspace)
     return _show_checks("lock", path, findings, session)
 

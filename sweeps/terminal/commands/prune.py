@@ -33,10 +33,11 @@ def prune(session: Session, applied: bool) -> int:
 
 def _surveyed(workspace: Workspace) -> Survey:
     """Returns what may go. Does not open the tracking database where there is none yet: that would create it."""
-    from lanelock.sweeps.record.shelf import Shelf  # MLflow: a second of imports that help and completion are spared
+    if record_uri(workspace) == own_record(workspace) and not workspace.tracking_database.exists():
+        return survey(workspace)
+    from lanelock.sweeps.record.shelf import Shelf  # MLflow: a second of imports that the others are spared
 
-    bare = record_uri(workspace) == own_record(workspace) and not workspace.tracking_database.exists()
-    return survey(workspace, () if bare else Shelf(workspace, reading=True).sweeps())
+    return survey(workspace, Shelf(workspace, reading=True).sweeps())
 
 
 def _removed(workspace: Workspace) -> tuple[Survey, Path]:

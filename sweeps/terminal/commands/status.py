@@ -22,7 +22,9 @@ def status(session: Session) -> int:
     now = upkeep.status(session.as_it_stands())
     rows = [*_lines(now)]
     width = max(len(name) for name, _ in rows)
-    session.show(now.as_document(), "\n".join(f"{name:<{width}}  {text}" for name, text in rows))
+    session.show(
+        now.as_document() if session.as_json else {}, "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+    )
     for line in now.registry:
         say(f"not as the moves say: {line}; set it right with: lanelock sync")
     return 3 if now.registry else 0

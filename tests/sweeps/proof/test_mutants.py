@@ -29,7 +29,7 @@ from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.moves import moves
 from lanelock.sweeps.proof.promotion import promote
 from lanelock.sweeps.proof.verification import verify_lock
-from lanelock.sweeps.search.study import Studies
+from lanelock.sweeps.search.study import Studies, _open
 from lanelock.sweeps.search.tally import sweeps_in
 from lanelock.sweeps.search.transcript import link, origin_of
 from lanelock.sweeps.sweep import play
@@ -290,7 +290,7 @@ def retold(made, place, change, begun=lambda attributes: attributes):
     here = Studies(made[0].study_storage)._load("queue-1")
     shutil.rmtree(place.root, ignore_errors=True)
     place.root.mkdir(parents=True)
-    there = Studies(place.study_storage)._storage
+    there = _open(place.study_storage, reading=False, study=0)
     study = optuna.create_study(storage=there, study_name="queue-1", directions=here.directions)
     attributes = begun(here.user_attrs)
     for name, value in attributes.items():
