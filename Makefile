@@ -40,6 +40,18 @@ test-all: setup
 chaos: setup
 	$(BIN)/python -m tests.chaos $(ARGS)
 
+# Documents, tables and command lines with something wrong in them: `make fuzz FUZZ_SECONDS=600`, or FUZZ_INPUTS=100000.
+.PHONY: fuzz fuzz-coverage
+FUZZ_SECONDS ?= $(if $(FUZZ_INPUTS),86400,60)
+fuzz: setup
+	FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_INPUTS=$(FUZZ_INPUTS) FUZZ_SEED=$(FUZZ_SEED) $(BIN)/python -m tests.fuzz $(ARGS)
+
+# The readers under Atheris, a minute each: `make fuzz-coverage FUZZ_SUBJECTS="lock journal"`.
+FUZZ_SUBJECTS ?= policy lane lock moves journal letters registry candidates_csv world_csv
+fuzz-coverage: setup
+	$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
+	for subject in $(FUZZ_SUBJECTS); do $(BIN)/python -m tests.fuzz.coverage $$subject -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+
 # A PostgreSQL and an MLflow server of its own, thrown away afterwards. It installs neither.
 test-postgres: setup
 	@$(BIN)/python -c 'import sys; sys.path.insert(0, "tests"); import servers; sys.exit(servers.missing() or 0)'

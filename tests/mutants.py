@@ -15,7 +15,7 @@ LITERALS = (b"NaN", b"-Infinity", b"1e400", b"[" * 2_000, b"[" * 200_000, b'"\\u
 def mutated(document, chance):
     """Returns a copy of a JSON document with one place changed."""
     document = copy.deepcopy(document)
-    *above, last = chance.choice([place for place in _places(document) if place])
+    *above, last = chance.choice([place for place in places(document) if place])
     node = document
     for name in above:
         node = node[name]
@@ -53,7 +53,7 @@ def damaged(document, chance):
     text = json.dumps(document).encode()
     at = chance.randrange(len(text))
     holed = copy.deepcopy(document)
-    *above, last = chance.choice([place for place in _places(holed) if place])
+    *above, last = chance.choice([place for place in places(holed) if place])
     node = holed
     for name in above:
         node = node[name]
@@ -81,8 +81,9 @@ def differences(one, other, above=""):
         yield above or "/"
 
 
-def _places(node, above=()):
+def places(node, above=()):
+    """Yields the path, as a tuple of names and indices, of every value in a document: itself first."""
     yield above
     inner = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for name, value in inner:
-        yield from _places(value, (*above, name))
+        yield from places(value, (*above, name))
