@@ -87,9 +87,9 @@ def _rows(content: bytes) -> list[list[str]] | None:
 def _values(content: bytes) -> str | None:
     try:
         table = pq.read_table(pa.BufferReader(content))
-    except (pa.ArrowException, OSError, ValueError):
+        return repr((table.column_names, table.to_pylist()))
+    except (pa.ArrowException, OSError, ValueError, OverflowError):  # a moment may be beyond what Python has
         return None
-    return repr((table.column_names, table.to_pylist()))
 
 
 def fault(law: str, states: str, before: Answer, after: Answer, names: Sequence[str]) -> str | None:
@@ -110,11 +110,13 @@ def fault(law: str, states: str, before: Answer, after: Answer, names: Sequence[
 
 
 def unclean(answer: Answer) -> Iterator[str]:
-    """Yields what is wrong with the lines of an answer."""
+    """Yields what is wrong with the lines of a command's answer; what a function raises has still to become a line."""
+    if answer.code is None:
+        return
     lines = answer.message.splitlines()
     if "Traceback" in answer.message:
         yield f"traceback: {_skeleton(lines[-1])}"
-    if answer.kind == "refused" and answer.code is not None:
+    if answer.kind == "refused":
         if len(answer.message.split("\n")) > 2 and not answer.listed:
             yield f"{len(lines)} lines: {_skeleton(answer.message)}"
         if not answer.message.strip():

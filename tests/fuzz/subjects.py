@@ -348,7 +348,15 @@ SUBJECTS = (
     Subject(
         "cache", lambda g: [path for path in sorted(g.entry.iterdir()) if path.is_file()], "bytes",
         (Reader("Cache.get", "held", _cached),),
-        lambda ground: (ground.entry.name,),
+        lambda ground: (ground.entry.name[:16],),
     ),
 )  # fmt: skip
+
+
+@cache
+def paths_of(kind: str, ground: Ground) -> Sequence[Path]:
+    """Returns the files of a subject, which are the same as long as the ground is."""
+    return BY_NAME[kind].where(ground)
+
+
 BY_NAME = {subject.name: subject for subject in SUBJECTS}

@@ -24,12 +24,13 @@ from . import FOLDER, lines
 from .changes import changed, proposed
 from .ground import Ground, copied
 from .judge import Answer, fault, stated
-from .subjects import BY_NAME, Reader, Subject
+from .subjects import BY_NAME, Reader, Subject, paths_of
 
 PATIENCE = float(os.environ.get("FUZZ_PATIENCE", "20"))  # seconds that an answer may take
 MEMORY = 1 << 30  # bytes that an input may take beside what the process has
 COMMANDS = 0.07  # the share of inputs of a document that go to a command, which takes longer than a function
 VOLATILE = {"seconds", "bytes", "at_ms"}  # in the JSON of an answer
+PARTS = ("workspace", "files")  # of the ground: where nothing may be written
 KINDS = (*BY_NAME, lines.KIND)
 
 
@@ -54,7 +55,7 @@ class Input:
         if kind == lines.KIND:
             return cls(kind, 0, "", tuple(lines.drawn(chance)), name)
         subject = BY_NAME[kind]
-        paths = subject.where(ground)
+        paths = paths_of(kind, ground)
         file = chance.randrange(len(paths))
         functions = [reader for reader in subject.readers if not reader.command]
         commands = [reader for reader in subject.readers if reader.command]
@@ -104,7 +105,7 @@ class Bench:
         subject = BY_NAME[one.kind]
         reader = next(row for row in subject.readers if row.name == one.reader)
         before = self._unchanged(subject, reader)
-        paths = subject.where(self.ground)
+        paths = paths_of(one.kind, self.ground)
         path = paths[one.file % len(paths)]
         names = (path.name, path.stem, path.parent.name, *subject.named(self.ground))
         with _put_aside(path) as content:
@@ -139,8 +140,7 @@ class Bench:
     def _line(self, one: Input) -> Outcome:
         with lines.standing(self.ground) as words:
             after = command(words(one.changes))
-        if self._written():  # a command may write where its line is right
-            pass
+        self._written()  # a command may write where its line is right; it is undone
         return Outcome(_how(after, after), lines.fault(one.changes, after), after.message)
 
     def _written(self) -> str:
@@ -149,7 +149,7 @@ class Bench:
         if now == self._listing:
             return ""
         names = sorted(name for name in now.keys() | self._listing.keys() if now.get(name) != self._listing.get(name))
-        for part in ("workspace", "files"):
+        for part in PARTS:
             self._again(part)
         return ", ".join(names[:3])
 
@@ -158,12 +158,12 @@ class Bench:
         shutil.copytree(self.kept.root / part, self.ground.root / part, symlinks=True)
 
     def _listed(self) -> dict[str, tuple[Any, ...]]:
-        found, folders = {}, [str(self.ground.root / part) for part in ("workspace", "files")]
+        found, folders, above = {}, [str(self.ground.root / part) for part in PARTS], len(str(self.ground.root)) + 1
         while folders:
             for entry in os.scandir(folders.pop()):
                 row = entry.stat(follow_symlinks=False)
                 folder = entry.is_dir(follow_symlinks=False)
-                found[os.path.relpath(entry.path, self.ground.root)] = () if folder else (row.st_size, row.st_mtime_ns)
+                found[entry.path[above:]] = () if folder else (row.st_size, row.st_mtime_ns)
                 if folder:
                     folders.append(entry.path)
         return found
