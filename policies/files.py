@@ -35,8 +35,10 @@ def read_bytes(path: Path, largest: int | None = None) -> bytes:
     with open_file(path) as file:
         if largest is None:
             return file.read()
-        size = os.fstat(file.fileno()).st_size  # refused unread; a file may still grow, or state no size
-        data = file.read(largest + 1) if size <= largest else b""
+        size = os.fstat(file.fileno()).st_size  # refused unread
+        data = file.read(size + 1) if size <= largest else b""
+        if len(data) > size:  # it grew, or states no size: else no room for `largest` bytes is asked for
+            data += file.read(largest + 1 - len(data))
     if max(size, len(data)) > largest:
         raise OSError(errno.EFBIG, f"larger than {largest:,} bytes", str(path))
     return data
