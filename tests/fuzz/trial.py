@@ -27,7 +27,7 @@ from .judge import Answer, fault, stated
 from .subjects import BY_NAME, Reader, Subject, paths_of
 
 PATIENCE = float(os.environ.get("FUZZ_PATIENCE", "20"))  # seconds that an answer may take
-MEMORY = 1 << 30  # bytes that an input may take beside what the process has
+MEMORY = 4 << 30  # bytes of address space that an input may ask for: a pool of threads alone has one
 COMMANDS = 0.07  # the share of inputs of a document that go to a command, which takes longer than a function
 VOLATILE = {"seconds", "bytes", "at_ms"}  # in the JSON of an answer
 PARTS = ("workspace", "files")  # of the ground: where nothing may be written
@@ -330,7 +330,7 @@ def _socket(path: Path, content: bytes, ground: Ground) -> None:
 def _huge(path: Path, content: bytes, ground: Ground) -> None:
     with path.open("wb") as file:
         file.write(content)
-        file.truncate(1 << 36)  # it has no blocks on the disk
+        file.truncate(1 << 30)  # it has no blocks on the disk
 
 
 _BECOME: dict[str, Callable[[Path, bytes, Ground], None]] = {
