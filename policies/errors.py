@@ -45,6 +45,15 @@ class IntegrityError(LanelockError):
     exit_code = 3
 
 
+@contextmanager
+def referred_to_by(where: str) -> Iterator[None]:
+    """Puts `where`, a document and its field, before an error about what that field refers to."""
+    try:
+        yield
+    except LanelockError as error:
+        raise type(error)(f"{where}: {error}") from None
+
+
 def cause(error: BaseException) -> str:
     """Returns one line on what an engine raised: its kind, unless Lanelock raised it, and its message's first line."""
     if isinstance(error, EngineError):

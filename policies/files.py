@@ -31,17 +31,27 @@ def open_file(path: Path) -> BufferedReader:
 
 
 def read_bytes(path: Path, largest: int | None = None) -> bytes:
-    """Returns the content of a regular file of at most `largest` bytes. Raises OSError for anything else."""
+    """Returns the content of a regular file of at most `largest` bytes, or as many as this machine's memory has.
+
+    Raises OSError for anything else.
+    """
+    largest = _memory() if largest is None else largest
     with open_file(path) as file:
-        if largest is None:
-            return file.read()
         size = os.fstat(file.fileno()).st_size  # refused unread
-        data = file.read(size + 1) if size <= largest else b""
-        if len(data) > size:  # it grew, or states no size: else no room for `largest` bytes is asked for
-            data += file.read(largest + 1 - len(data))
+        try:
+            data = file.read(size + 1) if size <= largest else b""
+            if len(data) > size:  # it grew, or states no size: else no room for `largest` bytes is asked for
+                data += file.read(largest + 1 - len(data))
+        except MemoryError:
+            raise OSError(errno.ENOMEM, f"{size:,} bytes do not fit into memory", str(path)) from None
     if max(size, len(data)) > largest:
         raise OSError(errno.EFBIG, f"larger than {largest:,} bytes", str(path))
     return data
+
+
+def _memory() -> int:
+    """Returns the bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _not_a_file(path: Path, kind: str) -> OSError:

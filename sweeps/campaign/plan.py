@@ -15,6 +15,7 @@ from typing import Any
 from lanelock.engine.resolved import Resolved
 from lanelock.policies import LaneError, Pack, PolicyError
 from lanelock.policies.documents import digest, read_json, resolve, shipped_schema, validate
+from lanelock.policies.errors import referred_to_by
 from lanelock.policies.pack import first_state, split_address, states_in
 from lanelock.scoring.gates import GateSet, load_gates
 from lanelock.scoring.scorecard import MetricSource
@@ -101,7 +102,8 @@ def load_campaign(name_or_path: str, find_pack: PackFinder = open_pack) -> Campa
         raise LaneError(f"{path}: a campaign is a JSON file, but this is a folder")
     document = read_json(path)
     validate(document, shipped_schema("campaign"), str(path))
-    engine, metrics = engine_named(document["engine"]), metrics_named(document["engine"])
+    with referred_to_by(str(path)):
+        engine, metrics = engine_named(document["engine"]), metrics_named(document["engine"])
     for where, row in {"": document, **{f"/phases/{name}": row for name, row in document["phases"].items()}}.items():
         if (until := row.get("until", engine.states[-1])) not in engine.states:
             known = ", ".join(engine.states)
@@ -110,11 +112,12 @@ def load_campaign(name_or_path: str, find_pack: PackFinder = open_pack) -> Campa
     gates = load_gates(str(metrics.gates_file))
     _check(document, phases, gates, str(path))
     _check_frozen(document, engine, str(path))
-    recorded = {
-        row["phase"]: pack_for(engine, beside(path, row["pack"]), find_pack)
-        for row in document.get("record", {}).get("rows", ())
-        if "pack" in row
-    }
+    with referred_to_by(f"{path}: /record/rows"):
+        recorded = {
+            row["phase"]: pack_for(engine, beside(path, row["pack"]), find_pack)
+            for row in document.get("record", {}).get("rows", ())
+            if "pack" in row
+        }
     return Campaign(document, engine, metrics, gates, phases, recorded)
 
 

@@ -19,6 +19,7 @@ from lanelock.engine.protocol import Run
 from lanelock.engine.resolved import Resolved
 from lanelock.policies import IntegrityError, LaneError, Pack, PolicyError, diff
 from lanelock.policies.documents import digest, read_json, resolve, shipped_schema, validate
+from lanelock.policies.errors import referred_to_by
 from lanelock.policies.pack import CarriedPack, Schemas, is_integer, split_address, value_at
 from lanelock.scoring.gates import GateSet, load_gates, parse_gates
 from lanelock.scoring.scorecard import MetricSource, measured
@@ -225,14 +226,19 @@ def load_lane(name_or_path: str, find_pack: PackFinder = open_pack) -> Lane:
         raise LaneError(f"{path}: a lane is a JSON file, this is a folder")
     document = read_json(path)
     validate(document, shipped_schema("lane"), str(path))
-    engine = engine_named(document["engine"])
-    authority = pack_for(engine, beside(path, document["authority"]), find_pack)
-    references = {
-        name: pack_for(engine, beside(path, pack), find_pack) for name, pack in document.get("references", {}).items()
-    }
+
+    def named(field: str, pack: str) -> Pack:
+        with referred_to_by(f"{path}: {field}"):
+            return pack_for(engine, beside(path, pack), find_pack)
+
+    with referred_to_by(str(path)):
+        engine, metrics = engine_named(document["engine"]), metrics_named(document["engine"])
+    authority = named("/authority", document["authority"])
+    references = {name: named(f"/references/{name}", pack) for name, pack in document.get("references", {}).items()}
     gates = document["gates"].get("file")
-    gates = str(metrics_named(document["engine"]).gates_file) if gates is None else beside(path, gates)
-    return _build(document, authority, references, str(path), load_gates(gates))
+    with referred_to_by(f"{path}: /gates"):
+        gate_file = load_gates(str(metrics.gates_file) if gates is None else beside(path, gates))
+    return _build(document, authority, references, str(path), gate_file)
 
 
 def lane_of(

@@ -98,6 +98,8 @@ def _text(path: Path) -> str | None:
     try:
         data = read_bytes(path, LARGEST)
     except FileNotFoundError:
+        if path.is_symlink():
+            raise PolicyError(f"{path}: a link to nothing; remove it, or put back what it leads to") from None
         return None
     except OSError as error:
         raise PolicyError(f"{path}: cannot be read: {error.strerror}") from None
