@@ -130,7 +130,7 @@ class Workspace:
         write_document(self._record(run_id), {**document, "before": None if newest is None else newest.stem})
 
     def recalls(self, run_id: str) -> bool:
-        return is_name(run_id) and self._record(run_id).is_file()
+        return is_name(run_id) and os.path.lexists(self._record(run_id))  # what is no file is refused, not absent
 
     def remembered(self, run_id: str) -> dict[str, Any]:
         """Returns the record of a run. Raises PolicyError naming the known runs."""

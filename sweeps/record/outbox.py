@@ -129,7 +129,7 @@ class Box:
         if not self.path.is_file():
             return 0
         mark = self._mark()
-        with self.path.open("rb") as file:
+        with open_file(self.path) as file:
             file.seek(mark)
             later = sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
         return later + sum(at < mark for at in self.notes().aside)
@@ -216,7 +216,7 @@ class Box:
             return 0
         try:
             mark = int(read_bytes(self._marked, 64)) if self._marked.is_file() else 0
-            with self.path.open("rb") as file:
+            with open_file(self.path) as file:
                 file.seek(mark - 1)
                 return mark if file.read(1) == b"\n" else 0
         except (OSError, ValueError, OverflowError, LanelockError):
@@ -252,7 +252,7 @@ class Box:
         """Yields (where it begins, where it ends, the line) of every whole line from `at` on."""
         if not self.path.is_file():
             return
-        with self.path.open("rb") as file:
+        with open_file(self.path) as file:
             file.seek(at)
             for line in file:
                 if not line.endswith(b"\n"):

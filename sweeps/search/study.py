@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ from lanelock.sweeps.secrets import shown, without_secrets
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
+_LONGEST = 1 << 26  # bytes of a journal's line
 _PATIENCE = 180.0  # seconds that a sweep waits for an unreachable study database
 
 
@@ -259,17 +261,23 @@ class _Journal(JournalFileBackend):
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
         """Yields the lines that were not read before. Ignores a last line without its end."""
-        with Path(self._file_path).open("rb") as file:
+        with open_file(Path(self._file_path)) as file:
             file.seek(self._read)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return
+            for line in _lines(file):
                 self._read += len(line)
                 trial = self._TRIAL.match(line)
                 if trial is None or int(trial[1]) == self._study:
                     yield json.loads(line)
                 else:
                     self.skipped[int(trial[1])] += 1
+
+
+def _lines(file: BufferedReader) -> Iterator[bytes]:
+    """Yields whole lines. Raises ValueError at one that is longer than any trial, as a broken disk leaves it."""
+    while (line := file.readline(_LONGEST)).endswith(b"\n"):
+        yield line
+    if len(line) == _LONGEST:
+        raise ValueError(f"a line has {_LONGEST:,} bytes or more")
 
 
 class _AlreadyStored(Exception):
@@ -370,10 +378,10 @@ def _first_odd(journal: Path) -> str:
     """Returns the journal with the first line in it that is not one of a journal, where that can be told."""
     try:
         with open_file(journal) as file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(_lines(file), 1):
                 if not _is_log(line):
                     return f"{journal}: line {number}"
-    except OSError:
+    except (OSError, ValueError):
         pass
     return str(journal)
 

@@ -63,25 +63,25 @@ class Ground:
         """The lock that the lane's decision took."""
         return next(path for path in sorted(self.workspace.locks.glob("queue-1.*.json")) if path.name.count(".") == 2)
 
-    @property
+    @cached_property
     def evidence(self) -> Path:
-        return next(path for path in self.workspace.evidence.glob("queue-1.*") if path.is_dir())
+        return next(path for path in self.workspace.evidence.glob("queue-1.*[!e]") if path.is_dir())
 
-    @property
+    @cached_property
     def run(self) -> Path:
         """A published run of segment 2B."""
         return next(path for path in sorted(self.workspace.runs.iterdir()) if path.is_dir())
 
-    @property
+    @cached_property
     def entry(self) -> Path:
         """A state in the cache."""
         return next(iter(sorted(self.workspace.cache.glob("[0-9a-f][0-9a-f]/*"))))
 
-    @property
+    @cached_property
     def campaign(self) -> Path:
         return next(self.workspace.campaigns.iterdir())
 
-    @property
+    @cached_property
     def box(self) -> Path:
         return next(self.workspace.outbox.glob("*.jsonl"))
 

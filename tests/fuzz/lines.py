@@ -31,11 +31,11 @@ GOOD = {
     "engine": "queue", "holdout": "1", "feeds": "customers=file.txt", "against": "@run", "sample": "1%", "trials": "2",
     "port": "5000", "role": "maker",
 }  # fmt: skip
-# No absolute path here that a command could write to.
+# No absolute path that a command could write to, and nothing that no process can be given.
 WORDS = (
     "", " ", "-", "--", "-1", "--x", "-x", "=", "0", "1.5", "1e9", "1e400", "nan", "inf", "-inf", "4294967296",
     "9" * 400, "0x10", "1_000", "٣", "true", "null", "x", "x" * 300, "x" * 70_000, "é", "\udcff", "\u202ex",
-    "\x1b[2Jx", "a\nb", "\x00", "a\x00b", "a\tb", "../../x", "./x", ".", "..", "folder", "folder/", "file.txt",
+    "\x1b[2Jx", "a\nb", "a\tb", "../../x", "./x", ".", "..", "folder", "folder/", "file.txt",
     "file.txt/x", "fifo", "loop", "nowhere", "/dev/null/x", "/proc/x", "queue-1", "queue-1/0", "queue-1/-1",
     "queue-1/9999999999999999999", "queue-1/x", "/1", "queue-1/", "candidate", "certified", "CANDIDATE", "p3",
     "segment_2b/p3", "a" * 6, "0" * 64, "deadbeef", "1,2,3", "1,1", ",", "1,", "a,b", "5%", "0%", "101%", "%", "%s",
