@@ -49,6 +49,14 @@ def read_bytes(path: Path, largest: int | None = None) -> bytes:
     return data
 
 
+def real(path: Path) -> Path:
+    """Returns a path without links, whether or not it exists. Raises OSError for a link that leads to itself."""
+    try:
+        return path.resolve()
+    except RuntimeError:
+        raise OSError(errno.ELOOP, "a link that leads to itself", str(path)) from None
+
+
 def _memory() -> int:
     """Returns the bytes of this machine's memory."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

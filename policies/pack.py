@@ -8,6 +8,7 @@ schemas.
 from __future__ import annotations
 
 import copy
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -113,7 +114,7 @@ def engine_in(folder: Path) -> str:
     """Returns the name of the engine that the pack in `folder` is for."""
     if not folder.is_dir():
         raise PolicyError(f"{folder}: a pack is a folder with {PACK} and one JSON file per policy")
-    if not (folder / PACK).is_file():
+    if not os.path.lexists(folder / PACK):
         raise PolicyError(f'{folder / PACK}: missing; add it, with the engine the pack is for: {{"engine": "NAME"}}')
     document = read_json(folder / PACK)
     validate(document, shipped_schema("pack"), str(folder / PACK))

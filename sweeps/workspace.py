@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from lanelock.policies import LaneError, PolicyError, WorkspaceError
 from lanelock.policies.documents import LARGEST, read_json, shipped_schema, validate
-from lanelock.policies.files import open_file, read_bytes
+from lanelock.policies.files import open_file, read_bytes, real
 from lanelock.policies.names import check_name, inside, is_name
 from lanelock.sweeps import TRACKING_URI
 
@@ -84,7 +84,7 @@ class Workspace:
 
         `tracking_uri` defaults to the value of MLFLOW_TRACKING_URI when `lanelock.sweeps` was imported.
         """
-        workspace = cls(root.resolve(), tracking_uri)
+        workspace = cls(real(root), tracking_uri)
         workspace.check_path()
         with writing(workspace.root):
             for folder in (workspace.root, workspace.locks, workspace.runs, workspace.artifacts):
@@ -105,7 +105,7 @@ class Workspace:
         """Returns how a folder is named in what is kept: one in the workspace so that the workspace may be moved."""
         if folder is None:
             return None
-        path = folder.resolve()
+        path = real(folder)
         if path.is_relative_to(self.root):
             return f"{_HERE}{path.relative_to(self.root).as_posix()}"
         return str(folder.absolute())
@@ -187,7 +187,7 @@ class Workspace:
 
 def usual(folder: Path | str | None) -> Workspace:
     """Returns the workspace in a folder as it stands; else the one that LANELOCK_WORKSPACE names, else the default."""
-    return Workspace(Path(folder or os.environ.get("LANELOCK_WORKSPACE") or default_folder()).resolve())
+    return Workspace(real(Path(folder or os.environ.get("LANELOCK_WORKSPACE") or default_folder())))
 
 
 def default_folder(start: Path | None = None) -> Path:

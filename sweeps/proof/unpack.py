@@ -14,7 +14,7 @@ from lanelock.engine.keep.staging import place, staging
 from lanelock.policies import IntegrityError, PolicyError, pack_of
 from lanelock.policies.documents import LARGEST, parse_json
 from lanelock.policies.edit import edited
-from lanelock.policies.files import read_bytes
+from lanelock.policies.files import read_bytes, real
 from lanelock.policies.names import inside
 from lanelock.policies.pack import PACK
 from lanelock.sweeps.engines import engine_named
@@ -62,7 +62,7 @@ def unpack(changes: Sequence[FileChange], folder: Path) -> None:
     A new folder appears whole. In a folder that is there, each file is written beside its target first, so that a full
     disk changes nothing; if a rename fails, the files before it are put back.
     """
-    target = folder.resolve()
+    target = real(folder)
     if target.is_dir() and any(target.iterdir()):
         _replace(changes)
         return
@@ -112,7 +112,7 @@ def _new(document: object) -> str:
 
 
 def _replace(changes: Sequence[FileChange]) -> None:
-    targets = [(change, change.path.resolve()) for change in changes]  # a link stays a link
+    targets = [(change, real(change.path)) for change in changes]  # a link stays a link
     beside = {target: target.with_name(f".{target.name}.{os.getpid()}.unpacked") for _, target in targets}
     done = list[tuple[FileChange, Path]]()
     try:

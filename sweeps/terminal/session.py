@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from lanelock.policies import PolicyError, WorkspaceError
+from lanelock.policies.files import real
 from lanelock.sweeps.pages.text import printable
 from lanelock.sweeps.terminal.completion import FOLDER
 from lanelock.sweeps.terminal.net import in_workspace
@@ -38,7 +39,7 @@ class Session:
 
         Raises WorkspaceError for a name that is no text in this locale, since databases and pages state it.
         """
-        if any("\ud800" <= one <= "\udfff" for one in str(self.root.resolve())):
+        if any("\ud800" <= one <= "\udfff" for one in str(real(self.root))):
             raise WorkspaceError(
                 f"{self.root}: this name is no text in the present locale; use another, or a UTF-8 locale"
             )
@@ -51,7 +52,7 @@ class Session:
 
     def as_it_stands(self) -> Workspace:
         """Returns the workspace for reading, whether or not it exists: creates and writes nothing."""
-        return Workspace(self.root.resolve())
+        return Workspace(real(self.root))
 
     def show(self, document: Mapping[str, Any], text: str) -> None:
         """Prints the answer. Nothing else writes to stdout."""

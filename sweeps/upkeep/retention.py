@@ -98,7 +98,7 @@ def survey(workspace: Workspace, recorded: Iterable[SweepRecord] = ()) -> Survey
 
     for kind, root in (("run", workspace.runs), ("export", workspace.exports), ("evidence", workspace.evidence)):
         if root.is_symlink():
-            keep.append(Item(kind, root.name, 0, f"is a link to {root.resolve()}: what lies outside is not removed"))
+            keep.append(Item(kind, root.name, 0, f"is a link to {root.readlink()}: what lies outside is not removed"))
     for kind, root in (("run", workspace.runs), ("export", workspace.exports)):
         for folder in _pruned(root):
             kept_by = references.runs.get(folder.name) or _kept_by_its_pack(folder, references.packs)

@@ -65,7 +65,7 @@ class Ground:
 
     @cached_property
     def evidence(self) -> Path:
-        return next(path for path in self.workspace.evidence.glob("queue-1.*[!e]") if path.is_dir())
+        return next(path for path in self.workspace.evidence.glob("queue-1.*") if path.suffix != ".dsse")
 
     @cached_property
     def run(self) -> Path:
