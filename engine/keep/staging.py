@@ -31,8 +31,8 @@ def staging(parent: Path, name: str) -> Iterator[Path]:
     folder = parent / f"{PREFIX}{name}-{uuid4().hex}"
     lock = FileLock(_lock_of(folder))
     with _register(parent):
+        folder.mkdir()  # first: where nothing can be made, a lock would be tried for ever
         lock.acquire()
-        folder.mkdir()
     try:
         yield folder
     finally:
