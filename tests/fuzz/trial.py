@@ -201,7 +201,7 @@ def command(words: Sequence[str], patience: float = PATIENCE) -> Answer:
     stdout, stderr = _text(out), _text(err)
     if code not in (0, 1, 2, 3):
         return Answer("crash", code=code, where=f"exit {code}: {_again(words)}", message=stderr)
-    if code == 3 and stdout:  # a proof that ran lists what differs
+    if code == 3 and not stderr.startswith("lanelock: "):  # a proof that ran lists what differs, each on a line
         return Answer("refused", 3, stderr, code=3, listed=True)
     if code in (2, 3):
         return Answer("refused", code, stderr, code=code)
