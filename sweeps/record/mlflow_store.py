@@ -29,6 +29,7 @@ from requests import RequestException
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from lanelock.policies import WorkspaceError
+from lanelock.policies.files import open_file
 from lanelock.policies.names import check_name, inside
 from lanelock.sweeps.lanes.trial import Input
 from lanelock.sweeps.locations import Locations, locations, relocate
@@ -279,6 +280,7 @@ def _dataset(data: Input) -> DatasetInput:
 def _create_database(path: Path) -> None:
     """Makes a workspace's database if missing, whole or not at all: under another name, then renamed."""
     if path.exists():
+        open_file(path).close()  # SQLite would wait for ever at a named pipe
         return  # and whole; no lock is taken, since the disk may be read-only
     with FileLock(f"{path}.lock"):
         staged = path.with_name(f".{path.name}.new")

@@ -283,6 +283,21 @@ def test_a_mark_or_a_note_that_is_none_delivers_again_and_never_too_little(place
     assert not sync(place, own_record(place)).waiting
 
 
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    {
+        "a named pipe": os.mkfifo,
+        "a device": lambda path: path.symlink_to("/dev/zero"),
+        "a folder": lambda path: path.mkdir(),
+    }.items(),
+)
+def test_a_database_that_is_no_file_is_refused_at_once(tmp_path, kind, make):
+    place = Workspace.at(tmp_path / "workspace", None)
+    make(place.tracking_database)
+    with pytest.raises(Barred, match=rf"mlflow\.db: .*{kind}, not a file"):
+        Store(place)
+
+
 def test_strange_files_in_the_outbox_block_nothing(place, here):
     other = other_box(place)
     folder = place.outbox
