@@ -108,6 +108,7 @@ def main(arguments: list[str] | None = None) -> None:
     code = net.UNEXPECTED
     if sys.stderr is sys.__stderr__:  # in a process of its own
         net.hold_threads_and_exit()
+        net.hold_warnings()
     with streams() as after:
         try:
             with answered():

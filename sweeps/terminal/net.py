@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import traceback
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -96,6 +97,17 @@ def hold_threads_and_exit() -> None:
             _say("on the way out" if args.err_msg is None else args.err_msg, args.exc_value)
 
     threading.excepthook, sys.unraisablehook = threads, unraisable
+
+
+def hold_warnings() -> None:
+    """Keeps what libraries warn of from the terminal, here and in child processes, and from being raised as errors.
+
+    Such warnings are for developers, and neither a user's policy nor lane can answer them. In an unusual environment
+    (`PYTHONOPTIMIZE=2`) they would bury the one line that a command has to say; with `PYTHONWARNINGS=error`, MLflow
+    would refuse its own database.
+    """
+    os.environ["PYTHONWARNINGS"] = "ignore"
+    warnings.simplefilter("ignore")
 
 
 def _say(where: str, error: BaseException) -> None:
