@@ -28,6 +28,7 @@ from lanelock.policies.files import open_file, read_bytes, real
 from lanelock.policies.names import check_name, inside, is_name
 from lanelock.sweeps import TRACKING_URI
 
+_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _GLANCE = 0.2  # seconds: far longer than `holder` keeps a lock while it probes
 
 _HERE = "workspace:"  # begins the name of a folder that lies in the workspace
@@ -338,4 +339,5 @@ def _cannot_write(place: Path, error: OSError) -> WorkspaceError:
         errno.ENOTDIR: "it is not a folder",
         errno.EEXIST: "it is not a folder",
     }.get(error.errno or 0, error.strerror or str(error))
-    return WorkspaceError(f"workspace {place}: {why}; name another with --workspace DIR or LANELOCK_WORKSPACE")
+    room = "make room and repeat the command (a sweep with --resume), or " if error.errno in _ROOM else ""
+    return WorkspaceError(f"workspace {place}: {why}; {room}name another with --workspace DIR or LANELOCK_WORKSPACE")

@@ -108,6 +108,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     monkeypatch.setenv("LANELOCK_WORKSPACE", str(tmp_path / "mlruns"))
+    monkeypatch.setattr(SEGMENT_2B, "_memory", Memory(1 << 31))  # a reader's process has computed nothing before
     return tmp_path
 
 

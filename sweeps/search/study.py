@@ -7,6 +7,7 @@ sampler seeded by (lane seed, trial number) from the trials that finished before
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import os
@@ -318,7 +319,11 @@ def _store(study: optuna.Study, frozen: FrozenTrial) -> None:
                 ) from None
             return  # this process stored it, and the answer was lost
         except OSError as error:
-            raise WorkspaceError(f"study {study.study_name}: the trial cannot be stored: {error.strerror}") from None
+            why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
+            raise WorkspaceError(
+                f"study {study.study_name}: the trial cannot be stored: {why}; earlier trials are stored: mend that and "
+                "continue with --resume"
+            ) from None
         except optuna.exceptions.StorageInternalError as error:
             if not _is_away(error) or time.monotonic() > until:
                 raise WorkspaceError(

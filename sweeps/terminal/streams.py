@@ -36,6 +36,7 @@ class _Output(io.FileIO):
     """A file descriptor that drops what cannot be written, from the first failure on."""
 
     failure: OSError | None = None
+    lost = False  # whether anything was dropped
 
     def write(self, data: bytes) -> int:  # type: ignore[override]  # never None
         while self.failure is None:
@@ -45,6 +46,7 @@ class _Output(io.FileIO):
                 select.select([], [self], [])  # a full pipe that does not block
             except OSError as error:
                 self.failure = error
+        self.lost = True
         return len(data)
 
 
@@ -83,7 +85,7 @@ def streams() -> Iterator[Callable[[int], int]]:
     for number in closed & outputs.keys():
         outputs[number].failure = OSError(errno.EBADF, "closed")
     try:
-        yield lambda code: _after(outputs[1].failure, code) if outputs else code
+        yield lambda code: _after(outputs[1], code) if outputs else code
     finally:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
@@ -110,9 +112,10 @@ def _text(number: int, output: _Output, stream: TextIO | None) -> TextIO:
     return io.TextIOWrapper(buffered, encoding, _ERRORS, line_buffering=number == 2 or output.isatty())
 
 
-def _after(failure: OSError | None, code: int) -> int:
+def _after(output: _Output, code: int) -> int:
     """Says that the answer was lost, and returns the exit code: the result's where nobody reads, else 2 for success."""
-    if failure is None:
+    failure = output.failure
+    if failure is None or not output.lost:
         return code
     say(f"lanelock: note: standard output: {failure.strerror}; the answer was not printed whole")
     return code if failure.errno in _GONE or code > 1 else 2

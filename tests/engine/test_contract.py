@@ -14,7 +14,7 @@ from lanelock.engine.segment_2b.run import SEGMENT_2B, Segment2B
 from lanelock.engine.segment_2b.world_import import write_world
 from lanelock.engine.testing import EngineContract
 from lanelock.policies import LaneError, load_pack
-from lanelock.scoring.segment_2b.metrics import METRICS
+from lanelock.scoring.segment_2b.metrics import SEGMENT_2B as METRICS
 from lanelock.sweeps import engines
 
 TIDES = TESTS / "tides_engine"

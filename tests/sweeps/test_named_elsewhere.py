@@ -80,7 +80,7 @@ def test_a_move_to_evidence_that_is_no_name_is_not_followed(place):
 def test_a_campaign_record_names_a_lock_of_the_workspace_or_nothing(tmp_path):
     pack = {"name": "p", "digest": "0" * 64, "policies": {}}
     assert Holder.of({**pack, "lock": "queue-1.0123456789ab.json"}).document["lock"] == "queue-1.0123456789ab.json"
-    row = dict.fromkeys(("phase", "kind", "title", "outcome", "reason", "next", "seconds"), "x")
+    row = dict.fromkeys(("phase", "kind", "title", "outcome", "reason", "next"), "x") | {"seconds": 1.0}
     (tmp_path / "00.x.json").write_text(json.dumps({**row, "holder": {**pack, "lock": UP}}))
     with pytest.raises(IntegrityError, match=r"not a whole record: .*is not a name for a lock's file"):
         list(records_in(tmp_path))

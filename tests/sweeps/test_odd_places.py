@@ -79,7 +79,7 @@ def test_at_512_bytes_a_workspace_works_where_its_database_lies_elsewhere(tmp_pa
         ("%2e%2e", ["holds '%2e'"]),
         ("two\nlines", ["cannot be printed", r"two\nlines"]),
         ("turned\u202e", ["cannot be printed", r"\u202e"]),
-        ("\udcff", ["not UTF-8"]),
+        ("\udcff", ["\\udcff"]),
         ("long", ["512 bytes", "SQLite", "takes 489"]),
     ],
 )
