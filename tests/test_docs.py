@@ -23,6 +23,8 @@ import click
 import pytest
 from conftest import ROOT, child_environment
 
+from lanelock.engine.segment_2b.run import SEGMENT_2B
+from lanelock.engine.steps import Memory
 from lanelock.sweeps.terminal.cli import cli, main
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -321,7 +321,7 @@ def _store(study: optuna.Study, frozen: FrozenTrial) -> None:
         except OSError as error:
             why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
             raise WorkspaceError(
-                f"study {study.study_name}: the trial cannot be stored: {why}; earlier trials are stored: mend that and "
+                f"study {study.study_name}: the trial cannot be stored: {why}; earlier trials are stored: mend it and "
                 "continue with --resume"
             ) from None
         except optuna.exceptions.StorageInternalError as error:
