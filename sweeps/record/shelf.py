@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from lanelock.sweeps.record.mlflow_store import KIND, LOCK, PARENT, SUPERSEDED, SWEEP, Store
 from lanelock.sweeps.workspace import Workspace
@@ -32,8 +34,11 @@ class Shelf:
         with self._store.explained():
             for experiment in self._store.client.search_experiments():
                 runs = self._store.search(experiment.experiment_id, f"tags.`{KIND}` != 'lock'")
+                children = defaultdict[str | None, list[Any]](list)
+                for row in runs:
+                    children[row.data.tags.get(PARENT)].append(row)
                 for run in (run for run in runs if run.data.tags.get(KIND) == "sweep"):
-                    trials = [trial for trial in runs if trial.data.tags.get(PARENT) == run.info.run_id]
+                    trials = children[run.info.run_id]
                     ids = [row.info.run_id for row in (run, *trials)]
                     sizes = {run_id: self._store.bytes_of(run_id) for run_id in ids}
                     name, superseded = run.data.tags[SWEEP], SUPERSEDED in run.data.tags
