@@ -93,7 +93,7 @@ def facts(root: Path) -> dict[str, Any]:
         "aliases": {alias: move.to.sweep for alias, move in holders(workspace).items()},
         "registry": _registered(workspace.tracking_database),
         "runs": sorted(path.name for path in workspace.runs.glob("[!.]*")),
-        "evidence": sorted(path.name.rpartition(".")[0] for path in workspace.evidence.glob("[!.]*")),
+        "evidence": sorted(path.name.rsplit(".", 2)[0] for path in workspace.evidence.glob("[!.]*")),
         "waiting": sorted(path.name for path in workspace.outbox.glob("*.jsonl")) if workspace.outbox.is_dir() else [],
     }
 
