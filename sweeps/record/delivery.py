@@ -57,6 +57,7 @@ class Delivery:
 
         Raises Away if the server stops answering, WorkspaceError if it refuses the sweep as a whole.
         """
+        self._box.mend()
         try:
             while any(True for _ in self._box.lines_to_deliver()) and not stop():
                 if not self._looked_up:

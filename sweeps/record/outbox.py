@@ -156,6 +156,11 @@ class Box:
         self.delivered(0)
         self._note(Notes())
 
+    def mend(self) -> None:
+        """Has all letters delivered again where the notes cannot be read: which were set aside is lost."""
+        if self._read_notes() is None:
+            self.start_over()
+
     def again(self) -> None:
         """Brings back what was set aside: all from the first such letter on is to be delivered again."""
         if aside := self.notes().aside:

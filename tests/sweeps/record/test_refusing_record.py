@@ -271,8 +271,18 @@ def test_a_box_that_opens_no_sweep_is_named_and_the_others_are_delivered(place, 
     assert not other.path.exists()
 
 
-@pytest.mark.parametrize("mark", [b"x", b"", b"-7", b"1", b"99999999999999999999999", b"9" * 5_000, b"\xff", b"1.5"])
-@pytest.mark.parametrize("suffix", [".delivered", ".why"])
+MARKS = [b"x", b"", b"-7", b"1", b"99999999999999999999999", b"9" * 5_000, b"\xff", b"1.5"]
+SHORT = {(".delivered", b"-7"), (".delivered", b"1"), (".delivered", b"9" * 5_000), (".why", b""), (".why", b"\xff")}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "mark"),
+    [
+        pytest.param(suffix, mark, marks=[] if (suffix, mark) in SHORT else pytest.mark.slow)
+        for suffix in (".delivered", ".why")
+        for mark in MARKS
+    ],
+)
 def test_a_mark_or_a_note_that_is_none_delivers_again_and_never_too_little(place, mark, suffix):
     box = Outbox(place).box(HEADING)
     box.put([*letters(2)][:-1])
