@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from typing import Any
 
-_WHOLE = 2**53 - 1  # the greatest integer that RFC 8785 allows
+from lanelock.policies.documents import WHOLE, unique_keys
+
 _FIRST_RARE = "\ud800"  # from here on, the order of code points is not that of UTF-16
 
 
@@ -24,7 +24,7 @@ def quick_digest(text: bytes, without: str) -> tuple[dict[str, Any], str] | None
     try:
         document = json.loads(
             (decoded := text.decode()), parse_float=_real, parse_int=_integer, parse_constant=_refuse,
-            object_pairs_hook=_distinct,
+            object_pairs_hook=unique_keys,
         )  # fmt: skip
     except (ValueError, RecursionError):
         return None
@@ -45,18 +45,10 @@ def _real(text: str) -> float | int:
 
 def _integer(text: str) -> int:
     value = int(text)
-    if abs(value) > _WHOLE:
+    if abs(value) >= WHOLE:
         raise ValueError(text)
     return value
 
 
 def _refuse(text: str) -> Any:
     raise ValueError(text)
-
-
-def _distinct(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    rows = list(pairs)
-    document = dict(rows)
-    if len(document) != len(rows):
-        raise ValueError("a field is given twice")
-    return document

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from math import isfinite
 from pathlib import Path
@@ -63,7 +63,7 @@ def parse_json(text: str | bytes, where: str, *, ids: bool = False) -> Any:
     """Returns the document in a text. Raises PolicyError naming the line or the field, after `where`."""
     try:
         decoded = (text if isinstance(text, str) else text.decode("utf-8")).removeprefix(MARK)
-        document = json.loads(decoded, object_pairs_hook=_unique_keys)
+        document = json.loads(decoded, object_pairs_hook=unique_keys)
     except UnicodeDecodeError as error:
         raise PolicyError(f"{where}: not UTF-8: {error.reason} at byte {error.start}") from None
     except json.JSONDecodeError as error:
@@ -152,12 +152,15 @@ def _validator(schema: _Frozen) -> Any:
     return _Validator(schema)
 
 
-def _unique_keys(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    document: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in document:
-            raise ValueError(f"/{key}: the field is given twice")
-        document[key] = value
+def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns an object from its fields. Raises ValueError naming the first that is given twice."""
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        seen = set[str]()
+        for name, _ in pairs:
+            if name in seen:
+                raise ValueError(f"/{name}: the field is given twice")
+            seen.add(name)
     return document
 
 
