@@ -25,7 +25,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -79,11 +79,7 @@ class Box:
 
     def opening(self) -> Letter:
         """Returns the first letter that opens a sweep. Raises IntegrityError if there is none."""
-        for _, _, line in self._lines(0):
-            try:
-                letter = Letter.read(line)
-            except _UNREADABLE:
-                continue
+        for _, letter in self._readable():
             if letter.kind == "sweep" and letter.heading is not None:
                 return letter
         raise IntegrityError(f"{self.path}: no letter of it opens a sweep; it was changed by hand")
@@ -243,15 +239,14 @@ class Box:
 
     def _trials(self) -> dict[int, int]:
         """Returns where a letter begins -> its trial, of the letters that write a trial."""
-        found = {}
+        letters = self._readable()
+        return {at: letter.trial for at, letter in letters if letter.kind == "trial" and letter.trial is not None}
+
+    def _readable(self) -> Iterator[tuple[int, Letter]]:
+        """Yields where it begins and the letter, of every line that is one."""
         for at, _, line in self._lines(0):
-            try:
-                letter = Letter.read(line)
-            except _UNREADABLE:
-                continue
-            if letter.kind == "trial" and letter.trial is not None:
-                found[at] = letter.trial
-        return found
+            with suppress(*_UNREADABLE):
+                yield at, Letter.read(line)
 
     def _lines(self, at: int) -> Iterator[tuple[int, int, bytes]]:
         """Yields (where it begins, where it ends, the line) of every whole line from `at` on."""
@@ -303,9 +298,9 @@ class Outbox:
 
     def pending(self) -> tuple[int, str]:
         """Returns how many letters wait in all boxes, and the first reason, or ""."""
-        boxes = self.boxes()
-        reasons = (reason for box in boxes if box.waits() and (reason := box.notes().reason))
-        return sum(box.waits() for box in boxes), next(reasons, "")
+        waits = {box: box.waits() for box in self.boxes()}
+        reasons = (reason for box, count in waits.items() if count and (reason := box.notes().reason))
+        return sum(waits.values()), next(reasons, "")
 
 
 def _age(box: Box) -> float:
