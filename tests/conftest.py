@@ -83,6 +83,18 @@ def small_disk(folder, size):
         subprocess.run(["umount", folder], check=True)
 
 
+@contextmanager
+def read_only(folder):
+    """The same folder, on a file system that takes nothing."""
+    if subprocess.run(["mount", "--bind", folder, folder], capture_output=True).returncode:
+        pytest.skip("a read-only file system needs the right to mount")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
 def remount(folder, options):
     subprocess.run(["mount", "-o", f"remount,{options}", folder], check=True)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from conftest import child_environment
+from conftest import child_environment, read_only
 from lanes import QUEUE, refused
 
 from lanelock.policies import WorkspaceError
@@ -170,17 +170,6 @@ def called(root, lock, user=0):
     assert child.returncode == 0, child.stderr
     codes = json.loads(child.stdout)
     return codes[: len(READS)], codes[len(READS) :], child.stderr.rpartition("from here\n")[2].splitlines()
-
-
-@contextmanager
-def read_only(folder):
-    if subprocess.run(["mount", "--bind", folder, folder], capture_output=True).returncode:
-        pytest.skip("a read-only file system needs the right to mount")
-    try:
-        subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
-        yield
-    finally:
-        subprocess.run(["umount", folder], check=True)
 
 
 @contextmanager

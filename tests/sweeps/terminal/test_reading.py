@@ -4,12 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from conftest import child_environment
+from conftest import child_environment, read_only
 from lanes import QUEUE
 
 from lanelock.sweeps.lanes.lane import load_lane
@@ -84,18 +83,6 @@ def filled(workspace):
     made = subprocess.run([*run, "--workspace", str(workspace.root)], capture_output=True, env=child_environment())
     names = {"run": json.loads(made.stdout)["run_id"], "lock": closed.lock, "sweep": closed.sweep}
     return workspace.root, names
-
-
-@contextmanager
-def read_only(folder):
-    """The same folder, on a file system that takes nothing."""
-    if subprocess.run(["mount", "--bind", folder, folder], capture_output=True).returncode:
-        pytest.skip("a read-only file system needs the right to mount")
-    try:
-        subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
-        yield
-    finally:
-        subprocess.run(["umount", folder], check=True)
 
 
 def test_reading_writes_nothing_even_where_it_may(here, kept):
