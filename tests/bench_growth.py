@@ -84,7 +84,9 @@ def proposals(study: Study, count: int) -> Iterator[Proposal]:
 def search(workspace: Workspace, lane: Lane, ground: Ground, name: str, count: int) -> None:
     """Stores a sweep of `count` trials. Those after the first that ran on every seed are not run."""
     studies = Studies(workspace.study_storage)
-    study = studies.create(name, lane, {**_attributes(ground), **first_of(ground, NOTHING_FIRST, studies)})
+    study = studies.create(
+        name, lane, {**_attributes(ground, workspace), **first_of(ground, NOTHING_FIRST, studies, workspace)}
+    )
     whole = None
     for proposal in proposals(study, count):
         if whole is not None:
