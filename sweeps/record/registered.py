@@ -35,6 +35,11 @@ class Written:
     fingerprint: str
     folder: str  # fingerprint of the promoted folder that it was made from: signatures may be added there
     tags: Mapping[str, str]
+    next_tags: Mapping[str, str] = field(default_factory=dict)  # being written: a kill leaves some of either
+
+    def foreign(self, tag: str, now: str | None) -> bool:
+        """Whether somebody else gave a tag its present value."""
+        return now not in (self.tags[tag], self.next_tags.get(tag, self.tags[tag]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +150,11 @@ def _versions(
             text = f"{name}: its files are no longer the model of lock {written.lock_id[:12]}"
             yield Difference(text, "files", version=version)
         for tag, value in written.tags.items():
-            if (now := seen.tags[version].get(tag)) != value:
+            if written.foreign(tag, now := seen.tags[version].get(tag)):
                 text = f"{name}: tag {tag}: {now!r}, it was written as {value!r}"
                 yield Difference(text, "tag", version=version)
+        if written.next_tags:
+            yield Difference(f"{name}: its tags were being written", "behind", version=version)
     for version, tags in seen.tags.items():
         claimed = tags.get(LOCK_TAG, "")
         if version not in known and claimed in wanted - {""} and held(version, left, seen, locks) != claimed:

@@ -195,6 +195,10 @@ class Registry:
                 made = self._fingerprint(model, number)  # one of `locks`
             else:
                 number, made = self._make(version)
+            if number in known and known[number].tags != version.tags:
+                begun = replace(known[number], next_tags=version.tags)
+                lefts[model] = replace(left or Left(), versions={**known, number: begun})
+                write_left(self._workspace, self.uri, lefts)
             self._describe(version, self._client.get_model_version(model, number))
             written = Written(version.lock.lock_id, made, folder, version.tags)
             lefts[model] = replace(left or Left(), versions={**known, number: written})

@@ -26,6 +26,7 @@ import optuna
 from filelock import FileLock
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
@@ -45,6 +46,7 @@ from lanelock.sweeps.secrets import shown, without_secrets
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
+_LAST = "authority"  # the attribute that a study gets last: one without it, and without trials, was not begun
 _LONGEST = 1 << 26  # bytes of a journal's line
 _PATIENCE = 180.0  # seconds that a sweep waits for an unreachable study database
 
@@ -172,32 +174,36 @@ class Studies:
         self._storage = _open(place, reading)  # of a journal: the studies, without their trials
 
     def names(self) -> tuple[str, ...]:
-        """Returns the names of all studies, oldest first."""
+        """Returns the names of all studies, oldest first, but of none that was killed while it was created."""
         with _reading(self._place):
-            return tuple(study.study_name for study in self._storage.get_all_studies())
+            studies = self._storage.get_all_studies()
+            return tuple(study.study_name for study in studies if _LAST in study.user_attrs or self._trials(study))
+
+    def _trials(self, study: FrozenStudy) -> int:
+        """Returns the number of trials, those included that are not read here."""
+        skipped = getattr(getattr(self._storage, "_backend", None), "skipped", {})
+        return int(skipped.get(study._study_id, 0)) + self._storage.get_n_trials(study._study_id)
 
     def summaries(self) -> tuple[tuple[str, int, Mapping[str, Any]], ...]:
         """Returns name, number of trials and attributes of every study, oldest first."""
         with _reading(self._place):
-            skipped = getattr(getattr(self._storage, "_backend", None), "skipped", {})
-            studies = optuna.get_all_study_summaries(self._storage)
-            return tuple(
-                (study.study_name, study.n_trials + skipped.get(study._study_id, 0), study.user_attrs)
-                for study in studies
-            )
+            studies = self._storage.get_all_studies()
+            rows = ((study.study_name, self._trials(study), study.user_attrs) for study in studies)
+            return tuple((name, trials, begun) for name, trials, begun in rows if _LAST in begun or trials)
 
     def create(self, name: str, lane: Lane, attributes: Mapping[str, Any]) -> Study:
-        """Creates a study. Raises LaneError where the name is taken."""
+        """Creates a study, or finishes one whose creation was killed. Raises LaneError where the name is taken."""
+        if name in self.names():
+            raise LaneError(f"lane {lane.id}: another process has just started {name}; start again")
         directions = directions_of(lane.objectives)
-        try:
-            durable = optuna.create_study(storage=self._storage, study_name=name, directions=directions)
-        except optuna.exceptions.DuplicatedStudyError:
-            raise LaneError(f"lane {lane.id}: another process has just started {name}; start again") from None
+        durable = optuna.create_study(
+            storage=self._storage, study_name=name, directions=directions, load_if_exists=True
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             durable.set_metric_names([objective.name for objective in lane.objectives])
-        for key, value in attributes.items():
-            durable.set_user_attr(key, value)
+        for key in sorted(attributes, key=lambda key: key == _LAST):
+            durable.set_user_attr(key, attributes[key])
         return self.open(name, lane)
 
     def attributes(self, name: str) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from conftest import forged
 from lanes import QUEUE, refused
+from mlflow import MlflowClient
 from worlds import tiny_world
 
 from lanelock.policies import IntegrityError, LaneError, PolicyError, WorkspaceError
@@ -22,6 +23,7 @@ from lanelock.service import load
 from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.proof.envelopes import SigningKey
+from lanelock.sweeps.proof.evidence import certify_lock
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.promotion import promote, rollback
 from lanelock.sweeps.proof.signatures import sign
@@ -274,6 +276,34 @@ def test_a_registry_that_is_behind_was_not_changed(made):
     assert promote(place.promoted / second.lock_id / "lock.json", "candidate", place, force=True, why="back").written
     follow(place, reported.append)
     assert reported == []
+
+
+@pytest.mark.parametrize("written", [0, 1])
+def test_killed_among_the_tags_of_a_certification_it_is_behind_and_what_others_write_is_still_found(
+    made, tmp_path, monkeypatch, written
+):
+    place, second = Workspace(Path(shutil.copytree(made[0].root, tmp_path / "copy"))), made[2]
+    follow(place)
+    path, set_tag, said = place.promoted / second.lock_id / "lock.json", MlflowClient.set_model_version_tag, []
+    certify_lock(path, place, holdout=4)
+    assert promote(path, "last-good", place, force=True, why="certified").written
+
+    def killed(client, model, version, tag, value):
+        if len(said) == written:
+            raise KeyboardInterrupt
+        said.append(tag)
+        set_tag(client, model, version, tag, value)
+
+    monkeypatch.setattr(MlflowClient, "set_model_version_tag", killed)
+    with pytest.raises(KeyboardInterrupt):
+        follow(place)
+    monkeypatch.undo()
+    assert {row.kind for row in compare(place)} == {"behind"} == {row.kind for row in at_a_glance(place)}
+    reported = []
+    follow(place, reported.append)
+    assert reported == [] == compare(place)
+    MlflowClient(Store(place).uri).set_model_version_tag("queue", follow(place)["last-good"], "lanelock.claim", "none")
+    assert [row.kind for row in compare(place)] == ["tag"]
 
 
 def test_without_its_note_a_right_version_is_known_by_its_bytes_and_a_forgery_is_not(made, attacker):

@@ -67,3 +67,24 @@ def test_a_database_that_cannot_be_opened_is_told_in_one_line_without_its_passwo
             "sweep", QUEUE, "--trials", 4, "--json", workspace=tmp_path, LANELOCK_STUDY_STORAGE=address
         )
         assert (code, out) == (2, "") and said in err and "secret" not in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("stored", [0, 1, 4, 7])
+def test_a_sweep_killed_while_its_study_is_created_begins_again_under_its_name(tmp_path, monkeypatch, stored):
+    """A study gets its attributes one by one."""
+    set_attribute, done = optuna.Study.set_user_attr, []
+
+    def killed(study, key, value):
+        if len(done) == stored:
+            raise KeyboardInterrupt
+        done.append(key)
+        set_attribute(study, key, value)
+
+    workspace = Workspace.at(tmp_path / "ws")
+    monkeypatch.setattr(optuna.Study, "set_user_attr", killed)
+    with pytest.raises(KeyboardInterrupt):
+        play(lane(4), workspace, track=False, name="counter-1.queue")
+    monkeypatch.undo()
+    assert Studies(workspace.study_storage).names() == () == Studies(workspace.study_storage).summaries()
+    closed = play(lane(4), workspace, track=False, name="counter-1.queue")
+    assert closed.sweep == "counter-1.queue" and len(closed.trials) == 4
