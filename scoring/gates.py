@@ -148,12 +148,6 @@ class GateSet:
         return int(self.document.get(PROMOTION, {}).get(alias, {}).get("holdout_seeds", usual))
 
     @property
-    def baseline(self) -> str | None:
-        """The name of the pack whose content a candidate is to retain; None if the file names none."""
-        name: str | None = self.document.get("baseline")
-        return name
-
-    @property
     def cross_seed_limits(self) -> Mapping[str, Mapping[str, float]]:
         """The greatest coefficient of variation over seeds, by metric and band."""
         cross = self.document.get("cross_seed", {})

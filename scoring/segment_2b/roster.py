@@ -79,8 +79,7 @@ def _expected(run: Run) -> frozenset[tuple[str, str]]:
 @cache
 def _retained() -> frozenset[tuple[str, str]]:
     """Returns the pairs of the pack that the gate file names as baseline."""
-    name = load_gates(GATES).baseline
-    return frozenset() if name is None else _declared(load_pack(name, SEGMENT_2B.policy_schemas))
+    return _declared(load_pack(load_gates(GATES).document["baseline"], SEGMENT_2B.policy_schemas))
 
 
 def _declared(pack: Pack) -> frozenset[tuple[str, str]]:
