@@ -148,14 +148,11 @@ class GateSet:
         return int(self.document.get(PROMOTION, {}).get(alias, {}).get("holdout_seeds", usual))
 
     @property
-    def cross_seed_metrics(self) -> tuple[str, ...]:
-        """Metrics whose variation over seeds is limited."""
-        return tuple(self.document.get("cross_seed", {}).get("metrics", ()))
-
-    @property
-    def cross_seed_limits(self) -> Mapping[str, float]:
-        """The greatest coefficient of variation over seeds, by band."""
-        return _in_order(self.document.get("cross_seed", {}).get("cv_at_most", {}), self.bands)
+    def cross_seed_limits(self) -> Mapping[str, Mapping[str, float]]:
+        """The greatest coefficient of variation over seeds, by metric and band."""
+        cross = self.document.get("cross_seed", {})
+        shared = dict.fromkeys(cross.get("metrics", ()), cross.get("cv_at_most", {}))
+        return {metric: _in_order(row, self.bands) for metric, row in (shared | cross.get("limits", {})).items()}
 
     @property
     def cross_seed_ratio(self) -> float | None:
@@ -166,7 +163,7 @@ class GateSet:
     @property
     def least_seeds(self) -> int:
         """The number of seeds that a grade needs: a single seed shows no variation to limit."""
-        return 2 if self.cross_seed_metrics and self.cross_seed_limits else 1
+        return 2 if any(self.cross_seed_limits.values()) else 1
 
     def select(self, ids: Sequence[str]) -> GateSet:
         """Returns only these gates, in this order. Raises PolicyError naming the first that is not in the file."""
@@ -250,9 +247,13 @@ def _verdicts(names: Mapping[str, Any], bands: tuple[str, ...], where: str) -> t
 def _check_cross_seed(
     cross: Mapping[str, Any], bands: tuple[str, ...], metrics: Mapping[str, Metric], where: str
 ) -> None:
-    if unknown := sorted({*cross["metrics"]} - set(metrics)) + sorted({*cross["cv_at_most"]} - set(bands)):
+    own = cross.get("limits", {})
+    limits = {"cv_at_most": cross["cv_at_most"], **{f"limits/{metric}": row for metric, row in own.items()}}
+    named = {band for row in limits.values() for band in row}
+    if unknown := sorted({*cross["metrics"], *own} - set(metrics)) + sorted(named - set(bands)):
         raise PolicyError(f"{where}: /cross_seed: {unknown[0]!r} is neither a metric nor a band of the file")
-    _check_nested("<=", _in_order(cross["cv_at_most"], bands), f"{where}: /cross_seed/cv_at_most")
+    for field, row in limits.items():
+        _check_nested("<=", _in_order(row, bands), f"{where}: /cross_seed/{field}")
 
 
 def _gate(row: Mapping[str, Any], bands: tuple[str, ...], metrics: Mapping[str, Metric], where: str) -> Gate:

@@ -128,7 +128,7 @@ def _may_hold(examined: Examination, proofs: Mapping[int, Proof], asked: Sequenc
 def _enough(gates: GateSet, option: str, count: int, where: str) -> None:
     """Raises PolicyError, before anything runs, for too few seeds to show how far a metric varies."""
     if count < gates.least_seeds:
-        limited = ", ".join(gates.cross_seed_metrics)
+        limited = ", ".join(gates.cross_seed_limits)
         raise PolicyError(
             f"{where}: {option}: {count} given, at least {gates.least_seeds} are needed: gates "
             f"{gates.document['id']} limit how far {limited} vary from seed to seed"

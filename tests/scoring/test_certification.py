@@ -96,5 +96,5 @@ def test_a_limit_on_an_unknown_metric_is_refused():
 
 def test_segment_2b_limits_what_the_plan_names():
     held = load_gates("segment_2b")
-    assert held.cross_seed_metrics == ("s1/residual", "s4/max_p_median", "s4/entropy_p50")
-    assert held.cross_seed_limits == {"B": 0.25, "B+": 0.15}
+    shared = {name: {"B": 0.25, "B+": 0.15} for name in ("s1/residual", "s4/max_p_median", "s4/entropy_p50")}
+    assert held.cross_seed_limits == shared | {"s3/tz_std_median": {"B+": 0.15}}

@@ -3,7 +3,9 @@
 import dataclasses
 import math
 import statistics
+import struct
 from collections import Counter
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -53,6 +55,21 @@ def quantile(values, at):
     return ordered[low] + (place - low) * (ordered[high] - ordered[low])
 
 
+def slow_alias_error(run):
+    """Quanta between S1's weights and what each slice of S2's blob sends to its sites, a fair column at a time."""
+    weights = list(by_key(run, "s1_site_weights", "p_weight", "merchant_id").values())
+    index, (blob,) = run.surfaces["s2_alias_index"].table().to_pylist(), run.surfaces["s2_alias_blob"]["blob"]
+    worst = Fraction(0)
+    for row, expected in zip(index, weights, strict=True):
+        n, bits, _, _, *words = struct.unpack_from(f"<{4 + 2 * row['sites']}I", blob, row["offset"])
+        mass = [Fraction(0)] * n
+        for column, (own, alias) in enumerate(zip(words[:n], words[n:], strict=True)):
+            mass[column] += Fraction(own, n << bits)
+            mass[alias] += Fraction((1 << bits) - own, n << bits)
+        worst = max(worst, *(abs(got - Fraction(want)) for got, want in zip(mass, expected, strict=True)))
+    return float(worst * 2 ** run.pack["alias_layout_policy_v1"]["quantised_bits"])
+
+
 def test_metrics_are_their_definitions(tiny_run):
     found = METRICS.measure(tiny_run)
     sites = by_key(tiny_run, "s1_site_weights", "p_weight", "merchant_id").values()
@@ -67,12 +84,16 @@ def test_metrics_are_their_definitions(tiny_run):
     arrivals = tiny_run.surfaces["s5_arrival_roster"].table().to_pylist()
     per_day = Counter((row["merchant_id"], row["utc_day"]) for row in arrivals)
     expected = {
+        "s2/alias_error": slow_alias_error(tiny_run),
         "s1/residual": statistics.median(statistics.median(abs(w - 1 / len(p)) for w in p) for p in sites),
         "s1/gap": statistics.median(p[0] - p[1] for p in tops),
         "s1/hhi_iqr": quantile(hhi, 0.75) - quantile(hhi, 0.25),
         "s3/merchant_std_median": statistics.median(spreads),
         "s3/merchant_std_upper_tail": quantile(spreads, 0.9) / statistics.median(spreads),
         "s3/tz_nonzero_share": statistics.mean(statistics.stdev(g) > 1e-12 for g in gammas if len(g) > 1),
+        "s3/tz_std_median": statistics.median(statistics.stdev(g) for g in gammas if len(g) > 1),
+        "s3/gamma_mean": statistics.fmean(g for day in gammas for g in day),
+        "s3/gamma_std": statistics.stdev(g for day in gammas for g in day),
         "s3/clipped_share": statistics.mean(g <= 0.2 or g >= 5.0 for day in gammas for g in day),
         "s3/nonpositive_rows": 0.0,
         "s3/max_abs_log_gamma": max(abs(x) for x in logs),
@@ -82,7 +103,10 @@ def test_metrics_are_their_definitions(tiny_run):
         "s4/entropy_p50": statistics.median(laws.entropy(p) for p in days),
         "s4/mass_error_max": max(abs(sum(p) - 1) for p in days),
         "s4/single_group_share": statistics.mean(len(p) == 1 for p in days),
+        "s4/two_group_share": statistics.mean(len(p) == 2 for p in days),
         "s4/tail_share_multi": statistics.mean(max(p) >= 0.95 for p in several),
+        "s4/tail_share_two": statistics.mean(max(p) >= 0.95 for p in days if len(p) == 2),
+        "s4/tail_share_three": statistics.mean(max(p) >= 0.95 for p in days if len(p) > 2),
         "s4/intervention": statistics.mean(day[0] for day in delta),
         "s4/rank_inversions": 0.0,
         "s4/groups_without_site": 0.0,
