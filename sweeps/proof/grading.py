@@ -73,8 +73,14 @@ class Finding:
 
 
 def gates_of_engine(name: str) -> GateSet:
-    """Returns the gates of an installed engine: by these every lock is graded, whatever gates it carries."""
-    return load_gates(str(metrics_named(name).gates_file))
+    """Returns the gates of an installed engine: by these every lock is graded, whatever gates it carries.
+
+    Raises PolicyError for a profile that asks for what the engine's policies do not have.
+    """
+    file = str(metrics_named(name).gates_file)
+    gates = load_gates(file)
+    gates.check_spec(engine_named(name).policy_schemas, file)
+    return gates
 
 
 @dataclass(frozen=True, slots=True)
