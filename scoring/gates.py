@@ -205,6 +205,11 @@ class GateSet:
         met = [profile for profile in self.profiles.values() if not profile.missing(seeds)]
         return met[-1] if met else None
 
+    def profile_text(self, seeds: Iterable[int]) -> str:
+        """Returns which profile seeds meet, in words; empty in a file without profiles."""
+        met = self.profile_of(seeds)
+        return "" if not self.profiles else "no profile" if met is None else f"profile {met.name}"
+
     def check_spec(self, schemas: Schemas, where: str) -> None:
         """Raises PolicyError for a field or a value of a spec that the policies of an engine do not have."""
         for profile in self.profiles.values():
