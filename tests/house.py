@@ -51,10 +51,10 @@ STANDS_ON = {  # room -> the rooms it may import; it may also import what those 
     "sweeps.record": {"sweeps.locations", "sweeps.reports"},
     "sweeps.audit": {"sweeps.batch", "sweeps.proof"},
     "sweeps.sweep": {"sweeps.batch", "sweeps.interrupts", "sweeps.record"},
-    "sweeps.campaign": {"sweeps.sweep"},
-    "sweeps.upkeep": {"sweeps.campaign"},
+    "sweeps.upkeep": {"sweeps.record"},
+    "sweeps.campaign": {"sweeps.sweep", "sweeps.upkeep"},
     "sweeps.repository": {"sweeps.proof"},
-    "sweeps.terminal": {"sweeps.audit", "sweeps.repository", "sweeps.upkeep"},
+    "sweeps.terminal": {"sweeps.audit", "sweeps.campaign", "sweeps.repository"},
 }
 
 

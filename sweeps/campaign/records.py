@@ -111,6 +111,7 @@ class End:
 
     status: str
     certified: bool
+    freeze: str | None = None  # id of its own lock; None: an older version wrote none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +165,7 @@ class PhaseRecord(Result):
             metrics=None if metrics is None else {int(seed): values for seed, values in metrics.items()},
             tried=None if "lane" not in row else Tried.of(row),
             graded=None if graded is None else Graded(row["band"], graded, row["evidence"]),
-            end=None if "status" not in row else End(row["status"], row["certified"]),
+            end=None if "status" not in row else End(row["status"], row["certified"], row.get("freeze")),
             changes=tuple(FieldChange(**change) for change in row.get("changes", ())),
             holder=None if holder is None else Holder.of(holder),
         )
@@ -181,7 +182,7 @@ class PhaseRecord(Result):
             **({} if self.verdict is None else {"verdict": self.verdict}),
             **({} if self.tried is None else self.tried.document),
             **({} if self.graded is None else asdict(self.graded)),
-            **({} if self.end is None else asdict(self.end)),
+            **({} if self.end is None else {name: v for name, v in asdict(self.end).items() if v is not None}),
         }
 
 
