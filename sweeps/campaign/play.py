@@ -17,6 +17,7 @@ from lanelock.scoring.certification import Certification, certify
 from lanelock.scoring.gates import spelled
 from lanelock.scoring.scorecard import measured as measured_by
 from lanelock.scoring.scorecard import score
+from lanelock.sweeps.campaign.freezing import close
 from lanelock.sweeps.campaign.plan import AUTHORITY, CANDIDATE, Campaign, Phase
 from lanelock.sweeps.campaign.records import (
     End,
@@ -36,6 +37,7 @@ from lanelock.sweeps.decision.decision import best_found, refusal
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.survey import prospect
 from lanelock.sweeps.proof.evidence import certify_lock
+from lanelock.sweeps.proof.freezes import hold_open
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.sweep import Closed, Progress, play
 from lanelock.sweeps.workspace import Workspace
@@ -76,6 +78,8 @@ def play_campaign(
     with workspace.alone(f"campaign-{campaign.id}"):
         folder = _opened(campaign, workspace, resume)
         player = _Player(campaign, workspace, folder, jobs, track, watch)
+        if player.next_phase() is not None:
+            hold_open(workspace, campaign.engine.name, "campaign", but=folder.name)
         while (phase := player.next_phase()) is not None:
             player.play(phase)
         return player.standing(None)
@@ -88,6 +92,7 @@ def _opened(campaign: Campaign, workspace: Workspace, resume: bool) -> Path:
     newest = max((int(suffix) for suffix in suffixes if suffix.isdigit()), default=0)
     folder = inside(root, f"{campaign.id}-{newest if resume else newest + 1}")
     if not resume:
+        hold_open(workspace, campaign.engine.name, "campaign")
         write_begun(folder, campaign.identity, campaign.document)
     elif not newest:
         raise LaneError(f"campaign {campaign.id}: --resume: no run of it is in this workspace")
@@ -227,6 +232,11 @@ class _Player:
     def _freeze(self, phase: Phase, start: Start | None) -> tuple[Result, Start | None]:
         assert start is not None
         end, reason = freeze(self._done, self._campaign.gates.bands)
+        holder = Holder(start.pack.carried(), start.lock)
+        frozen = close(
+            self._campaign, self._workspace, self._folder, self._done, holder, (end, reason), phase, track=self._track
+        )
+        end = replace(end, freeze=frozen.freeze_id)
         return Result(outcome="FROZEN", reason=reason, metrics=self._measured(start.pack), end=end), start
 
     def _measured(self, pack: Pack) -> dict[int, dict[str, float]]:

@@ -17,7 +17,7 @@ from lanelock.sweeps.lanes.knob import Value
 from lanelock.sweeps.proof.checks import whole
 from lanelock.sweeps.workspace import write_document
 
-_BEGUN, _PHASES = "campaign.json", "[0-9][0-9].*.json"  # in the run's folder
+BEGUN, _PHASES = "campaign.json", "[0-9][0-9].*.json"  # in the run's folder
 _NEEDED = ("phase", "kind", "title", "outcome", "reason", "next", "seconds")  # fields of every record, as they are
 _Read = TypeVar("_Read")
 
@@ -198,12 +198,12 @@ def records_in(folder: Path) -> Iterator[PhaseRecord]:
 
 def write_begun(folder: Path, identity: str, campaign: Mapping[str, Any]) -> None:
     """Writes how a run began: the campaign's identity and its document."""
-    write_document(folder / _BEGUN, {"identity": identity, "campaign": dict(campaign)})
+    write_document(folder / BEGUN, {"identity": identity, "campaign": dict(campaign)})
 
 
 def begun_with(folder: Path) -> str:
     """Returns the identity of the campaign when the run began. Raises IntegrityError if its record is broken."""
-    return _read(folder / _BEGUN, "campaign_run", lambda begun: str(begun["identity"]))
+    return _read(folder / BEGUN, "campaign_run", lambda begun: str(begun["identity"]))
 
 
 def _read(path: Path, schema: str, of: Callable[[Mapping[str, Any]], _Read]) -> _Read:

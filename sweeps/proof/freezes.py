@@ -206,27 +206,28 @@ def frozen(workspace: Workspace, engine: str) -> Freeze | None:
 def refusal(workspace: Workspace, engine: str, what: str) -> str | None:
     """Returns why a frozen engine allows no `what`, and the way out; None if it is not frozen."""
     freeze = frozen(workspace, engine)
-    return (
-        None
-        if freeze is None
-        else f"{engine} is frozen by {freeze}: no {what} until it is reopened: {_way_out(engine)}"
-    )
+    return None if freeze is None else _refused(freeze, what)
 
 
-def hold_open(workspace: Workspace, engine: str, what: str) -> None:
-    """Raises FrozenError if an engine is frozen."""
-    if (why := refusal(workspace, engine, what)) is not None:
-        raise FrozenError(why)
+def hold_open(workspace: Workspace, engine: str, what: str, *, but: str = "") -> None:
+    """Raises FrozenError if an engine is frozen; `but`: a run whose own freeze does not count."""
+    freeze = frozen(workspace, engine)
+    if freeze is not None and freeze.run != but:
+        raise FrozenError(_refused(freeze, what))
 
 
 def hold_gates(workspace: Workspace, engine: str, gates: Mapping[str, Any]) -> None:
     """Raises FrozenError if a gate file differs from the one that its engine was frozen under."""
     freeze = frozen(workspace, engine)
-    if freeze is not None and freeze.gates["digest"] != digest(gates):
+    if freeze is not None and freeze.gates["digest"] != digest(dict(gates)):
         raise FrozenError(
             f"{engine} is frozen by {freeze}, and its gate file was changed since: nothing is graded by another until "
             f"it is reopened with: {_way_out(engine)}"
         )
+
+
+def _refused(freeze: Freeze, what: str) -> str:
+    return f"{freeze.engine} is frozen by {freeze}: no {what} until it is reopened with: {_way_out(freeze.engine)}"
 
 
 def _way_out(engine: str) -> str:
@@ -261,14 +262,15 @@ def find_freeze(name: str, workspace: Workspace) -> Path | None:
     """Returns the file of a freeze: a path, or the run of a campaign. A sweep of that name, with a lock, goes first."""
     path = path_named(name)
     if path is not None and path.is_file():
-        return path if _is_freeze(path) else None
+        return path if is_freeze(path) else None
     if not is_name(name) or name in ALIASES or any(workspace.locks.glob(f"{name}.{'[0-9a-f]' * 12}.json")):
         return None
     path = inside(workspace.freezes, f"{name}.json")
     return path if os.path.lexists(path) else None
 
 
-def _is_freeze(path: Path) -> bool:
+def is_freeze(path: Path) -> bool:
+    """Returns whether a file is meant to be a freeze; whoever reads it says whether it is whole."""
     try:
         return b'"freeze_id"' in read_bytes(path, LARGEST)
     except OSError:
