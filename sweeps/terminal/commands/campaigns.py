@@ -17,7 +17,7 @@ from rich.text import Text
 from lanelock.sweeps.campaign.plan import load_campaign
 from lanelock.sweeps.campaign.play import Standing, play_campaign
 from lanelock.sweeps.campaign.records import PhaseRecord
-from lanelock.sweeps.campaign.report import HEAD, line, write_report
+from lanelock.sweeps.campaign.report import HEAD, line, notes_on, write_report
 from lanelock.sweeps.pages.text import columns, printable, short
 from lanelock.sweeps.proof.packs import finder
 from lanelock.sweeps.terminal.completion import CAMPAIGN
@@ -38,7 +38,7 @@ def campaign(session: Session, name: str, resume: bool, jobs: int) -> int:
     kept = f"finished phases and trials are kept; go on with: {again}"
     with resumable(workspace, lambda: kept), watching(live=session.live) as watch:
         standing = play_campaign(plan, workspace, resume=resume, jobs=jobs, watch=watch)
-    page, web = write_report(standing, workspace.campaigns / standing.run)
+    page, web = write_report(standing, workspace.campaigns / standing.run, notes_on(standing, workspace))
     last = standing.records[-1]
     document = {
         "campaign": plan.id,
