@@ -19,6 +19,7 @@ from lanelock.scoring.scorecard import GateResult
 from lanelock.sweeps.campaign.records import CANDIDATE, Checked, PhaseRecord
 from lanelock.sweeps.pages.text import one_line
 from lanelock.sweeps.proof.evidence import check_files
+from lanelock.sweeps.proof.freezes import Freeze
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.verification import verify_lock
 from lanelock.sweeps.workspace import Workspace
@@ -31,6 +32,7 @@ _NOTHING_NEW = "nothing new goes on: the phase passes on what it started from"
 class Closing:
     """A phase that was played and is about to close, and where its proofs lie."""
 
+    run: str
     record: PhaseRecord
     document: Mapping[str, Any]  # the phase in the campaign's file
     campaign: Mapping[str, Any]  # the campaign's file
@@ -241,9 +243,12 @@ def answered(closing: Closing) -> Seen:
 
 @_check(FREEZE)
 def frozen_lock(closing: Closing) -> Seen:
-    """The freeze left a lock of its own."""
-    name = closing.record.frozen
-    return name is not None, name or "no lock of the freeze was written"
+    """The freeze left a lock of its own, which is not changed."""
+    end = closing.record.end
+    if end is None or end.freeze is None:
+        return False, "no lock of the freeze was written"
+    path = inside(closing.workspace.freezes, f"{closing.run}.json")
+    return Freeze.read(path).freeze_id == end.freeze, f"{path.name}, id {end.freeze}"
 
 
 def _refused(closing: Closing) -> Seen:

@@ -16,6 +16,7 @@ from lanelock.scoring.certification import Certification, certify
 from lanelock.scoring.gates import spelled
 from lanelock.scoring.scorecard import measured as measured_by
 from lanelock.scoring.scorecard import score
+from lanelock.sweeps.campaign.freezing import close
 from lanelock.sweeps.campaign.plan import Campaign, Phase
 from lanelock.sweeps.campaign.records import (
     Answered,
@@ -23,6 +24,7 @@ from lanelock.sweeps.campaign.records import (
     Finding,
     Floor,
     Graded,
+    Holder,
     KnobRange,
     PhaseRecord,
     Pinned,
@@ -174,6 +176,11 @@ class Stage:
 
     def _freeze(self, phase: Phase, start: Start) -> Played:
         end, reason = freeze(self.records, self.campaign.gates.bands)
+        folder, holder = inside(self.workspace.campaigns, self.run), Holder(start.pack.carried(), start.lock)
+        frozen = close(
+            self.campaign, self.workspace, folder, self.records, holder, (end, reason), phase, track=self.track
+        )
+        end = replace(end, freeze=frozen.freeze_id)
         return Result(outcome="FROZEN", reason=reason, metrics=self._measured(start.pack), end=end), start
 
     def _measured(self, pack: Pack) -> dict[int, dict[str, float]]:

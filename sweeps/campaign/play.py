@@ -9,7 +9,7 @@ A phase whose checklist does not hold, and a question that nobody answered, stop
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -35,8 +35,10 @@ from lanelock.sweeps.campaign.records import (
     write_phase,
 )
 from lanelock.sweeps.campaign.rulings import Matter, read_ruling, write_ruling
+from lanelock.sweeps.proof.freezes import hold_open
 from lanelock.sweeps.proof.trust import trust_of
 from lanelock.sweeps.sweep import Progress
+from lanelock.sweeps.upkeep.retention import prune_before
 from lanelock.sweeps.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -69,17 +71,6 @@ class Standing:
 Watch = Callable[[Standing], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Upkeep:
-    """What a campaign asks of the housekeeping, which is above it: None where the caller has none."""
-
-    prune: Callable[[Workspace, Collection[str]], Path] | None = None  # keeping these locks; returns its summary
-    freeze: Callable[[Workspace, Standing], Path] | None = None  # returns the lock of a freeze
-
-
-NO_UPKEEP = Upkeep()
-
-
 def play_campaign(
     campaign: Campaign,
     workspace: Workspace,
@@ -87,7 +78,6 @@ def play_campaign(
     resume: bool = False,
     jobs: int = 1,
     track: bool = True,
-    upkeep: Upkeep = NO_UPKEEP,
     watch: Watch = lambda standing: None,
 ) -> Standing:
     """Plays to the freeze, or to where a person is needed.
@@ -96,7 +86,10 @@ def play_campaign(
     """
     with workspace.alone(f"campaign-{campaign.id}"):
         folder = _opened(campaign, workspace, resume)
-        return _Player(campaign, workspace, folder, jobs, track, upkeep, watch).play_on()
+        player = _Player(campaign, workspace, folder, jobs, track, watch)
+        if player.next_phase() is not None:
+            hold_open(workspace, campaign.engine.name, "campaign", but=folder.name)
+        return player.play_on()
 
 
 def _opened(campaign: Campaign, workspace: Workspace, resume: bool) -> Path:
@@ -104,6 +97,7 @@ def _opened(campaign: Campaign, workspace: Workspace, resume: bool) -> Path:
     newest = newest_run(campaign.id, workspace)
     folder = inside(workspace.campaigns, f"{campaign.id}-{newest if resume else newest + 1}")
     if not resume:
+        hold_open(workspace, campaign.engine.name, "campaign")
         write_begun(folder, campaign.identity, campaign.document, campaign.source)
     elif not newest:
         raise LaneError(f"campaign {campaign.id}: --resume: no run of it is in this workspace")
@@ -156,7 +150,7 @@ def _halted(campaign: Campaign, workspace: Workspace, run: str) -> Iterator[_Pla
         folder = _opened(campaign, workspace, resume=True)
         if folder.name != run:
             raise LaneError(f"{run}: {folder.name} was begun after it; only the newest run of a campaign goes on")
-        yield _Player(campaign, workspace, folder, 1, False, NO_UPKEEP, lambda standing: None)
+        yield _Player(campaign, workspace, folder, 1, False, lambda standing: None)
 
 
 class _Player:
@@ -169,11 +163,10 @@ class _Player:
         folder: Path,
         jobs: int,
         track: bool,
-        upkeep: Upkeep,
         watch: Watch,
     ) -> None:
         self._campaign, self._workspace, self.folder = campaign, workspace, folder
-        self._jobs, self._track, self._upkeep, self._watch = jobs, track, upkeep, watch
+        self._jobs, self._track, self._watch = jobs, track, watch
         self._done: list[PhaseRecord] = list(records_in(folder))
 
     def play_on(self) -> Standing:
@@ -278,10 +271,12 @@ class _Player:
 
     def _pruned(self, phase: Phase) -> str | None:
         """Prunes before a phase that asks for it, keeping what the campaign refers to. Returns the summary's name."""
-        if "pruned" not in phase.done_when or self._upkeep.prune is None:
+        if "pruned" not in phase.done_when or "skipped" in phase.document:
             return None
         holders = (record.holder.lock for record in self._done if record.holder is not None)
-        return self._upkeep.prune(self._workspace, {lock for lock in holders if lock is not None}).name
+        kept = {lock for lock in holders if lock is not None}
+        before = f"{self.folder.name}.{phase.id}"
+        return prune_before(self._workspace, before, keep=kept, track=self._track).name
 
     # --- its checklist --------------------------------------------------------------------------------
 
@@ -295,7 +290,9 @@ class _Player:
 
     def _evaluated(self, phase: Phase, record: PhaseRecord, name: str, back: int = 0) -> Checked:
         """Returns a check of a phase: the newest (`back` 1), or one that is not written yet."""
-        closing = Closing(record, phase.document, self._campaign.document, self._campaign.gates, self._workspace)
+        closing = Closing(
+            self.folder.name, record, phase.document, self._campaign.document, self._campaign.gates, self._workspace
+        )
         checked = CHECKS[name].evaluated(closing)
         return checked if checked.ok else replace(checked, waiver=self._waiver(phase, name, len(self._done) - back))
 

@@ -18,7 +18,7 @@ from lanelock.sweeps.lanes.knob import Value
 from lanelock.sweeps.proof.checks import whole
 from lanelock.sweeps.workspace import write_document
 
-_BEGUN, _PHASES = "campaign.json", "[0-9]*.json"  # in the run's folder
+BEGUN, _PHASES = "campaign.json", "[0-9]*.json"  # in the run's folder
 CANDIDATE, AUTHORITY = "candidate", "authority"  # which pack a phase passes on
 _NEEDED = ("phase", "kind", "title", "outcome", "reason", "next", "seconds")  # fields of every record, as they are
 _Read = TypeVar("_Read")
@@ -115,6 +115,7 @@ class End:
 
     status: str
     certified: bool
+    freeze: str | None = None  # id of its own lock; None: an older version wrote none
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +276,6 @@ class PhaseRecord(Result):
     pruned: str | None = None  # the summary of what was pruned before it was played
     checks: tuple[Checked, ...] = ()  # its checklist
     waivers: tuple[str, ...] = ()  # of a freeze: all waivers of the run, in words
-    frozen: str | None = None  # of a freeze: the file of its lock
 
     @property
     def red(self) -> Checked | None:
@@ -302,12 +302,11 @@ class PhaseRecord(Result):
             metrics=None if metrics is None else {int(seed): values for seed, values in metrics.items()},
             tried=None if "lane" not in row else Tried.of(row),
             graded=None if graded is None else Graded(row["band"], graded, row["evidence"]),
-            end=None if "status" not in row else End(row["status"], row["certified"]),
+            end=None if "status" not in row else End(row["status"], row["certified"], row.get("freeze")),
             changes=tuple(FieldChange(**change) for change in row.get("changes", ())),
             holder=None if holder is None else Holder.of(holder),
             decision=row.get("decision"),
             pruned=row.get("pruned"),
-            frozen=row.get("frozen"),
             checks=tuple(map(Checked.of, row.get("checks", ()))),
             waivers=tuple(row.get("waivers", ())),
             movement=None if "material" not in row else Movement(**row["material"]),
@@ -329,7 +328,7 @@ class PhaseRecord(Result):
             **({} if self.verdict is None else {"verdict": self.verdict}),
             **({} if self.tried is None else self.tried.document),
             **({} if self.graded is None else asdict(self.graded)),
-            **({} if self.end is None else asdict(self.end)),
+            **({} if self.end is None else {name: v for name, v in asdict(self.end).items() if v is not None}),
             **self._further,
         }
 
@@ -339,7 +338,6 @@ class PhaseRecord(Result):
         fields = {
             "decision": self.decision,
             "pruned": self.pruned,
-            "frozen": self.frozen,
             "checks": [asdict(check) for check in self.checks],
             "waivers": list(self.waivers),
             "material": None if self.movement is None else asdict(self.movement),
@@ -364,17 +362,17 @@ def records_in(folder: Path) -> Iterator[PhaseRecord]:
 
 def write_begun(folder: Path, identity: str, campaign: Mapping[str, Any], source: str) -> None:
     """Writes how a run began: the campaign's identity, its document, and the name or path that it was read from."""
-    write_document(folder / _BEGUN, {"identity": identity, "campaign": dict(campaign), "source": source})
+    write_document(folder / BEGUN, {"identity": identity, "campaign": dict(campaign), "source": source})
 
 
 def begun_with(folder: Path) -> str:
     """Returns the identity of the campaign when the run began. Raises IntegrityError if its record is broken."""
-    return _read(folder / _BEGUN, "campaign_run", lambda begun: str(begun["identity"]))
+    return _read(folder / BEGUN, "campaign_run", lambda begun: str(begun["identity"]))
 
 
 def begun_from(folder: Path) -> str:
     """Returns the name or path that the campaign was read from; its id where an older run does not state it."""
-    return _read(folder / _BEGUN, "campaign_run", lambda begun: str(begun.get("source") or begun["campaign"]["id"]))
+    return _read(folder / BEGUN, "campaign_run", lambda begun: str(begun.get("source") or begun["campaign"]["id"]))
 
 
 def _read(path: Path, schema: str, of: Callable[[Mapping[str, Any]], _Read]) -> _Read:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lanelock.policies import Pack, diff
+from lanelock.policies.names import inside
 from lanelock.scoring.gates import Severity, threshold_text
 from lanelock.scoring.scorecard import score
 from lanelock.sweeps.campaign.phases import measured
@@ -20,16 +21,18 @@ from lanelock.sweeps.campaign.records import CANDIDATE, Answered, Floor, Graded,
 from lanelock.sweeps.pages.page import Block, Heading, Paragraph, Points, as_html, as_markdown, table
 from lanelock.sweeps.pages.text import short
 from lanelock.sweeps.proof.certificate import grades
-from lanelock.sweeps.workspace import writing
+from lanelock.sweeps.proof.lock import Lock
+from lanelock.sweeps.trail import Note, notes, trail
+from lanelock.sweeps.workspace import Workspace, writing
 
 HEAD = ("phase", "decision", "trials", "seconds", "why")
 SHOWN = 12  # fields of a pack difference that are named
 _WIDE = "body{max-width:100rem}"  # the table beside the record, with its outcomes
 
 
-def write_report(standing: Standing, folder: Path) -> tuple[Path, Path]:
+def write_report(standing: Standing, folder: Path, noted: tuple[Note, ...] = ()) -> tuple[Path, Path]:
     """Writes report.md and report.html into the campaign's folder and returns their paths."""
-    blocks = tuple(report(standing))
+    blocks = tuple(report(standing, noted))
     texts = {"report.md": as_markdown(blocks), "report.html": as_html(standing.campaign.title, blocks, _WIDE)}
     with writing(folder):
         for name, text in texts.items():
@@ -37,7 +40,15 @@ def write_report(standing: Standing, folder: Path) -> tuple[Path, Path]:
     return folder / "report.md", folder / "report.html"
 
 
-def report(standing: Standing) -> Iterator[Block]:
+def notes_on(standing: Standing, workspace: Workspace) -> tuple[Note, ...]:
+    """Returns the notes on a campaign's run, on its sweeps and on the locks that it passed on."""
+    holders = [record.holder for record in standing.records if record.holder is not None]
+    locks = {Lock.read(inside(workspace.locks, holder.lock)).lock_id for holder in holders if holder.lock is not None}
+    names = {standing.run, *locks}
+    return notes(workspace, lambda on: on is not None and (on.name in names or on.name.startswith(f"{standing.run}.")))
+
+
+def report(standing: Standing, noted: tuple[Note, ...] = ()) -> Iterator[Block]:
     """Yields the page of a campaign that was played to its freeze."""
     campaign, records = standing.campaign, standing.records
     end = records[-1]
@@ -54,6 +65,7 @@ def report(standing: Standing) -> Iterator[Block]:
         yield from _beside_the_record(campaign, records)
     for row in records:
         yield from _phase(campaign, row)
+    yield from trail(noted)
     yield Heading(2, "Proof")
     holders = [record.holder for record in records if record.carried == CANDIDATE and record.holder is not None]
     locks = [holder.lock.removesuffix(".json") for holder in holders if holder.lock is not None]

@@ -22,7 +22,7 @@ from lanelock.policies.names import inside
 from lanelock.sweeps.campaign.plan import Campaign, load_campaign
 from lanelock.sweeps.campaign.play import Standing, answer, play_campaign, waive
 from lanelock.sweeps.campaign.records import PhaseRecord, begun_from
-from lanelock.sweeps.campaign.report import HEAD, line, write_report
+from lanelock.sweeps.campaign.report import HEAD, line, notes_on, write_report
 from lanelock.sweeps.pages.text import columns, printable, short
 from lanelock.sweeps.proof.packs import finder
 from lanelock.sweeps.provenance import user
@@ -130,7 +130,7 @@ def _play(session: Session, plan: Campaign, name: str, resume: bool, jobs: int) 
 
 def _show_end(session: Session, standing: Standing, workspace: Workspace) -> int:
     plan, last = standing.campaign, standing.records[-1]
-    page, web = write_report(standing, workspace.campaigns / standing.run)
+    page, web = write_report(standing, workspace.campaigns / standing.run, notes_on(standing, workspace))
     document = {
         **_standing(standing),
         "status": last.ending,

@@ -102,7 +102,7 @@ def test_a_record_is_read_back_from_its_json_with_what_its_kind_has_and_nothing_
         "few": refused,
         "short": refused | {"sweep", "trials", "vetoes", "values", "best", "runtime", "lock"},
         "grade": {"verdict", "band", "certification", "evidence"},
-        "end": {"status", "certified"},
+        "end": {"status", "certified", "freeze"},
     }
     for path, record in zip(
         sorted((workspace.campaigns / standing.run).glob("0*.json")), standing.records, strict=True
