@@ -3,6 +3,7 @@
 from lanelock.policies.errors import (
     DataError,
     EngineError,
+    FrozenError,
     IntegrityError,
     LaneError,
     LanelockError,
@@ -15,6 +16,7 @@ __all__ = [
     "DataError",
     "EngineError",
     "FieldChange",
+    "FrozenError",
     "IntegrityError",
     "LaneError",
     "LanelockError",

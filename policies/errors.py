@@ -39,6 +39,12 @@ class WorkspaceError(LanelockError):
     """Fix the workspace: read-only, full, locked by another sweep, or written by a newer version."""
 
 
+class FrozenError(LanelockError):
+    """Reopen the engine first: a freeze refuses this by rule, which is an answer and no fault."""
+
+    exit_code = 1
+
+
 class IntegrityError(LanelockError):
     """Stop: a recorded file was changed."""
 

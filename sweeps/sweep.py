@@ -27,6 +27,7 @@ from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.survey import Ground, survey
 from lanelock.sweeps.lanes.trial import Trial
+from lanelock.sweeps.proof.freezes import hold_open
 from lanelock.sweeps.proof.lock import Lock, Search, make_lock
 from lanelock.sweeps.proof.lock_files import store_lock
 from lanelock.sweeps.proof.searched import continues
@@ -99,9 +100,11 @@ def play(
     After an interruption at any moment, a call with `resume` continues from the durable study. With a `name`, continues
     the sweep of that name, or begins it where it does not exist. `reach`: the gates' reach, where already computed.
     `beginning`: what a new sweep tries or takes over before its sampler proposes.
-    Raises LaneError if another process plays the lane, there is nothing to resume, or other code began the sweep.
+    Raises LaneError if another process plays the lane, there is nothing to resume, or other code began the sweep, and
+    FrozenError if the engine is frozen.
     """
     began = time.perf_counter()
+    hold_open(workspace, lane.engine.name, "sweep")
     if name is not None:
         check_name(name, "a sweep")
     with workspace.alone(f"sweep-{lane.id}"):

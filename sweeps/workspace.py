@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
+from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
@@ -72,6 +73,10 @@ class Workspace:
     worlds = Place("worlds")
     outbox = Place("outbox")  # letters to the tracking server
     prunes = Place("prunes")  # what each prune removed
+    retention = Place("retention.json")  # what is kept, unless the shipped slots hold
+    freezes = Place("freezes")  # what each freeze stands on, by the campaign's run
+    reopens = Place("reopens")  # which freezes were opened again, by the campaign's run
+    notes = Place("notes")  # the decision trail, numbered
     cache = Place("cache")  # states
     scratch = Place("scratch")  # a replay's files, while it compares them
     server_log = Place("ui.log")
@@ -279,6 +284,22 @@ def write_whole(path: Path, content: str | bytes, *, synced: bool = True) -> Non
         staged.replace(path)
     finally:
         staged.unlink(missing_ok=True)
+
+
+def write_new(path: Path, text: str) -> bool:
+    """Writes a file whole and durably; returns False if it exists."""
+    staged = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        with staged.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(staged, path)  # atomic, and fails if the name is taken
+    except FileExistsError:
+        return False
+    finally:
+        staged.unlink(missing_ok=True)
+    return True
 
 
 def unlinked(path: Path, folder: Path) -> bool:

@@ -39,6 +39,7 @@ STANDS_ON = {  # room -> the rooms it may import; it may also import what those 
     "sweeps.locations": {"sweeps.workspace"},
     "sweeps.lanes": {"sweeps.engines"},
     "sweeps.pages": {"scoring.certification", "scoring.figures"},
+    "sweeps.trail": {"sweeps.pages", "sweeps.provenance", "sweeps.workspace"},
     "sweeps.decision": {"sweeps.lanes"},
     "sweeps.provenance": set(),
     "sweeps.search": {"sweeps.decision", "sweeps.secrets", "sweeps.workspace"},
@@ -46,15 +47,15 @@ STANDS_ON = {  # room -> the rooms it may import; it may also import what those 
     "sweeps.batch": {"sweeps.search", "sweeps.trial"},
     "sweeps.proof": {"sweeps.pages", "sweeps.provenance", "sweeps.search"},
     "sweeps.sensitivity": {"sweeps.search"},
-    "sweeps.reports": {"sweeps.proof", "sweeps.sensitivity"},
+    "sweeps.reports": {"sweeps.proof", "sweeps.sensitivity", "sweeps.trail"},
     "sweeps.service": {"sweeps.locations", "sweeps.proof"},
     "sweeps.record": {"sweeps.locations", "sweeps.reports"},
     "sweeps.audit": {"sweeps.batch", "sweeps.proof"},
     "sweeps.sweep": {"sweeps.batch", "sweeps.interrupts", "sweeps.record"},
-    "sweeps.campaign": {"sweeps.sweep"},
-    "sweeps.upkeep": {"sweeps.campaign"},
+    "sweeps.upkeep": {"sweeps.record"},
+    "sweeps.campaign": {"sweeps.sweep", "sweeps.upkeep"},
     "sweeps.repository": {"sweeps.proof"},
-    "sweeps.terminal": {"sweeps.audit", "sweeps.repository", "sweeps.upkeep"},
+    "sweeps.terminal": {"sweeps.audit", "sweeps.campaign", "sweeps.repository"},
 }
 
 

@@ -1,8 +1,8 @@
 """A campaign: lanes in causal order, read from data and checked as a whole before anything is played.
 
-The checks: every phase that a branch names exists, every lane and pack loads and belongs to the engine, no path
-returns to a phase it has passed, and every path ends in a freeze. `sweeps.campaign.play` plays the phases;
-`sweeps.campaign.report` reports on a closed campaign.
+The checks: every phase that a branch names exists, every lane and pack loads and belongs to the engine, every loop has
+a branch that may be taken so many times and no more, and so every path ends in a freeze. `sweeps.campaign.play` plays
+the phases, `sweeps.campaign.checks` tells when one may close, `sweeps.campaign.report` reports on a closed campaign.
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ from lanelock.policies.errors import referred_to_by
 from lanelock.policies.pack import first_state, split_address, states_in
 from lanelock.scoring.gates import GateSet, load_gates
 from lanelock.scoring.scorecard import MetricSource
+from lanelock.sweeps.campaign.checks import CHECKS
+from lanelock.sweeps.campaign.movement import Material
+from lanelock.sweeps.campaign.records import AUTHORITY, CANDIDATE
 from lanelock.sweeps.engines import PackFinder, engine_named, metrics_named, open_pack
 from lanelock.sweeps.lanes.lane import Lane, beside, load_lane, pack_for
 
-CANDIDATE, AUTHORITY = "candidate", "authority"
+_CARRIES_CANDIDATE = ("GO", "RETRY")  # the outcomes that carry the candidate where the file does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,8 @@ class Branch:
 
     next: str
     carry: str  # CANDIDATE or AUTHORITY
+    decision: str  # its name
+    at_most: int | None  # how often a run may take it; None: as often as it comes
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +43,24 @@ class Phase:
     """One step of a campaign."""
 
     id: str
-    kind: str  # "authority", "lane", "certify" or "freeze"
+    kind: str  # "authority", "lane", "certify", "question" or "freeze"
     title: str
     why: str
     document: Mapping[str, Any]
     then: Mapping[str, Branch]  # outcome -> what follows
     lane: Lane | None  # of a lane phase, with the authority its file names
     pack: Pack | None  # of an authority phase
+    material: Material | None = None  # of a lane phase: what earns RETRY
+
+    @property
+    def fallback(self) -> str:
+        """The outcome whose branch is taken instead of one that was taken as often as it may, or of a skipped phase."""
+        return "NO" if self.kind == "question" else "NO_GO"
+
+    @property
+    def done_when(self) -> tuple[str, ...]:
+        """Names of the checks that must hold before it closes."""
+        return tuple(self.document.get("done_when", ()))
 
 
 @dataclass(frozen=True)
@@ -57,6 +73,7 @@ class Campaign:
     gates: GateSet
     phases: Mapping[str, Phase]
     recorded: Mapping[str, Pack]  # by phase: the candidate in the record of an earlier cycle
+    source: str  # the shipped name, or the path, that it was read from
 
     @property
     def id(self) -> str:
@@ -69,6 +86,11 @@ class Campaign:
     @property
     def seeds(self) -> tuple[int, ...]:
         return tuple(self.document["seeds"])
+
+    @property
+    def floors(self) -> tuple[str, ...]:
+        """Metrics that every lane's record states on both sides."""
+        return tuple(self.document.get("floors", ()))
 
     @property
     def until(self) -> str:
@@ -108,8 +130,8 @@ def load_campaign(name_or_path: str, find_pack: PackFinder = open_pack) -> Campa
         if (until := row.get("until", engine.states[-1])) not in engine.states:
             known = ", ".join(engine.states)
             raise LaneError(f"{path}: {where}/until: {until!r} is not a state of {engine.name}: {known}")
-    phases = {name: _phase(name, row, path, engine, find_pack) for name, row in document["phases"].items()}
     gates = load_gates(str(metrics.gates_file))
+    phases = {name: _phase(name, row, path, engine, gates, find_pack) for name, row in document["phases"].items()}
     _check(document, phases, gates, str(path))
     _check_frozen(document, engine, str(path))
     with referred_to_by(f"{path}: /record/rows"):
@@ -118,33 +140,53 @@ def load_campaign(name_or_path: str, find_pack: PackFinder = open_pack) -> Campa
             for row in document.get("record", {}).get("rows", ())
             if "pack" in row
         }
-    return Campaign(document, engine, metrics, gates, phases, recorded)
+    source = name_or_path if name_or_path == document["id"] else str(path.absolute())
+    return Campaign(document, engine, metrics, gates, phases, recorded, source)
 
 
-def _phase(name: str, row: Mapping[str, Any], path: Path, engine: Resolved, find_pack: PackFinder) -> Phase:
+def _phase(
+    name: str, row: Mapping[str, Any], path: Path, engine: Resolved, gates: GateSet, find_pack: PackFinder
+) -> Phase:
     field = f"{path}: /phases/{name}"
-    then = {
-        outcome: Branch(branch["next"], branch.get("carry", CANDIDATE if outcome == "GO" else AUTHORITY))
-        for outcome, branch in row.get("then", {}).items()
-    }
     try:
         lane = load_lane(beside(path, row["lane"]), find_pack) if "lane" in row else None
         pack = pack_for(engine, beside(path, row["pack"]), find_pack) if "pack" in row else None
+        material = Material.of(row["material"], gates) if "material" in row else None
     except PolicyError as error:
         raise LaneError(f"{field}: {error}") from None
     if lane is not None and lane.engine.name != engine.name:
         raise LaneError(f"{field}/lane: {lane.id} is a lane of engine {lane.engine.name}, not of {engine.name}")
-    return Phase(name, row["kind"], row["title"], row.get("why", ""), row, then, lane, pack)
+    return Phase(name, row["kind"], row["title"], row.get("why", ""), row, _branches(name, row), lane, pack, material)
+
+
+def _branches(name: str, row: Mapping[str, Any]) -> dict[str, Branch]:
+    return {
+        outcome: Branch(
+            branch["next"],
+            branch.get("carry", CANDIDATE if outcome in _CARRIES_CANDIDATE else AUTHORITY),
+            branch.get("decision") or _decision(name, outcome, row["then"]),
+            branch.get("at_most"),
+        )
+        for outcome, branch in row.get("then", {}).items()
+    }
+
+
+def _decision(phase: str, outcome: str, then: Mapping[str, Any]) -> str:
+    """Returns the name of a decision that the file does not name: GO_P3, NO_GO_P3, GO_P3_RETRY_FROM_2A, ALLOW_X_NO."""
+    if outcome in ("YES", "NO"):
+        return f"{phase}_{outcome}".upper()
+    if outcome == "RETRY":
+        return f"GO_{then[outcome]['next']}_RETRY_FROM_{phase}".upper()
+    granted = "GO" if outcome == "GO" else "NO_GO"
+    return f"{granted}_{then['GO']['next']}".upper()
 
 
 def _check(document: Mapping[str, Any], phases: Mapping[str, Phase], gates: GateSet, where: str) -> None:
     if document["first"] not in phases or phases[document["first"]].kind != "authority":
         raise LaneError(f"{where}: /first: {document['first']!r} is not a phase of kind authority")
     for phase in phases.values():
-        for outcome, branch in phase.then.items():
-            if branch.next not in phases:
-                field = f"/phases/{phase.id}/then/{outcome}"
-                raise LaneError(f"{where}: {field}: no phase {branch.next!r} (known: {', '.join(phases)})")
+        _check_branches(phase, phases, where)
+        _check_closing(phase, phases, gates, where)
         band = phase.document.get("accept_band", gates.bands[0])
         if band not in gates.bands:
             raise LaneError(f"{where}: /phases/{phase.id}/accept_band: {band!r} is not one of {', '.join(gates.bands)}")
@@ -153,11 +195,46 @@ def _check(document: Mapping[str, Any], phases: Mapping[str, Phase], gates: Gate
                 f"{where}: /phases/{phase.id}/holdout: {holdout} shows no variation over seeds, which the gates limit: "
                 f"give 0 or at least {gates.least_seeds}"
             )
+    if unknown := [name for name in document.get("floors", ()) if name not in gates.metrics]:
+        raise LaneError(f"{where}: /floors: {unknown[0]!r} is not a metric of {gates.document['id']}")
     _check_record(document.get("record", {}), phases, gates, where)
-    reached: set[str] = set()
-    _walk(document["first"], phases, (), reached, where)
+    reached = _reached(document["first"], phases)
     if unreached := [name for name in phases if name not in reached]:
         raise LaneError(f"{where}: /phases/{unreached[0]}: no branch leads there")
+    if loop := _unbounded_loop(phases):
+        raise LaneError(
+            f"{where}: /phases/{loop[0]}: the campaign comes back to it: {' -> '.join(loop)}; a branch of it, not "
+            "NO_GO or NO, needs an at_most"
+        )
+
+
+def _check_branches(phase: Phase, phases: Mapping[str, Phase], where: str) -> None:
+    for outcome, branch in phase.then.items():
+        field = f"{where}: /phases/{phase.id}/then/{outcome}"
+        if branch.next not in phases:
+            raise LaneError(f"{field}: no phase {branch.next!r} (known: {', '.join(phases)})")
+        if branch.at_most is not None and (outcome == phase.fallback or phase.fallback not in phase.then):
+            raise LaneError(f"{field}/at_most: another branch must be left when it is used up, and there is none")
+    if (phase.material is None) != ("RETRY" not in phase.then) and phase.kind == "lane":
+        has, lacks = ("material", "then/RETRY") if "RETRY" not in phase.then else ("then/RETRY", "material")
+        raise LaneError(f"{where}: /phases/{phase.id}/{has}: needs {lacks} beside it")
+
+
+def _check_closing(phase: Phase, phases: Mapping[str, Phase], gates: GateSet, where: str) -> None:
+    """Raises LaneError for a check, a waiver, a gate or a piece of evidence that the phase cannot have."""
+    field = f"{where}: /phases/{phase.id}"
+    if unknown := [name for name in phase.done_when if name not in CHECKS]:
+        raise LaneError(f"{field}/done_when: {unknown[0]!r} is not a check: {', '.join(CHECKS)}")
+    if foreign := [name for name in phase.done_when if phase.kind not in CHECKS[name].kinds]:
+        raise LaneError(f"{field}/done_when: {foreign[0]} is a check of {' and '.join(CHECKS[foreign[0]].kinds)} alone")
+    for row in phase.document.get("waived", ()):
+        if row["check"] not in phase.done_when:
+            raise LaneError(f"{field}/waived: {row['check']!r} is not one of its done_when")
+    graded = () if phase.lane is None else tuple(gate.id for gate in phase.lane.gates.gates)
+    if unknown := [name for name in phase.document.get("hold", ()) if name not in graded]:
+        raise LaneError(f"{field}/hold: {unknown[0]!r} is not graded by its lane: {', '.join(graded)}")
+    if unknown := [name for name in phase.document.get("evidence", ()) if name not in phases]:
+        raise LaneError(f"{field}/evidence: no phase {unknown[0]!r} (known: {', '.join(phases)})")
 
 
 def _check_record(record: Mapping[str, Any], phases: Mapping[str, Phase], gates: GateSet, where: str) -> None:
@@ -178,11 +255,32 @@ def _check_frozen(document: Mapping[str, Any], engine: Resolved, where: str) -> 
         raise LaneError(f"{where}: /frozen: {unknown[0]!r} is not a state of {engine.name}: {', '.join(sorted(known))}")
 
 
-def _walk(name: str, phases: Mapping[str, Phase], above: tuple[str, ...], reached: set[str], where: str) -> None:
-    """Follows every branch. A path without a loop ends in a freeze, the only phase without branches."""
-    if name in above:
-        raise LaneError(f"{where}: /phases/{name}: the campaign comes back to it: {' -> '.join([*above, name])}")
-    if name not in reached:
-        reached.add(name)
-        for branch in phases[name].then.values():
-            _walk(branch.next, phases, (*above, name), reached, where)
+def _reached(first: str, phases: Mapping[str, Phase]) -> set[str]:
+    """Returns every phase that some path leads to."""
+    reached, ahead = set[str](), [first]
+    while ahead:
+        if (name := ahead.pop()) not in reached:
+            reached.add(name)
+            ahead += [branch.next for branch in phases[name].then.values()]
+    return reached
+
+
+def _unbounded_loop(phases: Mapping[str, Phase]) -> list[str]:
+    """Returns a loop of branches that may be taken for ever, from a phase back to it; empty if there is none.
+
+    Without one every run ends: bounded branches are used up, and the others lead nowhere but to a freeze, which alone
+    has no branches.
+    """
+    done = set[str]()
+
+    def follow(name: str, above: tuple[str, ...]) -> list[str]:
+        if name in above:
+            return [*above[above.index(name) :], name]
+        if name in done:
+            return []
+        onward = (branch.next for branch in phases[name].then.values() if branch.at_most is None)
+        loop = next(filter(None, (follow(to, (*above, name)) for to in onward)), [])
+        done.add(name)
+        return loop
+
+    return next(filter(None, (follow(name, ()) for name in phases)), [])

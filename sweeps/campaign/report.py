@@ -11,24 +11,28 @@ from pathlib import Path
 from typing import Any
 
 from lanelock.policies import Pack, diff
+from lanelock.policies.names import inside
 from lanelock.scoring.gates import Severity, threshold_text
 from lanelock.scoring.scorecard import score
-from lanelock.sweeps.campaign.plan import CANDIDATE, Campaign
-from lanelock.sweeps.campaign.play import Standing, measured
-from lanelock.sweeps.campaign.records import Graded, PhaseRecord, Tried
+from lanelock.sweeps.campaign.phases import measured
+from lanelock.sweeps.campaign.plan import Campaign
+from lanelock.sweeps.campaign.play import Standing
+from lanelock.sweeps.campaign.records import CANDIDATE, Answered, Floor, Graded, PhaseRecord, Pinned, Tried
 from lanelock.sweeps.pages.page import Block, Heading, Paragraph, Points, as_html, as_markdown, table
 from lanelock.sweeps.pages.text import short
 from lanelock.sweeps.proof.certificate import grades
-from lanelock.sweeps.workspace import writing
+from lanelock.sweeps.proof.lock import Lock
+from lanelock.sweeps.trail import Note, notes, trail
+from lanelock.sweeps.workspace import Workspace, writing
 
-HEAD = ("phase", "outcome", "trials", "seconds", "why")
+HEAD = ("phase", "decision", "trials", "seconds", "why")
 SHOWN = 12  # fields of a pack difference that are named
 _WIDE = "body{max-width:100rem}"  # the table beside the record, with its outcomes
 
 
-def write_report(standing: Standing, folder: Path) -> tuple[Path, Path]:
+def write_report(standing: Standing, folder: Path, noted: tuple[Note, ...] = ()) -> tuple[Path, Path]:
     """Writes report.md and report.html into the campaign's folder and returns their paths."""
-    blocks = tuple(report(standing))
+    blocks = tuple(report(standing, noted))
     texts = {"report.md": as_markdown(blocks), "report.html": as_html(standing.campaign.title, blocks, _WIDE)}
     with writing(folder):
         for name, text in texts.items():
@@ -36,7 +40,15 @@ def write_report(standing: Standing, folder: Path) -> tuple[Path, Path]:
     return folder / "report.md", folder / "report.html"
 
 
-def report(standing: Standing) -> Iterator[Block]:
+def notes_on(standing: Standing, workspace: Workspace) -> tuple[Note, ...]:
+    """Returns the notes on a campaign's run, on its sweeps and on the locks that it passed on."""
+    holders = [record.holder for record in standing.records if record.holder is not None]
+    locks = {Lock.read(inside(workspace.locks, holder.lock)).lock_id for holder in holders if holder.lock is not None}
+    names = {standing.run, *locks}
+    return notes(workspace, lambda on: on is not None and (on.name in names or on.name.startswith(f"{standing.run}.")))
+
+
+def report(standing: Standing, noted: tuple[Note, ...] = ()) -> Iterator[Block]:
     """Yields the page of a campaign that was played to its freeze."""
     campaign, records = standing.campaign, standing.records
     end = records[-1]
@@ -46,10 +58,14 @@ def report(standing: Standing) -> Iterator[Block]:
     yield Paragraph(f"{campaign.document['why']} Run {standing.run}: {len(records)} phases in {minutes:.1f} minutes.")
     yield Heading(2, "What was decided")
     yield table(HEAD, map(line, records))
+    if end.waivers:
+        yield Heading(2, "What was waived")
+        yield Points(end.waivers)
     if "record" in campaign.document:
         yield from _beside_the_record(campaign, records)
     for row in records:
         yield from _phase(campaign, row)
+    yield from trail(noted)
     yield Heading(2, "Proof")
     holders = [record.holder for record in records if record.carried == CANDIDATE and record.holder is not None]
     locks = [holder.lock.removesuffix(".json") for holder in holders if holder.lock is not None]
@@ -61,7 +77,13 @@ def report(standing: Standing) -> Iterator[Block]:
 def line(record: PhaseRecord) -> tuple[str, ...]:
     """Returns a phase as a table row under HEAD."""
     trials = "–" if record.trials is None else str(record.trials)
-    return record.title, record.outcome, trials, f"{record.seconds:.1f}", record.reason
+    return record.title, _decision(record), trials, f"{record.seconds:.1f}", record.reason
+
+
+def _decision(record: PhaseRecord) -> str:
+    """Returns a phase's outcome and the name of its decision, in which the outcome may stand already."""
+    name = record.decision or record.ending
+    return name if name.startswith(record.outcome) else f"{record.outcome}: {name}"
 
 
 # --- beside the record ----------------------------------------------------------------------------------
@@ -206,19 +228,66 @@ def _phase(campaign: Campaign, played: PhaseRecord) -> Iterator[Block]:
     yield Heading(2, f"{played.title}: {played.ending}")
     if played.why:
         yield Paragraph(played.why)
+    if played.answered is not None:
+        yield from _answered(played.answered)
     if played.tried is not None:
         yield from _tried(played.tried)
         yield from _reach(played.tried)
     if played.metrics:
         yield from _measured(campaign, played, played.metrics)
+    if played.pinned is not None:
+        yield from _pinned(played.pinned)
+    if played.floors:
+        yield from _floors(campaign, played.floors)
     if played.graded is not None:
         yield from _certified(played.graded, campaign.gates.bands)
+    if played.checks:
+        yield Heading(3, "Checklist")
+        rows = (
+            (row.check, row.state, row.witness, "" if row.waiver is None else str(row.waiver)) for row in played.checks
+        )
+        yield table(("check", "", "witness", "waived by"), rows)
     yield Heading(3, "Decided")
-    yield Paragraph(f"{played.outcome}: {played.reason}.")
+    yield Paragraph(f"{_decision(played)}: {played.reason}.")
     if played.holder is not None and played.next is not None:
         what = "its candidate" if played.carried == CANDIDATE else "what it started from"
         pack = played.holder.pack.digest[:16]
         yield Paragraph(f"Carried on to {campaign.phases[played.next].title}: {what}, pack {pack}.")
+
+
+def _answered(answered: Answered) -> Iterator[Block]:
+    yield Heading(3, answered.asks)
+    yield Points(tuple(f"{word}: {follows}" for word, follows in answered.consequences.items()))
+    yield table(
+        ("shown with it", "decision", "why"), ((row.phase, row.outcome, row.reason) for row in answered.findings)
+    )
+    yield Paragraph(f"Answered {answered.answer} by {answered.ruling}")
+
+
+def _pinned(pinned: Mapping[int, Pinned]) -> Iterator[Block]:
+    yield Heading(3, "Pinned")
+    rows = (
+        (str(seed), pin.run_id, pin.manifest_fingerprint, pin.parameter_hash, pin.code_version)
+        for seed, pin in pinned.items()
+    )
+    yield table(("seed", "run", "manifest fingerprint", "parameter hash", "code"), rows)
+    states = list(dict.fromkeys(state for pin in pinned.values() for state in pin.seconds))
+    seconds = (
+        (str(seed), *(f"{pin.seconds.get(state, 0.0):.3f}" for state in states), f"{pin.total_seconds:.3f}")
+        for seed, pin in pinned.items()
+    )
+    yield table(("seconds on seed", *states, "total"), seconds)
+
+
+def _floors(campaign: Campaign, floors: tuple[Floor, ...]) -> Iterator[Block]:
+    yield Heading(3, "Floors")
+    rows = (
+        (floor.metric, side, *(short(values.get(seed)) for seed in campaign.seeds))
+        for floor in floors
+        for side, values in (("authority", floor.authority), ("candidate", floor.candidate))
+        if values is not None
+    )
+    yield table(("metric", "of", *(f"seed {seed}" for seed in campaign.seeds)), rows)
 
 
 def _tried(tried: Tried) -> Iterator[Block]:

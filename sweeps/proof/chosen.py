@@ -12,6 +12,7 @@ from lanelock.sweeps.decision.decision import Decision
 from lanelock.sweeps.decision.runtime import hold_to_runtime, time_candidate
 from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.trial import Trial
+from lanelock.sweeps.proof.freezes import refusal
 from lanelock.sweeps.proof.lock import Lock, Search, by_hand, make_lock
 from lanelock.sweeps.proof.lock_files import find_lock, store_lock
 from lanelock.sweeps.search.recorded import Recorded, recorded
@@ -28,7 +29,8 @@ class Chosen:
 
 
 def lock_trial(sweep: str, number: int, why: str, workspace: Workspace) -> Chosen:
-    """Locks a trial of a closed sweep, with the verdict that it has, unless a veto or a missing seed forbids it.
+    """Locks a trial of a closed sweep, with the verdict that it has, unless a veto, a missing seed or a freeze forbids
+    it.
 
     Raises PolicyError where the sweep has not closed or has no such trial, IntegrityError where the trial does not
     measure again what the sweep recorded.
@@ -36,7 +38,8 @@ def lock_trial(sweep: str, number: int, why: str, workspace: Workspace) -> Chose
     of = recorded(sweep, workspace)
     trial, _ = of.trial(number), _closed(sweep, workspace)
     ledger = Ledger(of.ground())
-    if refusals := tuple(_refusals(trial, ledger)):
+    closed = refusal(workspace, of.lane.engine.name, "lock by hand")
+    if refusals := (*filter(None, [closed]), *_refusals(trial, ledger)):
         return Chosen(None, None, refusals)
     of.pack(trial)  # raises where the study was changed
     decision = _decision(of, trial, ledger, why)

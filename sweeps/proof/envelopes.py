@@ -28,7 +28,9 @@ from lanelock.sweeps.proof.trust import Key, Trust
 
 _PAYLOAD = "application/vnd.in-toto+json"
 _STATEMENT = "https://in-toto.io/Statement/v1"
-KINDS = {kind: f"urn:lanelock:{kind}:v1" for kind in ("lock", "evidence", "move", "head")}  # predicate types
+KINDS = {
+    kind: f"urn:lanelock:{kind}:v1" for kind in ("lock", "evidence", "move", "head", "freeze", "reopen", "ruling")
+}  # predicate types
 
 
 @dataclass(frozen=True, slots=True)

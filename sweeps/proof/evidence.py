@@ -45,6 +45,7 @@ from lanelock.sweeps.lanes.trial import Input
 from lanelock.sweeps.pages.page import as_html, as_markdown
 from lanelock.sweeps.proof.certificate import certificate
 from lanelock.sweeps.proof.checks import Check, Findings, Proved, Unproved, Watch, collected, hold, same, whole
+from lanelock.sweeps.proof.freezes import hold_gates
 from lanelock.sweeps.proof.grading import FORMAT, Examination, Finding, Proof
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import FILE, WORLD, carry_world, world_beside
@@ -87,11 +88,13 @@ def certify_lock(
 
     `seeds` default to those of `profile`; without one, to those of the engine's strongest profile and of the lock.
     With `coverage` (percent) as many held-out seeds are run as a claim of it needs, and none after the first that
-    fails. Raises PolicyError for a lock that cannot be run here and for fewer seeds than a grade needs; IntegrityError
-    for a lock that was changed, or if other evidence of the same name exists.
+    fails. Raises PolicyError for a lock that cannot be run here and for fewer seeds than a grade needs; FrozenError if
+    the engine is frozen under another gate file; IntegrityError for a lock that was changed, or if other evidence of
+    the same name exists.
     """
     lock = Lock.read(path)
     examined = Examination.of(lock, world, str(path))
+    hold_gates(workspace, examined.engine.name, examined.gates.document)
     asked = _asked(lock, examined.gates, seeds, profile)
     count = holdout if coverage is None else max(holdout, seeds_for(confidence, coverage))
     _enough(examined.gates, "--seeds", len(asked), str(path))

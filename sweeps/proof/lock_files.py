@@ -14,9 +14,11 @@ from lanelock.policies.documents import LARGEST, digest, read_json, shipped
 from lanelock.policies.files import read_bytes
 from lanelock.policies.names import ALIASES, check_name, inside, is_name, path_named
 from lanelock.sweeps.engines import engine_named
+from lanelock.sweeps.pages.page import as_markdown
 from lanelock.sweeps.proof.lock import Lock
+from lanelock.sweeps.proof.lock_page import lock_page
 from lanelock.sweeps.proof.moves import holders
-from lanelock.sweeps.workspace import Workspace, glance, write_document
+from lanelock.sweeps.workspace import Workspace, glance, write_document, write_whole, writing
 
 FILE, WORLD = "lock.json", "world"  # of a folder that carries a lock, and the tables of its world
 _ID = re.compile("[0-9a-f]{6,64}")  # an id, or its beginning
@@ -37,8 +39,11 @@ class Stored:
 
 
 def store_lock(lock: Lock, folder: Path) -> Path:
-    """Writes a lock into `folder`, whole or not at all, and returns its path."""
+    """Writes a lock into `folder`, whole or not at all, with a page beside it, and returns its path."""
     path = inside(folder, f"{lock.name}.json")
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(path.with_suffix(".md"), as_markdown(lock_page(lock)), synced=False)
     write_document(path, lock.document)
     return path
 

@@ -21,14 +21,13 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from lanelock.engine.keep.receipts import file_digest, text_of
 from lanelock.policies import IntegrityError
 from lanelock.sweeps.proof.checks import whole
 from lanelock.sweeps.proof.trust import Head, Key, Trust, trust_of
 from lanelock.sweeps.provenance import user
-from lanelock.sweeps.workspace import Workspace, folder_locked, write_whole, writing
+from lanelock.sweeps.workspace import Workspace, folder_locked, write_new, write_whole, writing
 
 if TYPE_CHECKING:
     from lanelock.sweeps.proof.envelopes import SigningKey
@@ -277,27 +276,11 @@ def append(workspace: Workspace, move: Move, key: SigningKey | None = None) -> b
             if staged.is_file() and _head_in(staged)[0].count == move.number - 1:
                 staged.replace(folder / HEAD)  # the process that wrote the newest record was killed
             write_whole(staged, text_of(_sealed(newest, "head", HEAD, move.signed_by, key)))
-            if not _create(folder / move.name, text):
+            if not write_new(folder / move.name, text):
                 return False
             staged.replace(folder / HEAD)
             with suppress(OSError):  # not every file system syncs folders
                 os.fsync(handle)
-    return True
-
-
-def _create(path: Path, text: str) -> bool:
-    """Writes a file whole and durably; returns False if it exists."""
-    staged = path.with_name(f".{path.name}.{uuid4().hex}")
-    try:
-        with staged.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(staged, path)  # atomic, and fails if the name is taken
-    except FileExistsError:
-        return False
-    finally:
-        staged.unlink(missing_ok=True)
     return True
 
 

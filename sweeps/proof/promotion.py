@@ -15,8 +15,9 @@ With a `trust.json` an alias may also ask for signatures (`trust.py`): its moves
 those of so many people on the lock or its evidence; the record carries them.
 
 Every alias also asks that the lock's parent (the authority it was tuned from) is the pack of the alias's present
-lock, so that nobody promotes past an unseen candidate. An unmet rule is a result (`Promotion.refusals`), not an
-error; a lock or evidence that does not verify raises IntegrityError.
+lock, so that nobody promotes past an unseen candidate. An engine that is frozen (`freezes`) refuses every promotion
+until it is reopened; a rollback stays possible, since going back is how an accident is ended. An unmet rule is a result
+(`Promotion.refusals`), not an error; a lock or evidence that does not verify raises IntegrityError.
 
 The order is: verify, write the record, update the model registry. The records are the truth and the registry is a view
 of them: after a kill in between, or if the registry was away, the next call of `follow` updates it.
@@ -28,7 +29,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lanelock.engine.keep.receipts import text_of
+from lanelock.engine.keep.receipts import file_digest, text_of
 from lanelock.engine.keep.staging import place, staging
 from lanelock.engine.protocol import Publishing, Serving
 from lanelock.policies import LaneError
@@ -38,7 +39,8 @@ from lanelock.scoring.gates import GateSet
 from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.proof.checks import Watch, hold
 from lanelock.sweeps.proof.envelopes import SigningKey, approvers
-from lanelock.sweeps.proof.evidence import verify_evidence
+from lanelock.sweeps.proof.evidence import INDEX, verify_evidence
+from lanelock.sweeps.proof.freezes import refusal
 from lanelock.sweeps.proof.grading import gates_of_engine
 from lanelock.sweeps.proof.lock import BEFORE_WHOLE_RUNS, FORMAT, Lock
 from lanelock.sweeps.proof.lock_files import FILE, carry_world, promoted
@@ -91,13 +93,15 @@ def promote(
     world: Path | None = None,
     key: SigningKey | None = None,
     trust: Trust | None = None,
+    proved: set[str] | None = None,
     watch: Watch = lambda check: None,
 ) -> Promotion:
     """Moves `alias` to the lock at `path`, if the rules allow, and signs the move if there is a key.
 
-    `trust` defaults to the workspace's own. `force` overrides only the rule on the parent. Raises IntegrityError if the
-    lock, its evidence or a signature was changed, PolicyError if its imported world is not given, LaneError for an
-    unknown alias.
+    `trust` defaults to the workspace's own. `force` overrides only the rule on the parent. `proved` holds the ids of
+    locks and the digests of evidence that the same caller has proved, and gets what this call proves. Raises
+    IntegrityError if the lock, its evidence or a signature was changed, PolicyError if its imported world is not given,
+    LaneError for an unknown alias.
     """
     trust = trust_of(workspace) if trust is None else trust
     rule, lock, history = _rule(alias), Lock.read(path), moves(workspace, trust)
@@ -111,12 +115,17 @@ def promote(
     passed = (row.folder for row in certified if row.own and row.verdict.passed)
     move = new_move(history, workspace, PROMOTE, alias, to, forced=force, why=why)
     move = replace(move, approvals=approvals_of(path, _copy(lock, workspace), *passed), signed_by=_signer(key, trust))
-    refusals = [*unmet, *_stale(lock, alias, history, force), *_unsigned(move, trust)]
+    closed = refusal(workspace, lock.engine, "promotion")
+    refusals = [*filter(None, [closed]), *unmet, *_stale(lock, alias, history, force), *_unsigned(move, trust)]
     if refusals:
         return Promotion(move, tuple(refusals), False)
-    hold(path, "lock", verify_lock(path, world, watch, workspace))
-    if evidence is not None:
+    proved = set() if proved is None else proved
+    if lock.lock_id not in proved:
+        hold(path, "lock", verify_lock(path, world, watch, workspace))
+        proved.add(lock.lock_id)
+    if evidence is not None and (index := file_digest(evidence / INDEX)) not in proved:
         hold(evidence, "evidence", verify_evidence(evidence, watch, with_lock=False))
+        proved.add(index)
     if dry_run:
         return Promotion(move, (), False)
     _carry(lock, workspace, world)

@@ -1,4 +1,4 @@
-"""Signatures on locks and evidence packs: an envelope beside the document, called as it is with `.dsse` at the end.
+"""Signatures on locks, freezes and evidence packs: an envelope beside the document, its name with `.dsse` at the end.
 
 What is signed is a statement that follows from the document (`statement_of`): which document it is, what it was made
 from and what it concludes. Neither the document nor its id changes. An evidence pack is signed by its index, beside its
@@ -17,6 +17,7 @@ from lanelock.policies import IntegrityError, PolicyError
 from lanelock.policies.documents import digest, read_json
 from lanelock.sweeps.proof.envelopes import SigningKey, key_ids, merged, signed, signers, statement
 from lanelock.sweeps.proof.evidence import GATES, INDEX, check_files
+from lanelock.sweeps.proof.freezes import Freeze, is_freeze
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import FILE
 from lanelock.sweeps.proof.trust import Key, Trust
@@ -29,8 +30,29 @@ def beside(document: Path) -> Path:
 
 
 def statement_of(document: Path) -> bytes:
-    """Returns the statement about a lock's file or an evidence folder. Raises IntegrityError if that was changed."""
-    return _of_evidence(document) if document.is_dir() else _of_lock(Lock.read(document))
+    """Returns the statement about a lock, a freeze or an evidence folder. Raises IntegrityError if it was changed."""
+    if document.is_dir():
+        return _of_evidence(document)
+    return _of_freeze(Freeze.read(document)) if is_freeze(document) else _of_lock(Lock.read(document))
+
+
+def _of_freeze(freeze: Freeze) -> bytes:
+    materials = [_material(f"pack/{freeze.pack.name}", freeze.pack.digest), _material("gates", freeze.gates["digest"])]
+    if freeze.lock is not None:
+        materials.append(_material("lock", freeze.lock["lock_id"]))
+    if freeze.evidence is not None:
+        materials.append(_material("evidence", freeze.evidence["index"]))
+    return statement(
+        "freeze",
+        f"{freeze.run}.json",
+        freeze.freeze_id,
+        {
+            "freeze": freeze.freeze_id,
+            "engine": {"name": freeze.engine, "code": freeze.code_version},
+            "materials": materials,
+            "result": {"status": freeze.status, "reason": freeze.reason},
+        },
+    )
 
 
 def _of_lock(lock: Lock) -> bytes:

@@ -69,6 +69,7 @@ class Trust:
     keys: tuple[Key, ...] = ()
     aliases: Mapping[str, Demand] = field(default_factory=dict)
     moves: Head | None = None  # the moves up to here are held by this alone
+    reopen: tuple[str, ...] = ()  # the roles that may sign a reopen; empty: it need not be signed
 
     def known(self, public: str) -> Key:
         """Returns a public key as the trust names it; without name and roles if it does not."""
@@ -88,6 +89,15 @@ class Trust:
         if not mover.roles:
             return f"{self.where} gives no role to {mover.called}, which signs the move"
         return None if approvers is None else self._unapproved(alias, demand, mover, approvers)
+
+    def unmet_by_reopen(self, signer: Key | None) -> str | None:
+        """Returns what is lacking for the reopen of a frozen engine that `signer` signs; None if nothing is."""
+        if not self.reopen:
+            return None
+        asked = f"{self.where} asks that a reopen be signed by {' or '.join(self.reopen)}"
+        if signer is None:
+            return asked
+        return None if set(self.known(signer.public).roles) & set(self.reopen) else f"{asked}; {signer} is not"
 
     def _unapproved(self, alias: str, demand: Demand, mover: Key, approvers: Iterable[Key]) -> str | None:
         known = [self.known(key.public) for key in approvers]
@@ -116,7 +126,8 @@ def read_trust(path: Path) -> Trust:
         alias: Demand(tuple(row["roles"]), row["signatures"], row["maker_may_approve"])
         for alias, row in document["aliases"].items()
     }
-    return Trust(where, keys, aliases, Head(**document["moves"]) if "moves" in document else None)
+    moves = Head(**document["moves"]) if "moves" in document else None
+    return Trust(where, keys, aliases, moves, tuple(document.get("reopen", {}).get("roles", ())))
 
 
 def trust_of(workspace: Workspace) -> Trust:

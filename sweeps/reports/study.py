@@ -28,6 +28,7 @@ from lanelock.sweeps.reports.study_figures import sensitivity_figures, trial_fig
 from lanelock.sweeps.search.study import Studies
 from lanelock.sweeps.sensitivity.sensitivity import sensitivity
 from lanelock.sweeps.sensitivity.trial_arrays import Trials, trials_of
+from lanelock.sweeps.trail import Note, notes, trail
 from lanelock.sweeps.workspace import Workspace
 
 _SHOWN = 12  # candidates in the table
@@ -43,6 +44,7 @@ class Closed:
     trials: Trials
     sensitivity: Mapping[str, Any]
     figures: tuple[Figure, ...]
+    notes: tuple[Note, ...] = ()
 
     @property
     def lane(self) -> Lane:
@@ -63,7 +65,8 @@ def closed(sweep: str, workspace: Workspace) -> Closed:
     trials = trials_of(lock.sweep, history, ledger, best)
     moved = sensitivity(lock.sweep, history, ledger)
     figures = (*trial_figures(trials), *sensitivity_figures(trials, moved))
-    return Closed(lock, history, ledger, trials, moved, figures)
+    found = notes(workspace, lambda on: on is not None and on.name in (lock.sweep, lock.lock_id))
+    return Closed(lock, history, ledger, trials, moved, figures, found)
 
 
 def html(of: Closed) -> str:
@@ -91,6 +94,7 @@ def _blocks(of: Closed) -> Iterator[page.Block]:
     yield from _bounds(of)
     yield page.Heading(2, "Knobs")
     yield _knobs(of.lane)
+    yield from trail(of.notes)
     yield page.Heading(2, "Reproduce this page")
     yield page.Points((f"`lanelock report {of.lock.sweep} --html FILE`", f"`lanelock verify {of.lock.short_id}`",
                   f"`lanelock report {of.lock.short_id} --html FILE`"))  # fmt: skip

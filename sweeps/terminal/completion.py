@@ -12,6 +12,7 @@ from click.shell_completion import CompletionItem
 
 from lanelock.policies import LanelockError
 from lanelock.policies.documents import shipped
+from lanelock.sweeps.proof.freezes import standing
 from lanelock.sweeps.proof.moves import holders
 from lanelock.sweeps.search.tally import sweeps_in
 from lanelock.sweeps.workspace import Workspace, usual
@@ -75,6 +76,9 @@ _NAMES: Mapping[str, Callable[[Workspace, str], Iterable[str]]] = {
     "evidence": lambda workspace, begun: (
         path.name for path in sorted(workspace.evidence.glob("[!.]*")) if path.is_dir()
     ),
+    "freeze": lambda workspace, begun: (path.stem for path in sorted(workspace.freezes.glob("[!.]*.json"))),
+    "played": lambda workspace, begun: (path.name for path in sorted(workspace.campaigns.glob("[!.]*"))),
+    "frozen": lambda workspace, begun: standing(workspace),
     "alias": lambda workspace, begun: _aliases(),
 }
 PACK = offering("pack", "lock", "trial")
@@ -85,8 +89,10 @@ RUN = offering("run", path=None)
 TRIAL = offering("trial", path=None)
 SWEEP = offering("sweep", path=None)
 ALIAS = offering("alias", path=None)
-SIGNABLE = offering("lock", "evidence")
-PROVABLE = offering("run", "lock", "evidence")
+NOTED = offering("sweep", "played", "lock")
+FROZEN = offering("frozen", path=None)
+SIGNABLE = offering("lock", "evidence", "freeze")
+PROVABLE = offering("run", "lock", "evidence", "freeze")
 COMPARABLE = offering("lock", "run", "pack", "evidence", "trial")
 REPORTABLE = offering("run", "lock", "sweep")
 FOLDER = offering(path="dir")

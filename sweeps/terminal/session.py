@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from lanelock.policies import PolicyError, WorkspaceError
+from lanelock.policies import FrozenError, PolicyError, WorkspaceError
 from lanelock.policies.files import real
 from lanelock.sweeps.pages.text import printable
 from lanelock.sweeps.terminal.completion import FOLDER
@@ -70,12 +70,20 @@ class Session:
 
 
 def common_options(command: Callable[..., int]) -> Any:
-    """Adds `--workspace`, `--json` and `--quiet` to a command, and passes it the session they describe."""
+    """Adds `--workspace`, `--json` and `--quiet` to a command, and passes it the session they describe.
+
+    What a freeze refuses is shown here, whichever command asked for it: it is an answer, not an error.
+    """
 
     @wraps(command)
     def with_session(workspace: Path, as_json: bool, quiet: bool, **options: Any) -> int:
         in_workspace(workspace)
-        return command(Session(workspace, as_json, quiet), **options)
+        session = Session(workspace, as_json, quiet)
+        try:
+            return command(session, **options)
+        except FrozenError as refused:
+            session.show({"refused": True, "reason": str(refused)}, f"REFUSED  {refused}")
+            return refused.exit_code
 
     decorated = click.option("--quiet", is_flag=True, help="Print nothing but errors.")(with_session)
     decorated = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")(

@@ -1,38 +1,43 @@
-"""Retention: what a workspace may remove, because it can be made again and nothing that is kept refers to it.
+"""Retention: what a workspace may remove, because it can be made again and no slot keeps it.
 
-Always kept: locks, the records of moves, campaigns and runs, the study, and every metric, parameter and tag. May be
-removed: published runs and exports, evidence, artifacts of trials, cached states. These refer to what they need:
+What is kept is data: the slots of `retention.json` in the workspace, or of the file that is shipped, in order of
+precedence. A slot names sources: an alias, the newest sweep of each lane, what the newest run of each campaign carried
+on, what a rollback would lead to, and the published runs of the packs that locks were tuned from. What a source names
+stays with its evidence, its published runs and its trials' artifacts. No file can give up these:
 
-    an alias     its lock, and every lock that a rollback would lead to, with evidence, published runs and trials
-    a lock       its sweep's and its trial's own artifacts, and certifications that fall short, which stand against it
-    a campaign   its newest run: the locks and evidence of its phases
-    a lane       its newest sweep, and the lock it left
-    every lock   the published runs of the authority it was tuned from
+    locks, studies and the records of moves, notes, campaigns and runs, with every metric, parameter and tag
+    a lock's own artifacts: those of its sweep and of its trial
+    evidence that falls short, which stands against its lock
+    what a freeze stands on
 
-Nothing outside the workspace is removed: a link is removed, never what it leads to, and a part of the workspace that is
-itself a link to another place is left alone.
+All else that is published, exported, certified, tracked or cached is removed. Nothing outside the workspace is: a link
+is removed, never what it leads to, and a part of the workspace that is itself a link to another place is left alone.
 
-`survey` decides and changes nothing; `apply` removes what a survey names and writes a summary.
+`survey` decides and changes nothing; `apply` removes what a survey names and writes a summary; `prune_before` does both
+as a step of its own before something is run.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lanelock.engine.keep.published import RECEIPT, receipt_in
-from lanelock.policies import IntegrityError, LanelockError
+from lanelock.policies import IntegrityError, LanelockError, PolicyError
 from lanelock.policies.canonical import quick_digest
-from lanelock.policies.documents import LARGEST
+from lanelock.policies.documents import LARGEST, ROOT, read_json, shipped_schema, validate
 from lanelock.policies.files import read_bytes
 from lanelock.policies.names import inside
-from lanelock.sweeps.campaign.records import records_in
+from lanelock.sweeps.proof.checks import whole
 from lanelock.sweeps.proof.evidence import evidence_in, gates_of, seed_in, verdict_in
+from lanelock.sweeps.proof.freezes import freezes_in
 from lanelock.sweeps.proof.lock import FORMAT, Lock
 from lanelock.sweeps.proof.lock_files import FILE
 from lanelock.sweeps.proof.moves import moves, stack
@@ -42,8 +47,35 @@ from lanelock.sweeps.workspace import Workspace, erase, size_of, write_document,
 if TYPE_CHECKING:
     from lanelock.sweeps.record.shelf import SweepRecord  # a survey without tracking does not import MLflow
 
+_TUNED_FROM = "tuned-from"  # the source that names packs, not locks
+_ALWAYS, _AGAINST = "always", "stands against its lock"  # slots that no file can give up
 _GONE = ".pruned-"  # prefix of a folder that is being removed, so that no reader takes it for a whole one
 _SWEEP = re.compile(r"(?P<series>.+)-(?P<number>\d+)(?P<phase>\..+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One thing that a workspace keeps, and the sources that say what it is."""
+
+    name: str
+    keeps: tuple[str, ...]  # an alias, "newest-sweep", "campaign", "rollback" or "tuned-from"
+    why: str
+
+
+def slots_of(workspace: Workspace) -> tuple[Slot, ...]:
+    """Returns the slots in the workspace's `retention.json`, or the shipped ones. Raises PolicyError off its schema."""
+    path = workspace.retention if os.path.lexists(workspace.retention) else ROOT / "retention.json"
+    document = read_json(path)
+    validate(document, shipped_schema("retention"), str(path))
+    return tuple(Slot(row["slot"], tuple(row["keeps"]), row["why"]) for row in document["slots"])
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Which slot keeps a thing, and what in it refers to the thing."""
+
+    slot: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +86,7 @@ class Item:
     name: str
     bytes: int
     why: str  # why it is removed, or what refers to it
+    slot: str = ""  # which keeps it
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,57 +106,65 @@ class Survey:
 
 @dataclass(slots=True)
 class _References:
-    """Names that something kept refers to; each maps to what refers to it."""
+    """Names that something kept refers to; each maps to the first slot that keeps it."""
 
-    runs: dict[str, str] = field(default_factory=dict)  # run id
-    evidence: dict[str, str] = field(default_factory=dict)  # folder
-    sweeps: dict[str, str] = field(default_factory=dict)  # with all trials
-    packs: dict[str, str] = field(default_factory=dict)  # digest: every published run of it
+    runs: dict[str, Kept] = field(default_factory=dict)  # run id
+    evidence: dict[str, Kept] = field(default_factory=dict)  # folder
+    sweeps: dict[str, Kept] = field(default_factory=dict)  # with all trials
+    packs: dict[str, Kept] = field(default_factory=dict)  # digest: every published run of it
 
 
-def survey(workspace: Workspace, recorded: Iterable[SweepRecord] = ()) -> Survey:
+def survey(workspace: Workspace, recorded: Iterable[SweepRecord] = (), in_use: Collection[str] = ()) -> Survey:
     """Returns what may be removed. `recorded` are the sweeps on the tracking server, with the size of their artifacts.
+
+    `in_use`: file names of locks that stay with all they refer to, whatever the slots say.
 
     Raises IntegrityError if a lock or a record of a move was changed: its references are not known.
     """
-    references = _references(workspace)
+    slots = slots_of(workspace)
+    references = _references(workspace, slots, in_use)
     remove: list[Item] = []
     keep: list[Item] = []
 
-    def weigh(item: Item, kept_by: str | None) -> None:
-        if kept_by is None:
+    def weigh(item: Item, kept: Kept | None) -> None:
+        if kept is None:
             remove.append(item)
         else:
-            keep.append(Item(item.kind, item.name, item.bytes, kept_by))
+            keep.append(replace(item, why=kept.why, slot=kept.slot))
 
     for kind, root in (("run", workspace.runs), ("export", workspace.exports), ("evidence", workspace.evidence)):
         if root.is_symlink():
-            keep.append(Item(kind, root.name, 0, f"is a link to {root.readlink()}: what lies outside is not removed"))
+            outside = Kept(_ALWAYS, f"is a link to {root.readlink()}: what lies outside is not removed")
+            weigh(Item(kind, root.name, 0, ""), outside)
     for kind, root in (("run", workspace.runs), ("export", workspace.exports)):
         for folder in _pruned(root):
-            kept_by = references.runs.get(folder.name) or _kept_by_its_pack(folder, references.packs)
-            weigh(Item(kind, folder.name, size_of(folder), "no lock that is kept refers to it"), kept_by)
+            kept = references.runs.get(folder.name) or _kept_by_its_pack(folder, references.packs)
+            weigh(Item(kind, folder.name, size_of(folder), "no lock that a slot keeps refers to it"), kept)
     for folder in _pruned(workspace.evidence):
-        why = "no alias, and no campaign's newest run, refers to its lock"
+        why = "no slot keeps its lock"
         weigh(Item("evidence", folder.name, size_of(folder), why), references.evidence.get(folder.name))
     newest = _newest([sweep.name for sweep in recorded])
+    by_newest = next((slot.name for slot in slots if "newest-sweep" in slot.keeps), None)
     for sweep in recorded:
         follower = newest[_series(sweep.name)]
-        is_newest = f"the newest of {_series(sweep.name)}" if follower == sweep.name else None
-        kept_by = references.sweeps.get(sweep.name, is_newest)
+        is_newest = follower == sweep.name and by_newest is not None
+        kept = Kept(by_newest or "", f"the newest of {_series(sweep.name)}") if is_newest else None
+        kept = references.sweeps.get(sweep.name, kept)
         room = sum(size for run, size in sweep.artifacts.items() if run not in sweep.locked)
-        if room or (kept_by is None and not sweep.superseded):
-            weigh(Item("trials", sweep.name, room, f"superseded by {follower}"), kept_by)
+        if room or (kept is None and not sweep.superseded):
+            weigh(Item("trials", sweep.name, room, f"superseded by {follower}"), kept)
     if (cache := size_of(workspace.cache)) > 0:
         remove.append(Item("cache", workspace.cache.name, cache, "states are computed again when they are needed"))
     return Survey(tuple(remove), tuple(keep))
 
 
-def apply(surveyed: Survey, workspace: Workspace, supersede: Callable[[str, str], None]) -> Path:
+def apply(
+    surveyed: Survey, workspace: Workspace, supersede: Callable[[str, str], None], before: str | None = None
+) -> Path:
     """Removes what a survey names, writes a summary and returns its path.
 
-    `supersede(sweep, by)` marks a sweep's tracking runs and deletes the artifacts of those without a lock. After an
-    interruption the next survey finds what is left.
+    `supersede(sweep, by)` marks a sweep's tracking runs and deletes the artifacts of those without a lock. `before`:
+    what it makes room for. After an interruption the next survey finds what is left.
     """
     roots = {
         "run": workspace.runs,
@@ -143,53 +184,108 @@ def apply(surveyed: Survey, workspace: Workspace, supersede: Callable[[str, str]
                 erase(gone)
                 beside(roots[item.kind] / item.name).unlink(missing_ok=True)  # the signatures on evidence
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    path = workspace.prunes / f"{at.replace(':', '')}.json"
-    write_document(path, {"at": at, **surveyed.as_document()})
+    path = _unused(workspace.prunes, at.replace(":", ""))
+    write_document(path, {"at": at, "before": before, **surveyed.as_document()})
     return path
 
 
-def _references(workspace: Workspace) -> _References:
+def _unused(folder: Path, stem: str) -> Path:
+    """Returns the path of a new summary: two of one second do not replace each other."""
+    names = (stem, *(f"{stem}-{number}" for number in count(2)))
+    return next(path for name in names if not (path := folder / f"{name}.json").exists())
+
+
+def prune_before(workspace: Workspace, before: str, *, keep: Collection[str] = (), track: bool = True) -> Path:
+    """Removes what no slot keeps, before the run that `before` names. Returns the path of the summary.
+
+    `keep`: file names of locks that it goes on with. Without `track`, or where the tracking server is away, the
+    artifacts of trials stay until the next time.
+    """
+    with workspace.alone("prune"):
+        supersede, recorded = _tracked(workspace) if track else (_nothing, ())
+        return apply(survey(workspace, recorded, keep), workspace, supersede, before)
+
+
+def _tracked(workspace: Workspace) -> tuple[Callable[[str, str], None], Sequence[SweepRecord]]:
+    """Returns how to supersede a tracked sweep, and those that there are; none where the tracking server is away."""
+    from lanelock.sweeps.record.mlflow_store import Away  # MLflow: a second that untracked runs are spared
+    from lanelock.sweeps.record.shelf import Shelf
+
+    try:
+        shelf = Shelf(workspace)
+        recorded = {sweep.name: sweep for sweep in shelf.sweeps()}
+    except Away:
+        return _nothing, ()
+    return lambda name, by: shelf.supersede(recorded[name], by), tuple(recorded.values())
+
+
+def _nothing(name: str, by: str) -> None:
+    """Leaves the artifacts of a sweep."""
+
+
+def _references(workspace: Workspace, slots: Sequence[Slot], in_use: Collection[str]) -> _References:
     """Returns every reference from what is kept."""
     references = _References()
     locks = {lock.lock_id: lock for lock in _locks(workspace)}
-    for held in locks.values():
-        references.packs.setdefault(held.authority, f"{held.sweep} was tuned from its pack")
     evidence = defaultdict[str, list[Path]](list)
     for folder, document in evidence_in(workspace):
         evidence[document["lock_id"]].append(folder)
         if verdict_in(folder) != gates_of(folder).verdicts[-1]:
-            references.evidence[folder.name] = f"it says {document['verdict']}, which stands against its lock"
-    newest = _newest([lock.sweep for lock in locks.values()]).values()
-    kept = {lock.lock_id: f"the newest of {_series(lock.sweep)}" for lock in locks.values() if lock.sweep in newest}
-    for lock_id, why in (kept | _roots(workspace)).items():
-        if lock_id not in locks:
-            raise IntegrityError(f"{workspace.root}: {why}: its lock {lock_id[:12]} is missing")
-        lock = Lock.read(locks[lock_id].path)
-        references.sweeps.setdefault(lock.sweep, why)
-        for proof in lock.proof.values():
-            references.runs.setdefault(proof.run_id, why)
-        references.packs.setdefault(lock.candidate_pack.digest, why)
-        for folder in evidence.get(lock_id, ()):
-            references.evidence.setdefault(folder.name, why)
-            for seed in folder.glob("seeds/*.json"):
-                references.runs.setdefault(seed_in(seed)["run_id"], why)
+            references.evidence[folder.name] = Kept(_AGAINST, f"it says {document['verdict']}")
+    roots = _roots(workspace, locks.values())
+    for slot, source in [(row, source) for row in slots for source in row.keeps]:
+        if source == _TUNED_FROM:
+            for held in locks.values():
+                kept = Kept(slot.name, f"{held.sweep} was tuned from its pack")
+                references.packs.setdefault(held.authority, kept)
+        for lock_id, why in roots.get(source, {}).items():
+            _keep(references, lock_id, Kept(slot.name, why), locks, evidence[lock_id])
+    for lock_id, why in _always(workspace, in_use):
+        _keep(references, lock_id, Kept(_ALWAYS, why), locks, evidence[lock_id])
     return references
 
 
-def _roots(workspace: Workspace) -> dict[str, str]:
-    """Returns lock_id -> what refers to it: an alias, a possible rollback, or the newest run of a campaign."""
-    roots: dict[str, str] = {}
+def _keep(
+    references: _References, lock_id: str, kept: Kept, locks: Mapping[str, _Held], evidence: Sequence[Path]
+) -> None:
+    """Adds what a lock that is kept refers to. Raises IntegrityError if that lock is missing."""
+    if lock_id not in locks:
+        raise IntegrityError(f"{kept.why}: its lock {lock_id[:12]} is missing")
+    lock = Lock.read(locks[lock_id].path)
+    references.sweeps.setdefault(lock.sweep, kept)
+    for proof in lock.proof.values():
+        references.runs.setdefault(proof.run_id, kept)
+    references.packs.setdefault(lock.candidate_pack.digest, kept)
+    for folder in evidence:
+        references.evidence.setdefault(folder.name, kept)
+        for seed in folder.glob("seeds/*.json"):
+            references.runs.setdefault(seed_in(seed)["run_id"], kept)
+
+
+def _always(workspace: Workspace, in_use: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yields (lock_id, why) of the locks that no slot may give up."""
+    for name in in_use:
+        yield Lock.read(inside(workspace.locks, name)).lock_id, "what is run next stands on it"
+    for freeze in freezes_in(workspace):
+        if freeze.lock is not None:
+            yield freeze.lock["lock_id"], f"the freeze of {freeze.run} stands on it"
+
+
+def _roots(workspace: Workspace, locks: Iterable[_Held]) -> dict[str, dict[str, str]]:
+    """Returns source -> lock_id -> what refers to it."""
+    roots = defaultdict[str, dict[str, str]](dict)
     history = moves(workspace)
     for alias in dict.fromkeys(move.alias for move in history):
         *below, present = stack(history, alias)
+        roots[alias][present.lock_id] = f"{alias} points to it"
         for standing in below:
-            roots.setdefault(standing.lock_id, f"a rollback of {alias} would lead to it")
-        roots[present.lock_id] = f"{alias} points to it"
+            roots["rollback"].setdefault(standing.lock_id, f"a rollback of {alias} would lead to it")
+    newest = set(_newest(lock.sweep for lock in locks).values())
+    for lock in (lock for lock in locks if lock.sweep in newest):
+        roots["newest-sweep"][lock.lock_id] = f"the newest of {_series(lock.sweep)}"
     for run in sorted(_newest(path.name for path in _folders(workspace.campaigns)).values()):
-        for record in records_in(workspace.campaigns / run):
-            if record.holder is not None and record.holder.lock is not None:
-                lock = Lock.read(inside(workspace.locks, record.holder.lock))
-                roots.setdefault(lock.lock_id, f"campaign {run} carried it on")
+        for path in _carried(run, workspace):
+            roots["campaign"].setdefault(Lock.read(path).lock_id, f"campaign {run} carried it on")
     return roots
 
 
@@ -251,7 +347,21 @@ def _folders(root: Path) -> list[Path]:
     return sorted(path for path in root.glob("*") if path.is_dir() and not path.name.startswith("."))
 
 
-def _kept_by_its_pack(folder: Path, packs: Mapping[str, str]) -> str | None:
+def _carried(run: str, workspace: Workspace) -> Iterator[Path]:
+    """Yields the locks that the phases of a campaign's run passed on. Raises IntegrityError that names a broken record.
+
+    Reads plain JSON, since campaigns stand on this room.
+    """
+    for path in sorted((workspace.campaigns / run).glob("[0-9]*.json")):
+        holder = whole(path, "campaign_phase", "record")["holder"]
+        if holder is not None and holder["lock"] is not None:
+            try:
+                yield inside(workspace.locks, holder["lock"])
+            except PolicyError as error:
+                raise IntegrityError(f"not a whole record: {path}: {error}") from None
+
+
+def _kept_by_its_pack(folder: Path, packs: Mapping[str, Kept]) -> Kept | None:
     """Returns what keeps a published run: the pack it was made with, or a damaged receipt, since its pack is unknown.
 
     An export has no receipt, so no pack keeps it.
@@ -261,4 +371,4 @@ def _kept_by_its_pack(folder: Path, packs: Mapping[str, str]) -> str | None:
     try:
         return packs.get(receipt_in(folder)["parameter_hash"])
     except LanelockError:
-        return "its receipt does not hold: see lanelock verify"
+        return Kept(_ALWAYS, "its receipt does not hold: see lanelock verify")

@@ -10,6 +10,7 @@ from typing import Any
 from lanelock.policies import PolicyError, WorkspaceError
 from lanelock.policies.documents import read_json
 from lanelock.sweeps.locations import as_notice, moved_from
+from lanelock.sweeps.proof.freezes import freezes_in, reopened
 from lanelock.sweeps.proof.moves import Move, moves, signature_of
 from lanelock.sweeps.record.outbox import Outbox
 from lanelock.sweeps.record.registered import at_a_glance
@@ -62,6 +63,7 @@ class Status:
     campaigns: tuple[Played, ...]
     evidence: int
     holders: Mapping[str, str]  # alias -> the lock it points to
+    frozen: Mapping[str, str]  # engine -> its last freeze, and whether it was reopened
     running: tuple[Running, ...]
     waiting: int  # pending uploads, in the outbox
     waits_for: str  # why they wait, or "" where that is not known
@@ -96,6 +98,7 @@ def status(workspace: Workspace) -> Status:
         campaigns,
         sum(1 for path in workspace.evidence.glob("*") if path.is_dir()),
         {alias: _pointed(move) for alias, move in sorted(pointing.items())},
+        dict(_frozen(workspace)),
         tuple(_running(workspace, sweeps, campaigns)),
         *Outbox(workspace).pending(),
         tuple(difference.text for difference in at_a_glance(workspace, history) if difference.changed),
@@ -105,6 +108,16 @@ def status(workspace: Workspace) -> Status:
 
 def _pointed(move: Move) -> str:
     return f"{move.to}, {signature_of(move)} since {move.at}"
+
+
+def _frozen(workspace: Workspace) -> Iterator[tuple[str, str]]:
+    """Yields engine and freeze, those that stand last."""
+    found = [(freeze, reopened(freeze, workspace)) for freeze in freezes_in(workspace)]
+    for freeze, by in sorted(found, key=lambda row: row[1] is None):
+        yield (
+            freeze.engine,
+            f"by {freeze}" if by is None else f"reopened at {by.at} by {by.who}: {by.why}; was {freeze}",
+        )
 
 
 def _locks(folder: Path) -> Iterator[Closed]:

@@ -16,6 +16,7 @@ from lanelock.sweeps.proof import signatures
 from lanelock.sweeps.proof.checks import Findings, Watch, hold
 from lanelock.sweeps.proof.envelopes import SigningKey
 from lanelock.sweeps.proof.evidence import find_evidence, verify_evidence
+from lanelock.sweeps.proof.freezes import find_freeze
 from lanelock.sweeps.proof.lock_files import find_lock
 from lanelock.sweeps.proof.trust import FORMAT, Key, trust_for
 from lanelock.sweeps.proof.verification import verify_lock
@@ -74,12 +75,12 @@ def _would_be_committed(path: Path) -> bool:
 
 
 @click.command()
-@click.argument("what", metavar="LOCK|EVIDENCE", shell_complete=SIGNABLE)
+@click.argument("what", metavar="LOCK|EVIDENCE|FREEZE", shell_complete=SIGNABLE)
 @KEY
 @WORLD
 @common_options
 def sign(session: Session, what: str, key: Path | None, world: str | None) -> int:
-    """Verify LOCK or EVIDENCE here and, if nothing differs, add a signature beside it.
+    """Verify LOCK, EVIDENCE or FREEZE here and, if nothing differs, add a signature beside it.
 
     The signature states that whoever holds the key recomputed it. The document and its id stay as they are.
     """
@@ -107,5 +108,9 @@ def sign(session: Session, what: str, key: Path | None, world: str | None) -> in
 def _verified(what: str, workspace: Workspace, world: str | None, watch: Watch) -> tuple[Path, str, Findings]:
     if (folder := find_evidence(what, workspace)) is not None:
         return folder, "evidence", verify_evidence(folder, watch)
+    if (freeze := find_freeze(what, workspace)) is not None:
+        from lanelock.sweeps.campaign.frozen_proof import verify_freeze  # Optuna, which other proofs need not pay for
+
+        return freeze, "freeze", verify_freeze(freeze, workspace, watch)
     path = find_lock(what, workspace)
     return path, "lock", verify_lock(path, world_folder(world), watch, workspace)

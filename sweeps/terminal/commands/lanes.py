@@ -16,6 +16,7 @@ from lanelock.sweeps.engines import world_folder
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.lanes.survey import prospect
 from lanelock.sweeps.pages.gates import reach_table
+from lanelock.sweeps.proof.freezes import hold_open
 from lanelock.sweeps.proof.packs import finder
 from lanelock.sweeps.record.refusals import record_refusal
 from lanelock.sweeps.search.tally import sweeps_in
@@ -69,6 +70,7 @@ def sweep(
 ) -> int:  # fmt: skip
     """Spend LANE's budget: search, track, decide, lock."""
     opened = load_lane(lane, finder(session.as_it_stands())).with_search(**search)
+    hold_open(session.as_it_stands(), opened.engine.name, "sweep")
     folder = world_folder(world)
     reach = None if resume else prospect(opened, folder)
     if reach is not None and not anyway and (refused := refusal(opened, reach)) is not None:

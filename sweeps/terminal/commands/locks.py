@@ -16,6 +16,7 @@ from lanelock.sweeps.locations import as_notice, moved_from
 from lanelock.sweeps.pages.text import one_line, short
 from lanelock.sweeps.proof.checks import Check, Findings, same
 from lanelock.sweeps.proof.evidence import find_evidence, verify_evidence
+from lanelock.sweeps.proof.freezes import find_freeze
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import FILE, find_lock
 from lanelock.sweeps.proof.moves import Move, as_line, holders
@@ -131,11 +132,14 @@ def lock_unpack(session: Session, lock: str, folder: Path, dry: bool) -> int:
 
 
 @click.command()
-@click.argument("what", metavar="RUN|LOCK|EVIDENCE", shell_complete=PROVABLE)
+@click.argument("what", metavar="RUN|LOCK|EVIDENCE|FREEZE", shell_complete=PROVABLE)
 @WORLD
 @common_options
 def verify(session: Session, what: str, world: str | None) -> int:
-    """Recompute every digest of a published run, a lock or an evidence pack; exit 3 on any difference."""
+    """Recompute every digest of a published run, a lock, an evidence pack or a freeze; exit 3 on any difference.
+
+    A freeze is named by the campaign's run that it closed, such as segment_2b-1.
+    """
     workspace = session.as_it_stands()
     if (folder := published(what, workspace.runs)) is not None:
         return _verify_run(folder, session)
@@ -143,6 +147,12 @@ def verify(session: Session, what: str, world: str | None) -> int:
         with checking(f"verify {folder.name}", live=session.live) as watch:
             findings = verify_evidence(folder, watch) + _moved(workspace)
         return _show_checks("evidence", folder, findings, session)
+    if (freeze := find_freeze(what, workspace)) is not None:
+        from lanelock.sweeps.campaign.frozen_proof import verify_freeze  # Optuna, which other proofs need not pay for
+
+        with checking(f"verify {freeze.stem}", live=session.live) as watch:
+            findings = verify_freeze(freeze, workspace, watch) + _moved(workspace)
+        return _show_checks("freeze", freeze, findings, session)
     path = find_lock(what, workspace)
     with checking(f"verify {path.stem}", live=session.live) as watch:
         findings = verify_lock(path, world_folder(world), watch, workspace) + _moved(workspace)

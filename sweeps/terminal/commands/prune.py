@@ -23,7 +23,7 @@ def prune(session: Session, applied: bool) -> int:
     items, summary = _removed(session.workspace()) if applied else (_surveyed(session.as_it_stands()), None)
     document = {**items.as_document(), "applied": applied, "summary": None if summary is None else str(summary)}
     verb = "freed" if applied else "would free"
-    text = [f"{verb} {size(items.bytes)} of {len(items.remove)} things; {len(items.keep)} are referred to and stay"]
+    text = [f"{verb} {size(items.bytes)} of {len(items.remove)} things; {len(items.keep)} are kept by a slot"]
     text += [_table("goes", items.remove)] if items.remove else []
     text += [_table("stays", items.keep)] if items.keep else []
     text.append(f"summary {summary}" if applied else "nothing was touched; remove it with: lanelock prune --apply")
@@ -52,5 +52,5 @@ def _removed(workspace: Workspace) -> tuple[Survey, Path]:
 
 
 def _table(head: str, items: Sequence[Item]) -> str:
-    rows = ((item.kind, item.name, size(item.bytes), item.why) for item in items)
-    return columns((head, "", "", "why"), rows)
+    rows = ((item.kind, item.name, size(item.bytes), *filter(None, (item.slot, item.why))) for item in items)
+    return columns((head, "", "", *(("kept as",) if items[0].slot else ()), "why"), rows)

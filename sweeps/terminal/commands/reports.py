@@ -63,8 +63,13 @@ def _scorecard(made: scorecard.Report) -> Answer:
 def _sweep(sweep: str, workspace: Workspace) -> Answer:
     closed = study.closed(sweep, workspace)
     figures = [{"id": figure.id, "title": figure.title, "says": figure.says} for figure in closed.figures]
-    text = f"{_sensitivity(closed.sensitivity)}\n\n{_captions(closed.figures)}"
-    return {**closed.sensitivity, "figures": figures}, text, lambda: study.html(closed)
+    noted = "\n".join(["\nnotes", *map(str, closed.notes)]) if closed.notes else ""
+    text = f"{_sensitivity(closed.sensitivity)}\n\n{_captions(closed.figures)}\n{noted}".rstrip()
+    return (
+        {**closed.sensitivity, "figures": figures, "notes": [row.document for row in closed.notes]},
+        text,
+        lambda: study.html(closed),
+    )
 
 
 def _captions(figures: tuple[Figure, ...]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import click
 
-from lanelock.sweeps.pages.text import short
+from lanelock.sweeps.pages.text import one_line, short
 from lanelock.sweeps.terminal.session import Session, common_options
 from lanelock.sweeps.terminal.streams import say
 from lanelock.sweeps.upkeep import status as upkeep
@@ -44,6 +44,8 @@ def _lines(now: upkeep.Status) -> Iterator[tuple[str, str]]:
     newest = [f"{run.run} {run.status or f'{run.done} of {run.phases} phases'}" for run in reversed(now.campaigns)]
     yield "campaigns", _newest(str(len(now.campaigns)), newest[:SHOWN])
     yield "aliases", _aliases(now.holders) or "none"
+    if now.frozen:
+        yield "frozen", "; ".join(f"{engine} {short(one_line(text), 160)}" for engine, text in now.frozen.items())
     yield "running", "; ".join(map(_running, now.running)) or "none"
     decided = [f"{lock.name} {lock.decision}: {short(lock.reason, 100)}" for lock in now.locks[:SHOWN]]
     for index, line in enumerate(decided or ["none"]):

@@ -15,8 +15,9 @@ from lanes import QUEUE
 
 from lanelock.policies import LaneError, PolicyError
 from lanelock.policies.documents import read_json, shipped
+from lanelock.sweeps.campaign.phases import freeze
 from lanelock.sweeps.campaign.plan import load_campaign
-from lanelock.sweeps.campaign.play import freeze, play_campaign
+from lanelock.sweeps.campaign.play import play_campaign
 from lanelock.sweeps.campaign.records import End, Graded, PhaseRecord, Tried, records_in
 from lanelock.sweeps.campaign.report import report, write_report
 from lanelock.sweeps.decision.decision import Blocker
@@ -25,7 +26,7 @@ from lanelock.sweeps.proof.lock_files import find_lock
 from lanelock.sweeps.proof.verification import verify_lock
 from lanelock.sweeps.workspace import Workspace
 
-VOLATILE = ("seconds", "lock", "runtime", "evidence")
+VOLATILE = ("seconds", "lock", "runtime", "evidence", "pinned")
 
 
 def campaign_with(tmp_path, **changed):
@@ -94,14 +95,14 @@ def test_a_record_is_read_back_from_its_json_with_what_its_kind_has_and_nothing_
     workspace, standing = played
     assert tuple(records_in(workspace.campaigns / standing.run)) == standing.records
     common = {"phase", "kind", "title", "why", "authority", "outcome", "reason", "metrics", "changes", "carried",
-              "holder", "next", "seconds"}  # fmt: skip
+              "holder", "next", "seconds", "decision"}  # fmt: skip
     refused = {"verdict", "lane", "knobs", "reach", "blockers"}
     more = {
-        "start": {"verdict"},
+        "start": {"verdict", "pinned"},
         "few": refused,
-        "short": refused | {"sweep", "trials", "vetoes", "values", "best", "runtime"},
+        "short": refused | {"sweep", "trials", "vetoes", "values", "best", "runtime", "lock"},
         "grade": {"verdict", "band", "certification", "evidence"},
-        "end": {"status", "certified"},
+        "end": {"status", "certified", "freeze"},
     }
     for path, record in zip(
         sorted((workspace.campaigns / standing.run).glob("0*.json")), standing.records, strict=True
@@ -164,7 +165,7 @@ def test_what_is_frozen_is_refused_without_a_trial(tmp_path):
     ("changed", "said"),
     [
         ({"phases__short__then__GO": {"next": "nowhere"}}, "/phases/short/then/GO: no phase 'nowhere'"),
-        ({"phases__few__then__GO": {"next": "short"}}, "comes back to it: start -> short -> few -> short"),
+        ({"phases__few__then__GO": {"next": "short"}}, "comes back to it: short -> few -> short; a branch of it"),
         ({"first": "short"}, "/first: 'short' is not a phase of kind authority"),
         ({"phases__start__then__GO": {"next": "few"}}, "/phases/short: no branch leads there"),
         ({"phases__short__lane": "no_such_lane"}, "/phases/short: no_such_lane"),

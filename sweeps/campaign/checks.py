@@ -1,0 +1,279 @@
+"""The checks of a phase's checklist: what `done_when` of a campaign's file may ask before a phase closes.
+
+Each check is one function with the kinds of phases that it is for. It looks at what was played and at the files that
+prove it, and returns whether it holds together with its witness: a file, a digest, a number. A check that does not hold
+stops the campaign at its phase until it does, or until somebody waives it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lanelock.policies import PolicyError
+from lanelock.policies.names import inside
+from lanelock.scoring.gates import GateSet, Severity
+from lanelock.scoring.scorecard import GateResult
+from lanelock.sweeps.campaign.records import CANDIDATE, Checked, PhaseRecord
+from lanelock.sweeps.pages.text import one_line
+from lanelock.sweeps.proof.evidence import check_files
+from lanelock.sweeps.proof.freezes import Freeze
+from lanelock.sweeps.proof.lock import Lock
+from lanelock.sweeps.proof.verification import verify_lock
+from lanelock.sweeps.workspace import Workspace
+
+AUTHORITY_PHASE, LANE, CERTIFY, QUESTION, FREEZE = "authority", "lane", "certify", "question", "freeze"
+_NOTHING_NEW = "nothing new goes on: the phase passes on what it started from"
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """A phase that was played and is about to close, and where its proofs lie."""
+
+    run: str
+    record: PhaseRecord
+    document: Mapping[str, Any]  # the phase in the campaign's file
+    campaign: Mapping[str, Any]  # the campaign's file
+    gates: GateSet
+    workspace: Workspace
+
+    @property
+    def lock(self) -> Path | None:
+        """The file of the lock that its sweep left; None without a sweep."""
+        swept = None if self.record.tried is None else self.record.tried.swept
+        return None if swept is None or swept.lock is None else inside(self.workspace.locks, swept.lock)
+
+    @property
+    def evidence(self) -> Path | None:
+        """The folder of the evidence that its certification left; None if there was nothing to certify."""
+        graded = self.record.graded
+        return None if graded is None else inside(self.workspace.evidence, graded.evidence)
+
+
+Seen = tuple[bool, str]  # whether it holds, and its witness
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A check, and the kinds of phases that it is for."""
+
+    name: str
+    kinds: tuple[str, ...]
+    look: Callable[[Closing], Seen]
+
+    @property
+    def what(self) -> str:
+        """What it asks, in one sentence."""
+        return str(self.look.__doc__).partition("\n")[0]
+
+    def evaluated(self, closing: Closing) -> Checked:
+        """Returns whether it holds. What is missing does not; what was changed raises IntegrityError."""
+        try:
+            ok, witness = self.look(closing)
+        except PolicyError as error:
+            ok, witness = False, one_line(str(error))
+        return Checked(self.name, ok, witness)
+
+
+CHECKS: dict[str, Check] = {}
+
+
+def _check(*kinds: str) -> Callable[[Callable[[Closing], Seen]], Callable[[Closing], Seen]]:
+    def register(look: Callable[[Closing], Seen]) -> Callable[[Closing], Seen]:
+        CHECKS[look.__name__] = Check(look.__name__, kinds, look)
+        return look
+
+    return register
+
+
+@_check(AUTHORITY_PHASE, LANE, CERTIFY, QUESTION)
+def decided(closing: Closing) -> Seen:
+    """The decision is recorded with its name, its reason and the phase that follows."""
+    record = closing.record
+    return bool(record.decision and record.reason and record.next), f"{record.decision}, so that {record.next} follows"
+
+
+@_check(AUTHORITY_PHASE)
+def pinned(closing: Closing) -> Seen:
+    """The authority's run is pinned on every seed: run id, world, pack, code, and the seconds of its states."""
+    pins = closing.record.pinned or {}
+    missing = [seed for seed in closing.campaign["seeds"] if seed not in pins or not all(_tokens(pins[seed]))]
+    runs = ", ".join(f"seed {seed}: run {pin.run_id[:12]}" for seed, pin in pins.items())
+    return not missing, f"not on seed {missing[0]}" if missing else runs
+
+
+def _tokens(pin: Any) -> tuple[str, ...]:
+    return pin.run_id, pin.manifest_fingerprint, pin.parameter_hash, pin.code_version
+
+
+@_check(LANE)
+def locked(closing: Closing) -> Seen:
+    """The sweep left a lock with the candidate, accepted or terminal; a refusal leaves its proof instead."""
+    if closing.lock is None:
+        return _refused(closing)
+    return True, f"{closing.lock.name}, id {Lock.read(closing.lock).lock_id}"
+
+
+@_check(LANE)
+def replayed(closing: Closing) -> Seen:
+    """The lock verifies: its candidate runs again to the same digests, metrics and decision on every seed."""
+    if closing.lock is None:
+        return _refused(closing)
+    findings = verify_lock(closing.lock, workspace=closing.workspace)
+    differ = [check.name for check in findings if not check.ok]
+    return findings.ok, f"{len(findings)} checks, {len(differ)} differ" + (f": {differ[0]}" if differ else "")
+
+
+@_check(LANE)
+def rails_hold(closing: Closing) -> Seen:
+    """Every rail and veto of the lane holds for a candidate that goes on."""
+    if closing.record.carried != CANDIDATE or closing.lock is None:
+        return True, _NOTHING_NEW
+    rows = [row for row in _card(closing.lock) if row.severity in (Severity.RAIL, Severity.VETO)]
+    return _all_hold(rows, f"{len(rows)} rails and vetoes hold")
+
+
+@_check(LANE)
+def gates_hold(closing: Closing) -> Seen:
+    """The gates in `hold`, or all that the lane grades, meet its accept band for a candidate that goes on."""
+    if closing.record.carried != CANDIDATE or closing.lock is None:
+        return True, _NOTHING_NEW
+    rows = [row for row in _card(closing.lock) if row.severity is Severity.GATE]
+    named = closing.document.get("hold", [row.id for row in rows])
+    chosen = [row for row in _card(closing.lock) if row.id in named]
+    band = Lock.read(closing.lock).lane_document["decision"]["accept_band"]
+    return _all_hold(chosen, f"{', '.join(row.id for row in chosen)} hold {band}", band)
+
+
+@_check(LANE)
+def floors(closing: Closing) -> Seen:
+    """The record states every floor of the campaign for the authority, and for the candidate where there is one."""
+    rows = {floor.metric: floor for floor in closing.record.floors}
+    asked = closing.campaign.get("floors", ())
+    if lacking := [name for name in asked if name not in rows or not rows[name].authority]:
+        return False, f"{lacking[0]} is not measured"
+    if not asked:
+        return False, "the campaign's file names no floors"
+    return True, "; ".join(f"{name} {_worst(rows[name])}" for name in asked)
+
+
+def _worst(floor: Any) -> str:
+    sides = [f"{max(side.values()):.6f}" for side in (floor.authority, floor.candidate) if side]
+    return " -> ".join(sides)
+
+
+@_check(LANE)
+def single_attempt(closing: Closing) -> Seen:
+    """The lane allows a single attempt, and its sweep is the only one of this run from its authority."""
+    tried = closing.record.tried
+    if tried is None or tried.swept is None:
+        return _refused(closing)
+    allowed = tried.lane.get("attempts")
+    return (
+        allowed == 1,
+        f"{tried.swept.sweep}, {tried.swept.trials} trials; attempts allowed: {allowed or 'any number'}",
+    )
+
+
+@_check(LANE, CERTIFY)
+def whole_run(closing: Closing) -> Seen:
+    """The candidate was run to the engine's last state on every seed, audited and bundled, and its proof says so."""
+    if closing.lock is None:
+        return _refused(closing)
+    stated = Lock.read(closing.lock).document.get("whole_run")
+    return bool(stated), "the lock states its whole runs" if stated else f"{closing.lock.name} states no whole run"
+
+
+@_check(CERTIFY)
+def evidence(closing: Closing) -> Seen:
+    """The evidence pack is whole: every file of its index is there with its digest."""
+    if closing.evidence is None:
+        return False, "nothing was certified"
+    check_files(closing.evidence)
+    return True, closing.evidence.name
+
+
+@_check(LANE)
+def lock_pair(closing: Closing) -> Seen:
+    """The lock lies there as JSON and, for people, as Markdown beside it."""
+    return _refused(closing) if closing.lock is None else _pair(closing.lock)
+
+
+@_check(AUTHORITY_PHASE, LANE, CERTIFY)
+def runtime(closing: Closing) -> Seen:
+    """The phase took no longer than its lane or its profile allows, and its candidate holds the lane's limit."""
+    swept = None if closing.record.tried is None else closing.record.tried.swept
+    if swept is not None and swept.runtime is not None and not swept.runtime.holds:
+        return False, f"the candidate takes {swept.runtime.ratio:.2f} times what the authority takes"
+    limit = _seconds_allowed(closing)
+    return closing.record.seconds <= limit, f"{closing.record.seconds:.1f} s of at most {limit:g} s"
+
+
+def _seconds_allowed(closing: Closing) -> float:
+    """Returns the seconds that a phase may take: its lane's budget, or the minutes of the profile of its seeds."""
+    tried = closing.record.tried
+    if tried is not None:
+        return float(tried.lane["budget"]["seconds"])
+    profile_of = getattr(closing.gates, "profile_of", lambda seeds: None)
+    profile = profile_of(closing.document.get("seeds", closing.campaign["seeds"]))
+    if profile is None:
+        raise PolicyError(
+            f"gates {closing.gates.document['id']}: no profile has these seeds and says how long they may take"
+        )
+    return 60.0 * float(profile.minutes)
+
+
+@_check(AUTHORITY_PHASE, LANE, CERTIFY)
+def pruned(closing: Closing) -> Seen:
+    """What nothing refers to was pruned before the phase was played, and the summary lies there."""
+    summary = closing.record.pruned
+    if summary is None:
+        return False, "nothing was pruned before it was played"
+    return inside(closing.workspace.prunes, summary).is_file(), summary
+
+
+@_check(QUESTION)
+def answered(closing: Closing) -> Seen:
+    """The answer is recorded with who gave it, when and why."""
+    answer = closing.record.answered
+    return answer is not None, "no answer" if answer is None else f"{answer.answer}, by {answer.ruling}"
+
+
+@_check(FREEZE)
+def frozen_lock(closing: Closing) -> Seen:
+    """The freeze left a lock of its own, which is not changed."""
+    end = closing.record.end
+    if end is None or end.freeze is None:
+        return False, "no lock of the freeze was written"
+    path = inside(closing.workspace.freezes, f"{closing.run}.json")
+    return Freeze.read(path).freeze_id == end.freeze, f"{path.name}, id {end.freeze}"
+
+
+def _refused(closing: Closing) -> Seen:
+    """Returns what stands instead of a lock where no trial was run."""
+    record = closing.record
+    return record.outcome == "REFUSED", f"{record.outcome} without a trial: {one_line(record.reason)}"
+
+
+def _card(lock: Path) -> tuple[GateResult, ...]:
+    opened = Lock.read(lock)
+    return opened.card(opened.lane(str(lock))).gates
+
+
+def _all_hold(rows: list[GateResult], witness: str, band: str | None = None) -> Seen:
+    failed = [row for row in rows if not (row.full if band is None else row.passed.get(band, row.full))]
+    if not failed:
+        return True, witness
+    first = failed[0]
+    return (
+        False,
+        f"{first.id}: {first.value} {first.comparison} {next(iter(first.thresholds.values()), None)} does not hold",
+    )
+
+
+def _pair(path: Path) -> Seen:
+    """Returns whether a document's file and the page beside it are there."""
+    missing = [side.name for side in (path, path.with_suffix(".md")) if not side.is_file()]
+    return not missing, f"{missing[0]} is missing" if missing else f"{path.name} and {path.with_suffix('.md').name}"
