@@ -70,6 +70,7 @@ def slow_alias_error(run):
     return float(worst * 2 ** run.pack["alias_layout_policy_v1"]["quantised_bits"])
 
 
+@pytest.mark.plan("3.2.18", "P1.RO.4", "P2.1.1")
 def test_metrics_are_their_definitions(tiny_run):
     found = METRICS.measure(tiny_run)
     sites = by_key(tiny_run, "s1_site_weights", "p_weight", "merchant_id").values()
@@ -136,6 +137,7 @@ RECORDED = {  # pack -> metric -> (value, tolerance)
 }
 
 
+@pytest.mark.plan("P0.6")
 @pytest.mark.parametrize("pack", RECORDED)
 def test_the_reference_world_measures_what_was_recorded(packs, pack):
     found = METRICS.measure(SEGMENT_2B.evaluate(packs(pack), 42))
@@ -143,6 +145,7 @@ def test_the_reference_world_measures_what_was_recorded(packs, pack):
         assert found[name] == pytest.approx(value, abs=tolerance), name
 
 
+@pytest.mark.plan("P1.4")
 @pytest.mark.parametrize("seed", [42, 7, 101, 202])
 def test_p1_passes_s1_and_p2_moves_s4_the_wrong_way(packs, seed):
     p0, p1, p2 = (
@@ -153,6 +156,7 @@ def test_p1_passes_s1_and_p2_moves_s4_the_wrong_way(packs, seed):
     assert p2["s3/merchant_std_median"] >= 0.04 and p2["s3/merchant_std_upper_tail"] >= 1.25
 
 
+@pytest.mark.plan("P3.0.2")
 def test_an_inverted_pair_is_counted(tiny_run):
     surface = tiny_run.surfaces["s4_group_weights"]
     p = np.array(surface["p_group"])
@@ -162,12 +166,14 @@ def test_an_inverted_pair_is_counted(tiny_run):
     assert METRICS.measure(replaced(tiny_run, "s4_group_weights", p_group=p))["s4/rank_inversions"] >= 1.0
 
 
+@pytest.mark.plan("3.2.14")
 def test_mass_that_is_lost_is_seen(tiny_run):
     p = np.array(tiny_run.surfaces["s4_group_weights"]["p_group"])
     p[0] -= 2.0**-48
     assert METRICS.measure(replaced(tiny_run, "s4_group_weights", p_group=p))["s4/mass_error_max"] == 2.0**-48
 
 
+@pytest.mark.plan("P1L.13")
 def test_a_group_without_a_site_is_counted(tiny_run):
     merchants = np.array(tiny_run.surfaces["s4_group_weights"]["merchant_id"])
     merchants[merchants == 5] = 6  # a merchant the world does not have
@@ -178,6 +184,7 @@ def test_a_group_without_a_site_is_counted(tiny_run):
     assert METRICS.measure(replaced(tiny_run, "s4_group_weights", tz_group_id=swapped))["s4/groups_without_site"] > 0
 
 
+@pytest.mark.plan("3.2.8", "3.2.9")
 def test_gammas_that_are_not_positive_or_clipped_are_counted(tiny_run):
     gamma = np.array(tiny_run.surfaces["s3_day_effects"]["gamma"])
     gamma[:3] = [0.0, -1.0, np.nan]
@@ -210,6 +217,7 @@ def slow_cliff(after, before):
     return best
 
 
+@pytest.mark.plan("P3.0.6")
 @pytest.mark.parametrize("kind", ["even", "piled", "edge", "shifted"])
 def test_the_cliff_is_its_definition(kind):
     draw = np.random.default_rng(5)
@@ -225,6 +233,7 @@ def test_the_cliff_is_its_definition(kind):
     assert (height > 0.1) == (kind in ("piled", "shifted"))
 
 
+@pytest.mark.plan("P3.0.6")
 def test_the_recorded_law_trips_the_detectors_and_the_smooth_one_need_not(packs):
     recorded = METRICS.measure(SEGMENT_2B.evaluate(packs("p3"), 42, until="S4"))
     assert recorded["s4/atom_share"] > 0.15 and recorded["s4/cliff"] > 0.15
