@@ -25,6 +25,7 @@ from lanelock.sweeps.decision.stopping import stopped
 from lanelock.sweeps.interrupts import deferred
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.ledger import Ledger
+from lanelock.sweeps.lanes.sampler_names import AUTO
 from lanelock.sweeps.lanes.survey import Ground, survey
 from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.proof.freezes import hold_open
@@ -32,6 +33,7 @@ from lanelock.sweeps.proof.lock import Lock, Search, make_lock
 from lanelock.sweeps.proof.lock_files import store_lock
 from lanelock.sweeps.proof.searched import continues
 from lanelock.sweeps.record.recorder import Recording, recording
+from lanelock.sweeps.search.attempts import AttemptsSpent, spent
 from lanelock.sweeps.search.beginning import NOTHING_FIRST, Beginning, first_of, take_over
 from lanelock.sweeps.search.played_by import other_code, played_by
 from lanelock.sweeps.search.study import Studies, Study
@@ -101,7 +103,7 @@ def play(
     the sweep of that name, or begins it where it does not exist. `reach`: the gates' reach, where already computed.
     `beginning`: what a new sweep tries or takes over before its sampler proposes.
     Raises LaneError if another process plays the lane, there is nothing to resume, or other code began the sweep, and
-    FrozenError if the engine is frozen.
+    FrozenError if the engine is frozen, AttemptsSpent if the lane may not be played once more.
     """
     began = time.perf_counter()
     hold_open(workspace, lane.engine.name, "sweep")
@@ -112,10 +114,12 @@ def play(
         known = _known(studies, lane, name, resume)
         if known is not None and beginning.other_code and other_code(studies.attributes(known), lane):
             beginning, known = replace(beginning, source=known), None
+        if known is None and (why := spent(lane, studies, name)) is not None:
+            raise AttemptsSpent(why)
         resume, name = known is not None, known or name or _next_name(studies, lane)
         if resume:
+            _check_beginning(studies, lane, name, beginning, workspace)
             lane, world = _resumed(studies, lane, name, workspace)
-            _check_beginning(studies, lane, name, beginning)
         with recording(workspace, track) as recorder:
             ground = survey(lane, world, reach)
             ledger = Ledger(ground)
@@ -220,9 +224,13 @@ def _known(studies: Studies, lane: Lane, name: str | None, resume: bool) -> str 
 
 
 def _resumed(studies: Studies, lane: Lane, name: str, workspace: Workspace) -> tuple[Lane, Path | None]:
-    """Returns the lane with the sweep's own search settings, and the sweep's world."""
+    """Returns the lane with the sweep's own search settings, waiver and candidate before it, and the sweep's world."""
     begun = studies.attributes(name)
     lane = lane.with_search(sampler=begun["lane"].get("sampler", {}).get("name"), batch=begun["lane"]["batch"])
+    if "after" in begun["lane"] and "after" not in lane.document:
+        lane = lane.after(begun["lane"]["after"])
+    if "waiver" in begun["lane"] and "waiver" not in lane.document:
+        lane = lane.waived(**begun["lane"]["waiver"])
     if lane.authority.digest != begun["authority"]["digest"]:
         raise LaneError(
             f"lane {lane.id}: --resume: its authority changed since {name} began: {lane.authority.name} is pack "
@@ -248,11 +256,26 @@ def _check_budget(history: Sequence[Trial], lane: Lane, name: str) -> None:
         )
 
 
-def _check_beginning(studies: Studies, lane: Lane, name: str, beginning: Beginning) -> None:
+def _check_beginning(studies: Studies, lane: Lane, name: str, beginning: Beginning, workspace: Workspace) -> None:
     """Raises LaneError where a sweep that is continued is asked to begin otherwise than it did."""
-    source = beginning.source
-    if source not in (None, studies.attributes(name).get("from")):
+    source, begun = beginning.source, studies.attributes(name)
+    if source not in (None, begun.get("from")):
         raise LaneError(f"lane {lane.id}: --from {source}: {name} began without it; --from belongs to a new sweep")
+    world = None if begun["world"] is None else workspace.kept(begun["world"])
+    for option, asked, own in (
+        ("--sampler", beginning.sampler, begun["lane"].get("sampler", {}).get("name", AUTO)),
+        ("--batch", beginning.batch, begun["lane"]["batch"]),
+        ("--world", beginning.world and beginning.world.resolve(), world and world.resolve()),
+    ):
+        if asked not in (None, own):
+            began = "the engine's own" if own is None else own
+            raise LaneError(
+                f"lane {lane.id}: {option} {asked}: {name} began with {began} and is continued so; {option} belongs to "
+                "a new sweep"
+            )
+    for option, key in (("--after", "after"), ("--waive", "waiver")):
+        if key in lane.document and lane.document[key] != begun["lane"].get(key):
+            raise LaneError(f"lane {lane.id}: {option}: {name} began otherwise; {option} belongs to a new sweep")
     for option, value in (("--enqueue", beginning.enqueue), ("--sobol", beginning.design)):
         if value is not None:
             raise LaneError(

@@ -42,8 +42,7 @@ class Closing:
     @property
     def lock(self) -> Path | None:
         """The file of the lock that its sweep left; None without a sweep."""
-        swept = None if self.record.tried is None else self.record.tried.swept
-        return None if swept is None or swept.lock is None else inside(self.workspace.locks, swept.lock)
+        return None if self.record.lock is None else inside(self.workspace.locks, self.record.lock)
 
     @property
     def evidence(self) -> Path | None:

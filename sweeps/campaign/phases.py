@@ -41,6 +41,7 @@ from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.sweep import Closed, Progress, play
 from lanelock.sweeps.workspace import Workspace
 
+_STATED = ("id", "title", "why", "seeds", "budget", "attempts")  # what a record states of its lane
 BY_GATE = "downstream skipped by gate"  # of a candidate that nothing is played on
 
 
@@ -102,12 +103,8 @@ class Stage:
 
     def _lane(self, phase: Phase, start: Start) -> Played:
         assert phase.lane is not None  # by the schema
-        lane = phase.lane.with_authority(start.pack)
-        stated = {
-            key: lane.document[key]
-            for key in ("id", "title", "why", "seeds", "budget", "attempts")
-            if key in lane.document
-        }
+        lane = self._lane_of(phase, phase.lane.with_authority(start.pack))
+        stated = {key: value for key, value in lane.document.items() if key in _STATED}
         tried = Tried(lane=stated, knobs={knob.name: KnobRange(knob.at, knob.extent) for knob in lane.knobs})
         before = self._measured(start.pack) if self.campaign.floors or phase.material else {}
         result = Result(outcome="REFUSED", reason="", tried=tried, floors=self._floors(before, None))
@@ -135,6 +132,19 @@ class Stage:
             floors=self._floors(before, after),
         )
         return _weighed(phase, result, closed, before), candidate
+
+    def _lane_of(self, phase: Phase, lane: Lane) -> Lane:
+        """Returns a phase's lane as it is played: with its number of trials, and narrowed after a candidate."""
+        if (trials := phase.document.get("trials")) is not None:
+            lane = lane.with_search(trials=trials)
+        earlier = (
+            row.tried.swept for row in reversed(self.records) if row.phase == phase.document.get("after") and row.tried
+        )
+        swept = next((swept for swept in earlier if swept is not None and swept.lock is not None), None)
+        if swept is None or swept.lock is None:
+            return lane
+        lock = Lock.read(inside(self.workspace.locks, swept.lock))
+        return lane.narrowed(lock.candidate_pack.opened(lane.engine.policy_schemas, swept.sweep))
 
     def _sweep_of(self, phase: Phase) -> str:
         """Returns the name of a phase's sweep: `<run>.<phase>`, and from its second time `<run>.<phase>+2`."""

@@ -124,10 +124,18 @@ class Lane:
 
     def enqueued(self, file: Path | None = None) -> tuple[dict[str, Value], ...]:
         """Returns the candidates to try first: the lane's own, then a file's. Raises LaneError naming row and field."""
-        own = [(row, f"lane {self.id}: /enqueue/{place}") for place, row in enumerate(self.document.get("enqueue", ()))]
         listed = [] if file is None else read_candidates(file)
-        given = [(row, f"{file}: row {number}") for number, row in enumerate(listed, 1)]
-        return tuple(self.space.stated(row, where) for row, where in (*own, *given))
+        given = (self.space.stated(row, f"{file}: row {number}") for number, row in enumerate(listed, 1))
+        return (*self._own_enqueued(f"lane {self.id}"), *given)
+
+    def _own_enqueued(self, where: str) -> tuple[dict[str, Value], ...]:
+        """Returns the candidates that the lane enqueues; where the box was narrowed, each is placed in what is left."""
+        rows = ({name: self._within(name, row[name]) for name in row} for row in self.document.get("enqueue", ()))
+        return tuple(self.space.stated(row, f"{where}: /enqueue/{place}") for place, row in enumerate(rows))
+
+    def _within(self, name: str, value: Value) -> Value:
+        narrowed = name in self.document.get("after", {}) and is_number(value)
+        return self.space.by_name[name].nearest(value) if narrowed else value
 
     def admit(self, pack: Pack) -> dict[str, Value]:
         """Returns the knob values that give a pack. Raises LaneError naming a field that this lane cannot have set."""
@@ -166,6 +174,33 @@ class Lane:
         gates = parse_gates(self.gates_file, self.id)
         return _build(self.document, authority, self.references, f"lane {self.id}", gates)
 
+    def narrowed(self, pack: Pack) -> Lane:
+        """Returns this lane as it is played after a candidate: no knob that narrows goes past the value in that pack.
+
+        Its document then states these values, so that a lock of it verifies alone. Raises LaneError naming knob and
+        value where nothing of a knob's range is left, and where no knob narrows.
+        """
+        knobs = [knob for knob in self.knobs if knob.narrows is not None]
+        if not knobs:
+            raise LaneError(f"lane {self.id}: /knobs: none of them narrows, so it cannot be played after a candidate")
+        return self.after({knob.name: _field(pack, knob.at, f"pack {pack.name}") for knob in knobs})
+
+    def after(self, values: Mapping[str, Any]) -> Lane:
+        """Returns this lane narrowed at these values, by knob name; see `narrowed`."""
+        document, where = {**self.document, "after": dict(values)}, f"lane {self.id}"
+        validate(document, shipped_schema("lane"), where)
+        lane = replace(self, document=document, space=_space(document, self.authority, where))
+        _check(lane, where)
+        return lane
+
+    def waived(self, who: str, why: str) -> Lane:
+        """Returns this lane with a waiver: one more sweep than its attempts, or more trials than its budget."""
+        if "attempts" not in self.document:
+            raise LaneError(f"lane {self.id}: nothing to waive: it states no /attempts, so it may be played freely")
+        document = {**self.document, "waiver": {"who": who, "why": why}}
+        validate(document, shipped_schema("lane"), f"lane {self.id}")
+        return replace(self, document=document)
+
     def yardstick(
         self, seed: int, world: Path | None, check: Callable[[Mapping[str, float]], None] = lambda metrics: None
     ) -> dict[str, float]:
@@ -202,8 +237,17 @@ class Lane:
         seconds: float | None = None,
         batch: int | None = None,
     ) -> Lane:
-        """Returns this lane with another sampler, budget or batch; None keeps the lane's own."""
+        """Returns this lane with another sampler, budget or batch; None keeps the lane's own.
+
+        Raises LaneError for more trials than a lane of counted attempts allows without a waiver.
+        """
         document = dict(self.document)
+        own = document["budget"]["trials"]
+        if trials is not None and trials > own and "attempts" in document and "waiver" not in document:
+            raise LaneError(
+                f"lane {self.id}: {trials} trials: it states /attempts, and an attempt has at most {own}, its /budget; "
+                "a waiver allows more: sweep --waive WHO --why TEXT"
+            )
         if sampler is not None:
             document["sampler"] = {"seed": 0, **document.get("sampler", {}), "name": sampler}
         if batch is not None:
@@ -226,6 +270,8 @@ def load_lane(name_or_path: str, find_pack: PackFinder = open_pack) -> Lane:
         raise LaneError(f"{path}: a lane is a JSON file, this is a folder")
     document = read_json(path)
     validate(document, shipped_schema("lane"), str(path))
+    if "waiver" in document:
+        raise LaneError(f"{path}: /waiver: a waiver is given to one sweep, by sweep --waive WHO --why TEXT")
 
     def named(field: str, pack: str) -> Pack:
         with referred_to_by(f"{path}: {field}"):
@@ -297,6 +343,12 @@ def _space(document: Mapping[str, Any], authority: Pack, where: str) -> Space:
     except PolicyError as error:
         raise LaneError(f"{where}: /fixed: {error}") from None
     knobs = [_knob(name, row, authority, f"{where}: /knobs/{name}") for name, row in document["knobs"].items()]
+    after = document.get("after", {})
+    if free := sorted(set(after) - {knob.name for knob in knobs if knob.narrows is not None}):
+        raise LaneError(f"{where}: /after/{free[0]}: not the name of a knob that narrows")
+    knobs = [
+        knob.after(after[knob.name], f"{where}: /knobs/{knob.name}") if knob.name in after else knob for knob in knobs
+    ]
     contents = {knob.name: _field(start, knob.at, knob.at) for knob in knobs}
     return Space.of(knobs, document.get("constraints", ()), contents, where)
 
@@ -358,8 +410,7 @@ def _check(lane: Lane, where: str) -> None:
         _ = lane.space.start
     except LaneError as error:
         raise LaneError(f"{where}: {error}") from None
-    for place, row in enumerate(lane.document.get("enqueue", ())):
-        lane.space.stated(row, f"{where}: /enqueue/{place}")
+    lane._own_enqueued(where)
 
 
 def _check_reserve(lane: Lane, where: str) -> None:

@@ -59,6 +59,8 @@ def _unproved(lock: Lock, lane: Lane) -> Iterator[Unproved]:
         yield Unproved(f"made by engine code {lock.code_version[:12]}: {lane.engine.code_version[:12]} is installed")
     if lock.chosen_by_hand is not None:
         yield Unproved(f"a person chose it, because: {lock.chosen_by_hand}")
+    if (waiver := lane.document.get("waiver")) is not None:
+        yield Unproved(f"{waiver['who']} allowed the sweep beyond its lane's attempts, because: {waiver['why']}")
     if lane.own_gates:
         yield Unproved("the gates are its lane's own, not the engine's: it can be a candidate and nothing more")
     if any(row.gate == RUNTIME for row in lock.blockers):

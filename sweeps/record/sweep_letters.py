@@ -76,6 +76,8 @@ class Entries:
             NOTE: f"**Running** · {lane.title}",
             **notes.source_tags(lane),
         }
+        if (waiver := lane.document.get("waiver")) is not None:
+            tags["lanelock.waiver"] = f"{waiver['who']}: {waiver['why']}"
         files: dict[str, str | bytes] = {
             "lane.json": as_text(lane.document),
             "provenance.json": as_text(here().document),

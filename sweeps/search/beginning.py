@@ -1,6 +1,7 @@
 """How a sweep begins: what it tries before its sampler proposes, and what it takes from an earlier sweep.
 
-The first candidate is the authority placed in the box, so that a sweep never closes on less than it started from.
+The first candidate is the authority placed in the box, so that a sweep never closes on less than it started from. Only
+where the budget is a single trial does an enqueued candidate take its place.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ class Beginning:
     source: str | None = None  # an earlier sweep
     other_code: bool = False  # that sweep may have been played by other code: its best candidates are run again
     design: int | None = None  # candidates of a space-filling design; None: as many as the sampler needs
+    sampler: str | None = None  # asked for, as opposed to the lane's; so are batch and world
+    batch: int | None = None
+    world: Path | None = None
 
 
 NOTHING_FIRST = Beginning()

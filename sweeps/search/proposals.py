@@ -1,8 +1,8 @@
 """Which candidates a sweep tries: first the listed ones, then its sampler's, and none twice.
 
-The list begins with the authority placed in the box; then come the candidates that the user enqueues, the corners in
-which the engine's directions end, and a scrambled Sobol design. A batch is a pure function of the finished trials, so
-an interrupted search proposes the same candidates again.
+The list begins with the authority placed in the box (unless the budget is a single trial and a candidate is enqueued);
+then come the candidates that the user enqueues, the corners in which the engine's directions end, and a scrambled Sobol
+design. A batch is a pure function of the finished trials, so an interrupted search proposes the same candidates again.
 """
 
 from __future__ import annotations
@@ -247,8 +247,12 @@ def _key(values: Values) -> tuple[Any, ...]:
 
 
 def listed_first(lane: Lane, enqueued: Sequence[Values], corners: Sequence[Values], design: int) -> list[Values]:
-    """Returns the candidates that a sweep tries before its sampler's, each once."""
+    """Returns the candidates that a sweep tries before its sampler's, each once.
+
+    With a budget of one trial that trial is the enqueued candidate, and the start only where nothing is enqueued.
+    """
     space = lane.space
     filling = space.design(design, sampler_seed(lane)) if design else []
-    rows = itertools.chain([space.start], enqueued, corners, filling)
+    begun = [*enqueued, space.start] if lane.document["budget"]["trials"] == 1 else [space.start, *enqueued]
+    rows = itertools.chain(begun, corners, filling)
     return list({_key(values): values for values in rows}.values())

@@ -175,6 +175,7 @@ def provable_document(closed: Closed) -> dict[str, Any]:
 
 def lock_text(lock: Lock) -> str:
     """Returns a lock's facts, and its metrics per seed."""
+    waiver = lock.lane_document.get("waiver")
     head = {
         "lock": lock.lock_id,
         "decision": f"{lock.decision} ({lock.candidate} candidate, {lock.verdict})",
@@ -183,6 +184,7 @@ def lock_text(lock: Lock) -> str:
         **({} if lock.chosen_by_hand is None else {"by hand": lock.chosen_by_hand}),
         "lane": f"{lock.lane_document['id']}: {lock.lane_document['title']}",
         "sweep": f"{lock.sweep}, trial {lock.trial}",
+        **({} if waiver is None else {"waiver": f"{waiver['who']}: {waiver['why']}"}),
         "knobs": ", ".join(f"{name} {short(value)}" for name, value in lock.knobs.items()),
         "pack": lock.candidate_pack.digest,
         "authority": f"{lock.authority.name} {lock.authority.digest}",

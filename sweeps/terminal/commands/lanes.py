@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ import click
 
 from lanelock.sweeps.decision.decision import refusal
 from lanelock.sweeps.engines import world_folder
-from lanelock.sweeps.lanes.lane import load_lane
+from lanelock.sweeps.lanes.lane import Lane, load_lane, pack_for
 from lanelock.sweeps.lanes.survey import prospect
 from lanelock.sweeps.pages.gates import reach_table
 from lanelock.sweeps.proof.freezes import hold_open
@@ -21,7 +22,7 @@ from lanelock.sweeps.proof.packs import finder
 from lanelock.sweeps.record.refusals import record_refusal
 from lanelock.sweeps.search.tally import sweeps_in
 from lanelock.sweeps.terminal import words
-from lanelock.sweeps.terminal.completion import LANE
+from lanelock.sweeps.terminal.completion import LANE, PACK
 from lanelock.sweeps.terminal.session import JOBS, WORLD, Session, common_options
 from lanelock.sweeps.terminal.streams import say
 from lanelock.sweeps.workspace import Workspace
@@ -62,14 +63,21 @@ def feasibility(session: Session, lane: str, world: str | None) -> int:
     help="With --resume or --from: where other code played that sweep, begin a new one from its best candidates.",
 )  # fmt: skip
 @click.option("--anyway", is_flag=True, help="Play a lane even though a gate is out of its reach.")
+@click.option(
+    "--after", metavar="PACK", shell_complete=PACK,
+    help="Play it after this candidate (a lock, a trial, a pack): knobs that narrow do not go past its values.",
+)  # fmt: skip
+@click.option("--waive", "who", metavar="WHO", help="Who allows more than the lane's attempts or budget; needs --why.")
+@click.option("--why", metavar="TEXT", help="Why it is allowed; study, lock and tracking record it.")
 @WORLD
 @common_options
 def sweep(
     session: Session, lane: str, jobs: int, resume: bool, anyway: bool, world: str | None, source: str | None,
-    enqueue: Path | None, sobol: int | None, accept_other_code: bool, **search: Any,
+    enqueue: Path | None, sobol: int | None, accept_other_code: bool, after: str | None, who: str | None,
+    why: str | None, **search: Any,
 ) -> int:  # fmt: skip
     """Spend LANE's budget: search, track, decide, lock."""
-    opened = load_lane(lane, finder(session.as_it_stands())).with_search(**search)
+    opened = _permitted(session, lane, after, who, why).with_search(**search)
     hold_open(session.as_it_stands(), opened.engine.name, "sweep")
     folder = world_folder(world)
     reach = None if resume else prospect(opened, folder)
@@ -83,11 +91,12 @@ def sweep(
     from lanelock.sweeps.terminal.progress import resumable, watching
 
     workspace = session.workspace()
-    beginning = Beginning(enqueue, source, accept_other_code, sobol)
+    beginning = Beginning(enqueue, source, accept_other_code, sobol, search["sampler"], search["batch"], folder)
     opened.enqueued(enqueue)  # raises for a bad row before anything is printed
     if reach is not None and session.live:
         say(words.reserve_text(opened, reach))
-    again = _again(session, lane, search["trials"], search["seconds"])
+    given = {"--trials": search["trials"], "--seconds": search["seconds"], "--waive": who, "--why": why}
+    again = _again(session, lane, given)
     kept = partial(_kept, workspace, opened.id, again, 0.0 if resume else time.time())
     with resumable(workspace, kept), watching(opened, live=session.live) as watch:
         closed = play(
@@ -97,9 +106,19 @@ def sweep(
     return 0 if closed.decision.outcome == "GO" else 1
 
 
-def _again(session: Session, lane: str, trials: int | None, seconds: float | None) -> str:
-    """Returns the command that resumes a sweep on the same budget in the same workspace."""
-    given = {"--trials": trials, "--seconds": seconds}
+def _permitted(session: Session, name: str, after: str | None, who: str | None, why: str | None) -> Lane:
+    """Returns the lane of that name, after a candidate and with a waiver where these are given."""
+    if (who is None) != (why is None):
+        raise click.UsageError("--waive WHO and --why TEXT belong together: who allows it, and for what reason.")
+    find = finder(session.as_it_stands())
+    lane = load_lane(name, find)
+    if after is not None:
+        lane = lane.narrowed(pack_for(lane.engine, after, find))
+    return lane if who is None or why is None else lane.waived(who, why)
+
+
+def _again(session: Session, lane: str, given: Mapping[str, Any]) -> str:
+    """Returns the command that resumes a sweep on the same budget in the same workspace; `given`: its options."""
     words = [word for name, value in given.items() if value is not None for word in (name, str(value))]
     return shlex.join(["lanelock", "sweep", lane, "--resume", *words, *session.named_workspace()])
 
