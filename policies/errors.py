@@ -73,6 +73,15 @@ def cause(error: BaseException) -> str:
 
 
 @contextmanager
+def out_of_memory(where: str) -> Iterator[None]:
+    """Turns a MemoryError into an EngineError: what ran took more memory than there is."""
+    try:
+        yield
+    except MemoryError as error:
+        raise EngineError(where, cause(error)) from error
+
+
+@contextmanager
 def blamed(where: str) -> Iterator[None]:
     """Turns what an engine raises into an EngineError; errors that already say who must act are left as they are."""
     try:

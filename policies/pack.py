@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -187,6 +187,39 @@ def _says_integer(root: Mapping[str, Any], node: Any, parts: list[str]) -> bool 
     elif types := {node["type"]} if isinstance(node.get("type"), str) else set(node.get("type", ())):
         said.append("integer" in types and "number" not in types)
     return any(said) if set(said) - {None} else None
+
+
+def check_values(schema: Mapping[str, Any], pointer: str, values: Iterable[Any], where: str) -> None:
+    """Raises PolicyError, after `where`, if a policy's schema has no field at `pointer` or does not allow a value."""
+    nodes = list(_nodes(schema, schema, _parts(pointer)))
+    if not nodes:
+        raise PolicyError(f"{where}: the policy's schema has no field {pointer}")
+    for value in values:
+        errors = list(filter(None, (_error(value, node, where) for node in nodes)))
+        if len(errors) == len(nodes):
+            raise PolicyError(errors[0])
+
+
+def _nodes(root: Mapping[str, Any], node: Any, parts: list[str]) -> Iterator[Mapping[str, Any]]:
+    """Yields the nodes of a schema that describe the field `parts` below a node."""
+    if not isinstance(node, Mapping):
+        return
+    several = (inner for word in ("allOf", "anyOf", "oneOf") for inner in node.get(word, ()))
+    for inner in (_referred(root, node), *several):
+        yield from _nodes(root, inner, parts)
+    if parts:
+        yield from _nodes(root, _inner(node, parts[0]), parts[1:])
+    elif "$ref" not in node:
+        yield node
+
+
+def _error(value: Any, node: Mapping[str, Any], where: str) -> str:
+    """Returns why a schema node does not allow a value; empty if it does."""
+    try:
+        validate(value, node, where)
+    except PolicyError as error:
+        return str(error)
+    return ""
 
 
 def _referred(root: Mapping[str, Any], node: Mapping[str, Any]) -> Any:

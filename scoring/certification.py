@@ -1,8 +1,8 @@
 """Certification: grades one candidate on several seeds, and limits how much its metrics vary between them.
 
 A grade is the highest band that every seed meets and whose cross-seed limits hold. The limits are data of the gate file
-(`cross_seed`): a coefficient of variation per band, and how far one seed may be from the median over all, because a
-single collapsed seed among many hardly changes a coefficient of variation.
+(`cross_seed`): a coefficient of variation per metric and band, and how far one seed may be from the median over all,
+because a single collapsed seed among many hardly changes a coefficient of variation.
 
 The verdict is the worse of two grades, on the requested seeds and on seeds held out of every sweep, so that a candidate
 that is tuned to its seeds is detected.
@@ -93,7 +93,7 @@ def conclude(
 def certify(cards: Sequence[Scorecard], gates: GateSet) -> Certification:
     """Grades the per-seed scorecards of one candidate. A seed that could not be graded makes it invalid."""
     overall = combine(cards, gates)
-    spreads = tuple(_spread(metric, cards, gates) for metric in gates.cross_seed_metrics)
+    spreads = tuple(_spread(metric, cards, gates) for metric in gates.cross_seed_limits)
     if not overall.verdict.passed:
         return Certification(overall.verdict, tuple(cards), spreads, _failed(overall, gates))
     band = highest(gates.bands, lambda band: _met(band, cards, spreads))
@@ -107,9 +107,11 @@ def _spread(metric: str, cards: Sequence[Scorecard], gates: GateSet) -> Spread:
     mean = statistics.fmean(values.values()) if values else 0.0
     known = len(values) == len(cards) and len(cards) > 1 and mean != 0.0
     cv = statistics.stdev(values.values()) / abs(mean) if known else None
-    limits = gates.cross_seed_limits
+    limits = gates.cross_seed_limits[metric]
     collapsed = _collapsed(values, gates.cross_seed_ratio)
-    passed = {band: cv is not None and cv <= limit and not collapsed for band, limit in limits.items()}
+    passed = {
+        band: (band not in limits or (cv is not None and cv <= limits[band])) and not collapsed for band in gates.bands
+    }
     return Spread(metric, values, cv, limits, passed, collapsed)
 
 
@@ -130,7 +132,7 @@ def _unmet_limit(spreads: Sequence[Spread]) -> str:
 
 def _met(band: str, cards: Sequence[Scorecard], spreads: Sequence[Spread]) -> bool:
     graded = all(row.passed[band] for card in cards for row in card.gates)
-    return graded and all(spread.passed.get(band, True) for spread in spreads)
+    return graded and all(spread.passed[band] for spread in spreads)
 
 
 def _failed(overall: Scorecard, gates: GateSet) -> str:

@@ -2,20 +2,25 @@
 
 Bands are nested: a file in which a higher band asks less than a lower band is refused. `scoring.scorecard` grades
 values by gates; an engine's metric source computes the values.
+
+A profile says on which seeds, with which laws and how completely a candidate is run before a grade may carry the
+profile's name. Profiles are nested too. A file without profiles asks for none.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise, takewhile
 from typing import Any
 
-from lanelock.policies import PolicyError
+from lanelock.policies import Pack, PolicyError
 from lanelock.policies.documents import digest, read_json, resolve, shipped_schema, validate
+from lanelock.policies.pack import Schemas, check_values, split_address, value_at
 
 PROMOTION = "promotion"  # the field of a gate file that grades nothing
 WITHIN = "within"  # the comparison that takes a corridor
@@ -108,6 +113,36 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
+class Profile:
+    """What is required of a grade that carries its name."""
+
+    name: str
+    seeds: tuple[int, ...]
+    minutes: float  # that running its seeds may take
+    what: str
+    bundled: bool  # every required seed is run to the last state, published in a scratch folder and checked
+    spec: Mapping[str, tuple[Any, ...]]  # address of a policy's field -> the values allowed there
+
+    def missing(self, seeds: Iterable[int]) -> tuple[int, ...]:
+        """Returns the required seeds that are not among these."""
+        given = {*seeds}
+        return tuple(seed for seed in self.seeds if seed not in given)
+
+    def otherwise(self, pack: Pack) -> Iterator[str]:
+        """Yields each field of a pack that is not what the spec allows, with its value and the allowed ones."""
+        for address, allowed in self.spec.items():
+            policy, pointer = split_address(address)
+            wanted = " or ".join(map(json.dumps, allowed))
+            try:
+                value = value_at(pack[policy], pointer, address)
+            except PolicyError:
+                yield f"{address} is missing, not {wanted}"
+                continue
+            if not any(same_value(value, row) for row in allowed):
+                yield f"{address} is {json.dumps(value)}, not {wanted}"
+
+
+@dataclass(frozen=True, slots=True)
 class GateSet:
     """The gates of a file, or a lane's selection of them."""
 
@@ -116,6 +151,7 @@ class GateSet:
     metrics: Mapping[str, Metric]
     gates: tuple[Gate, ...]
     verdicts: tuple[Verdict, ...]  # worst to best, by rank
+    profiles: Mapping[str, Profile]  # weakest first; empty where nothing but the gates is asked
 
     @property
     def invalid(self) -> Verdict:
@@ -147,15 +183,49 @@ class GateSet:
         """Returns the least number of held-out seeds that an alias asks of a certification; `usual` if not stated."""
         return int(self.document.get(PROMOTION, {}).get(alias, {}).get("holdout_seeds", usual))
 
-    @property
-    def cross_seed_metrics(self) -> tuple[str, ...]:
-        """Metrics whose variation over seeds is limited."""
-        return tuple(self.document.get("cross_seed", {}).get("metrics", ()))
+    def asked_profile(self, alias: str) -> Profile | None:
+        """Returns the profile that an alias asks of a certification: the strongest if the file does not say which."""
+        name = self.document.get(PROMOTION, {}).get(alias, {}).get("profile")
+        return self.strongest if name is None else self.profiles[name]
 
     @property
-    def cross_seed_limits(self) -> Mapping[str, float]:
-        """The greatest coefficient of variation over seeds, by band."""
-        return _in_order(self.document.get("cross_seed", {}).get("cv_at_most", {}), self.bands)
+    def strongest(self) -> Profile | None:
+        """The profile that asks most; None in a file without profiles."""
+        return next(reversed(list(self.profiles.values())), None)
+
+    def profile(self, name: str) -> Profile:
+        """Returns the profile of that name. Raises PolicyError if the file has no such profile."""
+        if name not in self.profiles:
+            known = ", ".join(self.profiles) or "none"
+            raise PolicyError(f"gates {self.document['id']}: /profiles: {name!r} is not one of them: {known}")
+        return self.profiles[name]
+
+    def profile_of(self, seeds: Iterable[int]) -> Profile | None:
+        """Returns the strongest profile whose required seeds are all among these; None if none is met."""
+        met = [profile for profile in self.profiles.values() if not profile.missing(seeds)]
+        return met[-1] if met else None
+
+    def profile_text(self, seeds: Iterable[int]) -> str:
+        """Returns which profile seeds meet, in words; empty in a file without profiles."""
+        met = self.profile_of(seeds)
+        return "" if not self.profiles else "no profile" if met is None else f"profile {met.name}"
+
+    def check_spec(self, schemas: Schemas, where: str) -> None:
+        """Raises PolicyError for a field or a value of a spec that the policies of an engine do not have."""
+        for profile in self.profiles.values():
+            for address, allowed in profile.spec.items():
+                policy, pointer = split_address(address)
+                field = f"{where}: /profiles/{profile.name}/spec/{address}"
+                if policy not in schemas:
+                    raise PolicyError(f"{field}: {policy!r} is not a policy of the engine: {', '.join(schemas)}")
+                check_values(schemas[policy], pointer, allowed, field)
+
+    @property
+    def cross_seed_limits(self) -> Mapping[str, Mapping[str, float]]:
+        """The greatest coefficient of variation over seeds, by metric and band."""
+        cross = self.document.get("cross_seed", {})
+        shared = dict.fromkeys(cross.get("metrics", ()), cross.get("cv_at_most", {}))
+        return {metric: _in_order(row, self.bands) for metric, row in (shared | cross.get("limits", {})).items()}
 
     @property
     def cross_seed_ratio(self) -> float | None:
@@ -166,7 +236,7 @@ class GateSet:
     @property
     def least_seeds(self) -> int:
         """The number of seeds that a grade needs: a single seed shows no variation to limit."""
-        return 2 if self.cross_seed_metrics and self.cross_seed_limits else 1
+        return 2 if any(self.cross_seed_limits.values()) else 1
 
     def select(self, ids: Sequence[str]) -> GateSet:
         """Returns only these gates, in this order. Raises PolicyError naming the first that is not in the file."""
@@ -229,7 +299,53 @@ def parse_gates(document: Mapping[str, Any], where: str) -> GateSet:
     gates = tuple(_gate(row, bands, metrics, f"{where}: /gates/{row['id']}") for row in document["gates"])
     if twice := [gate_id for gate_id, count in Counter(gate.id for gate in gates).items() if count > 1]:
         raise PolicyError(f"{where}: /gates/{twice[0]}: the id is given twice")
-    return GateSet(document, bands, metrics, gates, _verdicts(document.get("verdicts", {}), bands, where))
+    profiles = _profiles(document.get("profiles", {}), where)
+    for alias, asked in document.get(PROMOTION, {}).items():
+        if (name := asked.get("profile")) is not None and name not in profiles:
+            known = ", ".join(profiles) or "none"
+            raise PolicyError(f"{where}: /promotion/{alias}/profile: {name!r} is not a profile of the file: {known}")
+    return GateSet(document, bands, metrics, gates, _verdicts(document.get("verdicts", {}), bands, where), profiles)
+
+
+def _profiles(rows: Mapping[str, Any], where: str) -> dict[str, Profile]:
+    """Returns the profiles, weakest first. Stored documents have sorted keys, so the number of seeds gives the order.
+
+    Raises PolicyError where a stronger one asks less than a weaker one.
+    """
+    profiles = [
+        Profile(
+            name, tuple(map(int, row["seeds"])), row["minutes"], row["what"], row.get("bundled", False),
+            {address: tuple(allowed) for address, allowed in row.get("spec", {}).items()},
+        )
+        for name, row in rows.items()
+    ]  # fmt: skip
+    profiles.sort(key=lambda profile: len(profile.seeds))
+    for weaker, stronger in pairwise(profiles):
+        if asks_less := next(_asks_less(weaker, stronger), None):
+            raise PolicyError(
+                f"{where}: /profiles/{stronger.name}/{asks_less}, which {weaker.name} asks: a profile asks for more "
+                "seeds than the weaker one, and for all else that the weaker one asks"
+            )
+    return {profile.name: profile for profile in profiles}
+
+
+def _asks_less(weaker: Profile, stronger: Profile) -> Iterator[str]:
+    """Yields the fields in which a stronger profile asks less, or not for more seeds."""
+    if missing := weaker.missing(stronger.seeds):
+        yield f"seeds: leaves out {missing[0]}"
+    elif len(stronger.seeds) == len(weaker.seeds):
+        yield "seeds: has the same seeds"
+    if weaker.bundled and not stronger.bundled:
+        yield "bundled: is not true"
+    for address, allowed in weaker.spec.items():
+        given = stronger.spec.get(address)
+        if given is None or not all(any(same_value(one, other) for other in allowed) for one in given):
+            yield f"spec/{address}: allows other values"
+
+
+def same_value(one: Any, other: Any) -> bool:
+    """Whether two plain values are the same JSON: true and 1, which are equal in Python, are not."""
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
 def _verdicts(names: Mapping[str, Any], bands: tuple[str, ...], where: str) -> tuple[Verdict, ...]:
@@ -250,9 +366,13 @@ def _verdicts(names: Mapping[str, Any], bands: tuple[str, ...], where: str) -> t
 def _check_cross_seed(
     cross: Mapping[str, Any], bands: tuple[str, ...], metrics: Mapping[str, Metric], where: str
 ) -> None:
-    if unknown := sorted({*cross["metrics"]} - set(metrics)) + sorted({*cross["cv_at_most"]} - set(bands)):
+    own = cross.get("limits", {})
+    limits = {"cv_at_most": cross["cv_at_most"], **{f"limits/{metric}": row for metric, row in own.items()}}
+    named = {band for row in limits.values() for band in row}
+    if unknown := sorted({*cross["metrics"], *own} - set(metrics)) + sorted(named - set(bands)):
         raise PolicyError(f"{where}: /cross_seed: {unknown[0]!r} is neither a metric nor a band of the file")
-    _check_nested("<=", _in_order(cross["cv_at_most"], bands), f"{where}: /cross_seed/cv_at_most")
+    for field, row in limits.items():
+        _check_nested("<=", _in_order(row, bands), f"{where}: /cross_seed/{field}")
 
 
 def _gate(row: Mapping[str, Any], bands: tuple[str, ...], metrics: Mapping[str, Metric], where: str) -> Gate:

@@ -103,7 +103,7 @@ def play(
     the sweep of that name, or begins it where it does not exist. `reach`: the gates' reach, where already computed.
     `beginning`: what a new sweep tries or takes over before its sampler proposes.
     Raises LaneError if another process plays the lane, there is nothing to resume, or other code began the sweep, and
-    FrozenError if the engine is frozen, AttemptsSpent if the lane may not be played once more.
+    AttemptsSpent if the lane may not be played once more, FrozenError if the engine is frozen.
     """
     began = time.perf_counter()
     hold_open(workspace, lane.engine.name, "sweep")

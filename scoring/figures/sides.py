@@ -1,4 +1,4 @@
-"""Two runs on the same world, compared under the gates that grade them."""
+"""Two runs, compared under the gates that grade them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def asked(comparison: str, thresholds: Mapping[str, Threshold | None]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """Two runs on the same world, and the gates to mark."""
+    """Two runs, whose worlds may differ, and the gates to mark."""
 
     authority: Run
     candidate: Run

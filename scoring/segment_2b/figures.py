@@ -1,6 +1,7 @@
 """The distributions behind segment 2B's gates: authority and candidate side by side, over every row of both.
 
-Figures use the samples that the metrics are computed from, and captions the same arrays as their figures.
+Figures use the samples that the metrics are computed from, and captions the same arrays as their figures. The two sides
+may stand on different worlds: what they have in common is found by name, never by position.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ def segment_2b_figures(authority: Run, candidate: Run, gates: GateSet) -> Iterat
         yield _lead(sides)
     if sides.hold(S3):
         yield _by_segment(sides)
-        yield _by_zone(sides)
+        yield from _by_zone(sides)
     if sides.hold(S4):
         yield from mix_figures(sides)
     if sides.hold(S1):
-        yield map_figure(*sides.of(lambda run: np.asarray(run.surfaces[S1]["p_weight"])), candidate.upstream)
+        yield map_figure(*sides.of(lambda run: (np.asarray(run.surfaces[S1]["p_weight"]), run.upstream)))
     if sides.hold(S3):
-        yield calendar_figure(*sides.of(lambda run: run.surfaces[S3]), candidate.upstream)
+        yield from calendar_figure(*sides.of(lambda run: (run.surfaces[S3], run.upstream)))
 
 
 # --- S1 -----------------------------------------------------------------------------------------------------
@@ -107,23 +108,24 @@ def _draw_lead(leads: Pair, marks: tuple[Mark, ...], canvas: Any) -> None:
 
 
 def _by_segment(sides: Sides) -> Figure:
-    spreads = sides.of(lambda run: sample_days(run.surfaces[S3], run.pack["day_effect_policy_v1"]).spread)
-    sites = np.diff(sides.candidate.upstream.site_offsets)
-    rows = {"all": np.ones(len(sites), np.bool_)}
-    rows |= {f"{name}\n{_range(*ends)}": (sites >= ends[0]) & (sites <= ends[1]) for name, ends in BUCKETS.items()}
-    known = np.isfinite(spreads[0]) & np.isfinite(spreads[1])
-    boxes = {
-        f"{name}\nn = {np.sum(rows & known):,}": tuple(spread[rows & known] for spread in spreads)
-        for name, rows in rows.items()
-        if np.any(rows & known)
-    }
-    middle = [float(np.median(spread[known])) for spread in spreads]
+    spreads = sides.of(_merchant_spreads)
+    pairs = {name: (spreads[0][name], spreads[1][name]) for name in spreads[1]}
+    boxes = {f"{name}\nn = {len(pair[1]):,}": pair for name, pair in pairs.items() if len(pair[0]) and len(pair[1])}
+    middle = [float(np.median(spread["all"])) for spread in spreads]
     caption = (
         f"The median merchant's gamma varies by {middle[1]:.6f} (standard deviation over its days and zones), under "
         f"the authority by {middle[0]:.6f}. Boxes hold the middle half of merchants, whiskers nine tenths."
     )
     draw = partial(_draw_boxes, boxes, sides.marks("s3/merchant_std_median"))
     return Figure("s3_by_segment", "S3 · volatility of merchants by size", caption, 330, draw)
+
+
+def _merchant_spreads(run: Run) -> dict[str, NDArray[np.float64]]:
+    """Returns the standard deviations of gamma of all merchants that have one, and of those of each size."""
+    spread = sample_days(run.surfaces[S3], run.pack["day_effect_policy_v1"]).spread
+    sites, known = np.diff(run.upstream.site_offsets), np.isfinite(spread)
+    sizes = {f"{name}\n{_range(*ends)}": (sites >= ends[0]) & (sites <= ends[1]) for name, ends in BUCKETS.items()}
+    return {"all": spread[known], **{name: spread[known & rows] for name, rows in sizes.items()}}
 
 
 def _range(low: int, high: int) -> str:
@@ -139,34 +141,40 @@ def _draw_boxes(rows: Any, marks: tuple[Mark, ...], canvas: Any) -> None:
     axes.key(canvas, axis)
 
 
-def _by_zone(sides: Sides) -> Figure:
-    spreads = sides.of(_zone_spreads)
-    zones = sides.candidate.upstream.zones
-    known = np.isfinite(spreads[0]) & np.isfinite(spreads[1])
-    areas = np.array([zone.partition("/")[0] for zone in zones])
+def _by_zone(sides: Sides) -> Iterator[Figure]:
+    """Yields the figure of the zones that both worlds have, if they share any."""
+    before, after = sides.of(_zone_spreads)
+    areas: dict[str, list[str]] = {}
+    for zone in sorted(before.keys() & after.keys()):
+        areas.setdefault(zone.partition("/")[0], []).append(zone)
     rows = {
-        f"{area} ({np.sum(known & (areas == area))})": tuple(each[known & (areas == area)] for each in spreads)
-        for area in sorted(set(areas[known]))
+        f"{area} ({len(zones)})": tuple(np.array([side[zone] for zone in zones]) for side in (before, after))
+        for area, zones in areas.items()
     }
-    calm, wild = (int(pick(np.where(known, spreads[1], np.nan))) for pick in (np.nanargmin, np.nanargmax))
+    shared = list(itertools.chain.from_iterable(areas.values()))
+    if not shared:
+        return
+    calm, wild = (pick(shared, key=after.__getitem__) for pick in (min, max))
+    alone = len(before.keys() ^ after.keys())
     caption = (
-        f"Each dot is one of {np.sum(known)} zones: the median over its merchants of the standard deviation of gamma "
-        f"over days. Least {zones[calm]} ({spreads[1][calm]:.4f}), most {zones[wild]} ({spreads[1][wild]:.4f})."
+        f"Each dot is one of {len(shared)} zones: the median over its merchants of the standard deviation of gamma "
+        f"over days. Least {calm} ({after[calm]:.4f}), most {wild} ({after[wild]:.4f})."
+        + (f" {alone} more are in one of the two worlds only." if alone else "")
     )
-    return Figure("s3_by_zone", "S3 · volatility of zones by area", caption, 330, partial(_draw_zones, rows))
+    yield Figure("s3_by_zone", "S3 · volatility of zones by area", caption, 330, partial(_draw_zones, rows))
 
 
-def _zone_spreads(run: Run) -> NDArray[np.float64]:
-    """Returns [zones of the world] the median over merchants of gamma's deviation over days; NaN with one day."""
-    surface, world = run.surfaces[S3], run.upstream
-    zone, merchant = surface["tz_group_id"], np.asarray(surface["merchant_id"])
-    place = {name: code for code, name in enumerate(world.zones)}
-    codes = np.array([place[name] for name in zone.values])[zone.codes]  # type: ignore[union-attr]
-    order = np.lexsort((codes, merchant))
-    starts = run_starts(merchant[order], codes[order])
+def _zone_spreads(run: Run) -> dict[str, float]:
+    """Returns zone -> the median over its merchants of gamma's deviation over days; a zone with one day is left out."""
+    surface = run.surfaces[S3]
+    zone: Any = surface["tz_group_id"]
+    merchant = np.asarray(surface["merchant_id"])
+    order = np.lexsort((zone.codes, merchant))
+    starts = run_starts(merchant[order], zone.codes[order])
     spread = std_by_group(starts, np.asarray(surface["gamma"])[order])
-    of = codes[order][starts[:-1]]
-    return np.array([np.median(spread[of == code]) if np.any(of == code) else np.nan for code in range(len(place))])
+    of = zone.codes[order][starts[:-1]]
+    middle = {zone.values[code]: float(np.median(spread[of == code])) for code in np.unique(of)}
+    return {name: value for name, value in middle.items() if np.isfinite(value)}
 
 
 def _draw_zones(rows: Any, canvas: Any) -> None:

@@ -7,6 +7,7 @@ facts, section 3.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -21,9 +22,10 @@ from lanelock.engine.surface import Surface
 from lanelock.scoring.feasibility import Bound, Box
 from lanelock.scoring.figures.drawing import Figure
 from lanelock.scoring.gates import GateSet
+from lanelock.scoring.segment_2b.alias import ALIAS, SITES, alias_error, alias_tables
 from lanelock.scoring.segment_2b.bounds import MIX_DOWN, segment_2b_bounds
 from lanelock.scoring.segment_2b.figures import segment_2b_figures
-from lanelock.scoring.segment_2b.roster import arrivals, sample_roster
+from lanelock.scoring.segment_2b.roster import GATES, arrivals, sample_roster
 from lanelock.scoring.segment_2b.samples import (
     MOVED_BITS,
     DaySample,
@@ -38,6 +40,7 @@ from lanelock.scoring.segment_2b.world import sample_world, world_metrics
 Sampler = Callable[[Run], Any]
 Reducer = Callable[[Any], dict[str, float]]
 ATOM_WIDTH = 1e-9
+APART = 1e-12  # a greater standard deviation of gamma between zones is a difference, not rounding
 BIN, GAP, SIDE = 4, 1, 16  # cells: the narrow bin (.01), the gap beside it, the neighbourhood (.04)
 
 
@@ -45,7 +48,7 @@ class Segment2BMetrics:
     """The metric source of segment 2B."""
 
     name = "segment_2b"
-    gates_file = "segment_2b"
+    gates_file = GATES
 
     def __init__(self) -> None:
         self._known: WeakKeyDictionary[World | Surface, dict[str, dict[str, float]]] = WeakKeyDictionary()
@@ -56,17 +59,18 @@ class Segment2BMetrics:
         for name, measure in _MEASURES.items():
             if name in run.surfaces:
                 metrics |= self._once(run, run.surfaces[name], *measure)
-        return metrics
+        return metrics | self._alias_tables(run)
 
     def sample(self, run: Run) -> dict[str, Any]:
         """Returns what the metrics need from a shard, by surface, much smaller than the surfaces."""
         samples = {name: take(run) for name, (take, _) in _MEASURES.items() if name in run.surfaces}
-        return {"world": sample_world(run.upstream, _horizon(run)), **samples}
+        alias = {ALIAS: alias_error(run)} if SITES in run.surfaces else {}
+        return {"world": sample_world(run.upstream, _horizon(run)), **samples, **alias}
 
     def reduce(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         """Returns a run's metrics from the samples of all its shards, to the last bit the same for any cuts."""
         metrics = world_metrics([sample["world"] for sample in samples])
-        for name, (_, reduce) in _MEASURES.items():
+        for name, (_, reduce) in (*_MEASURES.items(), (ALIAS, (alias_error, alias_tables))):
             if all(name in sample for sample in samples):
                 metrics |= reduce([sample[name] for sample in samples])
         return metrics
@@ -82,6 +86,14 @@ class Segment2BMetrics:
     def figures(self, candidate: Run, authority: Run, gates: GateSet) -> list[Figure]:
         """Returns the distributions behind the gates, drawn when they are shown."""
         return list(segment_2b_figures(authority, candidate, gates))
+
+    def _alias_tables(self, run: Run) -> dict[str, float]:
+        """Returns S2's metrics: of its own tables, or of those that follow from S1, remembered with S1's surface."""
+        if SITES not in run.surfaces:
+            return {}
+        if ALIAS in run.surfaces:
+            return alias_tables([alias_error(run)])
+        return self._once(run, run.surfaces[SITES], alias_error, alias_tables, within=ALIAS)
 
     def _once(
         self, run: Run, part: World | Surface, take: Sampler, reduce: Reducer, within: str = ""
@@ -108,15 +120,19 @@ def site_weights(samples: Sequence[SiteSample]) -> dict[str, float]:
 
 
 def day_effects(samples: Sequence[DaySample]) -> dict[str, float]:
-    """Returns S3's metrics: how much merchants' days differ, and whether gamma stays within its range."""
-    spread = _all(samples, "spread")
+    """Returns S3's metrics: how much days and zones differ, gamma's centre and spread, whether it is in its range."""
+    spread, between, rows = _all(samples, "spread"), _all(samples, "between"), _sum(samples, "rows")
     spread = spread[np.isfinite(spread)]
-    middle = float(np.median(spread)) if len(spread) else np.nan
+    middle = _median(spread)
+    excess, squares = (_exact_sum(_all(samples, name)) for name in ("excess", "squares"))
     return {
         "s3/merchant_std_median": middle,
         "s3/merchant_std_upper_tail": float(np.quantile(spread, 0.9) / middle) if middle > 0 else np.nan,
-        "s3/tz_nonzero_share": _share(_sum(samples, "varied"), _sum(samples, "several")),
-        "s3/clipped_share": _share(_sum(samples, "clipped"), _sum(samples, "rows")),
+        "s3/tz_nonzero_share": _share(int(np.sum(between > APART)), len(between)),
+        "s3/tz_std_median": _median(between),
+        "s3/gamma_mean": 1.0 + excess / rows,
+        "s3/gamma_std": math.sqrt(max(0.0, squares - excess * excess / rows) / (rows - 1)) if rows > 1 else np.nan,
+        "s3/clipped_share": _share(_sum(samples, "clipped"), rows),
         "s3/nonpositive_rows": float(_sum(samples, "nonpositive")),
         "s3/max_abs_log_gamma": float(np.max([sample.max_abs_log_gamma for sample in samples])),
     }
@@ -128,6 +144,7 @@ def group_weights(samples: Sequence[MixSample]) -> dict[str, float]:
     days, several = len(top), int(np.count_nonzero(multi))
     cells, raw_cells = (np.sum([getattr(each, name) for each in samples], axis=0) for name in ("cells", "raw_cells"))
     moved = [sample.moved for sample in samples]
+    two, tail_multi, tail_two = (_sum(samples, name) for name in ("two", "tail_multi", "tail_two"))
     return {
         "s4/max_p_median": float(np.median(top)),
         "s4/tail_share": _share(_sum(samples, "tail"), days),
@@ -135,7 +152,10 @@ def group_weights(samples: Sequence[MixSample]) -> dict[str, float]:
         "s4/entropy_p50": float(np.median(entropy)),
         "s4/mass_error_max": float(np.max([sample.mass_error for sample in samples])),
         "s4/single_group_share": _share(days - several, days),
-        "s4/tail_share_multi": _share(_sum(samples, "tail_multi"), several),
+        "s4/two_group_share": _share(two, days),
+        "s4/tail_share_multi": _share(tail_multi, several),
+        "s4/tail_share_two": _share(tail_two, two),
+        "s4/tail_share_three": _share(tail_multi - tail_two, several - two),
         "s4/intervention": np.nan if None in moved else _share(sum(moved), days << MOVED_BITS),  # type: ignore[arg-type]
         "s4/atom_share": max(atom_share(top[multi]), atom_share(entropy[multi])),
         "s4/rank_inversions": float(_sum(samples, "inversions")),
@@ -180,6 +200,16 @@ def _sum(samples: Sequence[Any], name: str) -> int:
     return sum(int(getattr(sample, name)) for sample in samples)
 
 
+def _median(values: NDArray[np.float64]) -> float:
+    """Returns the median, NaN of nothing or if one is not a number."""
+    return float(np.median(values)) if len(values) and not np.isnan(values).any() else np.nan
+
+
+def _exact_sum(values: NDArray[np.float64]) -> float:
+    """Returns the sum, rounded once, so that it does not depend on the order; NaN if a value is out of all range."""
+    return math.fsum(values.tolist()) if np.all(np.abs(values) < 1e300) else np.nan
+
+
 def _share(part: int, whole: int) -> float:
     """Returns the share, NaN if `whole` is 0; of exact integers, so it does not depend on the cuts."""
     return part / whole if whole else np.nan
@@ -205,6 +235,6 @@ _MEASURES: Mapping[str, tuple[Sampler, Reducer]] = {
         lambda run: sample_days(run.surfaces["s3_day_effects"], run.pack["day_effect_policy_v1"]), day_effects,
     ),
     "s4_group_weights": (lambda run: sample_mix(run.surfaces["s4_group_weights"], run.upstream), group_weights),
-    "s5_arrival_roster": (lambda run: sample_roster(run.surfaces["s5_arrival_roster"], run.pack), arrivals),
+    "s5_arrival_roster": (sample_roster, arrivals),
 }  # fmt: skip
 SEGMENT_2B = Segment2BMetrics()

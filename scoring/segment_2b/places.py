@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from functools import cache, partial
 from typing import Any
 
@@ -26,14 +27,14 @@ _NUMBERED = 16  # up to this many weeks a day has room for its number
 # --- the map ------------------------------------------------------------------------------------------------
 
 
-def map_figure(before: NDArray[np.float64], after: NDArray[np.float64], world: World) -> Figure:
-    """Returns the map of sites by share, `before` under the authority and `after` under the candidate."""
-    heavy = [int(np.sum(p >= _CLASSES[-1])) for p in (before, after)]
-    drawn = [_dots(p, world) for p in (before, after)]
+def map_figure(before: tuple[NDArray[np.float64], World], after: tuple[NDArray[np.float64], World]) -> Figure:
+    """Returns the map of sites by share: the weights and the world of the authority, and those of the candidate."""
+    heavy = [int(np.sum(p >= _CLASSES[-1])) for p, _ in (before, after)]
+    drawn = [_dots(*side) for side in (before, after)]
     caption = (
-        f"{heavy[1]:,} of {len(after):,} sites hold {_CLASSES[-1]:.0%} or more of their merchant's weight, under the "
-        f"authority {heavy[0]:,}. Every site is counted; sites within a degree are one dot, coloured by the greatest "
-        f"share among them ({sum(map(len, drawn[1])):,} dots)."
+        f"{heavy[1]:,} of {len(after[0]):,} sites hold {_CLASSES[-1]:.0%} or more of their merchant's weight, under "
+        f"the authority {heavy[0]:,}. Every site is counted; sites within a degree are one dot, coloured by the "
+        f"greatest share among them ({sum(map(len, drawn[1])):,} dots)."
     )
     return Figure("map_sites", "Sites by their share of their merchant", caption, 470, partial(_draw_map, drawn))
 
@@ -102,10 +103,17 @@ def _dot(ink: str) -> Any:
 # --- the calendar -------------------------------------------------------------------------------------------
 
 
-def calendar_figure(before: Surface, after: Surface, world: World) -> Figure:
-    """Returns the calendar of one merchant's days by mean gamma, under the authority and under the candidate."""
-    which, groups, sites = typical_merchant(world)
-    days = [_day_means(surface, which) for surface in (before, after)]
+def calendar_figure(before: tuple[Surface, World], after: tuple[Surface, World]) -> Iterator[Figure]:
+    """Yields the calendar of one merchant's days by mean gamma, under the authority and under the candidate.
+
+    Each side is day effects and their world. Without a merchant that both worlds have there is no calendar.
+    """
+    (_, other), (_, world) = before, after
+    shared = np.isin(world.merchant_id, other.merchant_id)
+    if not shared.any():
+        return
+    which, groups, sites = typical_merchant(world, shared)
+    days = [_day_means(surface, which) for surface, _ in (before, after)]
     spread = [float(np.std(mean, ddof=1)) if len(mean) > 1 else 0.0 for _, mean in days]
     low, high = int(np.argmin(days[1][1])), int(np.argmax(days[1][1]))
     names, means = days[1]
@@ -114,14 +122,17 @@ def calendar_figure(before: Surface, after: Surface, world: World) -> Figure:
         f"Mean gamma over its zones, in per cent: least {means[low]:.0%} on {names[low]}, most {means[high]:.0%} on "
         f"{names[high]}; standard deviation over days {spread[1]:.4f}, under the authority {spread[0]:.4f}."
     )
-    return Figure("calendar", "S3 · a merchant's days", caption, 470, partial(_draw_calendars, days))
+    yield Figure("calendar", "S3 · a merchant's days", caption, 470, partial(_draw_calendars, days))
 
 
-def typical_merchant(world: World) -> tuple[int, int, int]:
-    """Returns (id, groups, sites) of the merchant with most sites among those with the (lower) median group count."""
+def typical_merchant(world: World, among: NDArray[np.bool_]) -> tuple[int, int, int]:
+    """Returns (id, groups, sites) of the merchant with most sites among those with the (lower) median group count.
+
+    `among` says which merchants of the world may be taken; one at least.
+    """
     groups, sites = np.diff(world.group_offsets), np.diff(world.site_offsets)
-    middle = int(np.quantile(groups, 0.5, method="lower"))
-    which = int(np.argmax(np.where(groups == middle, sites, -1)))
+    middle = int(np.quantile(groups[among], 0.5, method="lower"))
+    which = int(np.argmax(np.where(among & (groups == middle), sites, -1)))
     return int(world.merchant_id[which]), middle, int(sites[which])
 
 

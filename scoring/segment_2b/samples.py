@@ -1,8 +1,8 @@
 """What segment 2B's metrics need from a shard's surfaces, taken over every row.
 
 Samples combine to the same metrics wherever the cuts are. Ranked quantities (medians, quantiles, atoms) keep one
-value per merchant or merchant-day; the rest are counts; a mean is kept as a sum of integer quanta, because a sum of
-floats would depend on its order.
+value per merchant or merchant-day; the rest are counts. A sum of floats would depend on its order, so a mean is kept as
+a sum of integer quanta, or as one sum per merchant, which no cut divides.
 """
 
 from __future__ import annotations
@@ -40,9 +40,10 @@ class DaySample:
     """The sample of S3."""
 
     spread: NDArray[np.float64]  # [m] std of gamma over a merchant's rows; NaN for one row
+    between: NDArray[np.float64]  # [k] std of gamma between the zones of each merchant-day with two or more
+    excess: NDArray[np.float64]  # [m] sum of gamma - 1 over a merchant's rows
+    squares: NDArray[np.float64]  # [m] sum of (gamma - 1)^2 over a merchant's rows
     rows: int
-    several: int  # merchant-days with two or more zones
-    varied: int  # those of them whose zones have different gammas
     clipped: int  # rows at either end of the policy's range
     nonpositive: int  # rows with gamma not above 0
     max_abs_log_gamma: float  # nats
@@ -57,8 +58,10 @@ class MixSample:
     multi: NDArray[np.bool_]  # [k] two or more groups
     cells: NDArray[np.int64]  # [400] multi-group days by max p
     raw_cells: NDArray[np.int64]  # [400] the same, before the regularizer
+    two: int  # days of two groups
     tail: int  # days with max p >= TAIL
     tail_multi: int  # multi-group days among them
+    tail_two: int  # days of two groups among them
     visible: int  # days with two or more groups at p >= VISIBLE
     moved: int | None  # quanta of delta mass over all days; None if any is not a number
     inversions: int  # pairs of groups whose order the regularizer reversed
@@ -73,18 +76,19 @@ def sample_sites(surface: Surface) -> SiteSample:
 
 
 def sample_days(surface: Surface, policy: Mapping[str, Any]) -> DaySample:
-    """Returns how much merchants' days differ, and how many rows have a clipped or nonpositive gamma."""
-    gamma = np.asarray(surface["gamma"])
-    days = day_starts(surface)
-    several = np.diff(days) > 1
+    """Returns how much merchants' days and zones differ, and how many rows have a clipped or nonpositive gamma."""
+    gamma, logs = np.asarray(surface["gamma"]), np.asarray(surface["log_gamma"])
+    merchants, days = run_starts(np.asarray(surface["merchant_id"])), day_starts(surface)
+    excess, squares, nonpositive = _about_one(merchants, gamma)
     return DaySample(
-        spread=std_by_group(run_starts(np.asarray(surface["merchant_id"])), gamma),
+        spread=std_by_group(merchants, gamma),
+        between=std_by_group(days, gamma)[np.diff(days) > 1],
+        excess=excess,
+        squares=squares,
         rows=len(gamma),
-        several=int(np.sum(several)),
-        varied=int(np.sum(std_by_group(days, gamma)[several] > 1e-12)),
         clipped=clipped_rows(gamma, policy),
-        nonpositive=int(np.sum(~(gamma > 0))),
-        max_abs_log_gamma=float(np.max(np.abs(np.asarray(surface["log_gamma"])))),
+        nonpositive=nonpositive,
+        max_abs_log_gamma=max(float(np.max(logs)), -float(np.min(logs))),
     )
 
 
@@ -97,8 +101,8 @@ def sample_mix(surface: Surface, world: World) -> MixSample:
     top, raw_top, entropy, visible, error, inversions = _day_shape(
         starts, np.asarray(surface["p_group"]), np.asarray(surface["mass_raw"])
     )
-    multi = np.diff(starts) > 1
-    tail = top >= TAIL
+    groups = np.diff(starts)
+    multi, two, tail = groups > 1, groups == 2, top >= TAIL
     high, low, whole = _quanta(starts, np.asarray(surface["regularizer_delta_mass"]), 2.0**MOVED_BITS, _LOW_BITS)
     return MixSample(
         top=top,
@@ -106,8 +110,10 @@ def sample_mix(surface: Surface, world: World) -> MixSample:
         multi=multi,
         cells=cells_of(top[multi]),
         raw_cells=cells_of(raw_top[multi]),
+        two=int(np.sum(two)),
         tail=int(np.sum(tail)),
         tail_multi=int(np.sum(tail & multi)),
+        tail_two=int(np.sum(tail & two)),
         visible=int(np.sum(visible >= 2)),
         moved=(int(high) << _LOW_BITS) + int(low) if whole else None,
         inversions=int(np.sum(inversions)),
@@ -121,9 +127,8 @@ def sample_mix(surface: Surface, world: World) -> MixSample:
 
 def cells_of(values: NDArray[np.float64]) -> NDArray[np.int64]:
     """Returns [400] the number of values in each cell; a cell includes its upper edge, since a cap is an upper edge."""
-    cells = round(1.0 / CELL)
-    place = np.clip(np.ceil(values / CELL - 1e-9).astype(np.int64) - 1, 0, cells - 1)
-    return np.bincount(place, minlength=cells)
+    counts: NDArray[np.int64] = _cells(values, round(1.0 / CELL))
+    return counts
 
 
 def day_starts(surface: Surface) -> NDArray[np.int64]:
@@ -134,7 +139,9 @@ def day_starts(surface: Surface) -> NDArray[np.int64]:
 def run_starts(*keys: NDArray[Any]) -> NDArray[np.int64]:
     """Returns the first row of each run of equal keys, and the number of rows."""
     fresh = np.ones(len(keys[0]), np.bool_)
-    fresh[1:] = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
+    np.not_equal(keys[0][1:], keys[0][:-1], out=fresh[1:])
+    for key in keys[1:]:
+        fresh[1:] |= key[1:] != key[:-1]
     return np.append(np.flatnonzero(fresh), len(keys[0]))
 
 
@@ -171,6 +178,30 @@ def std_by_group(starts: Any, values: Any) -> Any:
             squares += (values[j] - mean) ** 2
         out[i] = np.sqrt(squares / (n - 1)) if n > 1 else np.nan
     return out
+
+
+@compiled
+def _about_one(starts: Any, values: Any) -> Any:
+    """Returns (sum of x - 1 of each run, sum of (x - 1)^2 of each run, number of values that are not above 0)."""
+    excess, squares, nonpositive = np.empty(len(starts) - 1), np.empty(len(starts) - 1), 0
+    for i in range(len(excess)):
+        total, square = 0.0, 0.0
+        for j in range(starts[i], starts[i + 1]):
+            far = values[j] - 1.0
+            total += far
+            square += far * far
+            nonpositive += not values[j] > 0.0
+        excess[i], squares[i] = total, square
+    return excess, squares, nonpositive
+
+
+@compiled
+def _cells(values: Any, cells: int) -> Any:
+    counts = np.zeros(cells, np.int64)
+    for value in values:
+        place = np.ceil(value * cells - 1e-9) - 1.0
+        counts[np.int64(min(place, cells - 1.0)) if place > 0.0 else 0] += 1
+    return counts
 
 
 @compiled

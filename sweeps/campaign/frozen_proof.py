@@ -83,7 +83,7 @@ def _derived(freeze: Freeze, workspace: Workspace) -> Iterator[Check | Proved | 
         stated = None if record.end is None else (record.end.freeze, record.end.status, record.reason)
         yield same(f"record {record.phase}", stated, (freeze.freeze_id, freeze.status, freeze.reason))
     yield from _moved(freeze, workspace)
-    yield from _open(freeze)
+    yield from _open(freeze, campaign["engine"])
 
 
 def _followed(
@@ -122,14 +122,17 @@ def _moved(freeze: Freeze, workspace: Workspace) -> Iterator[Check]:
     count = 0 if freeze.moves is None else freeze.moves["count"]
     found = pointed(moves(workspace)[:count], workspace)
     yield same("aliases", {"moves": freeze.moves, "aliases": freeze.aliases}, found)
+    lock_id = None if freeze.lock is None else freeze.lock["lock_id"]
+    held = [row["alias"] for row in freeze.asked if not row["refused"]]
+    yield same("aliases that were moved", dict.fromkeys(held, lock_id), {a: freeze.aliases.get(a) for a in held})
 
 
-def _open(freeze: Freeze) -> Iterator[Unproved]:
+def _open(freeze: Freeze, engine: str) -> Iterator[Unproved]:
     yield Unproved(f"frozen at {freeze.at} by {freeze.who}")
     if freeze.lock is None:
         yield Unproved(f"played by engine code {freeze.code_version[:12]}")
     if refused := [row["alias"] for row in freeze.asked if row["refused"]]:
         yield Unproved(f"why these aliases were not moved then: {', '.join(refused)}")
-    gates = gates_of_engine(freeze.engine).document
+    gates = gates_of_engine(engine).document
     if digest(dict(gates)) != freeze.gates["digest"]:
         yield Unproved(f"the gate file it was frozen under, {freeze.gates['digest'][:12]}: another is installed")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lanelock.policies import Pack
+from lanelock.policies.errors import out_of_memory
 from lanelock.sweeps.decision.decision import Blocker, Decision
 from lanelock.sweeps.lanes.lane import Lane
 
@@ -45,6 +46,11 @@ def time_candidate(lane: Lane, candidate: Pack, world: Path | None) -> Runtime |
     limit: Mapping[str, Any] | None = lane.document.get("runtime")
     if limit is None:
         return None
+    with out_of_memory(f"engine {lane.engine.name}: timing pack {candidate.name}"):
+        return _timed(lane, candidate, world, limit)
+
+
+def _timed(lane: Lane, candidate: Pack, world: Path | None, limit: Mapping[str, Any]) -> Runtime:
     sides = {"authority": lane.authority, "candidate": candidate}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(ROUNDS + 1):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lanelock.scoring.feasibility import GateReach
-from lanelock.scoring.gates import threshold_text
+from lanelock.scoring.gates import GateSet, threshold_text
 from lanelock.scoring.scorecard import GateResult, Scorecard, worst
 from lanelock.sweeps.pages.text import columns, short
 
@@ -84,6 +84,14 @@ def _cells(row: GateRow, part: str) -> tuple[str, ...]:
         "holds": (row.holds,),
     }
     return cells[part]
+
+
+def one_run_text(gates: GateSet, seed: int) -> str:
+    """Returns that the scorecard of one run is no certification, in a line below it."""
+    profile, needed = gates.profile_text([seed]), gates.strongest
+    name = f", {profile}" if profile else ""
+    seeds = "" if needed is None else f", which takes seeds {', '.join(map(str, needed.seeds))}"
+    return f"graded on seed {seed} alone{name}; not a certification{seeds} (lanelock certify LOCK)"
 
 
 def scorecard_text(card: Scorecard) -> str:

@@ -25,7 +25,10 @@ from lanelock.sweeps.pages.text import short
 _KINDS = {
     Severity.GATE: ("Gates", "What the bands require. A margin is the distance to a threshold over the gate's scale."),
     Severity.VETO: ("Vetoes", "Detectors of artifacts: a failed veto ends a candidate, whatever the gates say."),
-    Severity.RAIL: ("Rails", "Regression guards: each follows the authority's value on the same seed."),
+    Severity.RAIL: (
+        "Rails",
+        "Regression guards. A limit that follows the authority follows its value on the same seed.",
+    ),
     Severity.PRECONDITION: ("Preconditions", "Without these there is no grade at all."),
 }
 
@@ -141,7 +144,8 @@ def _spreads(report: Report) -> Iterator[page.Block]:
         return
     yield page.Heading(3, "Across seeds")
     yield page.Paragraph("The coefficient of variation (CV) over seeds, and the limit of each band.")
-    bands, seeds = list(report.gates.cross_seed_limits), [card.seed for card in report.cards if card.seed is not None]
+    seeds = [card.seed for card in report.cards if card.seed is not None]
+    bands = [band for band in report.gates.bands if any(band in row.limits for row in spreads)]
     rows = (
         (row.metric, short(row.cv), *map(short, map(row.limits.get, bands)), *map(short, map(row.values.get, seeds)))
         for row in spreads

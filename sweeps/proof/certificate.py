@@ -21,6 +21,7 @@ def certificate(document: Mapping[str, Any], bands: Sequence[str]) -> Iterator[B
         f"lock {document['lock_id']}",
         f"pack {document['pack']}",
         f"engine {document['engine']}, code {document['code_version']}",
+        *((f"profile {document['profile'] or 'none: required seeds are missing'}",) if "profile" in document else ()),
     ))  # fmt: skip
     yield Heading(2, "Preconditions")
     rows = (

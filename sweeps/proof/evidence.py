@@ -25,7 +25,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -50,6 +50,7 @@ from lanelock.sweeps.proof.grading import FORMAT, Examination, Finding, Proof
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import FILE, WORLD, carry_world, world_beside
 from lanelock.sweeps.proof.verification import verify_lock
+from lanelock.sweeps.proof.whole import other_files
 from lanelock.sweeps.provenance import Provenance, here
 from lanelock.sweeps.workspace import Workspace, writing
 
@@ -66,8 +67,8 @@ _JOBS = min(os.cpu_count() or 1, 4)  # runs at once where nobody says how many: 
 class Certified(Finding):
     """A finding with its written evidence."""
 
-    document: Mapping[str, Any]
-    folder: Path
+    document: Mapping[str, Any] = field(kw_only=True)
+    folder: Path = field(kw_only=True)
 
 
 def certify_lock(
@@ -75,6 +76,7 @@ def certify_lock(
     workspace: Workspace,
     *,
     seeds: Sequence[int] | None = None,
+    profile: str | None = None,
     holdout: int = 0,
     confidence: float = CONFIDENCE,
     coverage: float | None = None,
@@ -84,22 +86,23 @@ def certify_lock(
 ) -> Certified:
     """Grades a lock's candidate by every gate of its engine, and writes the evidence.
 
-    `seeds` default to the lock's. With `coverage` (percent) as many held-out seeds are run as a claim of it needs, and
-    none after the first that fails. Raises PolicyError for a lock that cannot be run here and for fewer seeds than a
-    grade needs; FrozenError if the engine is frozen under another gate file; IntegrityError for a lock that was
-    changed, or if other evidence of the same name exists.
+    `seeds` default to those of `profile`; without one, to those of the engine's strongest profile and of the lock.
+    With `coverage` (percent) as many held-out seeds are run as a claim of it needs, and none after the first that
+    fails. Raises PolicyError for a lock that cannot be run here and for fewer seeds than a grade needs; FrozenError if
+    the engine is frozen under another gate file; IntegrityError for a lock that was changed, or if other evidence of
+    the same name exists.
     """
     lock = Lock.read(path)
-    asked = tuple(lock.seeds if seeds is None else seeds)
     examined = Examination.of(lock, world, str(path))
     hold_gates(workspace, examined.engine.name, examined.gates.document)
+    asked = _asked(lock, examined.gates, seeds, profile)
     count = holdout if coverage is None else max(holdout, seeds_for(confidence, coverage))
     _enough(examined.gates, "--seeds", len(asked), str(path))
     if count:
         _enough(examined.gates, "--holdout-seeds", count, str(path))
     proofs = dict[int, Proof]()
     try:
-        for seed, proof in examined.runs((*asked, *examined.holdout_seeds(asked, count)), jobs):
+        for seed, proof in examined.runs(asked, examined.holdout_seeds(asked, count), jobs):
             proofs[seed] = proof
             watch(proof.card)
             if coverage is not None and not _may_hold(examined, proofs, asked):
@@ -115,8 +118,18 @@ def certify_lock(
     folder = _write(workspace, examined, document, proofs)
     return Certified(
         finding.verdict, finding.reason, finding.graded, finding.holdout, finding.preconditions, finding.claim,
-        document, folder,
+        finding.profile, document=document, folder=folder,
     )  # fmt: skip
+
+
+def _asked(lock: Lock, gates: GateSet, seeds: Sequence[int] | None, profile: str | None) -> tuple[int, ...]:
+    """Returns the seeds to grade on: the given ones, a profile's, or the strongest profile's with the lock's."""
+    if seeds is not None:
+        return tuple(seeds)
+    if profile is not None:
+        return gates.profile(profile).seeds
+    required = () if gates.strongest is None else gates.strongest.seeds
+    return tuple(dict.fromkeys((*required, *lock.seeds)))
 
 
 def _may_hold(examined: Examination, proofs: Mapping[int, Proof], asked: Sequence[int]) -> bool:
@@ -131,7 +144,7 @@ def _may_hold(examined: Examination, proofs: Mapping[int, Proof], asked: Sequenc
 def _enough(gates: GateSet, option: str, count: int, where: str) -> None:
     """Raises PolicyError, before anything runs, for too few seeds to show how far a metric varies."""
     if count < gates.least_seeds:
-        limited = ", ".join(gates.cross_seed_metrics)
+        limited = ", ".join(gates.cross_seed_limits)
         raise PolicyError(
             f"{where}: {option}: {count} given, at least {gates.least_seeds} are needed: gates "
             f"{gates.document['id']} limit how far {limited} vary from seed to seed"
@@ -314,9 +327,13 @@ def _proved(folder: Path, jobs: int) -> Iterator[Check | Proved | Unproved]:
         return
     proofs = dict[int, Proof]()
     try:
-        for seed, proof in examined.runs((*asked, *fresh), jobs):
-            proofs[seed] = proof
+        other = other_files(read_json(folder / MADE_BY))
+        for seed, proof in examined.runs(asked, fresh, jobs):
             stated = read_json(folder / _seed_file(seed))
+            if other and isinstance(stated, dict) and "bundle" in stated.keys() & proof.document.keys():
+                proof = replace(proof, document={**proof.document, "bundle": stated["bundle"]})
+                yield Unproved(f"the files that it publishes on seed {seed}: {other}")
+            proofs[seed] = proof
             for part, computed in proof.document.items():
                 yield same(f"seed {seed}: {part}", stated.get(part) if isinstance(stated, dict) else None, computed)
     except (IntegrityError, WorkspaceError, MemoryError):
@@ -327,8 +344,8 @@ def _proved(folder: Path, jobs: int) -> Iterator[Check | Proved | Unproved]:
     claim = document.get("claim")
     finding = examined.conclude(proofs, asked, CONFIDENCE if claim is None else claim["confidence"])
     again = finding.as_document(lock, document["code_version"])
-    for field, computed in again.items():
-        yield same(field, document.get(field), computed)
+    for name, computed in again.items():
+        yield same(name, document.get(name), computed)
     for name, text in _texts(examined, again, proofs).items():
         yield same(f"{name}, written again", file_digest(folder / name), hashlib.sha256(text.encode()).hexdigest())
     if examined.world is not None:

@@ -1,5 +1,8 @@
 """A lock's candidate, graded on seeds: whole runs, measured and scored by the gates of the installed engine.
 
+Where the gate file has profiles, a grade carries the strongest whose required seeds are all asked for. There is none
+on fewer seeds than any profile requires, with other laws than its profile's spec, or without the bundles it asks for.
+
 The held-out seeds follow from the candidate's digest, so nobody could have tuned to them, or choose them afterwards.
 """
 
@@ -11,18 +14,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lanelock.engine.protocol import Worlds
+from lanelock.engine.protocol import Publishing, Worlds
 from lanelock.engine.resolved import Resolved
 from lanelock.policies import Pack, PolicyError
 from lanelock.policies.documents import shipped_schema, validate
 from lanelock.scoring.certification import Certification, Claim, Precondition, certify, claim_of, conclude
-from lanelock.scoring.gates import GateSet, Verdict, load_gates
+from lanelock.scoring.gates import GateSet, Profile, Verdict, load_gates
 from lanelock.scoring.scorecard import MetricSource, Scorecard, measured, score
 from lanelock.sweeps.decision.confirmation import fresh_seeds
 from lanelock.sweeps.engines import engine_named, metrics_named
 from lanelock.sweeps.proof.lock import Lock, SeedProof
+from lanelock.sweeps.proof.whole import audit_of, bundle_of
 
 FORMAT = "lanelock.evidence/2"
+REQUIRED, SPEC, BUNDLE = "required seeds", "spec", "bundle"  # preconditions that follow from a profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +36,7 @@ class Proof:
 
     card: Scorecard
     audited: bool  # the engine's own audit passed, or it has none
-    document: Mapping[str, Any]  # run id, world, digests of surfaces, metrics
+    document: Mapping[str, Any]  # run id, world, digests of surfaces, metrics; of a bundled run also its bundle
 
     @property
     def holds(self) -> bool:
@@ -49,6 +54,7 @@ class Finding:
     holdout: Certification | None
     preconditions: tuple[Precondition, ...]
     claim: Claim | None
+    profile: str | None = None  # that the seeds asked for meet
 
     def as_document(self, lock: Lock, code_version: str) -> dict[str, Any]:
         """Returns JSON under `evidence.schema.json`."""
@@ -67,14 +73,21 @@ class Finding:
             "graded": self.graded.as_document(),
             "holdout": None if self.holdout is None else self.holdout.as_document(),
             "claim": None if self.claim is None else asdict(self.claim),
+            **({"profile": self.profile} if any(row.name == REQUIRED for row in self.preconditions) else {}),
         }
         validate(document, shipped_schema("evidence"), "certification")
         return document
 
 
 def gates_of_engine(name: str) -> GateSet:
-    """Returns the gates of an installed engine: by these every lock is graded, whatever gates it carries."""
-    return load_gates(str(metrics_named(name).gates_file))
+    """Returns the gates of an installed engine: by these every lock is graded, whatever gates it carries.
+
+    Raises PolicyError for a profile that asks for what the engine's policies do not have.
+    """
+    file = str(metrics_named(name).gates_file)
+    gates = load_gates(file)
+    gates.check_spec(engine_named(name).policy_schemas, file)
+    return gates
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +114,13 @@ class Examination:
         """Returns the first `count` held-out seeds; more seeds begin with the same."""
         return fresh_seeds(self.pack.digest, count, (*asked, *self.lock.seeds))
 
-    def run(self, seed: int) -> Proof:
+    def bundled(self, asked: Sequence[int]) -> tuple[int, ...]:
+        """Returns the seeds whose runs are to be bundled: those that the profile requires, if it asks for bundles."""
+        profile = self.gates.profile_of(asked)
+        bundles = profile is not None and profile.bundled and isinstance(self.engine.own, Publishing)
+        return profile.seeds if profile is not None and bundles else ()
+
+    def run(self, seed: int, bundled: bool = False) -> Proof:
         """Runs one seed to the last state, measures every row and scores it. Nothing of the run itself is kept."""
         run = self.engine.evaluate(self.pack, seed, world=self.world)
         card = score(measured(self.metrics, run), self.gates, seed=seed, authority=None)
@@ -111,17 +130,19 @@ class Examination:
             "world": run.world_digest,
             "surfaces": run.digests(),
             "metrics": dict(card.metrics),
+            **({"bundle": bundle_of(self.engine, run)} if bundled else {}),
         }
-        return Proof(card, run.audit is None or bool(run.audit.passed), document)
+        return Proof(card, audit_of(run) is not False, document)
 
-    def runs(self, seeds: Sequence[int], jobs: int) -> Iterator[tuple[int, Proof]]:
-        """Yields each seed's proof, in the order of the seeds for any number of workers.
+    def runs(self, asked: Sequence[int], fresh: Sequence[int], jobs: int) -> Iterator[tuple[int, Proof]]:
+        """Yields the proof of each seed asked for and held out, in this order for any number of workers.
 
         Where the caller stops, seeds that have not begun are not run.
         """
+        seeds, bundled = (*asked, *fresh), self.bundled(asked)
         with ThreadPoolExecutor(jobs, thread_name_prefix="seed") as workers:
             try:
-                yield from zip(seeds, workers.map(self.run, seeds), strict=True)
+                yield from zip(seeds, workers.map(self.run, seeds, [seed in bundled for seed in seeds]), strict=True)
             finally:
                 workers.shutdown(cancel_futures=True)
 
@@ -130,14 +151,33 @@ class Examination:
         graded = certify([proofs[seed].card for seed in asked], self.gates)
         fresh = [proof.card for seed, proof in proofs.items() if seed not in asked]
         holdout = certify(fresh, self.gates) if fresh else None
-        preconditions = tuple(self._preconditions(proofs))
+        profile = self.gates.profile_of(asked)
+        preconditions = (*self._required(asked, profile), *self._preconditions(proofs))
         verdict, reason = conclude(graded, holdout, preconditions, self.gates)
         claim = claim_of(holdout, verdict, confidence, self._drawn())
-        return Finding(verdict, reason, graded, holdout, preconditions, claim)
+        name = None if profile is None else profile.name
+        return Finding(verdict, reason, graded, holdout, preconditions, claim, name)
 
     def _drawn(self) -> str:
         """Returns what a seed draws: a world, or only a run where all seeds have the same world or none."""
         return "worlds" if isinstance(self.engine.own, Worlds) and self.world is None else "runs"
+
+    def _required(self, asked: Sequence[int], profile: Profile | None) -> Iterator[Precondition]:
+        """Yields what the gate file's profiles ask for beside the gates; nothing if it has no profiles."""
+        if not self.gates.profiles:
+            return
+        if profile is None:
+            yield Precondition(REQUIRED, False, _missing(self.gates, asked))
+            return
+        yield Precondition(REQUIRED, True, f"those of profile {profile.name}: {_listed(profile.seeds)}")
+        if profile.spec:
+            others = [*profile.otherwise(self.pack)]
+            yield Precondition(SPEC, not others, "; ".join(others) or f"as profile {profile.name} asks")
+        if profile.bundled:
+            ok = isinstance(self.engine.own, Publishing)
+            made = f"published and checked on seeds {_listed(profile.seeds)}"
+            lacks = f"engine {self.engine.name} publishes no runs, and profile {profile.name} asks for bundles"
+            yield Precondition(BUNDLE, ok, made if ok else lacks)
 
     def _preconditions(self, proofs: Mapping[int, Proof]) -> Iterator[Precondition]:
         """Yields the preconditions; if one fails, there is no grade."""
@@ -151,6 +191,16 @@ class Examination:
                 yield Precondition(f"lock on seed {seed}", not moved, differs)
         failed = [str(seed) for seed, proof in proofs.items() if not proof.audited]
         yield Precondition("audit", not failed, f"the engine's own audit fails on seeds {', '.join(failed) or 'none'}")
+
+
+def _missing(gates: GateSet, asked: Sequence[int]) -> str:
+    """Returns which required seeds are missing from those asked for, by profile."""
+    lacks = (f"{row.name} also needs {_listed(row.missing(asked))}" for row in gates.profiles.values())
+    return f"{_listed(asked)} meet no profile: {'; '.join(lacks)}"
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds))
 
 
 def _moved(stated: SeedProof, computed: Mapping[str, Any]) -> Iterator[str]:

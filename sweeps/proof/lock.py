@@ -20,7 +20,9 @@ from typing import Any
 
 from lanelock.policies import IntegrityError, Pack, PolicyError, WorkspaceError
 from lanelock.policies.documents import digest, read_json, shipped_schema, validate
+from lanelock.policies.errors import out_of_memory
 from lanelock.policies.pack import CarriedPack
+from lanelock.scoring.gates import parse_gates
 from lanelock.scoring.scorecard import Scorecard, combine, score
 from lanelock.sweeps.decision.confirmation import Confirm, decide_confirmed
 from lanelock.sweeps.decision.decision import Blocker, Decision
@@ -32,9 +34,11 @@ from lanelock.sweeps.lanes.lane import Lane, lane_of
 from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.survey import Ground
 from lanelock.sweeps.lanes.trial import Trial, TrialRecord
+from lanelock.sweeps.proof.whole import WholeRun, whole_runs
 from lanelock.sweeps.provenance import here
 
-FORMAT = "lanelock.lock/2"
+FORMAT = "lanelock.lock/3"
+BEFORE_WHOLE_RUNS = "lanelock.lock/2"  # still read; states nothing of whole runs
 NO_CANDIDATE = "no trial gave a candidate"
 
 
@@ -105,6 +109,8 @@ class Lock:
     proof: Mapping[int, SeedProof]  # by seed
     confirmation: Confirmation | None = None
     chosen_by_hand: str | None = None  # why a person chose this trial; None: the sweep's decision chose it
+    whole: Mapping[int, WholeRun] = field(default_factory=dict)  # by seed; empty if the engine publishes no runs
+    format: str = FORMAT
     lock_id: str = field(init=False)  # SHA-256 of everything else
 
     def __post_init__(self) -> None:
@@ -113,16 +119,20 @@ class Lock:
     @classmethod
     def of(cls, document: Mapping[str, Any], where: str) -> Lock:
         """Returns the lock in a document. Raises PolicyError off its schema, IntegrityError if its id is wrong."""
+        _check_format(document, where)
         validate(document, shipped_schema("lock"), where)
         authority, references = document["authority"], document["references"]
         try:
             metrics = {int(seed): values for seed, values in authority["metrics"].items()}
             proof = {int(seed): SeedProof(**row) for seed, row in document["proof"].items()}
             confirmation = Confirmation.of(document.get("confirmation"))
+            whole = {int(seed): WholeRun(**row) for seed, row in document.get("whole", {}).items()}
         except ValueError as error:
             raise PolicyError(
-                f"{where}: /proof, /confirmation, /authority/metrics: seeds are whole numbers: {error}"
+                f"{where}: /proof, /confirmation, /whole, /authority/metrics: seeds are whole numbers: {error}"
             ) from None
+        if whole and sorted(whole) != sorted(document["seeds"]):
+            raise PolicyError(f"{where}: /whole: must have a row for each of /seeds, or none at all")
         if not sorted(proof) == sorted(metrics) == sorted(document["seeds"]):
             raise PolicyError(
                 f"{where}: /proof, /authority/metrics: both must have a row for each of /seeds and no other"
@@ -140,6 +150,8 @@ class Lock:
             proof=proof,
             confirmation=confirmation,
             chosen_by_hand=document.get("chosen_by_hand"),
+            whole=whole,
+            format=document["format"],
         )
         # The text itself is digested as well: it could state a seed twice, as 7 and as 07, of which only one is read.
         stated = digest({name: value for name, value in document.items() if name != "lock_id"})
@@ -171,10 +183,12 @@ class Lock:
         metrics = {str(seed): dict(values) for seed, values in self.authority_metrics.items()}
         confirmed = {} if self.confirmation is None else {"confirmation": self.confirmation.document}
         chosen = {} if self.chosen_by_hand is None else {"chosen_by_hand": self.chosen_by_hand}
+        whole = {str(seed): asdict(row) for seed, row in self.whole.items()}
         return {
             **confirmed,
-            "format": FORMAT,
+            "format": self.format,
             **chosen,
+            **({} if self.format == BEFORE_WHOLE_RUNS else {"whole": whole}),
             **{name: getattr(self, name) for name in _PLAIN},
             "search": asdict(self.search),
             "blockers": [blocker.as_document() for blocker in self.blockers],
@@ -220,10 +234,28 @@ class Lock:
         """Returns the worst of its scorecards over seeds."""
         return combine(self.cards(lane), lane.gates)
 
+    @property
+    def profile(self) -> str | None:
+        """The name of the strongest profile of its gates whose required seeds it has; None if there is none."""
+        met = parse_gates(self.gates, self.name).profile_of(self.seeds)
+        return None if met is None else met.name
+
     def needs_its_world(self, world: Path | None, where: str = "") -> None:
         """Raises PolicyError if the lock needs an imported world and `world` is None."""
         if self.world_source == "imported" and world is None:
             raise PolicyError(f"{where or self.name}: the lock needs its imported world; name it with --world DIR")
+
+
+def _check_format(document: Any, where: str) -> None:
+    """Raises PolicyError in one line for a lock of another version, whatever else is in it."""
+    stated = document.get("format") if isinstance(document, Mapping) else None
+    if isinstance(stated, str) and stated.startswith("lanelock.lock/") and stated not in (FORMAT, BEFORE_WHOLE_RUNS):
+        raise PolicyError(
+            f"{where}: /format: {stated} is of another version; this one reads {FORMAT} and {BEFORE_WHOLE_RUNS}: play "
+            "the sweep again"
+        )
+    if stated in (FORMAT, BEFORE_WHOLE_RUNS) and ("whole" in document) != (stated == FORMAT):
+        raise PolicyError(f"{where}: /whole: a lock of format {FORMAT} states its whole runs, and no earlier one does")
 
 
 # Fields that the document holds unchanged.
@@ -238,15 +270,14 @@ def make_lock(
 ) -> Lock:
     """Returns the lock of a closed sweep, after running the candidate again on every seed, with digests.
 
+    Where the engine publishes runs, each seed is run to the last state, audited and bundled, wherever the lane stops.
+
     `chosen_by_hand`: why a person chose the candidate instead. Raises IntegrityError if its metrics differ from those
     that the sweep recorded.
     """
     lane, best = ground.lane, decision.best
-    if best is None:
-        pack, proof = _without_candidate(ground)
-    else:
-        pack = lane.candidate(best.values)
-        proof = {seed: prove_on(lane, pack, seed, ground.world) for seed in lane.seeds}
+    with out_of_memory(f"engine {lane.engine.name}: the candidate of {sweep}"):
+        pack, proof, whole = _proved(ground, decision)
     for seed, recorded in (best.record.measures if best is not None else {}).items():
         if proof[seed].metrics != recorded:
             raise IntegrityError(f"{sweep}: the candidate on seed {seed} does not measure what the sweep recorded")
@@ -284,6 +315,7 @@ def make_lock(
         proof=proof,
         confirmation=None if fresh is None or not fresh.metrics else Confirmation(fresh.band, fresh.metrics),
         chosen_by_hand=chosen_by_hand,
+        whole=whole,
     )
     validate(lock.document, shipped_schema("lock"), sweep)
     return lock
@@ -294,6 +326,16 @@ KIND = {"GO": "accepted", "NO_GO": "terminal"}
 
 def source_of(world: Path | None) -> str:
     return "drawn" if world is None else "imported"
+
+
+def _proved(ground: Ground, decision: Decision) -> tuple[Pack, dict[int, SeedProof], dict[int, WholeRun]]:
+    """Returns the pack to lock, and its results and whole runs by seed."""
+    lane, world = ground.lane, ground.world
+    if decision.best is None:
+        return *_without_candidate(ground), {}
+    pack = lane.candidate(decision.best.values)
+    proof = {seed: prove_on(lane, pack, seed, world) for seed in lane.seeds}
+    return pack, proof, whole_runs(lane.engine, pack, lane.seeds, world)
 
 
 def _without_candidate(ground: Ground) -> tuple[Pack, dict[int, SeedProof]]:

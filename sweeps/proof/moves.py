@@ -47,9 +47,15 @@ class Standing:
     pack: str  # digest of the candidate's pack
     verdict: str  # of the certification, or of the lane without a certification
     evidence: str | None  # name of the evidence pack's folder
+    profile: str | None = None  # of the certification; None: without one, or its gates have no profiles
 
     def __str__(self) -> str:
-        return f"{self.sweep} ({self.lock_id[:12]}, {self.verdict})"
+        profile = "" if self.profile is None else f" by profile {self.profile}"
+        return f"{self.sweep} ({self.lock_id[:12]}, {self.verdict}{profile})"
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if value is not None or name != "profile"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +91,7 @@ class Move:
     def as_document(self, key: SigningKey | None = None) -> dict[str, Any]:
         """Returns JSON under `move.schema.json`, signed if there is a key."""
         body = {name: value for name, value in asdict(self).items() if value is not None or name in ("held", "before")}
+        body["to"] = self.to.document
         body["approvals"] = [dict(envelope) for envelope in self.approvals]
         return _sealed(body, "move", self.name, self.signed_by, key)
 

@@ -7,8 +7,9 @@ What each alias asks of a lock:
     last-good   and it is certified, at any band, on held-out seeds (4, if the engine's gate file states no number)
     certified   and it is certified at the highest band, on more of them (16)
 
-Gates, bands and numbers are those of the installed engine, whatever the lock carries; `weighing` says which
-certification counts.
+Where the gate file has profiles, `last-good` and `certified` ask for a certification of the profile that it names for
+them, or of its strongest. Gates, bands, profiles and numbers are those of the installed engine, whatever the lock
+carries; `weighing` says which certification counts.
 
 With a `trust.json` an alias may also ask for signatures (`trust.py`): its moves must be signed, and a promotion needs
 those of so many people on the lock or its evidence; the record carries them.
@@ -30,7 +31,7 @@ from pathlib import Path
 
 from lanelock.engine.keep.receipts import file_digest, text_of
 from lanelock.engine.keep.staging import place, staging
-from lanelock.engine.protocol import Serving
+from lanelock.engine.protocol import Publishing, Serving
 from lanelock.policies import LaneError
 from lanelock.policies.documents import shipped
 from lanelock.policies.names import inside
@@ -41,7 +42,7 @@ from lanelock.sweeps.proof.envelopes import SigningKey, approvers
 from lanelock.sweeps.proof.evidence import INDEX, verify_evidence
 from lanelock.sweeps.proof.freezes import refusal
 from lanelock.sweeps.proof.grading import gates_of_engine
-from lanelock.sweeps.proof.lock import Lock
+from lanelock.sweeps.proof.lock import BEFORE_WHOLE_RUNS, FORMAT, Lock
 from lanelock.sweeps.proof.lock_files import FILE, carry_world, promoted
 from lanelock.sweeps.proof.moves import PROMOTE, ROLLBACK, Move, Standing, append, following, moves, new_move, stack
 from lanelock.sweeps.proof.signatures import approvals_of, carry_signatures
@@ -178,8 +179,8 @@ def _counting(rule: Rule, certified: Sequence[Evidence], gates: GateSet) -> Evid
 def _standing(lock: Lock, counted: Evidence | None) -> tuple[Standing, Path | None]:
     """Returns a lock as the target of a move, and the evidence to prove before it; the record states no other."""
     verdict, folder = (lock.verdict, None) if counted is None else (str(counted.verdict), counted.folder)
-    name = None if folder is None else folder.name
-    return Standing(lock.lock_id, lock.sweep, lock.engine, lock.candidate_pack.digest, verdict, name), folder
+    name, profile = (None, None) if counted is None else (counted.folder.name, counted.profile)
+    return Standing(lock.lock_id, lock.sweep, lock.engine, lock.candidate_pack.digest, verdict, name, profile), folder
 
 
 def _unaccepted(lock: Lock, rule: Rule, gates: GateSet) -> Iterator[str]:
@@ -191,13 +192,17 @@ def _unaccepted(lock: Lock, rule: Rule, gates: GateSet) -> Iterator[str]:
         )
     if rule.accepted and lock.decision != "GO":
         yield f"its lane closed {lock.decision}: {lock.reason}"
+    if rule.accepted and lock.format == BEFORE_WHOLE_RUNS and isinstance(engine_named(lock.engine).own, Publishing):
+        yield f"it states no whole runs of its candidate, which {FORMAT} does: play the sweep again"
+    if rule.accepted and (failed := [str(seed) for seed, run in lock.whole.items() if run.audit is False]):
+        yield f"its candidate, run to the last state, fails the engine's own audit on seeds {', '.join(failed)}"
 
 
 def _uncertified(alias: str, rule: Rule, gates: GateSet, evidence: Evidence | None, name: str) -> Iterator[str]:
     """Yields what the certification that counts lacks, and what to run."""
     if not rule.certified:
         return
-    count = gates.holdout_seeds(alias, rule.holdout_seeds)
+    count, asked = gates.holdout_seeds(alias, rule.holdout_seeds), gates.asked_profile(alias)
     run = f"run: lanelock certify {name} --holdout-seeds {count}"
     if evidence is None:
         yield f"it was never certified here by the gates of its engine; {run}"
@@ -206,6 +211,9 @@ def _uncertified(alias: str, rule: Rule, gates: GateSet, evidence: Evidence | No
         yield f"{says}, which stands against this lock: tune again for another"
     elif rule.highest and evidence.verdict != gates.verdicts[-1]:
         yield f"its certification says {evidence.verdict}, {gates.verdicts[-1]} is needed"
+    elif asked is not None and evidence.strength <= [*gates.profiles].index(asked.name):
+        met = f"meets profile {evidence.profile}" if evidence.profile else "is on seeds that meet no profile"
+        yield f"its certification {met}, {alias} needs {asked.name}; {run}"
     elif evidence.holdout_seeds < count:
         yield f"it is certified on {evidence.holdout_seeds} held-out seeds, {alias} needs {count}; {run}"
     elif evidence.left_out:

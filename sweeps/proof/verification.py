@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from lanelock.engine.protocol import Publishing
 from lanelock.policies import DataError, IntegrityError, LanelockError, Pack, WorkspaceError
 from lanelock.policies.documents import digest
 from lanelock.policies.errors import cause
@@ -23,8 +24,19 @@ from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.survey import Ground, prospect
 from lanelock.sweeps.proof.checks import Check, Findings, Proved, Unproved, Watch, collected, same
 from lanelock.sweeps.proof.grading import gates_of_engine
-from lanelock.sweeps.proof.lock import KIND, Confirmation, Lock, SeedProof, prove_on, reason_of, source_of, standing
+from lanelock.sweeps.proof.lock import (
+    BEFORE_WHOLE_RUNS,
+    KIND,
+    Confirmation,
+    Lock,
+    SeedProof,
+    prove_on,
+    reason_of,
+    source_of,
+    standing,
+)
 from lanelock.sweeps.proof.searched import searched
+from lanelock.sweeps.proof.whole import other_files, whole_runs
 from lanelock.sweeps.provenance import Provenance, here
 from lanelock.sweeps.workspace import Workspace
 
@@ -122,10 +134,28 @@ def _run(
     ground = Ground(lane, world, yardsticks, prospect(lane, world))
     measures = {seed: proof.metrics for seed, proof in proofs.items()}
     fresh = yield from _decided(lock, ground, pack, measures)
+    yield from _whole(lock, lane, pack, world)
     also = f" and {len(fresh.metrics)} fresh ones" if fresh is not None else ""
     yield Proved(f"numbers recomputed on {len(lane.seeds)} seeds{also}; decision derived")
     yield from _unproved(lock, lane)
     yield from searched(lock, ground, fresh, measures, workspace)
+
+
+def _whole(lock: Lock, lane: Lane, pack: Pack, world: Path | None) -> Iterator[Check | Unproved]:
+    """Yields whether the candidate, run to the last state on every seed, passes its audit and gives the same files."""
+    if lock.format == BEFORE_WHOLE_RUNS:
+        if isinstance(lane.engine.own, Publishing):
+            yield Unproved(f"that its candidate runs to the last state: a lock of format {lock.format} does not say so")
+        return
+    runs = whole_runs(lane.engine, pack, lane.seeds, world) if lock.knobs else {}
+    yield same("whole runs", sorted(lock.whole), sorted(runs))
+    for seed, run in runs.items() if lock.whole else ():
+        stated = lock.whole[seed]
+        yield same(f"seed {seed}: audit", stated.audit, run.audit)
+        if stated.bundle != run.bundle and (other := other_files(lock.made_by)):
+            yield Unproved(f"the files that it publishes on seed {seed}: {other}")
+        else:
+            yield same(f"seed {seed}: bundle", stated.bundle, run.bundle)
 
 
 def _decided(

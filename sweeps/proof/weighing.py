@@ -4,8 +4,11 @@ Of the evidence in a workspace that is graded by the gates of the installed engi
 
 1. Whatever falls short of the verdict that is asked for stands against the candidate, whatever else was certified: by
    the same code against every lock of the same pack, since a lock with another word in it has another id.
-2. Otherwise the lock's most demanding certification counts: one that leaves out no seed of the lock; then the most
-   held-out seeds; then the greatest coverage claimed; then the most seeds asked for.
+2. Otherwise the lock's most demanding certification counts: of the strongest profile; then one that leaves out no seed
+   of the lock; then the most held-out seeds; then the greatest coverage claimed; then the most seeds asked for.
+
+Evidence on seeds that meet no profile is invalid, which says nothing of the candidate: its grades are weighed instead,
+so that a failure stands against the candidate and a pass counts for nothing.
 
 Runs are deterministic, so a certification that fell short falls short again: it is never outvoted by other seeds.
 """
@@ -30,7 +33,7 @@ from lanelock.sweeps.proof.evidence import (
     evidence_name,
     gates_of,
 )
-from lanelock.sweeps.proof.grading import FORMAT
+from lanelock.sweeps.proof.grading import BUNDLE, FORMAT, REQUIRED, SPEC
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.workspace import Workspace
 
@@ -40,17 +43,19 @@ class Evidence:
     """What an evidence pack states of a lock; not yet proved."""
 
     folder: Path
-    verdict: Verdict
+    verdict: Verdict  # of its grades alone, where no required seeds were asked for
     left_out: tuple[int, ...]  # seeds of the lock that it was not asked for
     holdout_seeds: int
     coverage: float  # percent, of its claim; 0 without one
     seeds: int  # asked for
     own: bool = True  # of this lock; False: of another lock of the same candidate
+    profile: str | None = None
+    strength: int = 0  # of the profile among those of the gates, from 1; 0: it meets none
 
     @property
-    def demand(self) -> tuple[bool, int, float, int, str]:
+    def demand(self) -> tuple[int, bool, int, float, int, str]:
         """Ascends with what was asked of the candidate."""
-        return not self.left_out, self.holdout_seeds, self.coverage, self.seeds, self.folder.name
+        return self.strength, not self.left_out, self.holdout_seeds, self.coverage, self.seeds, self.folder.name
 
 
 def counting(evidence: Sequence[Evidence], asked: Verdict) -> Evidence | None:
@@ -86,8 +91,12 @@ def _of(lock: Lock, workspace: Workspace, gates: GateSet) -> Iterator[Evidence]:
             left_out = tuple(seed for seed in lock.seeds if seed not in document["seeds"])
             claim, fresh = claim_in(document), document["holdout_seeds"]
             coverage = 0.0 if claim is None else claim.coverage
-            verdict = gates.verdict(document["verdict"])
-            yield Evidence(folder, verdict, left_out, len(fresh), coverage, len(document["seeds"]), own)
+            profile: str | None = document.get("profile")
+            strength = 0 if profile is None else 1 + [*gates.profiles].index(profile)
+            yield Evidence(
+                folder, _graded(document, gates), left_out, len(fresh), coverage, len(document["seeds"]), own, profile,
+                strength,
+            )  # fmt: skip
 
 
 def _concerns(lock: Lock, folder: Path, lock_id: str) -> bool:
@@ -100,4 +109,13 @@ def _of_its_candidate(lock: Lock, document: Mapping[str, Any]) -> bool:
     engine = engine_named(lock.engine)
     graded = document["engine"], document["pack"], document["code_version"]
     same = graded == (engine.name, lock.candidate_pack.digest, engine.code_version)
-    return same and all(row["ok"] for row in document["preconditions"])
+    return same and all(row["ok"] for row in document["preconditions"] if row["name"] not in (REQUIRED, SPEC, BUNDLE))
+
+
+def _graded(document: Mapping[str, Any], gates: GateSet) -> Verdict:
+    """Returns the verdict of a certification; of its grades, if only the seeds that it asked for make it invalid."""
+    unmet = [row["name"] for row in document["preconditions"] if not row["ok"]]
+    if unmet != [REQUIRED]:
+        return gates.verdict(document["verdict"])
+    grades = (grade for grade in (document["graded"], document["holdout"]) if grade is not None)
+    return min((gates.verdict(grade["verdict"]) for grade in grades), key=lambda verdict: verdict.rank)

@@ -153,8 +153,9 @@ def of_version(lock: Lock, tags: Mapping[str, str]) -> str:
     """Returns a registered version's note: its verdict, lock, run, knobs and evidence."""
     link = _artifact("$RUN", f"$MODEL/data/{lock.lock_id}/lock.json")
     knobs = ", ".join(f"`{name}` = {in_short(value)}" for name, value in lock.knobs.items())
+    profile = f", profile {tags['lanelock.profile']}" if "lanelock.profile" in tags else ""
     lines = [
-        f"**{tags['lanelock.verdict']}** · lock [`{lock.short_id}`]({link})"
+        f"**{tags['lanelock.verdict']}**{profile} · lock [`{lock.short_id}`]({link})"
         f" · run [{lock.sweep}](#/experiments/$EXPERIMENT/runs/$RUN)\n",
         f"- {lock.decision} in lane `{lock.lane_document['id']}` ({lock.lane_document['title']}): {lock.because}",
         f"- knobs: {knobs or 'none moved'}",

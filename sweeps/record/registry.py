@@ -128,6 +128,7 @@ def _tags(lock: Lock, to: Standing, evidence: Path | None) -> dict[str, str]:
         "lanelock.decision": lock.decision,
         "lanelock.verdict": to.verdict,
         "lanelock.evidence": to.evidence or "none",
+        **({} if to.profile is None else {"lanelock.profile": to.profile}),
         "lanelock.claim": "none" if claim is None else str(claim),
         "lanelock.pack": lock.candidate_pack.digest,
         "lanelock.parent": lock.authority.digest,

@@ -154,6 +154,7 @@ class Entries:
         tags = {
             **notes.decision_tags(lock.decision, lock.verdict, lock.because),
             "lanelock.lock": lock.lock_id,
+            **({} if lock.profile is None else {"lanelock.profile": lock.profile}),
             "lanelock.best_trial": "" if lock.trial is None else str(lock.trial),
         }
         best = next((self.trial(trial) for trial in self._study.trials if trial.number == lock.trial), None)

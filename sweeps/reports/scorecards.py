@@ -25,14 +25,14 @@ def run_report(folder: Path, workspace: Workspace) -> Report:
     run = publisher_of(folder).open_run(folder)
     engine, source = engine_named(run.engine), metrics_named(run.engine)
     gates = load_gates(str(source.gates_file))
-    baseline = _baseline(engine, run, folder)
+    baseline, profile = _baseline(engine, run, folder), gates.profile_text([run.seed])
     pack = f"{workspace.remembered(run.run_id)['pack']} " if workspace.recalls(run.run_id) else ""
     facts = {
         "run": run.run_id,
         "pack": pack + run.pack.digest,
         **({} if baseline is run else {"authority": f"{baseline.pack.name} {baseline.pack.digest}"}),
         "world": run.world_digest,
-        "seed": str(run.seed),
+        "seed": f"{run.seed} alone, not a certification" + (f" ({profile})" if profile else ""),
         "engine": run.engine,
         "code": _code(run.code_version, engine.code_version),
     }
@@ -98,6 +98,8 @@ def _lock_facts(lock: Lock) -> dict[str, str]:
         "lane": f"{lock.lane_document['id']}: {lock.lane_document['title']}",
         "sweep": lock.sweep + ("" if lock.trial is None else f", trial {lock.trial}"),
         "knobs": knobs or "none moved",
+        "seeds": ", ".join(map(str, lock.seeds)),
+        "profile": lock.profile or "",
         "lock": lock.lock_id,
         "pack": lock.candidate_pack.digest,
         "authority": f"{lock.authority.name} {lock.authority.digest}",

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from lanelock.scoring.feasibility import GateReach
+from lanelock.scoring.gates import parse_gates
 from lanelock.sweeps.decision.decision import Decision, best_found
 from lanelock.sweeps.decision.reserve import asked_of_gates, ceiling_of, reserve_of
 from lanelock.sweeps.decision.stopping import distance, provable
@@ -173,8 +174,18 @@ def provable_document(closed: Closed) -> dict[str, Any]:
     }
 
 
+def _whole_text(lock: Lock) -> str:
+    """Returns what a lock states of its candidate's runs to the last state."""
+    failed = ", ".join(str(seed) for seed, run in lock.whole.items() if run.audit is False)
+    audited = f"the audit fails on seeds {failed}" if failed else "audited"
+    if all(run.audit is None for run in lock.whole.values()):
+        audited = "not audited: the engine has no audit"
+    return f"{len(lock.whole)}, published and checked, {audited}"
+
+
 def lock_text(lock: Lock) -> str:
     """Returns a lock's facts, and its metrics per seed."""
+    profile = parse_gates(lock.gates, lock.name).profile_text(lock.seeds)
     waiver = lock.lane_document.get("waiver")
     head = {
         "lock": lock.lock_id,
@@ -189,7 +200,8 @@ def lock_text(lock: Lock) -> str:
         "pack": lock.candidate_pack.digest,
         "authority": f"{lock.authority.name} {lock.authority.digest}",
         "code": lock.code_version,
-        "seeds": ", ".join(map(str, lock.seeds)),
+        "seeds": ", ".join(map(str, lock.seeds)) + (f" ({profile})" if profile else ""),
+        **({"whole runs": _whole_text(lock)} if lock.whole else {}),
     }
     width = max(map(len, head))
     lines = [f"{name:<{width}}  {one_line(value)}" for name, value in head.items()]

@@ -38,7 +38,7 @@ def commands(outside: Path) -> tuple[Command, ...]:
         Command("sweep", ("sweep", lane, "--trials", "12"), "--resume", lambda root: _sweeps(root, "queue") > 1),
         Command("campaign", ("campaign", str(QUEUE / "campaign.json")), "--resume", _campaign_begun),
         Command("certify", ("certify", "counter-1.short", "--holdout-seeds", "3")),
-        Command("promote", ("promote", "counter-1.steady", "--to", "last-good")),
+        Command("promote", ("promote", "counter-1.short", "--to", "authority", "--force", "--why", "the short one")),
         Command("rollback", ("rollback", "candidate")),
         Command("lock", ("lock", "queue-1/3", "--why", "it is the middle one")),
         Command("sign", ("sign", "counter-1.short", "--key", str(outside / "k.pem"))),
@@ -47,20 +47,27 @@ def commands(outside: Path) -> tuple[Command, ...]:
         Command("sync", ("sync",)),
         Command("report", ("report", "counter-1.short", "--html", str(outside / "page.html"))),
         Command("export", ("export", "queue-1", "--csv", str(outside / "trials.csv"))),
+        Command("note", ("note", "the middle one looks better", "--on", "queue-1")),
+        Command("reopen", ("reopen", "tides", "--why", "another shore")),
         Command("unpack", ("lock", "unpack", "counter-1.short", "--to", str(outside / "pack"))),
     )
 
 
 def template(root: Path, outside: Path) -> None:
-    """Makes the workspace that each command starts from: a campaign, moves, a sweep, published runs, a key."""
+    """Makes the workspace that each command starts from: campaigns, moves, a sweep, published runs, a key.
+
+    The queue was frozen and reopened; the tides are frozen.
+    """
     lane, pack = str(QUEUE / "lane.json"), str(TIDES / "pack")
     for call in (
         ("campaign", str(QUEUE / "campaign.json")),
+        ("reopen", "queue", "--why", "it is tuned further"),
+        ("campaign", str(TIDES / "campaign.json")),
         ("sweep", lane, "--trials", "8"),
         ("sweep", str(QUEUE / "lane_few.json"), "--trials", "6", "--anyway"),
         ("run", "--pack", pack, "--seed", "5", "--publish"),
-        ("promote", "counter-1.short", "--to", "candidate"),
-        ("promote", "counter-1.steady", "--to", "candidate"),
+        ("promote", "counter-1.short", "--to", "candidate", "--force", "--why", "a rehearsal"),
+        ("promote", "counter-1.steady", "--to", "candidate", "--force", "--why", "and back"),
         ("key", "make", "k", "--out", str(outside), "--role", "maker"),
     ):
         ended = run([*call, *(() if call[0] == "key" else ("--workspace", str(root)))])
@@ -75,6 +82,7 @@ def restored(kept: Path, root: Path) -> None:
 
 def facts(root: Path) -> dict[str, Any]:
     """Returns what a workspace holds, less ids and times that no two calls share. For a process of its own."""
+    from lanelock.sweeps.proof.freezes import freezes_in, reopened
     from lanelock.sweeps.proof.lock import Lock
     from lanelock.sweeps.proof.moves import holders
     from lanelock.sweeps.search.study import Studies
@@ -93,6 +101,7 @@ def facts(root: Path) -> dict[str, Any]:
         "aliases": {alias: move.to.sweep for alias, move in holders(workspace).items()},
         "registry": _registered(workspace.tracking_database),
         "runs": sorted(path.name for path in workspace.runs.glob("[!.]*")),
+        "frozen": {freeze.run: reopened(freeze, workspace) is None for freeze in freezes_in(workspace)},
         "evidence": sorted(path.name.rsplit(".", 2)[0] for path in workspace.evidence.glob("[!.]*")),
         "waiting": sorted(path.name for path in workspace.outbox.glob("*.jsonl")) if workspace.outbox.is_dir() else [],
     }
@@ -144,12 +153,15 @@ def whole(root: Path, outside: Path) -> list[str]:
     """Returns what is half-written in a workspace after an accident, before anything is repeated."""
     from lanelock.policies.errors import LanelockError
     from lanelock.sweeps.proof.evidence import check_files, evidence_in
+    from lanelock.sweeps.proof.freezes import standing
     from lanelock.sweeps.proof.lock import Lock
     from lanelock.sweeps.proof.moves import moves
+    from lanelock.sweeps.trail import notes
     from lanelock.sweeps.workspace import Workspace
 
     workspace, faults = Workspace(root), []
     checks: list[tuple[str, Callable[[], object]]] = [("moves", lambda: moves(workspace))]
+    checks += [("freezes", lambda: standing(workspace)), ("notes", lambda: notes(workspace))]
     checks += [(path.name, lambda path=path: Lock.read(path)) for path in workspace.locks.glob("[!.]*.json")]  # type: ignore[misc]
     checks += [(folder.name, lambda folder=folder: check_files(folder)) for folder, _ in evidence_in(workspace)]  # type: ignore[misc]
     for name, check in checks:

@@ -25,7 +25,7 @@ SERVER = "server comes and goes"
 FAULTS = (*EXACT, *TIMED, *faults.WHOLE, SERVER)
 _SERVER_TRIES = 25  # one try in so many: it starts a server, which takes ten times as long as any other try
 _ROUNDS = 3  # accidents in a row, at most, before the command is left in peace
-_HELD = ("aliases", "registry", "locks", "runs", "evidence", "waiting")
+_HELD = ("aliases", "registry", "locks", "runs", "frozen", "evidence", "waiting")
 _CODES = {0, 1, 2, 130, 143, -2, -9, -15}
 
 
@@ -166,7 +166,7 @@ def _in_peace(command: Command, root: Path) -> tuple[Ended, list[str]]:
 
 def _done_already(command: Command, ended: Ended) -> bool:
     """Tells a command that says that an accident came after its work was done: nothing is left to roll back, say."""
-    return command.name in ("rollback", "promote", "unpack", "lock") and ended.code in (0, 1, 2)
+    return command.name in ("rollback", "promote", "unpack", "lock", "reopen") and ended.code in (0, 1, 2)
 
 
 def compared(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> dict[str, list[str]]:

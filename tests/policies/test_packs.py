@@ -30,6 +30,7 @@ def nodes(schema, pointer=""):
         yield from nodes(inner, f"{pointer}/{index}")
 
 
+@pytest.mark.plan("1.5", "P3.1.1", "P2.0.2")
 @pytest.mark.parametrize("name", SEGMENT_2B.policy_schemas)
 def test_every_field_of_a_policy_is_closed_bounded_and_described(name):
     for pointer, node in nodes(SEGMENT_2B.policy_schemas[name]):
@@ -74,6 +75,7 @@ def test_shipped_files_name_their_schema_so_that_an_editor_completes_them(kind):
         assert (path.parent / named).resolve().is_file(), path
 
 
+@pytest.mark.plan("P2.2.2")
 @pytest.mark.parametrize("name", shipped("packs"))
 def test_shipped_packs_are_valid(name):
     pack = load_pack(name, SEGMENT_2B.policy_schemas)
@@ -113,6 +115,7 @@ def broken(tmp_path, policy, change):
 MIX = "group_mix_regularizer_v1"
 
 
+@pytest.mark.plan("1.5")
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -60,6 +60,7 @@ def assert_never_beaten(lane, seed, trials):
                 assert value <= bound.value + SLACK, (bound, value)
 
 
+@pytest.mark.plan("P3.6.4", "P1L.3")
 @pytest.mark.parametrize("name", LANES)
 def test_no_bound_is_beaten_on_small_worlds(name):
     for seed in (3, 42):
@@ -84,6 +85,7 @@ def test_a_corner_is_reached():
         assert reached and all(found[name] == pytest.approx(bound.value, abs=1e-9) for name, bound in reached.items())
 
 
+@pytest.mark.plan("P3.6.4", "P3.6.5", "P1L.9")
 def test_the_floor_names_the_world_and_p3_is_refused():
     lane = load_lane("p3")
     found = prospect(lane, None)

@@ -89,6 +89,7 @@ def test_a_corridor_is_the_pair_of_its_two_ends(six, value):
         assert within.gates[0].margins[band] == min(row.margins[band] for row in both.gates)
 
 
+@pytest.mark.plan("0.2")
 @given(COMPARISONS, CORRIDORS, st.lists(NUMBERS, min_size=1, max_size=4))
 def test_over_seeds_the_worst_decides(comparison, six, values):
     gates = gates_of(asked(comparison, six))
@@ -170,6 +171,7 @@ def test_verdicts_have_the_names_that_the_file_gives_them_and_usual_ones_without
         own.verdict("PASS_GOLD")
 
 
+@pytest.mark.plan("0.5")
 def test_segment_2b_names_its_verdicts_in_its_gate_file():
     assert [str(verdict) for verdict in load_gates("segment_2b").verdicts] == [
         "INVALID_FOR_GRADING", "FAIL_REALISM", "PASS_B", "PASS_BPLUS",

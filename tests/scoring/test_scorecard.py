@@ -30,6 +30,7 @@ def gates_of(*rows, **metrics) -> GateSet:
 BANDED = {"metric": "m/a", "thresholds": {"B": 1.0, "B+": 2.0}}
 
 
+@pytest.mark.plan("0.1")
 @pytest.mark.parametrize(
     ("value", "verdict"),
     [(0.99, "FAIL"), (1.0, "PASS_B"), (1.99, "PASS_B"), (2.0, "PASS_BPLUS"), (math.nan, "INVALID"),
@@ -40,6 +41,7 @@ def test_the_verdict_is_the_highest_band_met(value, verdict):
     assert score(measures, gates_of(BANDED), seed=1, authority=None).verdict.name == verdict
 
 
+@pytest.mark.plan("0.1")
 def test_no_band_is_met_above_one_that_is_not():
     low_only = {"metric": "m/b", "thresholds": {"B": 1.0}}
     card = score({"m/a": 2.5, "m/b": 0.5}, gates_of(BANDED, low_only), seed=1, authority=None)
@@ -58,6 +60,7 @@ def test_comparisons(comparison, below, at, above):
     assert [not score({"m/a": x}, gates, seed=1, authority=None).vetoed for x in (0.9, 1.0, 1.1)] == [below, at, above]
 
 
+@pytest.mark.plan("2.8", "P3.4.3")
 def test_a_veto_fails_whatever_the_gates_say():
     veto = {"metric": "m/b", "severity": "veto", "comparison": "<=", "threshold": 0}
     card = score({"m/a": 5.0, "m/b": 1.0}, gates_of(BANDED, veto), seed=1, authority=None)
@@ -69,6 +72,7 @@ def test_a_veto_without_a_value_ends_a_trial_and_has_a_finite_violation():
     assert card.vetoed == ("g0",) and card.violations() == {"g0": MISSING} and card.verdict.name == "INVALID"
 
 
+@pytest.mark.plan("0.4")
 def test_a_precondition_not_met_makes_grading_invalid_and_caps_the_band():
     gates = gates_of(BANDED, {"metric": "m/d", "severity": "precondition", "thresholds": {"B": 28, "B+": 90}})
     verdicts = [score({"m/a": 5.0, "m/d": days}, gates, seed=1, authority=None).verdict.name for days in (1, 28, 90)]
@@ -119,6 +123,7 @@ def test_a_margin_leaves_out_what_it_is_told_to():
     assert card.margin("B") == -1.0 and card.margin("B", {"g0"}) == 2.0 and card.margin("B", {"g0", "g1"}) == math.inf
 
 
+@pytest.mark.plan("P3.3.2")
 def test_a_card_is_schema_valid_json_and_a_table():
     card = score({"m/a": 1.5}, gates_of(BANDED), seed=7, authority=None)
     validate(card.as_document(), shipped_schema("scorecard"), "card")
@@ -131,6 +136,7 @@ def test_shipped_gate_files_are_valid(name):
     assert load_gates(name).gates
 
 
+@pytest.mark.plan("1.1")
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -33,6 +33,7 @@ def swept(tmp_path_factory, lanelock):
     return workspace, said
 
 
+@pytest.mark.plan("P3.4.6")
 def test_p3_passes_all_it_can_and_names_the_floor_that_blocks_it(swept):
     workspace, said = swept
     closed = said["p3"]
@@ -62,6 +63,7 @@ def children_seconds():
     return used.ru_utime + used.ru_stime
 
 
+@pytest.mark.plan("P1.RO.1")
 def test_unasked_p3_is_refused_at_once_and_leaves_its_refusal_alone(lanelock, tmp_path):
     began = children_seconds()
     code, said, err = lanelock("sweep", "p3", "--json", workspace=tmp_path / "ws")
@@ -75,6 +77,7 @@ def test_unasked_p3_is_refused_at_once_and_leaves_its_refusal_alone(lanelock, tm
     assert not list((tmp_path / "ws" / "locks").iterdir())
 
 
+@pytest.mark.plan("P3.4.5")
 def test_on_a_wider_world_the_same_search_closes_go(swept):
     closed = swept[1]["p3_wide"]
     assert closed["decision"] == "GO" and closed["verdict"] in ("PASS_B", "PASS_BPLUS") and closed["blockers"] == []
@@ -89,6 +92,7 @@ def assert_no_artifact(lock):
         assert all(all(rows[name]["passed"].values()) for name in ARTIFACTS)
 
 
+@pytest.mark.plan("P1.6", "P3.6.1")
 def test_the_lock_is_proved_again_from_itself_and_the_package(swept, lanelock, tmp_path):
     lock = swept[1]["p3_wide"]["lock"]
     code, said, _ = lanelock("lock", "verify", lock, "--json", workspace=tmp_path / "elsewhere")
@@ -115,6 +119,7 @@ def test_a_changed_lock_is_found(swept, lanelock, tmp_path, pointer, value, said
     assert code == 3 and said in err and "Traceback" not in err
 
 
+@pytest.mark.plan("P1.6", "P3.6.1")
 def test_a_lie_under_a_right_id_is_found_by_running_again(swept, tmp_path):
     from lanelock.policies.documents import digest
 

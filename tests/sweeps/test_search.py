@@ -74,6 +74,7 @@ def broken(lane, engine):
 # --- the beginning ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.plan("P2.1.3")
 def test_the_first_trial_is_the_authority_and_the_close_is_never_worse(tmp_path, workspace):
     closed = played(lane_with(tmp_path), workspace)
     start = closed.start
@@ -214,6 +215,7 @@ def test_a_stopped_trial_says_by_what_it_was_behind(tmp_path, workspace):
 # --- failures -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.plan("P1.2A.5")
 @pytest.mark.parametrize(
     ("engine", "reason"),
     [

@@ -49,6 +49,7 @@ def recorded(workspace, lane):
     return client, parents, children
 
 
+@pytest.mark.plan("P3.3.2")
 def test_it_is_swept_scored_tracked_and_locked_by_the_same_code(workspace, tmp_path):
     closed = play(lane_with(tmp_path), workspace, jobs=2)
     assert closed.decision.outcome == "GO" and len(closed.trials) == 24
@@ -133,6 +134,7 @@ def test_constraints_reach_the_sampler_as_constraints(tmp_path, workspace):
     assert sum(vetoed[half:]) <= sum(vetoed[:half])
 
 
+@pytest.mark.plan("P3.4.3")
 def test_a_veto_ends_a_trial_before_the_seeds_that_are_left(tmp_path, workspace):
     closed = play(lane_with(tmp_path), workspace, track=False)
     for told in closed.trials:

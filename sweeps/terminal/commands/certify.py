@@ -35,7 +35,10 @@ PERCENT = Percent(50, 99.9)
 
 @click.command()
 @click.argument("lock", shell_complete=LOCK)
-@click.option("--seeds", metavar="A,B,…", help="Seeds to grade on [default: the lock's].")
+@click.option(
+    "--profile", metavar="NAME", help="Grade on the seeds of this profile [default: the strongest's and the lock's]."
+)
+@click.option("--seeds", metavar="A,B,…", help="Grade on these seeds instead; INVALID if they meet no profile.")
 @click.option(
     "--holdout-seeds",
     "holdout",
@@ -56,10 +59,12 @@ PERCENT = Percent(50, 99.9)
 @JOBS
 @common_options
 def certify(
-    session: Session, lock: str, seeds: str | None, holdout: int, coverage: float | None, confidence: float,
-    world: str | None, jobs: int,
+    session: Session, lock: str, profile: str | None, seeds: str | None, holdout: int, coverage: float | None,
+    confidence: float, world: str | None, jobs: int,
 ) -> int:  # fmt: skip
     """Grade LOCK's candidate on whole runs, and write an evidence pack that anyone can verify."""
+    if profile is not None and seeds is not None:
+        raise click.UsageError("--profile and --seeds: give one of them; a profile has its own seeds")
     chosen = None if seeds is None else _seeds(seeds)
     if coverage is not None and (needed := seeds_for(confidence, coverage)) > MOST_HOLDOUT:
         raise click.UsageError(f"--coverage: {coverage:g} % needs {needed} held-out seeds or more, of {MOST_HOLDOUT}")
@@ -71,12 +76,13 @@ def certify(
             say(f"seed {card.seed}: {card.verdict}")
 
     certified = certify_lock(
-        path, workspace, seeds=chosen, holdout=holdout, confidence=confidence, coverage=coverage,
+        path, workspace, seeds=chosen, profile=profile, holdout=holdout, confidence=confidence, coverage=coverage,
         world=world_folder(world), jobs=jobs, watch=watch,
     )  # fmt: skip
     graded = certified.graded.as_document()
     document = {
         "verdict": str(certified.verdict),
+        "profile": certified.profile,
         "reason": certified.reason,
         "lock": str(path),
         "seeds": certified.document["seeds"],
@@ -88,7 +94,8 @@ def certify(
         "preconditions": {row.name: row.ok for row in certified.preconditions},
         "evidence": str(certified.folder),
     }
-    parts = [f"{certified.verdict}  {path.stem}", f"  {certified.reason}"]
+    by = "" if certified.profile is None else f", profile {certified.profile}"
+    parts = [f"{certified.verdict}  {path.stem}{by}", f"  {certified.reason}"]
     parts += [] if certified.claim is None else [f"  {certified.claim}"]
     parts += ["", _table(certified.graded, "asked for")]
     if certified.holdout is not None:

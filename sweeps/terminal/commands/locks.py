@@ -86,7 +86,11 @@ def lock_show(session: Session, lock: str) -> int:
     workspace = session.as_it_stands()
     path = find_lock(lock, workspace)
     opened, trust = Lock.read(path), trust_for(path, workspace)
-    document = {**opened.document, "signed_by": [key.as_document() for key in signed_by(path, trust)]}
+    document = {
+        **opened.document,
+        "profile": opened.profile,
+        "signed_by": [key.as_document() for key in signed_by(path, trust)],
+    }
     session.show(document, f"{lock_text(opened)}\n\n{signatures_text(path, trust)}")
     return 0
 

@@ -14,10 +14,12 @@ from lanelock.engine.keep.published import run_folder
 from lanelock.engine.protocol import Declaring, Exporting, Feeding, Keeping, Publishing, Run, StateReport
 from lanelock.engine.resolved import Resolved
 from lanelock.policies import PolicyError
+from lanelock.scoring.gates import GateSet
 from lanelock.scoring.scorecard import Scorecard, measured
 from lanelock.sweeps.engines import engine_with, metrics_named, publisher_of, world_folder
-from lanelock.sweeps.pages.gates import scorecard_text
+from lanelock.sweeps.pages.gates import one_run_text, scorecard_text
 from lanelock.sweeps.pages.text import columns
+from lanelock.sweeps.proof.grading import gates_of_engine
 from lanelock.sweeps.proof.packs import find_pack
 from lanelock.sweeps.provenance import here
 from lanelock.sweeps.terminal.commands.shards import graded, run_document, sharded, stream
@@ -99,8 +101,9 @@ def run(
 def _show(session: Session, document: dict[str, Any], parts: list[str], card: Scorecard | None) -> int:
     """Shows a run and, where it was scored, its scorecard. Returns the exit code."""
     if card is not None:
-        document |= {key: card.as_document()[key] for key in ("verdict", "metrics", "gates")}
-        parts.append(scorecard_text(card))
+        gates = gates_of_engine(document["engine"])
+        document |= {key: card.as_document()[key] for key in ("verdict", "metrics", "gates")} | _profile(gates, card)
+        parts += [scorecard_text(card), one_run_text(gates, document["seed"])]
     head = f"run {document['run_id']}  pack {document['pack']}  seed {document['seed']}"
     session.show(document, "\n\n".join([f"{head}  world {document['world_digest'][:16]}", *parts]))
     return 0 if card is None or card.verdict.passed else 1
@@ -112,8 +115,10 @@ def _show(session: Session, document: dict[str, Any], parts: list[str], card: Sc
 def score(session: Session, run_id: str) -> int:
     """Score a published run again, from its files."""
     folder = run_folder(run_id, session.as_it_stands().runs)
-    card = _score(publisher_of(folder).open_run(folder))
-    session.show(card.as_document(), scorecard_text(card))
+    made = publisher_of(folder).open_run(folder)
+    card, gates = _score(made), gates_of_engine(made.engine)
+    text = f"{scorecard_text(card)}\n\n{one_run_text(gates, made.seed)}"
+    session.show({**card.as_document(), **_profile(gates, card)}, text)
     return 0 if card.verdict.passed else 1
 
 
@@ -153,6 +158,12 @@ def _state_table(states: Sequence[StateReport]) -> str:
     ]
     rows.append(("all", "", f"{sum(state.seconds for state in states):.3f}", "", ""))
     return columns(("state", "rows", "seconds", "", "key"), rows)
+
+
+def _profile(gates: GateSet, card: Scorecard) -> dict[str, str | None]:
+    """Returns the profile that a run's seed meets, as JSON."""
+    met = gates.profile_of([] if card.seed is None else [card.seed])
+    return {"profile": None if met is None else met.name}
 
 
 def _score(made: Run) -> Scorecard:

@@ -57,7 +57,7 @@ def run_document(run: Run) -> dict[str, Any]:
         "seed": run.seed,
         "world_digest": run.world_digest,
         "fingerprint": run.fingerprint,
-    } | dict.fromkeys(("digests", "metrics", "verdict", "gates"))
+    } | dict.fromkeys(("digests", "metrics", "verdict", "gates", "profile"))
 
 
 def in_total(reports: Iterable[StateReport]) -> list[StateReport]:

@@ -60,6 +60,7 @@ def flip(blob):
     return bytes(damaged)
 
 
+@pytest.mark.plan("P2.3.2")
 def test_a_sound_run_passes_every_check_over_every_row(evidence):
     audit = s7_audit.audit(evidence)
     document = audit.as_document()
@@ -122,6 +123,7 @@ DAMAGE = [
 ]  # fmt: skip
 
 
+@pytest.mark.plan("1.3", "3.2.15", "2.4", "P1.2")
 @pytest.mark.parametrize(("surface", "column", "change", "found"), DAMAGE, ids=[f"{row[0]}.{row[1]}" for row in DAMAGE])
 def test_each_damage_is_found_by_the_checks_that_should(evidence, surface, column, change, found):
     assert failed(changed(evidence, surface, column, change)) == found
@@ -136,6 +138,7 @@ def other(column, row):
     return at(row, change.get(column.dtype.kind, lambda x: x + column.dtype.type(1)))(column.copy())
 
 
+@pytest.mark.plan("1.3", "3.2.17", "P2.3.1")
 @pytest.mark.parametrize("name", TABLES)
 def test_no_column_can_be_damaged_unseen(evidence, name):
     surface, unseen = evidence[name], set()
@@ -148,6 +151,7 @@ def test_no_column_can_be_damaged_unseen(evidence, name):
     assert not unseen
 
 
+@pytest.mark.plan("3.2.17")
 @pytest.mark.parametrize("name", TABLES)
 def test_a_column_of_another_type_or_length_or_stamp_breaks_the_contract(evidence, name):
     def broken(columns):
@@ -208,6 +212,7 @@ def test_an_arrival_routed_to_nobody_and_a_log_with_a_row_too_few_fail(evidence)
     assert ROUTED in failed(less)
 
 
+@pytest.mark.plan("2.3")
 def test_inputs_that_are_not_those_sealed_fail(evidence, packs):
     other = packs("p3").with_knobs({"route_rng_policy_v1#/roster/size_exponent": 0.25})
     assert failed(dataclasses.replace(evidence, pack=other)) == {"inputs are those sealed"}

@@ -45,6 +45,7 @@ def of_merchant(world, i):
     return slice(world.site_offsets[i], world.site_offsets[i + 1])
 
 
+@pytest.mark.plan("1.2", "P1.2")
 @pytest.mark.parametrize("pack", ["baseline", "p1"])
 @given(world=WORLDS)
 def test_s1_site_weights(packs, pack, world):
@@ -59,6 +60,7 @@ def test_s1_site_weights(packs, pack, world):
             assert found.sum() == found[::-1].sum() == 1.0
 
 
+@pytest.mark.plan("2.4", "3.2.15")
 @given(world=WORLDS, bits=st.integers(8, 24))
 def test_s2_gives_the_weights_back(packs, world, bits):
     policy = {**packs("p1")["alias_layout_policy_v1"], "quantised_bits": bits}
@@ -87,6 +89,7 @@ def test_s2_refuses_a_slice_that_is_not_whole(packs):
         s2.decode(bytes(broken), offset, length)
 
 
+@pytest.mark.plan("1.2", "P2.0.1", "P2.0.2")
 @pytest.mark.parametrize("pack", ["baseline", "p2"])
 @settings(max_examples=15)
 @given(world=WORLDS, seed=st.integers(0, 2**32 - 1))
@@ -120,6 +123,7 @@ def test_s3_draws_of_a_merchant_depend_on_no_other(packs):
     assert np.array_equal(both[0]["gamma"][kept], both[1]["gamma"])
 
 
+@pytest.mark.plan("1.2", "P3.0.1", "P3.0.2", "P3.0.3", "P3.2.1", "P3.2.2", "P3.2.3")
 @settings(max_examples=200)
 @given(world=WORLDS, mix=MIX, seed=st.integers(0, 1000))
 def test_s4_group_weights(packs, world, mix, seed):
@@ -184,6 +188,7 @@ def top_after(tops, n, mix):
 SMOOTH = {"law": "smooth_soft_cap_v1", "regularization_strength": 1.0, "entropy_floor": 0.35, "knee": 8.0}
 
 
+@pytest.mark.plan("P3.0.6")
 @given(cap=st.floats(0.55, 0.95), knee=st.floats(0.5, 8.0), strength=st.floats(0.05, 1.0), n=st.integers(2, 6))
 def test_the_smooth_law_is_strictly_monotone_in_the_raw_top(cap, knee, strength, n):
     mix = {**SMOOTH, "max_p_group_soft_cap": cap, "knee": knee, "regularization_strength": strength}
@@ -193,6 +198,7 @@ def test_the_smooth_law_is_strictly_monotone_in_the_raw_top(cap, knee, strength,
     assert np.all(after <= tops + 1e-12)
 
 
+@pytest.mark.plan("P3.2.2")
 @given(floor=st.floats(0.05, 0.6), n=st.integers(2, 6), knee=st.floats(0.5, 8.0))
 def test_the_smooth_law_at_full_strength_holds_cap_and_floor(floor, n, knee):
     mix = {**SMOOTH, "max_p_group_soft_cap": 0.9, "entropy_floor": floor, "knee": knee}

@@ -77,6 +77,7 @@ def listed(surface, *names):
     return list(zip(*(column.to_pylist() for column in columns), strict=True))
 
 
+@pytest.mark.plan("2.5")
 @settings(max_examples=40)
 @given(sites=SITES, law=LAWS, seed=st.integers(0, 2**32 - 1), data=st.data())
 def test_roster_routes_and_edges_are_those_of_the_oracle(sites, law, seed, data):

@@ -29,6 +29,7 @@ def tiny(tmp_path_factory):
     return folder
 
 
+@pytest.mark.plan("P0.1")
 def test_the_reference_run_is_the_golden_one(packs, request):
     """`pytest --golden` writes the file anew; a change to it is a change of the engine's law."""
     lines = []
@@ -44,6 +45,7 @@ def test_the_reference_run_is_the_golden_one(packs, request):
     assert found == GOLDEN.read_text()
 
 
+@pytest.mark.plan("1.4")
 def test_surfaces_have_their_declared_schema_key_and_order(packs):
     run = SEGMENT_2B.evaluate(packs("p3"), 7)
     assert set(run.surfaces) == set(TABLES)
@@ -57,6 +59,7 @@ def test_surfaces_have_their_declared_schema_key_and_order(packs):
         assert not frame.duplicated().any(), f"{name} repeats a key"
 
 
+@pytest.mark.plan("4.1.1", "4.1.4", "4.1.5")
 def test_a_knob_recomputes_its_own_state_and_what_follows(packs, tiny):
     engine, pack = Segment2B(), packs("p2")
     assert not any(states(engine.evaluate(pack, 42, world=tiny)).values())

@@ -43,6 +43,7 @@ def published(tiny, packs, tmp_path_factory):
     return run, store.publish(run, tmp_path_factory.mktemp("runs"))
 
 
+@pytest.mark.plan("0.8")
 def test_the_layout_is_the_records(published):
     run, folder = published
     partition = f"seed=42/manifest_fingerprint={run.world_digest}"
@@ -129,6 +130,7 @@ def test_verify_names_every_file_that_differs(lanelock, published, tmp_path):
     assert err.count("\n") == 2
 
 
+@pytest.mark.plan("P0.1", "P3.0.1", "P3.2.4")
 def test_executed_again_every_byte_is_the_same(published, tmp_path):
     _, folder = published
     replayed = SEGMENT_2B.replay(folder, tmp_path)
@@ -190,6 +192,7 @@ def test_any_cut_publishes_the_same_bytes(published, tiny, tmp_path, merchants, 
     assert digests(store.publish(cut, tmp_path)) == digests(folder)
 
 
+@pytest.mark.plan("P3.2.4")
 def test_publishing_again_is_a_no_op_and_other_bytes_are_refused(published, packs, tiny, tmp_path):
     run, _ = published
     folder = store.publish(run, tmp_path)
@@ -200,6 +203,7 @@ def test_publishing_again_is_a_no_op_and_other_bytes_are_refused(published, pack
         store.publish(run, tmp_path)
 
 
+@pytest.mark.plan("2.6")
 def test_a_run_whose_audit_fails_has_no_flag(published, tmp_path):
     import dataclasses
 
@@ -473,6 +477,7 @@ def test_a_run_published_elsewhere_explains_what_its_states_read(lanelock, publi
     assert rows["S4"]["reads"]["policies"] == {"group_mix_regularizer_v1": mix}
 
 
+@pytest.mark.plan("2.3")
 def test_a_state_reads_what_it_declares_and_s0_sealed(packs):
     pack = packs("p3")
     step = Steps(Stands((), ()), Memory(1 << 20), pack, 42)
@@ -582,6 +587,7 @@ def test_logs_go_out_as_json_lines_on_request(lanelock, tiny, roster, tmp_path):
     )
 
 
+@pytest.mark.plan("1.4")
 def test_the_contract_can_be_printed(lanelock):
     _, said, _ = lanelock("contract", "--json")
     assert {surface["surface"] for surface in said["surfaces"]} == set(TABLES)

@@ -96,7 +96,9 @@ def test_the_calendar_is_of_the_merchant_it_names():
     world = tiny_world(sites={1: {"Asia/Tokyo": 9}, 2: {"Europe/Paris": 1, "Europe/Rome": 4},
                               3: {"Europe/Paris": 3, "Europe/Rome": 4}, 4: {"Asia/Tokyo": 1, "Europe/Paris": 1,
                                                                             "Europe/Rome": 30}})  # fmt: skip
-    assert typical_merchant(world) == (3, 2, 7)
+    everyone = np.ones(len(world.merchant_id), np.bool_)
+    assert typical_merchant(world, everyone) == (3, 2, 7)
+    assert typical_merchant(world, world.merchant_id != 3) != (3, 2, 7), "one that the other world lacks is not taken"
 
 
 @pytest.mark.parametrize(("figure", "marks"), [
@@ -184,3 +186,50 @@ def test_figures_of_a_drawn_world_need_no_merchant_with_several_zones(packs):
     one_day = replace(alone, surfaces={})
     assert METRICS.figures(one_day, alone, GATES) == []
     assert all(svg(figure) for figure in METRICS.figures(alone, alone, GATES))
+
+
+ABROAD = {1: {"Europe/Paris": 3, "Europe/Madrid": 2}, 2: {"Asia/Tokyo": 4, "Africa/Cairo": 1, "Europe/Berlin": 1}}
+RENAMED = {1: {"Europe/Vienna": 3, "Europe/Rome": 2}, 2: {"Asia/Seoul": 4, "Africa/Lagos": 1, "Europe/Oslo": 1}}
+
+
+def zone_spreads(run):
+    """Zone -> the median over its merchants of the deviation of gamma over days, row by row."""
+    gammas = {}
+    for row in run.surfaces["s3_day_effects"].table().to_pylist():
+        gammas.setdefault(row["tz_group_id"], {}).setdefault(row["merchant_id"], []).append(row["gamma"])
+    return {zone: np.median([np.std(days, ddof=1) for days in of.values()]) for zone, of in gammas.items()}
+
+
+def test_sides_on_different_worlds_are_paired_by_name(packs):
+    """Another number of merchants, sites and zones, or as many zones of which only some are the same."""
+    pack = packs("p3_wide")
+    authority = tiny_run(pack, tiny_world(sites=ABROAD))
+    candidate = tiny_run(pack, tiny_world(sites={**ABROAD, 2: {"Asia/Tokyo": 1, "Asia/Seoul": 1, "Europe/Berlin": 2}}))
+    found = {figure.id: figure for figure in METRICS.figures(candidate, authority, GATES)}
+    assert list(found) == IDS
+    shared = zone_spreads(candidate).keys() & zone_spreads(authority).keys()
+    assert shared == {"Europe/Paris", "Europe/Madrid", "Asia/Tokyo", "Europe/Berlin"}
+    spreads = {zone: zone_spreads(candidate)[zone] for zone in shared}
+    calm, wild = min(spreads, key=spreads.get), max(spreads, key=spreads.get)
+    says = found["s3_by_zone"].says
+    assert says.startswith("Each dot is one of 4 zones") and says.endswith("2 more are in one of the two worlds only.")
+    assert f"Least {calm} ({spreads[calm]:.4f}), most {wild} ({spreads[wild]:.4f})" in says
+    (rows,) = found["s3_by_zone"].draw.args
+    for side, run in enumerate((authority, candidate)):
+        own = zone_spreads(run)
+        for area, names in (
+            ("Asia (1)", ["Asia/Tokyo"]),
+            ("Europe (3)", ["Europe/Berlin", "Europe/Madrid", "Europe/Paris"]),
+        ):
+            assert rows[area][side] == pytest.approx([own[name] for name in names], rel=1e-12), (side, area)
+    for figure in found.values():
+        assert svg(figure)
+
+
+def test_worlds_that_share_no_zone_and_no_merchant_have_no_figure_of_either(packs):
+    pack = packs("p3_wide")
+    moved = tiny_run(pack, tiny_world(sites=RENAMED)), tiny_run(pack, tiny_world(sites=ABROAD))
+    assert {*IDS} - {figure.id for figure in METRICS.figures(*moved, GATES)} == {"s3_by_zone"}
+    others = {merchant + 10: zones for merchant, zones in ABROAD.items()}
+    strangers = tiny_run(pack, tiny_world(sites=others)), tiny_run(pack, tiny_world(sites=ABROAD))
+    assert {*IDS} - {figure.id for figure in METRICS.figures(*strangers, GATES)} == {"calendar"}

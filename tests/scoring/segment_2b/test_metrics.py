@@ -3,7 +3,9 @@
 import dataclasses
 import math
 import statistics
+import struct
 from collections import Counter
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -53,6 +55,22 @@ def quantile(values, at):
     return ordered[low] + (place - low) * (ordered[high] - ordered[low])
 
 
+def slow_alias_error(run):
+    """Quanta between S1's weights and what each slice of S2's blob sends to its sites, a fair column at a time."""
+    weights = list(by_key(run, "s1_site_weights", "p_weight", "merchant_id").values())
+    index, (blob,) = run.surfaces["s2_alias_index"].table().to_pylist(), run.surfaces["s2_alias_blob"]["blob"]
+    worst = Fraction(0)
+    for row, expected in zip(index, weights, strict=True):
+        n, bits, _, _, *words = struct.unpack_from(f"<{4 + 2 * row['sites']}I", blob, row["offset"])
+        mass = [Fraction(0)] * n
+        for column, (own, alias) in enumerate(zip(words[:n], words[n:], strict=True)):
+            mass[column] += Fraction(own, n << bits)
+            mass[alias] += Fraction((1 << bits) - own, n << bits)
+        worst = max(worst, *(abs(got - Fraction(want)) for got, want in zip(mass, expected, strict=True)))
+    return float(worst * 2 ** run.pack["alias_layout_policy_v1"]["quantised_bits"])
+
+
+@pytest.mark.plan("3.2.18", "P1.RO.4", "P2.1.1")
 def test_metrics_are_their_definitions(tiny_run):
     found = METRICS.measure(tiny_run)
     sites = by_key(tiny_run, "s1_site_weights", "p_weight", "merchant_id").values()
@@ -67,12 +85,16 @@ def test_metrics_are_their_definitions(tiny_run):
     arrivals = tiny_run.surfaces["s5_arrival_roster"].table().to_pylist()
     per_day = Counter((row["merchant_id"], row["utc_day"]) for row in arrivals)
     expected = {
+        "s2/alias_error": slow_alias_error(tiny_run),
         "s1/residual": statistics.median(statistics.median(abs(w - 1 / len(p)) for w in p) for p in sites),
         "s1/gap": statistics.median(p[0] - p[1] for p in tops),
         "s1/hhi_iqr": quantile(hhi, 0.75) - quantile(hhi, 0.25),
         "s3/merchant_std_median": statistics.median(spreads),
         "s3/merchant_std_upper_tail": quantile(spreads, 0.9) / statistics.median(spreads),
         "s3/tz_nonzero_share": statistics.mean(statistics.stdev(g) > 1e-12 for g in gammas if len(g) > 1),
+        "s3/tz_std_median": statistics.median(statistics.stdev(g) for g in gammas if len(g) > 1),
+        "s3/gamma_mean": statistics.fmean(g for day in gammas for g in day),
+        "s3/gamma_std": statistics.stdev(g for day in gammas for g in day),
         "s3/clipped_share": statistics.mean(g <= 0.2 or g >= 5.0 for day in gammas for g in day),
         "s3/nonpositive_rows": 0.0,
         "s3/max_abs_log_gamma": max(abs(x) for x in logs),
@@ -82,7 +104,10 @@ def test_metrics_are_their_definitions(tiny_run):
         "s4/entropy_p50": statistics.median(laws.entropy(p) for p in days),
         "s4/mass_error_max": max(abs(sum(p) - 1) for p in days),
         "s4/single_group_share": statistics.mean(len(p) == 1 for p in days),
+        "s4/two_group_share": statistics.mean(len(p) == 2 for p in days),
         "s4/tail_share_multi": statistics.mean(max(p) >= 0.95 for p in several),
+        "s4/tail_share_two": statistics.mean(max(p) >= 0.95 for p in days if len(p) == 2),
+        "s4/tail_share_three": statistics.mean(max(p) >= 0.95 for p in days if len(p) > 2),
         "s4/intervention": statistics.mean(day[0] for day in delta),
         "s4/rank_inversions": 0.0,
         "s4/groups_without_site": 0.0,
@@ -112,6 +137,7 @@ RECORDED = {  # pack -> metric -> (value, tolerance)
 }
 
 
+@pytest.mark.plan("P0.6")
 @pytest.mark.parametrize("pack", RECORDED)
 def test_the_reference_world_measures_what_was_recorded(packs, pack):
     found = METRICS.measure(SEGMENT_2B.evaluate(packs(pack), 42))
@@ -119,6 +145,7 @@ def test_the_reference_world_measures_what_was_recorded(packs, pack):
         assert found[name] == pytest.approx(value, abs=tolerance), name
 
 
+@pytest.mark.plan("P1.4")
 @pytest.mark.parametrize("seed", [42, 7, 101, 202])
 def test_p1_passes_s1_and_p2_moves_s4_the_wrong_way(packs, seed):
     p0, p1, p2 = (
@@ -129,6 +156,7 @@ def test_p1_passes_s1_and_p2_moves_s4_the_wrong_way(packs, seed):
     assert p2["s3/merchant_std_median"] >= 0.04 and p2["s3/merchant_std_upper_tail"] >= 1.25
 
 
+@pytest.mark.plan("P3.0.2")
 def test_an_inverted_pair_is_counted(tiny_run):
     surface = tiny_run.surfaces["s4_group_weights"]
     p = np.array(surface["p_group"])
@@ -138,12 +166,14 @@ def test_an_inverted_pair_is_counted(tiny_run):
     assert METRICS.measure(replaced(tiny_run, "s4_group_weights", p_group=p))["s4/rank_inversions"] >= 1.0
 
 
+@pytest.mark.plan("3.2.14")
 def test_mass_that_is_lost_is_seen(tiny_run):
     p = np.array(tiny_run.surfaces["s4_group_weights"]["p_group"])
     p[0] -= 2.0**-48
     assert METRICS.measure(replaced(tiny_run, "s4_group_weights", p_group=p))["s4/mass_error_max"] == 2.0**-48
 
 
+@pytest.mark.plan("P1L.13")
 def test_a_group_without_a_site_is_counted(tiny_run):
     merchants = np.array(tiny_run.surfaces["s4_group_weights"]["merchant_id"])
     merchants[merchants == 5] = 6  # a merchant the world does not have
@@ -154,6 +184,7 @@ def test_a_group_without_a_site_is_counted(tiny_run):
     assert METRICS.measure(replaced(tiny_run, "s4_group_weights", tz_group_id=swapped))["s4/groups_without_site"] > 0
 
 
+@pytest.mark.plan("3.2.8", "3.2.9")
 def test_gammas_that_are_not_positive_or_clipped_are_counted(tiny_run):
     gamma = np.array(tiny_run.surfaces["s3_day_effects"]["gamma"])
     gamma[:3] = [0.0, -1.0, np.nan]
@@ -186,6 +217,7 @@ def slow_cliff(after, before):
     return best
 
 
+@pytest.mark.plan("P3.0.6")
 @pytest.mark.parametrize("kind", ["even", "piled", "edge", "shifted"])
 def test_the_cliff_is_its_definition(kind):
     draw = np.random.default_rng(5)
@@ -201,6 +233,7 @@ def test_the_cliff_is_its_definition(kind):
     assert (height > 0.1) == (kind in ("piled", "shifted"))
 
 
+@pytest.mark.plan("P3.0.6")
 def test_the_recorded_law_trips_the_detectors_and_the_smooth_one_need_not(packs):
     recorded = METRICS.measure(SEGMENT_2B.evaluate(packs("p3"), 42, until="S4"))
     assert recorded["s4/atom_share"] > 0.15 and recorded["s4/cliff"] > 0.15

@@ -67,6 +67,7 @@ def played(tmp_path_factory):
     return workspace, play_campaign(load_campaign(str(QUEUE / "campaign.json")), workspace)
 
 
+@pytest.mark.plan("P2.0.4", "P1.RO.9", "P5.9")
 def test_each_lane_starts_from_what_the_one_before_it_left(played):
     workspace, standing = played
     rows = {row.phase: row for row in standing.records}
@@ -129,6 +130,7 @@ def test_the_report_says_what_was_tried_measured_decided_and_why(played, tmp_pat
     assert text == as_markdown(report(standing))
 
 
+@pytest.mark.plan("P5.4")
 @pytest.mark.parametrize(
     ("changed", "order", "status"),
     [
@@ -150,6 +152,7 @@ def test_it_branches_as_the_file_says(tmp_path, changed, order, status):
     assert standing.records[-1].ending.startswith(status)
 
 
+@pytest.mark.plan("1.8")
 def test_what_is_frozen_is_refused_without_a_trial(tmp_path):
     standing = play_campaign(
         campaign_with(tmp_path, frozen=["Q1"], phases__short__then__REFUSED={"next": "few"}),
@@ -309,6 +312,7 @@ def test_nothing_to_resume_or_another_campaign_is_said(played, tmp_path):
         play_campaign(campaign_with(tmp_path, seeds=[1, 2]), played[0], resume=True)
 
 
+@pytest.mark.plan("P5.4")
 def test_a_freeze_is_certified_or_names_every_floor():
     blocker = Blocker("g", "m", "B", 0.5, 0.3, 1, 0.4, "x >= 0.4", "1B")
     common = dict.fromkeys(("title", "why", "authority", "carried", "holder", "next"))

@@ -49,6 +49,7 @@ def test_a_lane_has_a_veto_a_purpose_and_admits_its_own_candidates(name):
         assert lane.admit(lane.candidate(values)) == values
 
 
+@pytest.mark.plan("P2.1.2", "P3.0.4", "P3.4.1")
 @pytest.mark.parametrize(
     ("moved", "said"),
     [
@@ -65,6 +66,7 @@ def test_a_pack_that_differs_elsewhere_is_refused(moved, said):
     assert said in str(refused.value) and "lane p3" in str(refused.value)
 
 
+@pytest.mark.plan("P1.2A.1")
 def test_structured_values_are_chosen_by_name():
     lane = load_lane("reopen_2a")
     pack = lane.candidate({"overrides": "islands_home", "nudge": 0.1})
@@ -75,6 +77,7 @@ def test_structured_values_are_chosen_by_name():
         lane.admit(invented)
 
 
+@pytest.mark.plan("P1.RO.1", "P1L.3")
 @pytest.mark.parametrize("name", ["p1_reopen", "reopen_2a", "p3"])
 def test_lanes_of_the_frozen_world_are_refused_on_the_floor(name):
     lane = load_lane(name)
@@ -82,6 +85,7 @@ def test_lanes_of_the_frozen_world_are_refused_on_the_floor(name):
     assert refused is not None and [(row.gate, row.movable_by) for row in refused.blockers] == [("s4_tail", "1B")]
 
 
+@pytest.mark.plan("P2.4.5", "P2.4.6", "P2.5.1", "P2.1.1")
 def test_p2_closes_no_go_by_its_guard(tmp_path):
     lane = load_lane("p2").with_search(trials=8)
     assert refusal(lane, prospect(lane, None)) is None, "no floor forbids it: only trials show the guard"
@@ -108,6 +112,7 @@ def test_another_authority_or_reference_is_another_lane(tmp_path, packs):
     assert lane_with(tmp_path, "p2", references={"baseline": "p1"}).identity != lane.identity
 
 
+@pytest.mark.plan("P1.1B.2")
 def test_a_candidate_is_timed_beside_its_authority_round_by_round(packs, monkeypatch):
     """On a clock that the engine alone moves: what a real machine takes is no assertion."""
     clock, worlds = [0.0], []
@@ -128,6 +133,7 @@ def test_a_candidate_is_timed_beside_its_authority_round_by_round(packs, monkeyp
     assert time_candidate(load_lane("p3"), packs("p3"), None) is None, "it asks for nothing"
 
 
+@pytest.mark.plan("4.2.5", "P1.1B.3")
 def test_a_candidate_that_takes_too_long_is_no_go():
     go, lane = Decision("GO", "PASS_B", "fine", None, ()), load_lane("reopen_1b")
     slow = Runtime(1.0, 1.3, 1.3, 1.2)

@@ -56,6 +56,7 @@ def failed(folder):
     return [check.name for check in verify_evidence(folder) if not check.ok]
 
 
+@pytest.mark.plan("P4.3")
 def test_it_grades_seeds_asked_for_and_seeds_fresh_seeds(certified, locked):
     document = read_json(certified.folder / "certification.json")
     assert document == certified.document
@@ -146,6 +147,7 @@ ADDED = {
 }
 
 
+@pytest.mark.plan("P5.5")
 @pytest.mark.parametrize("kind", ADDED)
 def test_a_pack_is_a_closed_list_of_files_and_nothing_else(pack, kind, here, tmp_path):
     ADDED[kind](pack)
@@ -157,6 +159,7 @@ def test_a_pack_is_a_closed_list_of_files_and_nothing_else(pack, kind, here, tmp
         check_files(pack)
 
 
+@pytest.mark.plan("P5.5")
 @pytest.mark.parametrize(
     "name", ["lock.json", "gates.json", "certification.json", "report.md", "report.html", "seeds/2.json", "index.json"]
 )
@@ -176,6 +179,7 @@ def test_an_edited_page_under_digests_made_good_is_found_by_setting_it_again(pac
     assert failed(pack) == [f"{name}, written again"]
 
 
+@pytest.mark.plan("P4.4")
 @pytest.mark.parametrize(
     ("file", "address", "value"),
     [
@@ -269,6 +273,7 @@ def test_a_lock_of_drawn_worlds_is_not_graded_on_a_world_of_ones_choice(locked, 
         certify_lock(locked[1], Workspace.at(tmp_path / "ws"), world=tmp_path)
 
 
+@pytest.mark.plan("P4.4")
 @settings(max_examples=40)
 @given(data=st.data())
 def test_no_statement_can_be_changed_under_digests_made_good(certified, tmp_path_factory, data):

@@ -37,7 +37,7 @@ def test_a_lock_writes_the_document_that_it_was_read_from(path):
         assert lock.document == document and Lock.of(lock.document, "again") == lock
         assert lock.lock_id == document["lock_id"] and lock.name == f"{lock.sweep}.{lock.lock_id[:12]}"
         required = set(shipped_schema("lock")["required"])
-        assert set(document) - {"confirmation"} == required, "the decision chose them, not a person"
+        assert set(document) - {"confirmation", "whole"} == required, "the decision chose them, not a person"
 
 
 @given(

@@ -35,6 +35,7 @@ def test_a_failure_on_many_seeds_is_not_forgotten_beside_a_pass_on_none():
     assert counting([passed, failed], B) is counting([failed, passed], B_PLUS) is failed
 
 
+@pytest.mark.plan("0.9")
 @pytest.mark.parametrize("short", [INVALID, FAIL])
 def test_no_number_of_passes_outvotes_a_failure(short):
     failed = stated(short)
@@ -67,6 +68,7 @@ ROWS = st.builds(
 )  # fmt: skip
 
 
+@pytest.mark.plan("0.9")
 @given(rows=st.lists(ROWS, min_size=1, max_size=6), more=ROWS, asked=st.sampled_from([B, B_PLUS]))
 def test_more_evidence_never_helps_a_lock_that_fell_short(rows, more, asked):
     found = counting(rows, asked)
@@ -103,6 +105,7 @@ def with_verdict(place, verdict):
     return next(row for row in evidence_of(Lock.read(only(place)), place, GATES) if str(row.verdict) == verdict)
 
 
+@pytest.mark.plan("0.9")
 def test_a_lock_that_failed_once_is_refused_whatever_else_was_certified(place):
     for seeds, holdout in (((1, 2, 3), 0), ((1, 2, 3, 4, 5), 6), ((1, 2, 3), 5)):
         certify_lock(only(place), place, seeds=seeds, holdout=holdout)

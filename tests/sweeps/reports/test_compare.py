@@ -42,6 +42,7 @@ def pack_with(folder, **fields):
     return folder
 
 
+@pytest.mark.plan("P1.8", "P1.RO.8")
 def test_two_packs_by_the_engines_own_keys_and_the_gates_own_comparisons(tmp_path):
     found = compared("p2", "p3", Workspace(tmp_path / "none"))
     assert found.seeds == ((42,), (42,)), "a shipped campaign's first seed"

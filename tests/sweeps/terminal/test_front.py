@@ -72,6 +72,7 @@ def test_in_a_project_of_others_it_is_never_mlflows_own_folder(tmp_path, text):
     assert default_folder(tmp_path) == tmp_path / ".lanelock"
 
 
+@pytest.mark.plan("4.0.1")
 def test_in_a_checkout_of_lanelock_it_is_mlruns_from_every_folder_of_it(tmp_path):
     assert default_folder(ROOT) == default_folder(ROOT / "sweeps" / "terminal") == ROOT / "mlruns"
     (tmp_path / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())

@@ -85,6 +85,7 @@ def filled(workspace):
     return workspace.root, names
 
 
+@pytest.mark.plan("4.1.6")
 def test_reading_writes_nothing_even_where_it_may(here, kept):
     root, names = kept
     before = tree(root)

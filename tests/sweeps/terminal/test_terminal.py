@@ -43,6 +43,8 @@ CALLS = {  # every command, and a quick call of it: {run}, {lock} and {sweep} ar
     "campaign waive": ELSEWHERE,
     "certify": ("{lock}", "--seeds", "1"),
     "promote": ("{lock}", "--to", "candidate", "--dry-run"),
+    "note": ("it waits long",),
+    "reopen": ELSEWHERE,  # in campaign/test_freeze.py: the second call finds nothing frozen
     "rollback": ("candidate", "--dry-run"),
     "lock show": ("{lock}",),
     "lock unpack": ("{lock}", "--to", "unpacked", "--diff"),
@@ -121,7 +123,11 @@ def test_json_is_one_object_and_quiet_is_silent(here, held, name):
     call = [str(part).format(**names) for part in (*name.split(), *CALLS[name])]
     code, out, err = here(*call, "--json", workspace=root)
     assert code in (0, 1) and err == "" and out.count("\n") == 1 and isinstance(json.loads(out), dict), (out, err)
+    if name == "campaign":  # it froze its engine
+        assert here("reopen", "queue", "--why", "again", "--quiet", workspace=root) == (0, "", "")
     assert here(*call, "--quiet", workspace=root) == (code, "", "")
+    if name == "campaign":
+        assert here("reopen", "queue", "--why", "for the others", "--quiet", workspace=root) == (0, "", "")
 
 
 def test_exit_codes_are_in_the_help(here, tmp_path):

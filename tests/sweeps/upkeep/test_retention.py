@@ -88,6 +88,7 @@ def test_a_dry_run_touches_nothing(played, lanelock):
     assert not {name for name in changed if not name.startswith((".", "mlflow.db"))}
 
 
+@pytest.mark.plan("4.0.5")
 def test_apply_frees_what_it_said_and_leaves_a_summary(tmp_path, lanelock):
     workspace = Workspace.at(tmp_path)
     loose = published(workspace, "0" * 32)
@@ -125,6 +126,7 @@ def test_a_run_whose_receipt_does_not_hold_stays_and_a_changed_lock_stops_everyt
         survey(workspace)
 
 
+@pytest.mark.plan("P5.2")
 def test_what_a_name_stands_on_or_a_rollback_leads_to_stays_with_its_evidence(played, tmp_path):
     (tmp_path / "locks").symlink_to(played.locks)
     workspace = Workspace.at(tmp_path)
@@ -162,6 +164,7 @@ def invented(body, number, sweep):
     return {**made, "lock_id": digest(made)}
 
 
+@pytest.mark.plan("4.0.3", "P5.7")
 @settings(max_examples=40)
 @given(
     sweeps=st.lists(st.sampled_from(["a-1", "a-2", "a-3", "b-1", "b-2"]), min_size=1, max_size=5, unique=True),
