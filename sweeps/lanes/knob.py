@@ -50,6 +50,7 @@ class Knob:
     integral: bool = False  # the policy's schema says integer
     when: When | None = None
     narrows: str | None = None  # "down" or "up": the side on which a candidate before leaves values
+    around: float | None = None  # greatest distance from the authority's value
 
     @classmethod
     def of(cls, name: str, row: Mapping[str, Any], field: str, integral: bool = False) -> Knob:
@@ -58,12 +59,14 @@ class Knob:
         Raises LaneError naming the field and what is wrong with it.
         """
         when = When(row["when"]["knob"], tuple(row["when"]["is"])) if "when" in row else None
-        narrows = row.get("narrows")
-        if narrows is not None and not all(map(is_number, row.get("choices", row.get("options", ())))):
-            raise LaneError(f"{field}/narrows: {narrows!r}, but its values are not numbers, so none is past another")
+        cuts = {key: row[key] for key in ("narrows", "around") if key in row}
+        if cuts and not all(map(is_number, row.get("choices", row.get("options", ())))):
+            raise LaneError(
+                f"{field}/{next(iter(cuts))}: only a knob of numbers has it, and its values are not numbers"
+            )
         if "choices" in row:
             choices = (_whole(choice) if integral else choice for choice in row["choices"])
-            return cls(name, row["at"], choices=tuple(choices), integral=integral, when=when, narrows=narrows)
+            return cls(name, row["at"], choices=tuple(choices), integral=integral, when=when, **cuts)
         if "options" in row:
             return cls(name, row["at"], choices=tuple(row["options"]), options=row["options"], when=when)
         low, high = (_bound(row[key], integral, f"{field}/{key}", row["at"]) for key in ("low", "high"))
@@ -75,25 +78,23 @@ class Knob:
             raise LaneError(f"{field}: a log scale needs low above 0 and no step")
         if step is not None and abs((high - low) / step - round((high - low) / step)) > 1e-9:
             raise LaneError(f"{field}: step {step:g} does not divide the range {low:g} … {high:g}")
-        return cls(name, row["at"], low, high, step, log, integral=integral, when=when, narrows=narrows)
+        return cls(name, row["at"], low, high, step, log, integral=integral, when=when, **cuts)
 
-    def after(self, value: float, field: str) -> Knob:
-        """Returns the knob without the values past `value`: those above where it narrows down, those below where up.
+    def cut(self, limit: float, down: bool, whose: str) -> Knob:
+        """Returns the knob without the values above a limit (`down`) or below it; `whose` names the limit in an error.
 
         Raises LaneError where no value is left.
         """
-        down = self.narrows == "down"
-        kept = [number for number in self._numbers or self.span if (number <= value if down else number >= value)]
+        kept = [number for number in self._numbers or self.span if (number <= limit if down else number >= limit)]
         if not kept:
             raise LaneError(
-                f"{field}: it narrows {self.narrows} from {value:g}, the candidate's value, and no value of its range "
-                f"{self.range_text()} is left"
+                f"{whose} is {limit:g}: no value of {self.range_text()} is at {'most' if down else 'least'} that"
             )
         if self.choices:
             return replace(self, choices=tuple(kept))
         if len(kept) == 2:
             return self
-        end = value if self._spacing is None else self.rounded(value, up=not down)
+        end = limit if self._spacing is None else self.rounded(limit, up=not down)
         assert is_number(end)  # as all values of a range are
         if end == kept[0]:  # a range has two ends
             return replace(self, low=0, high=0, step=None, log=False, choices=(kept[0],))

@@ -343,14 +343,20 @@ def _space(document: Mapping[str, Any], authority: Pack, where: str) -> Space:
     except PolicyError as error:
         raise LaneError(f"{where}: /fixed: {error}") from None
     knobs = [_knob(name, row, authority, f"{where}: /knobs/{name}") for name, row in document["knobs"].items()]
+    contents = {knob.name: _field(start, knob.at, knob.at) for knob in knobs}
     after = document.get("after", {})
     if free := sorted(set(after) - {knob.name for knob in knobs if knob.narrows is not None}):
         raise LaneError(f"{where}: /after/{free[0]}: not the name of a knob that narrows")
-    knobs = [
-        knob.after(after[knob.name], f"{where}: /knobs/{knob.name}") if knob.name in after else knob for knob in knobs
-    ]
-    contents = {knob.name: _field(start, knob.at, knob.at) for knob in knobs}
+    knobs = [_cut(knob, contents[knob.name], after.get(knob.name), f"{where}: /knobs/{knob.name}") for knob in knobs]
     return Space.of(knobs, document.get("constraints", ()), contents, where)
+
+
+def _cut(knob: Knob, start: Any, after: float | None, field: str) -> Knob:
+    """Returns a knob as far as it is around the start's content, and not past a candidate's value."""
+    if knob.around is not None:
+        for limit, down in ((start + knob.around, True), (start - knob.around, False)):
+            knob = knob.cut(round(limit, 12), down, f"{field}/around: its {'upper' if down else 'lower'} limit")
+    return knob if after is None else knob.cut(after, knob.narrows == "down", f"{field}/narrows: the candidate's value")
 
 
 def _knob(name: str, row: Mapping[str, Any], authority: Pack, field: str) -> Knob:

@@ -54,9 +54,13 @@ def test_one_value_that_is_left_is_the_only_choice(tmp_path):
 
 def test_nothing_left_names_knob_and_value(tmp_path):
     lane = narrowing(tmp_path)
-    with pytest.raises(LaneError, match=r"/knobs/servers: it narrows down from 5, .* 6 … 16 is left"):
+    with pytest.raises(
+        LaneError, match=r"/knobs/servers/narrows: the candidate.s value is 5: no value of 6 … 16 is at most that"
+    ):
         lane.narrowed(candidate(lane, 5, 1.0))
-    with pytest.raises(LaneError, match=r"/knobs/service: it narrows up from 2, .* 0.6 … 1.8 is left"):
+    with pytest.raises(
+        LaneError, match=r"/knobs/service/narrows: the candidate.s value is 2: no value of 0.6 … 1.8 is at least that"
+    ):
         lane.narrowed(candidate(lane, 12, 2.0))
 
 
@@ -65,9 +69,9 @@ def test_what_cannot_narrow_says_so(tmp_path):
         (lane := narrowing(tmp_path, None, None)).narrowed(lane.authority)
     with pytest.raises(LaneError, match="/after/service: not the name of a knob that narrows"):
         narrowing(tmp_path, service=None, after={"service": 1.0})
-    with pytest.raises(LaneError, match="/narrows: 'down', but its values are not numbers"):
+    with pytest.raises(LaneError, match="/narrows: only a knob of numbers has it"):
         Knob.of("law", {"at": "p#/law", "choices": ["a", 2], "narrows": "down"}, "/knobs/law")
-    with pytest.raises(LaneError, match="/narrows: 'up', but its values are not numbers"):
+    with pytest.raises(LaneError, match="/narrows: only a knob of numbers has it"):
         Knob.of("law", {"at": "p#/law", "options": {"a": [], "b": [1]}, "narrows": "up"}, "/knobs/law")
 
 
@@ -135,13 +139,39 @@ def test_a_cut_knob_lies_within_the_knob_and_admits_the_candidate_only_if_the_kn
     for at in (far, knob.along(unit), *knob.extent):
         admitted = [value for value in knob.points(9) if within(value)]
         try:
-            cut = knob.after(at, "/knobs/k")
+            cut = knob.cut(at, narrows == "down", "it")
         except LaneError as error:
             assert not admitted and f"{at:g}" in str(error)
             continue
         assert all(within(value) and knob.value_of(value) is not None for value in (*cut.extent, *cut.points(9)))
         if knob.size is not None:
             assert [value for value in knob.points(9) if cut.given(value) == value] == admitted
-        assert (knob.given(at) is None) == (cut.given(at) is None), "the candidate's value stays, if it was allowed"
+        if knob.given(at) == at:
+            assert cut.given(at) == at, "the candidate's value stays where it was allowed"
         assert [cut.nearest(value) for value in cut.points(9)] == list(cut.points(9))
         assert cut.at == knob.at and cut.when == knob.when
+
+
+def test_around_the_authority(tmp_path):
+    knobs = {
+        "servers": {"at": SERVERS, "low": 6, "high": 16, "around": 2.5, "narrows": "down"},
+        "service": {"at": SERVICE, "low": 0.6, "high": 1.8, "scale": "log", "around": 0.25},
+    }
+    lane = lane_with(tmp_path, knobs=knobs)
+
+    def box(lane):
+        return {knob.name: knob.extent for knob in lane.knobs}
+
+    assert lane.space.start == {"servers": 8, "service": 1.0} and box(lane) == {
+        "servers": (6, 10),
+        "service": (0.75, 1.25),
+    }
+    moved = lane.with_authority(candidate(lane, 16, 1.75))
+    assert box(moved) == {"servers": (14, 16), "service": (1.5, 1.8)}, "the box follows, within low and high"
+    assert box(moved.narrowed(candidate(lane, 15, 1.0)))["servers"] == (14, 15)
+    with pytest.raises(
+        LaneError, match=r"/knobs/servers/around: its upper limit is 5.5: no value of 6 … 16 is at most"
+    ):
+        lane.with_authority(candidate(lane, 3, 1.0))
+    with pytest.raises(LaneError, match="/around: only a knob of numbers has it"):
+        Knob.of("law", {"at": "p#/law", "choices": ["a", "b"], "around": 1}, "/knobs/law")
