@@ -90,14 +90,16 @@ class Stage:
     def _authority(self, phase: Phase) -> Played:
         assert phase.pack is not None  # by the schema
         campaign, until = self.campaign, phase.document.get("until", self.campaign.until)
-        pinned, runs = dict[int, Pinned](), dict[int, Run]()
-        for seed in campaign.seeds:
+        pinned, measures = dict[int, Pinned](), dict[int, Mapping[str, float]]()
+        for seed in campaign.seeds:  # one run at a time: a whole one may take gigabytes
             began = time.perf_counter()
-            runs[seed] = campaign.engine.evaluate(phase.pack, seed, until=until)
-            pinned[seed] = _pinned(runs[seed], time.perf_counter() - began)
-        graded = _graded(campaign, runs, until)
+            run = campaign.engine.evaluate(phase.pack, seed, until=until)
+            pinned[seed] = _pinned(run, time.perf_counter() - began)
+            measures[seed] = measured_by(campaign.metrics, run)
+            del run
+        graded = _graded(campaign, measures, until)
         reason = f"what the campaign starts from; as it stands {graded.verdict}: {graded.reason}"
-        metrics = {seed: metrics_of(campaign, run) for seed, run in runs.items()}
+        metrics = {seed: _finite(campaign, seed, values) for seed, values in measures.items()}
         result = Result(outcome="GO", reason=reason, verdict=str(graded.verdict), metrics=metrics, pinned=pinned)
         return result, Start(phase.pack, None)
 
@@ -220,12 +222,12 @@ def findings_for(phase: Phase, records: Sequence[PhaseRecord]) -> tuple[Finding,
 
 def measured(campaign: Campaign, pack: Pack, seed: int) -> dict[str, float]:
     """Returns a pack's metrics on one seed, computed to the campaign's last state."""
-    return metrics_of(campaign, campaign.engine.evaluate(pack, seed, until=campaign.until))
+    run = campaign.engine.evaluate(pack, seed, until=campaign.until)
+    return _finite(campaign, seed, measured_by(campaign.metrics, run))
 
 
-def metrics_of(campaign: Campaign, run: Run) -> dict[str, float]:
-    """Returns the finite metrics of a run."""
-    return dict(score(measured_by(campaign.metrics, run), campaign.gates, seed=run.seed, authority=None).metrics)
+def _finite(campaign: Campaign, seed: int, metrics: Mapping[str, float]) -> dict[str, float]:
+    return dict(score(metrics, campaign.gates, seed=seed, authority=None).metrics)
 
 
 def _one(name: str, metrics: Mapping[int, Mapping[str, float]]) -> dict[int, float]:
@@ -237,13 +239,12 @@ def _pinned(run: Run, seconds: float) -> Pinned:
     return Pinned(run.run_id, run.world_digest, run.pack.digest, run.code_version, states, seconds)
 
 
-def _graded(campaign: Campaign, runs: Mapping[int, Run], until: str) -> Certification:
-    """Grades runs by every gate of the engine whose metric's state is computed at `until`."""
+def _graded(campaign: Campaign, measures: Mapping[int, Mapping[str, float]], until: str) -> Certification:
+    """Grades metrics by seed, by every gate of the engine whose metric's state is computed at `until`."""
     states = campaign.engine.states
     done = set(states[: states.index(until) + 1])
     metrics = campaign.gates.metrics
     gates = campaign.gates.select([gate.id for gate in campaign.gates.gates if metrics[gate.metric].state in done])
-    measures = {seed: measured_by(campaign.metrics, run) for seed, run in runs.items()}
     return certify([score(values, gates, seed=seed, authority=None) for seed, values in measures.items()], gates)
 
 

@@ -57,6 +57,16 @@ class Phase:
         """The outcome whose branch is taken instead of one that was taken as often as it may, or of a skipped phase."""
         return "NO" if self.kind == "question" else "NO_GO"
 
+    def follows(self, outcome: str, taken: int) -> tuple[str, Branch | None]:
+        """Returns the outcome that counts and its branch, if its branch was taken so many times before; None: the end.
+
+        A branch that was taken as often as it may gives way to the fallback.
+        """
+        branch = self.then.get(outcome)
+        if branch is not None and branch.at_most is not None and taken >= branch.at_most:
+            return self.fallback, self.then[self.fallback]
+        return outcome, branch
+
     @property
     def done_when(self) -> tuple[str, ...]:
         """Names of the checks that must hold before it closes."""
