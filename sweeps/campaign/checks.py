@@ -42,8 +42,7 @@ class Closing:
     @property
     def lock(self) -> Path | None:
         """The file of the lock that its sweep left; None without a sweep."""
-        swept = None if self.record.tried is None else self.record.tried.swept
-        return None if swept is None or swept.lock is None else inside(self.workspace.locks, swept.lock)
+        return None if self.record.lock is None else inside(self.workspace.locks, self.record.lock)
 
     @property
     def evidence(self) -> Path | None:
@@ -177,13 +176,15 @@ def single_attempt(closing: Closing) -> Seen:
     )
 
 
-@_check(LANE, CERTIFY)
+@_check(LANE)
 def whole_run(closing: Closing) -> Seen:
-    """The candidate was run to the engine's last state on every seed, audited and bundled, and its proof says so."""
+    """The lock states that its candidate ran to the engine's last state on every seed, audited and bundled."""
     if closing.lock is None:
         return _refused(closing)
-    stated = Lock.read(closing.lock).document.get("whole_run")
-    return bool(stated), "the lock states its whole runs" if stated else f"{closing.lock.name} states no whole run"
+    whole = Lock.read(closing.lock).whole
+    failed = [seed for seed, run in whole.items() if run.audit is False]
+    bundles = ", ".join(f"seed {seed}: bundle {run.bundle[:12]}" for seed, run in whole.items())
+    return bool(whole) and not failed, f"audit failed on seed {failed[0]}" if failed else bundles or "no whole run"
 
 
 @_check(CERTIFY)
@@ -216,13 +217,12 @@ def _seconds_allowed(closing: Closing) -> float:
     tried = closing.record.tried
     if tried is not None:
         return float(tried.lane["budget"]["seconds"])
-    profile_of = getattr(closing.gates, "profile_of", lambda seeds: None)
-    profile = profile_of(closing.document.get("seeds", closing.campaign["seeds"]))
+    profile = closing.gates.profile_of(closing.document.get("seeds", closing.campaign["seeds"]))
     if profile is None:
         raise PolicyError(
             f"gates {closing.gates.document['id']}: no profile has these seeds and says how long they may take"
         )
-    return 60.0 * float(profile.minutes)
+    return 60.0 * profile.minutes
 
 
 @_check(AUTHORITY_PHASE, LANE, CERTIFY)

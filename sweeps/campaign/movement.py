@@ -43,7 +43,7 @@ class Material:
         """Returns how far the candidate came, from both sides' metrics on the same seeds."""
         worst = [max(metrics, key=lambda seed: self._distance(metrics[seed])) for metrics in (authority, candidate)]
         before, after = (side[seed] for side, seed in zip((authority, candidate), worst, strict=True))
-        moved = self._distance(before) - self._distance(after)
+        moved = round(self._distance(before) - self._distance(after), 12)  # .3 - .2 is .1
         values = [side.get(self.metric, math.nan) for side in (before, after)]
         stated = [value if math.isfinite(value) else None for value in values]
         known = moved if math.isfinite(moved) else None

@@ -41,6 +41,7 @@ from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.sweep import Closed, Progress, play
 from lanelock.sweeps.workspace import Workspace
 
+_STATED = ("id", "title", "why", "seeds", "budget", "attempts")  # what a record states of its lane
 BY_GATE = "downstream skipped by gate"  # of a candidate that nothing is played on
 
 
@@ -89,25 +90,23 @@ class Stage:
     def _authority(self, phase: Phase) -> Played:
         assert phase.pack is not None  # by the schema
         campaign, until = self.campaign, phase.document.get("until", self.campaign.until)
-        pinned, runs = dict[int, Pinned](), dict[int, Run]()
-        for seed in campaign.seeds:
+        pinned, measures = dict[int, Pinned](), dict[int, Mapping[str, float]]()
+        for seed in campaign.seeds:  # one run at a time: a whole one may take gigabytes
             began = time.perf_counter()
-            runs[seed] = campaign.engine.evaluate(phase.pack, seed, until=until)
-            pinned[seed] = _pinned(runs[seed], time.perf_counter() - began)
-        graded = _graded(campaign, runs, until)
+            run = campaign.engine.evaluate(phase.pack, seed, until=until)
+            pinned[seed] = _pinned(run, time.perf_counter() - began)
+            measures[seed] = measured_by(campaign.metrics, run)
+            del run
+        graded = _graded(campaign, measures, until)
         reason = f"what the campaign starts from; as it stands {graded.verdict}: {graded.reason}"
-        metrics = {seed: metrics_of(campaign, run) for seed, run in runs.items()}
+        metrics = {seed: _finite(campaign, seed, values) for seed, values in measures.items()}
         result = Result(outcome="GO", reason=reason, verdict=str(graded.verdict), metrics=metrics, pinned=pinned)
         return result, Start(phase.pack, None)
 
     def _lane(self, phase: Phase, start: Start) -> Played:
         assert phase.lane is not None  # by the schema
-        lane = phase.lane.with_authority(start.pack)
-        stated = {
-            key: lane.document[key]
-            for key in ("id", "title", "why", "seeds", "budget", "attempts")
-            if key in lane.document
-        }
+        lane = self._lane_of(phase, phase.lane.with_authority(start.pack))
+        stated = {key: value for key, value in lane.document.items() if key in _STATED}
         tried = Tried(lane=stated, knobs={knob.name: KnobRange(knob.at, knob.extent) for knob in lane.knobs})
         before = self._measured(start.pack) if self.campaign.floors or phase.material else {}
         result = Result(outcome="REFUSED", reason="", tried=tried, floors=self._floors(before, None))
@@ -135,6 +134,19 @@ class Stage:
             floors=self._floors(before, after),
         )
         return _weighed(phase, result, closed, before), candidate
+
+    def _lane_of(self, phase: Phase, lane: Lane) -> Lane:
+        """Returns a phase's lane as it is played: with its number of trials, and narrowed after a candidate."""
+        if (trials := phase.document.get("trials")) is not None:
+            lane = lane.with_search(trials=trials)
+        earlier = (
+            row.tried.swept for row in reversed(self.records) if row.phase == phase.document.get("after") and row.tried
+        )
+        swept = next((swept for swept in earlier if swept is not None and swept.lock is not None), None)
+        if swept is None or swept.lock is None:
+            return lane
+        lock = Lock.read(inside(self.workspace.locks, swept.lock))
+        return lane.narrowed(lock.candidate_pack.opened(lane.engine.policy_schemas, swept.sweep))
 
     def _sweep_of(self, phase: Phase) -> str:
         """Returns the name of a phase's sweep: `<run>.<phase>`, and from its second time `<run>.<phase>+2`."""
@@ -210,12 +222,12 @@ def findings_for(phase: Phase, records: Sequence[PhaseRecord]) -> tuple[Finding,
 
 def measured(campaign: Campaign, pack: Pack, seed: int) -> dict[str, float]:
     """Returns a pack's metrics on one seed, computed to the campaign's last state."""
-    return metrics_of(campaign, campaign.engine.evaluate(pack, seed, until=campaign.until))
+    run = campaign.engine.evaluate(pack, seed, until=campaign.until)
+    return _finite(campaign, seed, measured_by(campaign.metrics, run))
 
 
-def metrics_of(campaign: Campaign, run: Run) -> dict[str, float]:
-    """Returns the finite metrics of a run."""
-    return dict(score(measured_by(campaign.metrics, run), campaign.gates, seed=run.seed, authority=None).metrics)
+def _finite(campaign: Campaign, seed: int, metrics: Mapping[str, float]) -> dict[str, float]:
+    return dict(score(metrics, campaign.gates, seed=seed, authority=None).metrics)
 
 
 def _one(name: str, metrics: Mapping[int, Mapping[str, float]]) -> dict[int, float]:
@@ -227,13 +239,12 @@ def _pinned(run: Run, seconds: float) -> Pinned:
     return Pinned(run.run_id, run.world_digest, run.pack.digest, run.code_version, states, seconds)
 
 
-def _graded(campaign: Campaign, runs: Mapping[int, Run], until: str) -> Certification:
-    """Grades runs by every gate of the engine whose metric's state is computed at `until`."""
+def _graded(campaign: Campaign, measures: Mapping[int, Mapping[str, float]], until: str) -> Certification:
+    """Grades metrics by seed, by every gate of the engine whose metric's state is computed at `until`."""
     states = campaign.engine.states
     done = set(states[: states.index(until) + 1])
     metrics = campaign.gates.metrics
     gates = campaign.gates.select([gate.id for gate in campaign.gates.gates if metrics[gate.metric].state in done])
-    measures = {seed: measured_by(campaign.metrics, run) for seed, run in runs.items()}
     return certify([score(values, gates, seed=seed, authority=None) for seed, values in measures.items()], gates)
 
 

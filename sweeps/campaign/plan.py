@@ -57,6 +57,16 @@ class Phase:
         """The outcome whose branch is taken instead of one that was taken as often as it may, or of a skipped phase."""
         return "NO" if self.kind == "question" else "NO_GO"
 
+    def follows(self, outcome: str, taken: int) -> tuple[str, Branch | None]:
+        """Returns the outcome that counts and its branch, if its branch was taken so many times before; None: the end.
+
+        A branch that was taken as often as it may gives way to the fallback.
+        """
+        branch = self.then.get(outcome)
+        if branch is not None and branch.at_most is not None and taken >= branch.at_most:
+            return self.fallback, self.then[self.fallback]
+        return outcome, branch
+
     @property
     def done_when(self) -> tuple[str, ...]:
         """Names of the checks that must hold before it closes."""
@@ -233,6 +243,10 @@ def _check_closing(phase: Phase, phases: Mapping[str, Phase], gates: GateSet, wh
     graded = () if phase.lane is None else tuple(gate.id for gate in phase.lane.gates.gates)
     if unknown := [name for name in phase.document.get("hold", ()) if name not in graded]:
         raise LaneError(f"{field}/hold: {unknown[0]!r} is not graded by its lane: {', '.join(graded)}")
+    if (after := phase.document.get("after")) is not None and (after not in phases or phases[after].kind != "lane"):
+        raise LaneError(f"{field}/after: {after!r} is not a phase of kind lane")
+    if phase.lane is not None and phase.document.get("trials", 0) > (most := phase.lane.document["budget"]["trials"]):
+        raise LaneError(f"{field}/trials: {phase.document['trials']} is more than the {most} of its lane's budget")
     if unknown := [name for name in phase.document.get("evidence", ()) if name not in phases]:
         raise LaneError(f"{field}/evidence: no phase {unknown[0]!r} (known: {', '.join(phases)})")
 

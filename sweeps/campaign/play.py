@@ -247,15 +247,15 @@ class _Player:
         self._write(replace(record, checks=tuple(self._evaluated(phase, record, name) for name in asked)), 0)
 
     def _branch(self, phase: Phase, result: Result) -> tuple[Result, Branch | None]:
-        """Returns the branch of an outcome; one that was taken as often as it may gives way to NO_GO, or NO."""
-        branch = phase.then.get(phase.fallback if result.skipped is not None else result.outcome)
-        if branch is None or branch.at_most is None:
-            return result, branch
+        """Returns the branch of an outcome; a result whose branch was used up says so, and has the outcome taken."""
+        if result.skipped is not None:
+            return result, phase.then[phase.fallback]
         taken = sum(played.phase == phase.id and played.outcome == result.outcome for played in self._done)
-        if taken < branch.at_most:
+        outcome, branch = phase.follows(result.outcome, taken)
+        if outcome == result.outcome:
             return result, branch
-        spent = f"{result.outcome} was taken {taken} times, as often as it may: {phase.fallback} instead"
-        return replace(result, outcome=phase.fallback, reason=f"{result.reason}; {spent}"), phase.then[phase.fallback]
+        spent = f"{result.outcome} was taken {taken} times, as often as it may: {outcome} instead"
+        return replace(result, outcome=outcome, reason=f"{result.reason}; {spent}"), branch
 
     def _start(self) -> Start | None:
         """Returns what the phase before passed on; None at the first phase. Raises IntegrityError if it was changed."""

@@ -253,6 +253,11 @@ class Result:
         return self.outcome if self.end is None else self.end.status
 
     @property
+    def lock(self) -> str | None:
+        """The file name of the lock that its sweep left; None without a sweep."""
+        return None if self.tried is None or self.tried.swept is None else self.tried.swept.lock
+
+    @property
     def trials(self) -> int | None:
         """The number of trials of its sweep; None without a sweep."""
         return None if self.tried is None or self.tried.swept is None else self.tried.swept.trials
