@@ -1,4 +1,4 @@
-"""The floors of a campaign: the metrics that its upstream holds down, phase by phase, and how far each phase moved them.
+"""The floors of a campaign: the metrics that its upstream holds down, phase by phase, and how far each moved them.
 
 The campaign's file names them (`floors`). They are written beside the report as floors.json and floors.md; both follow
 from the phase records.
@@ -56,7 +56,7 @@ def floors_page(document: Mapping[str, Any]) -> Iterator[Block]:
     """Yields the page of the floors: per metric, every phase on every seed."""
     yield Heading(1, f"Floors of {document['run']}")
     yield Paragraph(
-        "What the upstream holds down, as each phase left it; the change since the first phase in brackets."
+        "What the upstream holds down, as each phase left it; in brackets, the change since the first phase."
     )
     for name in document["metrics"]:
         yield Heading(2, name)
