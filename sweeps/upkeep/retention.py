@@ -193,8 +193,11 @@ def apply(
 
 def _unused(folder: Path, stem: str) -> Path:
     """Returns the path of a new summary: two of one second do not replace each other."""
-    names = (stem, *(f"{stem}-{number}" for number in count(2)))
-    return next(path for name in names if not (path := folder / f"{name}.json").exists())
+    for number in count(1):
+        path = folder / f"{stem}{'' if number == 1 else f'-{number}'}.json"
+        if not path.exists():
+            break
+    return path
 
 
 def prune_before(workspace: Workspace, before: str, *, keep: Collection[str] = (), track: bool = True) -> Path:
