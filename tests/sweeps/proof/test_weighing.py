@@ -225,9 +225,8 @@ def test_evidence_by_gates_of_an_earlier_form_counts_for_nothing(place):
 
 
 def test_what_failed_is_never_pruned_while_its_lock_is_there(place):
-    held = {item.name: item.why for item in survey(place).keep if item.kind == "evidence"}
-    assert with_verdict(place, "FAIL").folder.name in held
-    assert "which stands against its lock" in held[with_verdict(place, "FAIL").folder.name]
+    held = {item.name: (item.slot, item.why) for item in survey(place).keep if item.kind == "evidence"}
+    assert held[with_verdict(place, "FAIL").folder.name] == ("stands against its lock", "it says FAIL")
 
 
 def test_a_pack_that_is_being_written_or_removed_is_passed_over(place):
