@@ -23,7 +23,12 @@ def place(tmp_path):
 
 def asking(folder, **more):
     more = {"yes": "more", "done_when": ["answered"]} | more
-    return campaign(folder, start=start("ask"), ask=question(**more), more=lane(lane_file(folder, "more")))
+    return campaign(folder, start=start("ask"), ask=question(**more), more=grading())
+
+
+def grading(go="end", no_go="end", **more):
+    then = {"GO": {"next": go}, "NO_GO": {"next": no_go}}
+    return {"kind": "certify", "title": "Grade", "seeds": [1, 2], "accept_band": "B", "then": then} | more
 
 
 def phases(standing):
@@ -138,11 +143,7 @@ def test_a_waiver_given_beforehand_counts_only_where_the_check_does_not_hold(tmp
 
 
 def test_a_phase_that_is_waived_as_a_whole_is_not_played_and_closes_fail_closed(tmp_path, place):
-    graded = {
-        "kind": "certify", "title": "Grade", "seeds": [1, 2], "accept_band": "B", "done_when": ["evidence"],
-        "skipped": {"who": "the owner", "why": "no roster"},
-        "then": {"GO": {"next": "start_again"}, "NO_GO": {"next": "end"}},
-    }  # fmt: skip
+    graded = grading("start_again", done_when=["evidence"], skipped={"who": "the owner", "why": "no roster"})
     plan = campaign(tmp_path, start=start("grade"), grade=graded, start_again=lane(lane_file(tmp_path, "more")))
     standing = played(plan, place)
     grade = standing.records[1]
@@ -178,15 +179,11 @@ LOCKED = ["decided", "locked", "lock_pair", "replayed", "rails_hold", "gates_hol
 
 
 def test_a_lane_and_a_certification_close_with_every_witness(tmp_path, place):
-    grade = {
-        "kind": "certify", "title": "Grade", "seeds": [1, 2], "accept_band": "B", "done_when": ["decided", "evidence"],
-        "then": {"GO": {"next": "end"}, "NO_GO": {"next": "end"}},
-    }  # fmt: skip
     plan = campaign(
         tmp_path,
         start=start("few", done_when=["pinned"]),
         few=lane(lane_file(tmp_path, "few"), "grade", done_when=LOCKED),
-        grade=grade,
+        grade=grading(done_when=["decided", "evidence"]),
         end=END | {"done_when": ["frozen_lock"]},
     )
     standing = played(plan, place)
