@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from conftest import ROOT
 from lanes import refused
 from small import END, campaign, lane, lane_file, played, question, start
 
@@ -170,9 +171,10 @@ def test_what_was_mended_holds_when_it_is_resumed(tmp_path, place):
 
 
 @pytest.mark.parametrize("name", [*CHECKS])
-def test_every_check_says_what_it_asks(name):
+def test_every_check_stands_in_the_documentation_as_it_says_itself(name):
     check = CHECKS[name]
-    assert check.what.endswith(".") and "\n" not in check.what and check.kinds
+    row = f"| `{name}` | {', '.join(check.kinds)} | {check.what} |"
+    assert check.what.endswith(".") and row in (ROOT / "docs" / "campaigns.md").read_text().splitlines()
 
 
 LOCKED = ["decided", "locked", "lock_pair", "replayed", "rails_hold", "gates_hold", "floors", "runtime", "pruned"]
