@@ -16,7 +16,7 @@ from typing import Any
 from lanelock.policies import IntegrityError, PolicyError
 from lanelock.policies.documents import read_json, shipped_schema, validate
 from lanelock.sweeps.pages.page import Block, Heading, Points
-from lanelock.sweeps.pages.text import one_line
+from lanelock.sweeps.pages.text import one_line, printable
 from lanelock.sweeps.provenance import user
 from lanelock.sweeps.workspace import Workspace, write_new, writing
 
@@ -48,7 +48,7 @@ class Note:
 
     def __str__(self) -> str:
         about = "" if self.on is None else f" on {self.on.kind} {self.on.name}"
-        return f"{self.number}  {self.at}  {one_line(self.who)}{about}: {one_line(self.text)}"
+        return printable(f"{self.number}  {self.at}  {one_line(self.who)}{about}: {one_line(self.text)}")
 
 
 def add_note(workspace: Workspace, text: str, on: Subject | None = None, who: str | None = None) -> Note:

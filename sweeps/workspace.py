@@ -351,6 +351,11 @@ def _unusable(root: Path, own_database: bool) -> str | None:
 
 
 def _cannot_write(place: Path, error: OSError) -> WorkspaceError:
+    return WorkspaceError(f"workspace {place}: {why_unwritten(error)}")
+
+
+def why_unwritten(error: OSError) -> str:
+    """Returns why something could not be written, and what to do: the one wording of it, a full disk's above all."""
     why = {
         errno.ENOSPC: "the disk is full",
         errno.EDQUOT: "the quota is spent",
@@ -361,4 +366,4 @@ def _cannot_write(place: Path, error: OSError) -> WorkspaceError:
         errno.EEXIST: "it is not a folder",
     }.get(error.errno or 0, error.strerror or str(error))
     room = "make room and repeat the command (a sweep with --resume), or " if error.errno in _ROOM else ""
-    return WorkspaceError(f"workspace {place}: {why}; {room}name another with --workspace DIR or LANELOCK_WORKSPACE")
+    return f"{why}; {room}name another with --workspace DIR or LANELOCK_WORKSPACE"

@@ -14,6 +14,7 @@ from lanelock.policies import Pack, diff
 from lanelock.policies.names import inside
 from lanelock.scoring.gates import Severity, threshold_text
 from lanelock.scoring.scorecard import score
+from lanelock.sweeps.campaign.floors import floors, write_floors
 from lanelock.sweeps.campaign.phases import measured
 from lanelock.sweeps.campaign.plan import Campaign
 from lanelock.sweeps.campaign.play import Standing
@@ -37,6 +38,7 @@ def write_report(standing: Standing, folder: Path, noted: tuple[Note, ...] = ())
     with writing(folder):
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
+    write_floors(floors(standing.run, standing.campaign.document, standing.records), folder)
     return folder / "report.md", folder / "report.html"
 
 

@@ -54,10 +54,11 @@ class Finding:
     holdout: Certification | None
     preconditions: tuple[Precondition, ...]
     claim: Claim | None
-    profile: str | None = None  # that the seeds asked for meet
+    profile: Profile | None = None  # that the seeds asked for meet
 
     def as_document(self, lock: Lock, code_version: str) -> dict[str, Any]:
         """Returns JSON under `evidence.schema.json`."""
+        name = None if self.profile is None else self.profile.name
         document = {
             "format": FORMAT,
             "lock_id": lock.lock_id,
@@ -73,7 +74,7 @@ class Finding:
             "graded": self.graded.as_document(),
             "holdout": None if self.holdout is None else self.holdout.as_document(),
             "claim": None if self.claim is None else asdict(self.claim),
-            **({"profile": self.profile} if any(row.name == REQUIRED for row in self.preconditions) else {}),
+            **({"profile": name} if any(row.name == REQUIRED for row in self.preconditions) else {}),
         }
         validate(document, shipped_schema("evidence"), "certification")
         return document
@@ -155,8 +156,7 @@ class Examination:
         preconditions = (*self._required(asked, profile), *self._preconditions(proofs))
         verdict, reason = conclude(graded, holdout, preconditions, self.gates)
         claim = claim_of(holdout, verdict, confidence, self._drawn())
-        name = None if profile is None else profile.name
-        return Finding(verdict, reason, graded, holdout, preconditions, claim, name)
+        return Finding(verdict, reason, graded, holdout, preconditions, claim, profile)
 
     def _drawn(self) -> str:
         """Returns what a seed draws: a world, or only a run where all seeds have the same world or none."""

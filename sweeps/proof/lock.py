@@ -13,6 +13,7 @@ What follows from the search alone (`Search`: that the candidate is the best of 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -249,12 +250,13 @@ class Lock:
 def _check_format(document: Any, where: str) -> None:
     """Raises PolicyError in one line for a lock of another version, whatever else is in it."""
     stated = document.get("format") if isinstance(document, Mapping) else None
-    if isinstance(stated, str) and stated.startswith("lanelock.lock/") and stated not in (FORMAT, BEFORE_WHOLE_RUNS):
+    known = stated in (FORMAT, BEFORE_WHOLE_RUNS)
+    if isinstance(stated, str) and not known and re.fullmatch("lanelock[.]lock/[0-9]{1,4}", stated):
         raise PolicyError(
             f"{where}: /format: {stated} is of another version; this one reads {FORMAT} and {BEFORE_WHOLE_RUNS}: play "
             "the sweep again"
         )
-    if stated in (FORMAT, BEFORE_WHOLE_RUNS) and ("whole" in document) != (stated == FORMAT):
+    if known and ("whole" in document) != (stated == FORMAT):
         raise PolicyError(f"{where}: /whole: a lock of format {FORMAT} states its whole runs, and no earlier one does")
 
 

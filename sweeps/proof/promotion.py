@@ -112,7 +112,9 @@ def promote(
     counted = _counting(rule, certified, gates)
     to, evidence = _standing(lock, counted)
     unmet = [*_unaccepted(lock, rule, gates), *_uncertified(alias, rule, gates, counted, _name(path, workspace))]
-    passed = (row.folder for row in certified if row.own and row.verdict.passed)
+    passed = (
+        row.folder for row in certified if row.own and row.verdict.passed and (row.strength or not gates.profiles)
+    )
     move = new_move(history, workspace, PROMOTE, alias, to, forced=force, why=why)
     move = replace(move, approvals=approvals_of(path, _copy(lock, workspace), *passed), signed_by=_signer(key, trust))
     closed = refusal(workspace, lock.engine, "promotion")

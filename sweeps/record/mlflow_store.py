@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -37,7 +38,7 @@ from lanelock.sweeps.record.letters import Entry
 from lanelock.sweeps.record.limits import shown_taken, tag_taken, taken
 from lanelock.sweeps.record.outbox import own_record, record_uri
 from lanelock.sweeps.secrets import shown, without_secrets
-from lanelock.sweeps.workspace import Workspace, erase, size_of, unlinked
+from lanelock.sweeps.workspace import Workspace, erase, size_of, unlinked, why_unwritten
 
 for _noisy in ("mlflow", "alembic", "sqlalchemy"):
     logging.getLogger(_noisy).setLevel(logging.CRITICAL)  # their errors are raised as well
@@ -111,7 +112,7 @@ class Store:
         if _is_away(self.uri, error):
             return Away(f"{shown(self.uri)} does not answer: {text[:200]}")
         if "disk is full" in text:
-            text = "the disk is full; make room and go on with --resume, or name another place with --workspace DIR"
+            text = why_unwritten(OSError(errno.ENOSPC, ""))
         if "Can't locate revision" in text or "out-of-date database schema" in text:
             text = (
                 "the database was written by another version of MLflow, or holds another program's tables (Optuna's?); "

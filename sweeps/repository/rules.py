@@ -113,6 +113,10 @@ def _fewer_seeds(sides: Sides) -> Iterator[Refusal]:
             if _number(at(now, "holdout")) < _number(at(phase, "holdout")):
                 yield Refusal(path, f"/phases/{name}/holdout: {at(phase, 'holdout')} became fewer")
     for path, old, new in pairs(before.gates, after.gates):
+        for name, profile in fields_at(old, "profiles").items():
+            yield from _without(
+                path, f"/profiles/{name}/seeds", at(profile, "seeds"), at(new, "profiles", name, "seeds")
+            )
         for alias, asked in fields_at(old, PROMOTION).items():
             if _number(at(new, PROMOTION, alias, HOLDOUT)) < _number(at(asked, HOLDOUT)):
                 yield Refusal(path, f"/{PROMOTION}/{alias}/{HOLDOUT}: {at(asked, HOLDOUT)} became fewer")

@@ -7,7 +7,6 @@ sampler seeded by (lane seed, trial number) from the trials that finished before
 
 from __future__ import annotations
 
-import errno
 import json
 import mmap
 import os
@@ -43,6 +42,7 @@ from lanelock.sweeps.lanes.trial import RECORD, Trial, TrialRecord
 from lanelock.sweeps.search.proposals import Proposal, Proposer, directions_of
 from lanelock.sweeps.search.transcript import follows, link, origin_of
 from lanelock.sweeps.secrets import shown, without_secrets
+from lanelock.sweeps.workspace import why_unwritten
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -325,11 +325,7 @@ def _store(study: optuna.Study, frozen: FrozenTrial) -> None:
                 ) from None
             return  # this process stored it, and the answer was lost
         except OSError as error:
-            why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
-            raise WorkspaceError(
-                f"study {study.study_name}: the trial cannot be stored: {why}; earlier trials are stored: mend it and "
-                "continue with --resume"
-            ) from None
+            raise WorkspaceError(f"study {study.study_name}: {why_unwritten(error)}; earlier trials are kept") from None
         except optuna.exceptions.StorageInternalError as error:
             if not _is_away(error) or time.monotonic() > until:
                 raise WorkspaceError(

@@ -3,7 +3,7 @@
 What is kept is data: the slots of `retention.json` in the workspace, or of the file that is shipped, in order of
 precedence. A slot names sources: an alias, the newest sweep of each lane, what the newest run of each campaign carried
 on, what a rollback would lead to, and the published runs of the packs that locks were tuned from. What a source names
-stays with its evidence, its published runs and its trials' artifacts. No file can give up these:
+stays with its active evidence, its published runs and its trials' artifacts. No file can give up these:
 
     locks, studies and the records of moves, notes, campaigns and runs, with every metric, parameter and tag
     a lock's own artifacts: those of its sweep and of its trial
@@ -38,10 +38,12 @@ from lanelock.policies.names import inside
 from lanelock.sweeps.proof.checks import whole
 from lanelock.sweeps.proof.evidence import evidence_in, gates_of, seed_in, verdict_in
 from lanelock.sweeps.proof.freezes import freezes_in
+from lanelock.sweeps.proof.grading import gates_of_engine
 from lanelock.sweeps.proof.lock import FORMAT, Lock
 from lanelock.sweeps.proof.lock_files import FILE
 from lanelock.sweeps.proof.moves import moves, stack
 from lanelock.sweeps.proof.signatures import beside
+from lanelock.sweeps.proof.weighing import counting, evidence_of
 from lanelock.sweeps.workspace import Workspace, erase, size_of, write_document, writing
 
 if TYPE_CHECKING:
@@ -141,7 +143,7 @@ def survey(workspace: Workspace, recorded: Iterable[SweepRecord] = (), in_use: C
             kept = references.runs.get(folder.name) or _kept_by_its_pack(folder, references.packs)
             weigh(Item(kind, folder.name, size_of(folder), "no lock that a slot keeps refers to it"), kept)
     for folder in _pruned(workspace.evidence):
-        why = "no slot keeps its lock"
+        why = "no slot keeps its lock, or a more demanding certification of it counts"
         weigh(Item("evidence", folder.name, size_of(folder), why), references.evidence.get(folder.name))
     newest = _newest([sweep.name for sweep in recorded])
     by_newest = next((slot.name for slot in slots if "newest-sweep" in slot.keeps), None)
@@ -235,26 +237,34 @@ def _references(workspace: Workspace, slots: Sequence[Slot], in_use: Collection[
         evidence[document["lock_id"]].append(folder)
         if verdict_in(folder) != gates_of(folder).verdicts[-1]:
             references.evidence[folder.name] = Kept(_AGAINST, f"it says {document['verdict']}")
-    roots = _roots(workspace, locks.values())
+    roots, named = _roots(workspace, locks.values()), _named(workspace)
+
+    def keep(lock_id: str, kept: Kept) -> None:
+        lock = _held_lock(lock_id, kept.why, locks)
+        outdone = _outdone(lock, evidence[lock_id], workspace)
+        _keep(references, lock, kept, [row for row in evidence[lock_id] if row.name in named or row not in outdone])
+
     for slot, source in [(row, source) for row in slots for source in row.keeps]:
         if source == _TUNED_FROM:
             for held in locks.values():
                 kept = Kept(slot.name, f"{held.sweep} was tuned from its pack")
                 references.packs.setdefault(held.authority, kept)
         for lock_id, why in roots.get(source, {}).items():
-            _keep(references, lock_id, Kept(slot.name, why), locks, evidence[lock_id])
+            keep(lock_id, Kept(slot.name, why))
     for lock_id, why in _always(workspace, in_use):
-        _keep(references, lock_id, Kept(_ALWAYS, why), locks, evidence[lock_id])
+        keep(lock_id, Kept(_ALWAYS, why))
     return references
 
 
-def _keep(
-    references: _References, lock_id: str, kept: Kept, locks: Mapping[str, _Held], evidence: Sequence[Path]
-) -> None:
-    """Adds what a lock that is kept refers to. Raises IntegrityError if that lock is missing."""
+def _held_lock(lock_id: str, why: str, locks: Mapping[str, _Held]) -> Lock:
+    """Returns a lock that is kept. Raises IntegrityError if it is missing."""
     if lock_id not in locks:
-        raise IntegrityError(f"{kept.why}: its lock {lock_id[:12]} is missing")
-    lock = Lock.read(locks[lock_id].path)
+        raise IntegrityError(f"{why}: its lock {lock_id[:12]} is missing")
+    return Lock.read(locks[lock_id].path)
+
+
+def _keep(references: _References, lock: Lock, kept: Kept, evidence: Sequence[Path]) -> None:
+    """Adds what a lock that is kept refers to, with that evidence of it which stays."""
     references.sweeps.setdefault(lock.sweep, kept)
     for proof in lock.proof.values():
         references.runs.setdefault(proof.run_id, kept)
@@ -263,6 +273,31 @@ def _keep(
         references.evidence.setdefault(folder.name, kept)
         for seed in folder.glob("seeds/*.json"):
             references.runs.setdefault(seed_in(seed)["run_id"], kept)
+
+
+def _outdone(lock: Lock, evidence: Sequence[Path], workspace: Workspace) -> tuple[Path, ...]:
+    """Returns the certifications of a lock that count for nothing, since a more demanding one passed as high.
+
+    None where that cannot be told: the engine is not installed, say, or a certification was changed.
+    """
+    if len(evidence) < 2:
+        return ()
+    try:
+        gates = gates_of_engine(lock.engine)
+        weighed = [row for row in evidence_of(lock, workspace, gates) if row.own]
+    except LanelockError:
+        return ()
+    counts = counting(weighed, gates.verdicts[-1])
+    return tuple(row.folder for row in weighed if row != counts)
+
+
+def _named(workspace: Workspace) -> set[str]:
+    """Returns the evidence that a move, a freeze or the newest run of a campaign names: it stays with its lock."""
+    named = {move.to.evidence for move in moves(workspace)}
+    named |= {freeze.evidence["folder"] for freeze in freezes_in(workspace) if freeze.evidence is not None}
+    for run in _newest(path.name for path in _folders(workspace.campaigns)).values():
+        named |= {document.get("evidence") for _, document in _records(run, workspace)}
+    return {name for name in named if name is not None}
 
 
 def _always(workspace: Workspace, in_use: Collection[str]) -> Iterator[tuple[str, str]]:
@@ -350,13 +385,16 @@ def _folders(root: Path) -> list[Path]:
     return sorted(path for path in root.glob("*") if path.is_dir() and not path.name.startswith("."))
 
 
-def _carried(run: str, workspace: Workspace) -> Iterator[Path]:
-    """Yields the locks that the phases of a campaign's run passed on. Raises IntegrityError that names a broken record.
-
-    Reads plain JSON, since campaigns stand on this room.
-    """
+def _records(run: str, workspace: Workspace) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yields file and document of a run's phases. Reads plain JSON, since campaigns stand on this room."""
     for path in sorted((workspace.campaigns / run).glob("[0-9]*.json")):
-        holder = whole(path, "campaign_phase", "record")["holder"]
+        yield path, whole(path, "campaign_phase", "record")
+
+
+def _carried(run: str, workspace: Workspace) -> Iterator[Path]:
+    """Yields the locks that a run's phases passed on. Raises IntegrityError that names a broken record."""
+    for path, document in _records(run, workspace):
+        holder = document["holder"]
         if holder is not None and holder["lock"] is not None:
             try:
                 yield inside(workspace.locks, holder["lock"])

@@ -29,6 +29,7 @@ from lanelock.sweeps.lanes.survey import prospect
 from lanelock.sweeps.proof.chosen import lock_trial
 from lanelock.sweeps.proof.envelopes import SigningKey
 from lanelock.sweeps.proof.evidence import certify_lock
+from lanelock.sweeps.proof.freezes import reopen
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.promotion import promote
 from lanelock.sweeps.proof.signatures import sign
@@ -36,6 +37,7 @@ from lanelock.sweeps.proof.unpack import unpack, unpacking
 from lanelock.sweeps.record.refusals import record_refusal
 from lanelock.sweeps.record.registered import Left, Written, write_left
 from lanelock.sweeps.sweep import play
+from lanelock.sweeps.trail import add_note
 from lanelock.sweeps.workspace import Workspace
 
 DAYS = ("2026-01-01", "2026-01-02")
@@ -139,8 +141,10 @@ def _locks(ground: Ground, workspace: Workspace) -> None:
 
 
 def _records(ground: Ground, workspace: Workspace) -> None:
-    """Leaves a campaign's records, letters in the outbox with a mark, and a note of how a registry was left."""
+    """Leaves a campaign with freeze, reopen and note, letters in the outbox with a mark, and a registry's note."""
     play_campaign(load_campaign(str(ground.files / "queue" / "campaign.json")), workspace, track=False)
+    reopen("queue", workspace, "to be changed at will")
+    add_note(workspace, "look at the nights")
     lane = load_lane(str(ground.files / "queue" / "lane_few.json"))
     reach = prospect(lane, None)
     refused = refusal(lane, reach)

@@ -30,6 +30,7 @@ from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.lanes.lane import Lane, load_lane
 from lanelock.sweeps.proof.envelopes import SigningKey
 from lanelock.sweeps.proof.evidence import check_files
+from lanelock.sweeps.proof.freezes import freezes_in, standing
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.moves import moves
 from lanelock.sweeps.proof.signatures import signed_by
@@ -39,6 +40,7 @@ from lanelock.sweeps.record.outbox import Box
 from lanelock.sweeps.record.registered import read_left
 from lanelock.sweeps.search.recorded import recorded
 from lanelock.sweeps.search.tally import sweeps_in
+from lanelock.sweeps.trail import notes
 from lanelock.sweeps.workspace import default_folder
 
 from .ground import DAYS, REGISTRY, Ground, policies, world_in
@@ -322,6 +324,18 @@ SUBJECTS = (
     Subject(
         "campaign_records", _every(lambda g: g.campaign, "*.json"), "json",
         (Reader("records_in", "free", _records), STATUS, PRUNE),
+    ),
+    Subject(
+        "freeze", _every(lambda g: g.workspace.freezes, "*.json"), "json",
+        (Reader("freezes_in", "held", lambda g: [row.document for row in freezes_in(g.workspace)]), STATUS, PRUNE),
+    ),
+    Subject(
+        "reopen", _every(lambda g: g.workspace.reopens, "*.json"), "json",
+        (Reader("standing", "free", lambda g: [*standing(g.workspace)]), STATUS),
+    ),
+    Subject(
+        "note", _every(lambda g: g.workspace.notes, "*.json"), "json",
+        (Reader("notes", "free", lambda g: [row.document for row in notes(g.workspace)]),),
     ),
     _candidates("json"), _candidates("csv"), _tables("csv"), _tables("parquet"), _roster("csv"), _roster("parquet"),
     Subject(

@@ -104,3 +104,29 @@ def test_segment_2b_limits_what_the_plan_names():
     held = load_gates("segment_2b")
     shared = {name: {"B": 0.25, "B+": 0.15} for name in ("s1/residual", "s4/max_p_median", "s4/entropy_p50")}
     assert held.cross_seed_limits == shared | {"s3/tz_std_median": {"B+": 0.15}}
+
+
+OWN = {"metrics": ["m/r"], "cv_at_most": {"B": 9, "B+": 9}, "limits": {"m/a": {"B+": 0.1}}, "of_median_at_least": 0.5}
+
+
+def test_a_metric_may_have_a_limit_of_its_own():
+    held = gates(OWN)
+    assert held.cross_seed_limits == {"m/r": {"B": 9, "B+": 9}, "m/a": {"B+": 0.1}} and held.least_seeds == 2
+    found = graded((10.0, 13.0), held, **{"m/r": 1.0})
+    assert found.verdict.name == "PASS_B", "only the higher band limits it"
+    assert found.spreads[1].passed == {"B": True, "B+": False} and found.spreads[1].limits == {"B+": 0.1}
+    assert graded((10.0, 10.5), held, **{"m/r": 1.0}).verdict.name == "PASS_BPLUS"
+    collapsed = graded((10.0, 10.0, 10.0, 4.0), held, **{"m/r": 1.0})
+    assert collapsed.verdict.name == "FAIL" and "collapsed: m/a on seed 3" in collapsed.reason
+    stricter = gates(OWN | {"metrics": ["m/a"]})
+    assert stricter.cross_seed_limits["m/a"] == {"B+": 0.1}, "instead of the shared limit"
+
+
+@pytest.mark.parametrize(("limits", "said"), [
+    ({"m/x": {"B": 1}}, "'m/x' is neither a metric nor a band"),
+    ({"m/a": {"A": 1}}, "'A' is neither a metric nor a band"),
+    ({"m/a": {"B": 0.1, "B+": 0.2}}, "/cross_seed/limits/m/a: band B\\+ asks"),
+])  # fmt: skip
+def test_a_limit_of_its_own_is_checked_like_a_shared_one(limits, said):
+    with pytest.raises(PolicyError, match=said):
+        gates(OWN | {"limits": limits})

@@ -11,7 +11,7 @@ from lanelock.sweeps.proof.verification import verify_lock
 from lanelock.sweeps.search.attempts import AttemptsSpent, spent
 from lanelock.sweeps.search.beginning import Beginning
 from lanelock.sweeps.search.study import Studies
-from lanelock.sweeps.sweep import play
+from lanelock.sweeps.sweep import _check_beginning, play
 from lanelock.sweeps.workspace import Workspace
 
 
@@ -119,9 +119,8 @@ def test_a_single_trial_is_the_enqueued_candidate(tmp_path, workspace):
 
 
 def test_at_the_command_line(tmp_path, here):
-    counted(tmp_path)
     lane, root = tmp_path / "lane.json", tmp_path / "w"
-    assert here("sweep", lane, "--quiet", workspace=root)[0] in (0, 1)
+    played(counted(tmp_path), Workspace.at(root))
     refused(here("sweep", lane, "--quiet", workspace=root), "queue-1", "--waive WHO --why TEXT", code=1)
     refused(here("sweep", lane, "--trials", 9, "--quiet", workspace=root), "9 trials", "--waive WHO --why TEXT")
     for half in (("--waive", "Ada"), ("--why", "because")):
@@ -154,10 +153,20 @@ def test_what_a_sweep_began_with_is_not_replaced(tmp_path, workspace):
     assert played(lane.with_search(trials=4), workspace, resume=True, beginning=same).sweep == "queue-1"
 
 
+def test_a_sweep_goes_on_with_its_own_world(tmp_path, workspace):
+    class Begun:
+        def attributes(self, name):
+            return {"lane": lane.document, "world": workspace.as_kept(workspace.root / "world")}
+
+    lane, own = lane_with(tmp_path), workspace.root / "world"
+    _check_beginning(Begun(), lane, "queue-1", Beginning(world=own / ".." / "world"), workspace)
+    with pytest.raises(LaneError, match=r"--world .*: queue-1 began with .*world and is continued so"):
+        _check_beginning(Begun(), lane, "queue-1", Beginning(world=tmp_path), workspace)
+
+
 def test_an_option_beside_resume_is_refused_at_the_command_line(tmp_path, here):
-    lane_with(tmp_path, budget__trials=2)
     lane, root = tmp_path / "lane.json", tmp_path / "w"
-    assert here("sweep", lane, "--quiet", workspace=root)[0] in (0, 1)
+    played(lane_with(tmp_path, budget__trials=2), Workspace.at(root))
     (tmp_path / "list.json").write_text("[]")
     for option, value in (
         ("--sampler", "grid"), ("--batch", 2), ("--world", tmp_path), ("--sobol", 4),

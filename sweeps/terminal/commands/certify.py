@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import click
@@ -75,14 +76,19 @@ def certify(
         if session.live:
             say(f"seed {card.seed}: {card.verdict}")
 
+    began = time.perf_counter()
     certified = certify_lock(
         path, workspace, seeds=chosen, profile=profile, holdout=holdout, confidence=confidence, coverage=coverage,
         world=world_folder(world), jobs=jobs, watch=watch,
     )  # fmt: skip
+    minutes = (time.perf_counter() - began) / 60
+    profiled = certified.profile
+    if profiled is not None and minutes > profiled.minutes:
+        say(f"lanelock: note: it took {minutes:.1f} minutes, profile {profiled.name} allows {profiled.minutes:g}")
     graded = certified.graded.as_document()
     document = {
         "verdict": str(certified.verdict),
-        "profile": certified.profile,
+        "profile": None if profiled is None else profiled.name,
         "reason": certified.reason,
         "lock": str(path),
         "seeds": certified.document["seeds"],
@@ -94,7 +100,7 @@ def certify(
         "preconditions": {row.name: row.ok for row in certified.preconditions},
         "evidence": str(certified.folder),
     }
-    by = "" if certified.profile is None else f", profile {certified.profile}"
+    by = "" if profiled is None else f", profile {profiled.name}"
     parts = [f"{certified.verdict}  {path.stem}{by}", f"  {certified.reason}"]
     parts += [] if certified.claim is None else [f"  {certified.claim}"]
     parts += ["", _table(certified.graded, "asked for")]

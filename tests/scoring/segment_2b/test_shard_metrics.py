@@ -50,6 +50,27 @@ def test_cutting_changes_no_bit_of_a_metric(name, edges):
     assert METRICS.reduce(samples) == METRICS.measure(run_of(name))
 
 
+@given(
+    st.sampled_from(["baseline", "p3"]), st.sets(st.integers(1, MERCHANTS - 1), min_size=2, max_size=8), st.randoms()
+)
+def test_neither_does_the_order_of_merchants(name, edges, random):
+    samples = [METRICS.sample(part) for part in cut(run_of(name), edges)]
+    random.shuffle(samples)
+    assert METRICS.reduce(samples) == METRICS.measure(run_of(name))
+
+
+def test_a_metric_stays_in_its_bounds(run):
+    found, surface = METRICS.measure(run), run.surfaces["s3_day_effects"]
+    gamma = np.asarray(surface["gamma"])
+    assert gamma.min() <= found["s3/gamma_mean"] <= gamma.max()
+    assert 0.0 <= found["s3/gamma_std"] <= (gamma.max() - gamma.min())
+    assert 0.0 <= found["s3/tz_std_median"] <= (gamma.max() - gamma.min()) / math.sqrt(2.0)
+    assert 0.0 <= found["s2/alias_error"] <= 1.0
+    one, two = found["s4/single_group_share"], found["s4/two_group_share"]
+    parts = one + two * found["s4/tail_share_two"] + (1.0 - one - two) * found["s4/tail_share_three"]
+    assert parts == pytest.approx(found["s4/tail_share"], rel=1e-12), "the parts make up the whole"
+
+
 def test_neither_does_cutting_the_roster(run):
     """A shard's arrivals are not computed by shard; those of some merchants are measured all the same."""
     roster = Segment2B().evaluate(run.pack, 42, until="S5").surfaces["s5_arrival_roster"]

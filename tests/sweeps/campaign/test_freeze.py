@@ -9,10 +9,12 @@ from lanes import QUEUE
 
 from lanelock.engine.keep.receipts import text_of
 from lanelock.policies import FrozenError, IntegrityError, LaneError
-from lanelock.policies.documents import digest, read_json
+from lanelock.policies.documents import digest, read_json, shipped_schema, validate
+from lanelock.sweeps.campaign.floors import floors_page
 from lanelock.sweeps.campaign.frozen_proof import verify_freeze
 from lanelock.sweeps.campaign.plan import load_campaign
 from lanelock.sweeps.campaign.play import play_campaign
+from lanelock.sweeps.campaign.report import write_report
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.pages.page import as_markdown
 from lanelock.sweeps.proof.chosen import lock_trial
@@ -42,7 +44,7 @@ def campaign(tmp_path_factory):
     (folder / "lane.json").write_text(json.dumps(lane))
     document = {
         "id": "till", "title": "A till", "why": "Small enough to be played often.", "engine": "queue", "until": "Q1",
-        "seeds": [1, 2], "frozen": [], "first": "start",
+        "seeds": [1, 2], "frozen": [], "floors": ["q1/wait_p90"], "first": "start",
         "phases": {
             "start": {
                 "kind": "authority", "title": "Start", "pack": str(QUEUE / "pack"), "then": {"GO": {"next": "lane"}},
@@ -274,6 +276,22 @@ def test_it_keeps_its_evidence_whatever_the_slots_say(place):
     place.retention.write_text(json.dumps({"format": "lanelock.retention/1", "slots": slots}))
     (kept,) = [item for item in survey(place).keep if item.name == evidence]
     assert (kept.slot, kept.why) == ("always", f"the freeze of {RUN} stands on it")
+
+
+def test_floors_are_written_beside_the_report_as_json_and_markdown(place, campaign):
+    standing = play_campaign(load_campaign(str(campaign)), place, resume=True, track=False)
+    folder = place.campaigns / RUN
+    write_report(standing, folder)
+    document = read_json(folder / "floors.json")
+    validate(document, shipped_schema("floors"), "")
+    start, lane = document["phases"][:2]
+    measured = {str(seed): row["q1/wait_p90"] for seed, row in standing.records[1].metrics.items()}
+    assert lane["values"]["q1/wait_p90"] == measured and set(measured) == {"1", "2"}
+    moved = {seed: value - start["values"]["q1/wait_p90"][seed] for seed, value in measured.items()}
+    assert lane["moved"]["q1/wait_p90"] == moved and any(moved.values())
+    page = (folder / "floors.md").read_text()
+    assert page == as_markdown(floors_page(document)) and f"({moved['1']:+.6g})" in page
+    assert verify_freeze(file_of(place), place).ok, "pages beside the records are no records"
 
 
 def test_it_is_signed_as_a_lock_is(place, tmp_path, here):

@@ -105,10 +105,9 @@ def test_another_authority_keeps_what_was_cut(tmp_path):
 
 
 def test_after_at_the_command_line(tmp_path, here):
-    narrowing(tmp_path)
     lane, root = tmp_path / "lane.json", tmp_path / "w"
     first = ("sweep", lane, "--quiet")
-    assert here(*first, workspace=root)[0] in (0, 1)
+    play(narrowing(tmp_path, budget__trials=4), Workspace.at(root), track=False)
     assert here(*first, "--after", "queue-1", workspace=root)[0] in (0, 1)
     before, after = (Lock.read(next((root / "locks").glob(f"queue-{n}.*.json"))) for n in (1, 2))
     assert after.lane_document["after"] == dict(before.knobs)

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import optuna
 import pytest
-from lanes import QUEUE, lane_with, seal
+from lanes import QUEUE, TESTS, lane_with, seal
 from mutants import damaged, differences, mutated
 
 from lanelock.engine.keep.receipts import file_digest, text_of
@@ -71,6 +71,10 @@ def made(tmp_path_factory):
     ]
     chosen = (lock_trial("queue-1", number, "I like it", place).path for number in (1, 2, 3, 4))
     locks.append(next(path for path in chosen if path is not None))
+    with pytest.MonkeyPatch.context() as patch:  # of an engine that publishes runs, which its lock states
+        patch.syspath_prepend(TESTS / "tides_engine")
+        tides = load_lane(str(TESTS / "tides_engine" / "lane.json")).with_search(trials=3)
+    locks.append(play(tides, place, track=False).lock)
     certify_lock(locks[0], place, holdout=3)
     for alias in ("candidate", "authority"):
         assert promote(locks[0], alias, place).written

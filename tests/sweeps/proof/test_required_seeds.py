@@ -76,7 +76,7 @@ def required(tmp_path, monkeypatch):
 def test_the_usual_seeds_are_the_required_ones_and_those_of_the_lock(required, here):
     path, workspace = required(GOOD[:4], lane_seeds=[GOOD[5], GOOD[6]])
     certified = certify_lock(path, workspace, holdout=1)
-    assert certified.document["seeds"] == [*GOOD[:4], GOOD[5], GOOD[6]] and certified.profile == "certification"
+    assert certified.document["seeds"] == [*GOOD[:4], GOOD[5], GOOD[6]] and certified.profile.name == "certification"
     assert {row.name: row.ok for row in certified.preconditions}["required seeds"]
     assert "- profile certification" in (certified.folder / "report.md").read_text()
     found = promote(path, "last-good", workspace)
@@ -170,6 +170,16 @@ def test_a_bundle_that_the_engine_cannot_make_is_no_pass(required):
     found = certify_lock(path, workspace)
     assert str(found.verdict) == "INVALID"
     assert found.reason == "bundle: engine queue publishes no runs, and profile certification asks for bundles"
+
+
+def test_more_minutes_than_the_profile_allows_are_said_and_are_no_verdict(required, here, tmp_path):
+    path, workspace = required(GOOD[:4])
+    gates = tmp_path / "gates.json"
+    document = read_json(gates)
+    document["profiles"]["witness"]["minutes"] = 1e-9
+    gates.write_text(json.dumps(document))
+    code, _, err = here("certify", path, "--profile", "witness", workspace=workspace.root)
+    assert code == 0 and "minutes, profile witness allows 1e-09" in err
 
 
 def test_a_profile_that_is_not_there_or_two_ways_to_name_seeds_are_refused(required, here):

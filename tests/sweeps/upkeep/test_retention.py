@@ -24,7 +24,7 @@ from lanelock.sweeps.proof.verification import verify_lock
 from lanelock.sweeps.record.mlflow_store import SUPERSEDED, Store
 from lanelock.sweeps.record.shelf import Shelf
 from lanelock.sweeps.sweep import play
-from lanelock.sweeps.upkeep.retention import _series, apply, survey
+from lanelock.sweeps.upkeep.retention import _series, apply, prune_before, survey
 from lanelock.sweeps.workspace import Workspace
 
 
@@ -197,3 +197,58 @@ def test_nothing_that_is_referred_to_is_ever_removed(played, tmp_path_factory, s
     kept = {proof["run_id"] for lock in referred for proof in lock["proof"].values()}
     assert left == kept, "all that is referred to, and nothing else"
     assert len(list(workspace.locks.glob("*.json"))) == len(locks), "locks are never removed"
+
+
+def slots(workspace, *rows):
+    document = {
+        "format": "lanelock.retention/1",
+        "slots": [{"slot": name, "keeps": keeps, "why": "As asked."} for name, keeps in rows],
+    }
+    workspace.retention.write_text(json.dumps(document))
+
+
+def test_what_is_kept_is_data_and_each_item_names_the_slot_that_keeps_it(played, tmp_path, lanelock):
+    (tmp_path / "locks").symlink_to(played.locks)
+    workspace = Workspace.at(tmp_path)
+    promote(find_lock("queue-1", workspace), "candidate", workspace)
+    folder = certify_lock(find_lock("queue-1", workspace), workspace, seeds=(1, 2)).folder.name
+    (kept,) = [item for item in survey(workspace).keep if item.name == folder]
+    assert (kept.slot, kept.why) == ("current candidate", "candidate points to it")
+    code, text, _ = lanelock("prune", workspace=tmp_path)
+    assert code == 0 and "kept as" in text and "current candidate" in text
+    slots(workspace, ("what is served", ["certified"]), ("all sweeps", ["newest-sweep"]))
+    assert ("evidence", folder) in removing(survey(workspace)), "no slot asks for it"
+    slots(workspace, ("first", ["rollback"]), ("second", ["candidate"]), ("third", ["candidate"]))
+    (kept,) = [item for item in survey(workspace).keep if item.name == folder]
+    assert kept.slot == "second", "the first slot that names it"
+    slots(workspace, ("first", ["whatever"]))
+    code, _, err = lanelock("prune", workspace=tmp_path)
+    assert code == 2 and "retention.json" in err and "whatever" in err and err.count("\n") == 1
+
+
+def test_of_several_certifications_that_pass_the_one_that_counts_stays(played, tmp_path):
+    (tmp_path / "locks").symlink_to(played.locks)
+    workspace = Workspace.at(tmp_path)
+    lock = find_lock("queue-2", workspace)
+    few, more = (certify_lock(lock, workspace, seeds=(1, 2, 3), holdout=count).folder for count in (1, 3))
+    verdicts = {read_json(folder / "certification.json")["verdict"] for folder in (few, more)}
+    assert verdicts == {"PASS_BPLUS"}
+    assert ("evidence", few.name) in removing(survey(workspace))
+    assert ("evidence", more.name) not in removing(survey(workspace))
+    to = Standing(read_json(lock)["lock_id"], "queue-2", "queue", "0" * 64, "PASS_BPLUS", few.name)
+    assert append(workspace, new_move(moves(workspace), workspace, PROMOTE, "last-good", to, forced=False, why=""))
+    assert ("evidence", few.name) not in removing(survey(workspace)), "the record of a move names it"
+
+
+def test_pruning_before_a_run_is_a_step_with_a_summary_of_its_own(played, tmp_path):
+    (tmp_path / "locks").symlink_to(played.locks)
+    workspace = Workspace.at(tmp_path)
+    lock = find_lock("queue-1", workspace)
+    folder = certify_lock(lock, workspace, seeds=(1, 2)).folder
+    loose = published(workspace, "0" * 32)
+    first = prune_before(workspace, "shore-1.lane", keep=[lock.name], track=False)
+    assert not loose.exists() and folder.is_dir(), "what is run next stands on it"
+    summary = read_json(first)
+    assert summary["before"] == "shore-1.lane" and [row["name"] for row in summary["remove"]] == ["0" * 32]
+    second = prune_before(workspace, "shore-1.next", track=False)
+    assert second != first and read_json(first) == summary and not folder.exists()
