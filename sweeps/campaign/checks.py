@@ -18,13 +18,14 @@ from lanelock.scoring.gates import GateSet, Severity
 from lanelock.scoring.scorecard import GateResult
 from lanelock.sweeps.campaign.records import CANDIDATE, Checked, PhaseRecord
 from lanelock.sweeps.pages.text import one_line
-from lanelock.sweeps.proof.evidence import check_files
+from lanelock.sweeps.proof.evidence import CERTIFICATION, check_files
 from lanelock.sweeps.proof.freezes import Freeze
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.verification import verify_lock
 from lanelock.sweeps.workspace import Workspace
 
 AUTHORITY_PHASE, LANE, CERTIFY, QUESTION, FREEZE = "authority", "lane", "certify", "question", "freeze"
+PAGE = "report.md"  # of a certification
 _NOTHING_NEW = "nothing new goes on: the phase passes on what it started from"
 
 
@@ -194,6 +195,18 @@ def evidence(closing: Closing) -> Seen:
         return False, "nothing was certified"
     check_files(closing.evidence)
     return True, closing.evidence.name
+
+
+@_check(CERTIFY)
+def scorecard_pair(closing: Closing) -> Seen:
+    """The scorecards of the certification lie there as JSON and, for people, as Markdown."""
+    if closing.evidence is None:
+        return False, "nothing was certified"
+    missing = [name for name in (CERTIFICATION, PAGE) if not (closing.evidence / name).is_file()]
+    return (
+        not missing,
+        f"{missing[0]} is missing" if missing else f"{closing.evidence.name}: {CERTIFICATION} and {PAGE}",
+    )
 
 
 @_check(LANE)

@@ -326,11 +326,18 @@ def test_a_freeze_is_certified_or_names_every_floor():
     assert freeze([failed, passed], ("B", "B+"))[0] == End("FROZEN_CERTIFIED_BPLUS", True)
 
 
+RECORDED_DECISIONS = [
+    "GO_P1", "GO_P2", "NO_GO_P3", "NO_GO_P3", "NO_GO_P4", "NO_GO_P1_REOPEN_S1_ONLY", "NO_GO_P1_REOPEN_2A_ONLY",
+    "NO_GO_P1_REOPEN_1B_ONLY", "NO_GO_P1_LOCAL_RECOVERY", "ALLOW_SYNTHETIC_LOCAL_GROUPS_NO",
+    "NO_GO_P1_REOPEN_2A_R2", "P4_CLOSED_INTO_P5", "FROZEN_BEST_EFFORT_BELOW_B",
+]  # fmt: skip
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "status", "refused"),
     [
-        ("segment_2b_recorded", "FROZEN_BEST_EFFORT_BELOW_B", ["p1_reopen", "reopen_2a", "reopen_1b"]),
+        ("segment_2b_recorded", "FROZEN_BEST_EFFORT_BELOW_B", ["reopen_1b", "p1_local"]),
         ("segment_2b", "FROZEN_CERTIFIED_BPLUS", ["p3", "p1_reopen", "reopen_2a"]),
     ],
 )
@@ -343,6 +350,7 @@ def test_the_campaigns_of_segment_2b_end_as_they_must(lanelock, name, status, re
     assert rows["p2"]["outcome"] == "NO_GO" and "guard_entropy" in rows["p2"]["reason"]
     assert rows["p0"]["verdict"] == "INVALID_FOR_GRADING"
     assert "share(n_groups = 1)" in rows["p1_reopen"]["reason"]
+    assert all(check["ok"] or check["waiver"] for row in said["phases"] for check in row.get("checks", ()))
     if name == "segment_2b":
         assert (
             rows["reopen_1b"]["outcome"] == rows["joint"]["outcome"] == "GO"
@@ -355,3 +363,9 @@ def test_the_campaigns_of_segment_2b_end_as_they_must(lanelock, name, status, re
         }
     else:
         assert "598 of 1238 merchants" in said["reason"] and rows["p3"]["trials"] == 40
+        assert [row["decision"] for row in said["phases"]] == RECORDED_DECISIONS
+        assert rows["p2_r1"]["trials"] == rows["p1_reopen"]["trials"] == 1
+        assert not any(rows[phase]["material"]["moved"] >= 0.01 for phase in ("p1_reopen", "reopen_2a", "reopen_2a_r2"))
+        assert "downstream skipped by gate" in rows["reopen_1b"]["reason"]
+        assert rows["allow_synthetic_local_groups"]["answered"]["answer"] == "no" and rows["p4"]["outcome"] == "WAIVED"
+        assert len(rows["p5"]["waivers"]) == 2

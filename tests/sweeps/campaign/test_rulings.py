@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from conftest import ROOT
 from lanes import refused
 from small import END, campaign, lane, lane_file, played, question, start
 
@@ -23,7 +24,12 @@ def place(tmp_path):
 
 def asking(folder, **more):
     more = {"yes": "more", "done_when": ["answered"]} | more
-    return campaign(folder, start=start("ask"), ask=question(**more), more=lane(lane_file(folder, "more")))
+    return campaign(folder, start=start("ask"), ask=question(**more), more=grading())
+
+
+def grading(go="end", no_go="end", **more):
+    then = {"GO": {"next": go}, "NO_GO": {"next": no_go}}
+    return {"kind": "certify", "title": "Grade", "seeds": [1, 2], "accept_band": "B", "then": then} | more
 
 
 def phases(standing):
@@ -138,11 +144,7 @@ def test_a_waiver_given_beforehand_counts_only_where_the_check_does_not_hold(tmp
 
 
 def test_a_phase_that_is_waived_as_a_whole_is_not_played_and_closes_fail_closed(tmp_path, place):
-    graded = {
-        "kind": "certify", "title": "Grade", "seeds": [1, 2], "accept_band": "B", "done_when": ["evidence"],
-        "skipped": {"who": "the owner", "why": "no roster"},
-        "then": {"GO": {"next": "start_again"}, "NO_GO": {"next": "end"}},
-    }  # fmt: skip
+    graded = grading("start_again", done_when=["evidence"], skipped={"who": "the owner", "why": "no roster"})
     plan = campaign(tmp_path, start=start("grade"), grade=graded, start_again=lane(lane_file(tmp_path, "more")))
     standing = played(plan, place)
     grade = standing.records[1]
@@ -169,24 +171,21 @@ def test_what_was_mended_holds_when_it_is_resumed(tmp_path, place):
 
 
 @pytest.mark.parametrize("name", [*CHECKS])
-def test_every_check_says_what_it_asks(name):
+def test_every_check_stands_in_the_documentation_as_it_says_itself(name):
     check = CHECKS[name]
-    assert check.what.endswith(".") and "\n" not in check.what and check.kinds
+    row = f"| `{name}` | {', '.join(check.kinds)} | {check.what} |"
+    assert check.what.endswith(".") and row in (ROOT / "docs" / "campaigns.md").read_text().splitlines()
 
 
 LOCKED = ["decided", "locked", "lock_pair", "replayed", "rails_hold", "gates_hold", "floors", "runtime", "pruned"]
 
 
 def test_a_lane_and_a_certification_close_with_every_witness(tmp_path, place):
-    grade = {
-        "kind": "certify", "title": "Grade", "seeds": [1, 2], "accept_band": "B", "done_when": ["decided", "evidence"],
-        "then": {"GO": {"next": "end"}, "NO_GO": {"next": "end"}},
-    }  # fmt: skip
     plan = campaign(
         tmp_path,
         start=start("few", done_when=["pinned"]),
         few=lane(lane_file(tmp_path, "few"), "grade", done_when=LOCKED),
-        grade=grade,
+        grade=grading(done_when=["decided", "evidence"]),
         end=END | {"done_when": ["frozen_lock"]},
     )
     standing = played(plan, place)
