@@ -28,6 +28,8 @@ def rank(metric, value):
         pytest.param("s1/gap", 1, 0.03, "B", marks=pytest.mark.plan("3.2.2")),
         pytest.param("s1/hhi_iqr", 1, 0.06, "B", marks=pytest.mark.plan("3.2.3")),
         pytest.param("s3/merchant_std_median", 1, 0.03, "B", marks=pytest.mark.plan("3.2.4")),
+        pytest.param("s3/tz_nonzero_share", 1, 0.90, "B", marks=pytest.mark.plan("3.2.5")),
+        pytest.param("s3/tz_std_median", 1, 0.01, "B", marks=pytest.mark.plan("3.2.5")),
         pytest.param("s4/max_p_median", -1, 0.85, "B", marks=pytest.mark.plan("3.2.10")),
         pytest.param("s4/tail_share", -1, 0.35, "B", marks=pytest.mark.plan("3.2.11")),
         pytest.param("s4/multigroup_share", 1, 0.35, "B", marks=pytest.mark.plan("3.2.12")),
@@ -49,6 +51,21 @@ def test_a_band_begins_at_its_threshold(metric, direction, threshold, band):
     assert rank(metric, threshold - direction * STEP) < BANDS.index(band) <= rank(metric, threshold)
 
 
+@pytest.mark.parametrize(
+    ("metric", "low", "high", "band"),
+    [
+        pytest.param("s3/gamma_mean", 0.95, 1.05, "B", marks=pytest.mark.plan("3.2.6")),
+        pytest.param("s3/gamma_mean", 0.98, 1.02, "B+", marks=pytest.mark.plan("3.2.6")),
+        pytest.param("s3/gamma_std", 0.04, 0.36, "B", marks=pytest.mark.plan("3.2.7")),
+        pytest.param("s3/gamma_std", 0.06, 0.24, "B+", marks=pytest.mark.plan("3.2.7")),
+    ],
+)
+def test_a_corridor_has_two_ends(metric, low, high, band):
+    asked = BANDS.index(band)
+    assert rank(metric, low) >= asked and rank(metric, high) >= asked
+    assert rank(metric, low - STEP) < asked and rank(metric, high + STEP) < asked
+
+
 @pytest.mark.parametrize("metric", ["s5/roster_days", "s5/repeat_share"])
 @pytest.mark.plan("3.1.1", "3.1.2", "3.1.5")
 def test_a_roster_that_is_too_shallow_or_unmeasured_leaves_no_grade(metric):
@@ -59,6 +76,7 @@ def test_a_roster_that_is_too_shallow_or_unmeasured_leaves_no_grade(metric):
 @pytest.mark.parametrize(
     ("metric", "limit"),
     [
+        pytest.param("s2/alias_error", 1, marks=pytest.mark.plan("3.2.15")),
         pytest.param("s3/clipped_share", 0.01, marks=pytest.mark.plan("3.2.8", "P2.4.4")),
         pytest.param("s3/nonpositive_rows", 0, marks=pytest.mark.plan("3.2.9", "P2.4.4")),
         pytest.param("s4/mass_error_max", 0, marks=pytest.mark.plan("3.2.14", "P3.0.3")),
@@ -70,24 +88,26 @@ def test_a_roster_that_is_too_shallow_or_unmeasured_leaves_no_grade(metric):
 )
 def test_a_veto_fails_everything_beyond_its_limit(metric, limit):
     assert not graded(metric, limit).vetoed
-    beyond = graded(metric, limit + 2.0**-48)
+    beyond = graded(metric, limit + 2.0**-40)
     assert beyond.vetoed and not beyond.verdict.passed
 
 
-WATCHED = {"s1/residual": 0.02, "s4/max_p_median": 0.5, "s4/entropy_p50": 0.9}  # metric -> a value that holds B+
+# Every metric that is compared over seeds -> a value that holds B+.
+USUAL = {"s1/residual": 0.02, "s4/max_p_median": 0.5, "s4/entropy_p50": 0.9, "s3/tz_std_median": 0.05}
+WATCHED = ("s1/residual", "s4/max_p_median", "s4/entropy_p50")
 
 
 def certified(metric, values):
-    """The band of a certification in which one of the watched metrics takes these values, seed by seed."""
-    held = GATES.select([gate.id for gate in GATES.gates if gate.metric in WATCHED])
-    cards = [score({**WATCHED, metric: x}, held, seed=i, authority=None) for i, x in enumerate(values)]
+    """The band of a certification in which one metric takes these values, seed by seed."""
+    held = GATES.select([gate.id for gate in GATES.gates if gate.metric in USUAL])
+    cards = [score({**USUAL, metric: x}, held, seed=i, authority=None) for i, x in enumerate(values)]
     return certify(cards, held).verdict.band
 
 
 def varied(metric, cv):
     """Four values around the usual one with that coefficient of variation."""
-    step = cv * WATCHED[metric] * 3**0.5 / 2
-    return [WATCHED[metric] + side * step for side in (-1, -1, 1, 1)]
+    step = cv * USUAL[metric] * 3**0.5 / 2
+    return [USUAL[metric] + side * step for side in (-1, -1, 1, 1)]
 
 
 @pytest.mark.parametrize("metric", WATCHED)
@@ -101,6 +121,12 @@ def test_the_variation_over_seeds_is_limited_by_band(metric):
 @pytest.mark.parametrize("metric", WATCHED)
 @pytest.mark.plan("3.4.4", "P4.5")
 def test_one_seed_that_collapses_among_many_fails_them_all(metric):
-    steady = [WATCHED[metric]] * 60
-    assert certified(metric, [*steady, 0.51 * WATCHED[metric]]) == "B+"
-    assert certified(metric, [*steady, 0.49 * WATCHED[metric]]) is None
+    steady = [USUAL[metric]] * 60
+    assert certified(metric, [*steady, 0.51 * USUAL[metric]]) == "B+"
+    assert certified(metric, [*steady, 0.49 * USUAL[metric]]) is None
+
+
+@pytest.mark.plan("3.3.6")
+def test_the_differentiation_of_zones_may_drift_so_far_and_no_further():
+    assert certified("s3/tz_std_median", varied("s3/tz_std_median", 0.1499)) == "B+"
+    assert certified("s3/tz_std_median", varied("s3/tz_std_median", 0.1501)) == "B"

@@ -44,6 +44,7 @@ def equalities(lane):
         pytest.param("p3", {"S4"}, marks=pytest.mark.plan("2.2", "P3.0.4", "P3.4.1")),
         pytest.param("p1_reopen", {"S1"}, marks=pytest.mark.plan("P1.RO.2")),
         pytest.param("reopen_2a", {"2A"}, marks=pytest.mark.plan("P1.2A.1")),
+        pytest.param("reopen_2a_r2", {"2A"}, marks=pytest.mark.plan("P1.R2.1")),
         pytest.param("reopen_1b", {"1B"}, marks=pytest.mark.plan("P1.1B.1")),
     ],
 )
@@ -195,3 +196,32 @@ def test_the_lane_of_the_sites_states_the_runtime_that_it_allows():
 def test_the_zones_escalate_to_the_layout(name):
     then = campaign_of(name).document["phases"]["reopen_2a"]["then"]
     assert then["NO_GO"]["next"] == then["REFUSED"]["next"] == "reopen_1b"
+
+
+ZONES, CENTRE = {"s3/tz_nonzero_share", "s3/tz_std_median"}, {"s3/gamma_mean", "s3/gamma_std"}
+
+
+@pytest.mark.plan("P2.0.3", "P2.4.3")
+@pytest.mark.parametrize("name", ["p2", "p2_r1"])
+def test_the_lanes_of_s3_grade_zones_centre_and_spread(name):
+    assert gates(lane_of(name), Severity.GATE).keys() >= ZONES | CENTRE
+
+
+@pytest.mark.plan("P1.5", "P2.R1.4", "P3.3.4")
+@pytest.mark.parametrize("name", LANES)
+def test_alias_parity_is_a_veto_wherever_s1_is_computed(name):
+    lane = lane_of(name)
+    assert "s2/alias_error" in gates(lane, Severity.VETO) and lane.until >= "S2"
+
+
+@pytest.mark.plan("P3.3.4")
+def test_all_that_s3_won_is_held_in_p3():
+    assert {"s3/merchant_std_median"} | ZONES | CENTRE <= equalities(lane_of("p3"))
+
+
+@pytest.mark.plan("P1L.7")
+@pytest.mark.parametrize("name", ["p1_reopen", "reopen_2a", "reopen_1b"])
+def test_a_reopen_holds_what_s4_won_beside_the_tail(name):
+    rails = {row["metric"]: row for row in lane_of(name).document["gates"]["rails"]}
+    for metric, sign in (("s4/max_p_median", "<="), ("s4/multigroup_share", ">="), ("s4/entropy_p50", ">=")):
+        assert rails[metric]["comparison"] == sign and abs(rails[metric]["relative_to_authority"]["plus"]) <= 0.03

@@ -133,6 +133,7 @@ def test_a_pack_is_of_the_spec_exactly_where_it_has_the_chosen_laws(moved):
     assert sorted(found) == sorted(moved)
 
 
+@pytest.mark.plan("0.3")
 def test_segment_2b_names_three_profiles():
     gates = load_gates("segment_2b")
     gates.check_spec(engine_named("segment_2b").policy_schemas, "gates")

@@ -28,6 +28,7 @@ def played(lane, workspace, **more):
     return play(lane, workspace, track=False, **more)
 
 
+@pytest.mark.plan("P2.R1.2")
 def test_one_more_than_the_attempts_is_refused_and_a_waiver_allows_it(tmp_path, workspace):
     lane = counted(tmp_path)
     assert played(lane, workspace).sweep == "queue-1"

@@ -40,6 +40,7 @@ def test_notes_are_numbered_in_order_whoever_writes_at_once(tmp_path):
     assert not [path for path in workspace.notes.iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.plan("P2.5.3", "P5.6")
 def test_a_report_prints_the_notes_on_its_sweep_and_its_lock_in_order(swept, here):
     lock = Lock.read(find_lock("queue-1", swept))
     for text, on in (("first", "queue-1"), ("second", lock.short_id), ("elsewhere", None)):
@@ -92,6 +93,7 @@ def test_a_note_that_is_not_whole_is_named(tmp_path):
         notes(workspace)
 
 
+@pytest.mark.plan("P1.7")
 def test_a_lock_has_a_page_beside_it_which_follows_from_it_and_which_nothing_reads(swept):
     path = find_lock("queue-1", swept)
     page, lock = path.with_suffix(".md"), Lock.read(path)

@@ -200,6 +200,7 @@ def zone_spreads(run):
     return {zone: np.median([np.std(days, ddof=1) for days in of.values()]) for zone, of in gammas.items()}
 
 
+@pytest.mark.plan("P1.2A.2")
 def test_sides_on_different_worlds_are_paired_by_name(packs):
     """Another number of merchants, sites and zones, or as many zones of which only some are the same."""
     pack = packs("p3_wide")

@@ -66,6 +66,7 @@ def test_the_pack_that_is_edited_holds_every_gate():
     assert str(card.verdict) == "PASS_BPLUS" and all(row.full for row in card.gates)
 
 
+@pytest.mark.plan("3.1.3", "3.2.5", "3.2.6", "3.2.7")
 @pytest.mark.parametrize(("gate", "verdict", "knobs"), [
     ("s3_tz_nonzero", "FAIL_REALISM", TIED),
     ("s3_tz_std", "FAIL_REALISM", FAINT),
@@ -83,6 +84,7 @@ def test_a_pack_fails_one_gate_and_it_alone(gate, verdict, knobs):
     assert {row.id for row in card.gates if not row.passed[lost]} == {gate}
 
 
+@pytest.mark.plan("3.2.5", "3.2.6", "3.2.7")
 @pytest.mark.parametrize(("knobs", "lost"), [
     ({**by_size("base_sigma", 0, 0, 0), f"{EFFECTS}sigma_min": 0.0, f"{EFFECTS}jitter_amplitude": 0.0,
       **by_size("weekly_amplitude", 0.45, 0.45, 0.2)}, {"s3_tz_nonzero", "s3_tz_std"}),
@@ -134,6 +136,7 @@ def longer(words):
     return words.tobytes()
 
 
+@pytest.mark.plan("3.2.15")
 @pytest.mark.parametrize(
     "change", [swapped, foreign_alias, longer, lambda words: words.tobytes()[:-3], lambda words: b""]
 )
@@ -186,6 +189,7 @@ def cards_with(values):
     ]
 
 
+@pytest.mark.plan("3.3.6")
 @pytest.mark.parametrize(("values", "verdict"), [
     ((0.1, 0.1, 0.1, 0.1), "PASS_BPLUS"),
     ((0.1, 0.12, 0.1, 0.12), "PASS_BPLUS"),
@@ -199,6 +203,7 @@ def test_differentiation_between_zones_may_not_drift(values, verdict):
 LANES = sorted(shipped("lanes", ".json"))
 
 
+@pytest.mark.plan("P1.5", "P3.3.4", "P2.0.3", "P2.4.3", "P1L.7")
 @pytest.mark.parametrize("name", [name for name in LANES if load_lane(name).engine.name == "segment_2b"])
 def test_a_lane_grades_what_it_may_lose(name):
     lane = load_lane(name)
@@ -213,6 +218,7 @@ def test_a_lane_grades_what_it_may_lose(name):
         assert {"s1", "s3"} <= states
 
 
+@pytest.mark.plan("P1L.7")
 def test_a_reopened_lane_may_not_give_back_what_s4_won():
     """The lane's start plays the authority's parameters by another law, under which most of it is lost."""
     lane = load_lane("p1_reopen")

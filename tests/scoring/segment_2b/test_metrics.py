@@ -70,7 +70,7 @@ def slow_alias_error(run):
     return float(worst * 2 ** run.pack["alias_layout_policy_v1"]["quantised_bits"])
 
 
-@pytest.mark.plan("3.2.18", "P1.RO.4", "P2.1.1")
+@pytest.mark.plan("3.2.18", "P1.RO.4", "P2.1.1", "P1L.2")
 def test_metrics_are_their_definitions(tiny_run):
     found = METRICS.measure(tiny_run)
     sites = by_key(tiny_run, "s1_site_weights", "p_weight", "merchant_id").values()

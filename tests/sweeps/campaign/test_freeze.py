@@ -88,6 +88,7 @@ def lock_of(place):
     return find_lock(f"{RUN}.lane", place)
 
 
+@pytest.mark.plan("P5.1", "P5.3")
 def test_a_freeze_states_what_stands_and_what_remains_and_is_proved_where_the_workspace_was_moved(place, made):
     freeze = Freeze.read(file_of(place))
     assert freeze.certified and freeze.lock["lock_id"] == read_json(lock_of(place))["lock_id"]
@@ -112,6 +113,7 @@ def test_a_freeze_states_what_stands_and_what_remains_and_is_proved_where_the_wo
     assert any(row.startswith("frozen at ") for row in found.not_proved)
 
 
+@pytest.mark.plan("P5.8")
 def test_what_would_change_it_is_refused_and_the_rest_goes_on(place, campaign, here):
     lane, lock = load_lane(str(campaign.parent / "lane.json")), lock_of(place)
     for call in (
@@ -173,6 +175,7 @@ def test_nothing_is_graded_by_another_gate_file_until_a_reopen(place, monkeypatc
     hold_gates(place, "queue", changed)
 
 
+@pytest.mark.plan("P5.8")
 def test_a_reopen_opens_the_engine_once_and_says_who_and_why(place, here):
     code, out, _ = here("reopen", "queue", "--why", "a second till", "--who", "Ada\x1b[2J", workspace=place.root)
     assert code == 0 and "a second till" in out and "\x1b" not in out
@@ -239,6 +242,7 @@ FORGED = {
 }
 
 
+@pytest.mark.plan("P5.1")
 @pytest.mark.parametrize("forgery", FORGED)
 def test_a_forger_who_makes_every_id_good_is_found(place, forgery):
     """Edits the freeze, its id and the record that states the id; what it stands on is left as it is."""

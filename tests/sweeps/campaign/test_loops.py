@@ -45,6 +45,7 @@ def looping(folder, **more):
     )
 
 
+@pytest.mark.plan("P1.RO.6", "P1.2A.4")
 @pytest.mark.parametrize(
     ("material", "authority", "candidate", "moved", "enough"),
     [
@@ -70,6 +71,7 @@ def test_a_movement_counts_the_worst_seed_of_each_side(material, authority, cand
     assert ("immaterial" in str(movement)) == (not enough and moved is not None)
 
 
+@pytest.mark.plan("P1.RO.6")
 def test_a_material_movement_goes_back_with_its_candidate_until_it_was_taken_as_often_as_it_may(tmp_path, place):
     records = played(looping(tmp_path), place).records
     assert [row.phase for row in records] == ["start", "first", "again", "first", "again", "end"]
@@ -86,6 +88,7 @@ def test_a_material_movement_goes_back_with_its_candidate_until_it_was_taken_as_
     assert floor.metric == "q1/servers" and set(floor.authority) == set(floor.candidate) == {1}
 
 
+@pytest.mark.plan("P1.RO.6", "P1.RO.7", "P1.R2.3")
 @pytest.mark.parametrize("by", [1e6, 40])
 def test_an_immaterial_movement_closes_and_the_amounts_are_recorded(tmp_path, place, by):
     records = played(looping(tmp_path, by=by), place).records
@@ -174,6 +177,7 @@ def documents(draw):
     return phases
 
 
+@pytest.mark.plan("P5.9")
 @settings(max_examples=60)
 @given(documents(), st.data())
 def test_whatever_passes_the_check_ends_in_a_freeze(tmp_path_factory, phases, data):

@@ -36,6 +36,7 @@ def phases(standing):
     return [row.phase for row in standing.records]
 
 
+@pytest.mark.plan("P1L.10")
 def test_it_stops_with_the_question_its_evidence_and_its_consequences(tmp_path, place, here):
     standing = played(asking(tmp_path), place)
     waiting = standing.waiting
@@ -51,6 +52,7 @@ def test_it_stops_with_the_question_its_evidence_and_its_consequences(tmp_path, 
     assert json.loads(out)["status"] == "WAITING" and json.loads(out)["waiting"]["asks"] == "May it be?"
 
 
+@pytest.mark.plan("P1L.11", "P1L.12")
 @pytest.mark.parametrize(("word", "order"), [("no", ["start", "ask", "end"]), ("yes", ["start", "ask", "more", "end"])])
 def test_an_answer_says_who_when_and_why_and_goes_on(tmp_path, place, here, word, order):
     played(asking(tmp_path), place)
@@ -67,6 +69,7 @@ def test_an_answer_says_who_when_and_why_and_goes_on(tmp_path, place, here, word
     refused(here("campaign", "answer", "small-1", word, "--why", "again", workspace=place.root), "it has ended")
 
 
+@pytest.mark.plan("P1L.10", "P1L.11")
 def test_an_answer_given_beforehand_is_taken_and_marked(tmp_path, place, here):
     standing = played(asking(tmp_path, answer=ANSWER), place)
     assert phases(standing) == ["start", "ask", "end"] and standing.records[1].answered.ruling.beforehand
@@ -97,6 +100,7 @@ def test_an_answer_is_given_once_and_to_the_question_that_was_asked(tmp_path, pl
     refused(here(*call, workspace=place.root), "changed since small-1 began")
 
 
+@pytest.mark.plan("P1L.11")
 @pytest.mark.parametrize("field", ["answer", "who", "why", "at", "phase", "asks"])
 def test_a_signed_answer_cannot_be_changed(tmp_path, place, here, field):
     SigningKey.make(tmp_path / "key.pem")
@@ -114,6 +118,7 @@ def test_a_signed_answer_cannot_be_changed(tmp_path, place, here, field):
         played(asking(tmp_path), place, resume=True)
 
 
+@pytest.mark.plan("0.6", "P4.6")
 def test_a_check_that_does_not_hold_stops_it_until_it_is_waived(tmp_path, place, here):
     plan = campaign(tmp_path, start=start("end", **RED))
     standing = played(plan, place)
@@ -143,6 +148,7 @@ def test_a_waiver_given_beforehand_counts_only_where_the_check_does_not_hold(tmp
     assert [text.partition(",")[0] for text in standing.records[-1].waivers] == ["start: runtime"]
 
 
+@pytest.mark.plan("P4.6")
 def test_a_phase_that_is_waived_as_a_whole_is_not_played_and_closes_fail_closed(tmp_path, place):
     graded = grading("start_again", done_when=["evidence"], skipped={"who": "the owner", "why": "no roster"})
     plan = campaign(tmp_path, start=start("grade"), grade=graded, start_again=lane(lane_file(tmp_path, "more")))
@@ -180,6 +186,7 @@ def test_every_check_stands_in_the_documentation_as_it_says_itself(name):
 LOCKED = ["decided", "locked", "lock_pair", "replayed", "rails_hold", "gates_hold", "floors", "runtime", "pruned"]
 
 
+@pytest.mark.plan("4.0.4", "P0.3", "P1.RO.5", "P1.7", "P2.5.2", "P3.6.2")
 def test_a_lane_and_a_certification_close_with_every_witness(tmp_path, place):
     plan = campaign(
         tmp_path,

@@ -19,6 +19,7 @@ NON_TAIL = {"s4/max_p_median", "s4/multigroup_share", "s4/entropy_p50"}
 DAY_EFFECTS = "day_effect_policy_v1#/sigma_gamma_policy_v2/"
 
 
+@pytest.mark.plan("P1L.1", "P1L.4", "P1L.7")
 @pytest.mark.parametrize("name", LOCAL)
 def test_a_local_lane_moves_its_own_states_and_is_refused_by_the_floor(name):
     lane = load_lane(name)
@@ -30,11 +31,13 @@ def test_a_local_lane_moves_its_own_states_and_is_refused_by_the_floor(name):
     assert "share(n_groups = 1)" in str(refused.blockers[0].proof)
 
 
+@pytest.mark.plan("P1L.4")
 def test_the_local_lane_is_all_of_its_parts():
     whole, parts = load_lane("p1_local"), [load_lane(name) for name in ("p1l_1", "p1l_2", "p1l_3")]
     assert {knob.at for part in parts for knob in part.knobs} <= {knob.at for knob in whole.knobs}
 
 
+@pytest.mark.plan("P1.R2.2")
 def test_a_second_site_gets_a_zone_of_its_country_and_few_do():
     lane, narrow = load_lane("reopen_2a_r2"), load_lane("reopen_2a")
     assert {knob.at for knob in lane.knobs} == {knob.at for knob in narrow.knobs}
@@ -55,6 +58,7 @@ def test_a_second_site_gets_a_zone_of_its_country_and_few_do():
     assert south["world/overridden_share"] <= few < everywhere["world/overridden_share"]
 
 
+@pytest.mark.plan("P2.R1.1")
 def test_p2_r1_has_one_candidate_softer_than_p2s():
     lane, p2 = load_lane("p2_r1"), load_lane("p2")
     assert lane.document["attempts"] == lane.document["budget"]["trials"] == 1
@@ -71,6 +75,7 @@ def test_p2_r1_has_one_candidate_softer_than_p2s():
     assert row == lane.narrowed(p2.start).enqueued()[0] | {"tz_europe": row["tz_europe"]}
 
 
+@pytest.mark.plan("P2.R1.2")
 def test_p2_r1_closes_once_as_recorded(tmp_path):
     workspace = Workspace.at(tmp_path / "w")
     lane = load_lane("p2_r1").narrowed(load_lane("p2").start)
@@ -83,6 +88,7 @@ def test_p2_r1_closes_once_as_recorded(tmp_path):
         play(lane, workspace, track=False)
 
 
+@pytest.mark.plan("P3.5.1", "P3.5.2")
 def test_the_stretch_stays_near_its_authority_and_holds_what_b_won():
     lane = load_lane("p3_stretch")
     rails = {gate.metric: gate for gate in lane.gates.gates if gate.id.startswith("won_")}

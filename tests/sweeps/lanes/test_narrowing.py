@@ -33,6 +33,7 @@ def candidate(lane, servers, service):
     return lane.authority.with_knobs({SERVERS: servers, SERVICE: service})
 
 
+@pytest.mark.plan("P2.R1.1")
 def test_the_box_ends_at_the_candidate(tmp_path):
     lane = narrowing(tmp_path)
     cut = lane.narrowed(candidate(lane, 12, 1.25))

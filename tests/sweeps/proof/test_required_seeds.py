@@ -87,6 +87,7 @@ def test_the_usual_seeds_are_the_required_ones_and_those_of_the_lock(required, h
     assert code == 0 and f"seeds      {GOOD[5]}, {GOOD[6]} (no profile)" in out
 
 
+@pytest.mark.plan("0.3", "P4.2")
 def test_a_lane_of_own_seeds_passes_on_none_of_them_alone(required, here):
     path, workspace = required(GOOD[:4], lane_seeds=GOOD[5:7])
     own = ",".join(map(str, GOOD[5:7]))
@@ -103,6 +104,7 @@ def test_a_lane_of_own_seeds_passes_on_none_of_them_alone(required, here):
     assert promote(path, "last-good", workspace).written, "seeds that were not enough say nothing of the candidate"
 
 
+@pytest.mark.plan("0.3", "0.9")
 @pytest.mark.parametrize("first", ["the required", "its own"])
 def test_a_failure_on_the_required_seeds_is_never_outvoted(required, first):
     path, workspace = required([*GOOD[:3], *BAD], lane_seeds=GOOD[5:7])
@@ -125,6 +127,7 @@ def test_a_failure_on_seeds_that_meet_no_profile_stands_against_the_candidate(re
     assert "says FAIL, which stands against this lock" in refusal
 
 
+@pytest.mark.plan("P4.2")
 def test_evidence_of_a_weaker_profile_is_not_enough_and_needs_no_new_candidate(required, here):
     path, workspace = required(GOOD[:4], lane_seeds=GOOD[5:7])
     code, out, _ = here("certify", path, "--profile", "witness", "--holdout-seeds", "2", workspace=workspace.root)
@@ -155,6 +158,7 @@ def test_evidence_by_other_profiles_counts_for_nothing(required, tmp_path):
     assert any(row.startswith("it was never certified here by the gates of its engine") for row in refusals)
 
 
+@pytest.mark.plan("3.1.4")
 def test_other_laws_than_the_chosen_ones_are_no_pass(required):
     path, workspace = required(GOOD[:4], lane_seeds=GOOD[:2], spec={"queue_policy_v1#/servers": [16, 20]})
     found = certify_lock(path, workspace, holdout=1)
@@ -165,6 +169,7 @@ def test_other_laws_than_the_chosen_ones_are_no_pass(required):
     assert verify_evidence(found.folder).ok
 
 
+@pytest.mark.plan("3.2.16")
 def test_a_bundle_that_the_engine_cannot_make_is_no_pass(required):
     path, workspace = required(GOOD[:4], lane_seeds=GOOD[:2], bundled=True)
     found = certify_lock(path, workspace)
@@ -193,6 +198,7 @@ def test_a_spec_of_fields_that_are_not_there_stops_whoever_certifies(required, h
     refused(here("certify", path, workspace=workspace.root), "/profiles/certification/spec/", "no field /tills")
 
 
+@pytest.mark.plan("3.1.4")
 def test_the_scalar_law_put_back_is_refused_by_the_certification_profile():
     """The shipped candidate with S3 as it was recorded first; nothing is run, since no number could mend it."""
     from lanelock.policies.documents import shipped

@@ -58,6 +58,7 @@ def engine(made):
     return type(engine_named("tides").own)
 
 
+@pytest.mark.plan("P2.0.6", "P3.4.2", "P1.RO.3", "P1.1B.4", "P1L.6")
 def test_a_lock_states_the_digest_of_the_files_that_anyone_publishes(made, tmp_path):
     place, path = made
     lock, engine = Lock.read(path), engine_named("tides")
@@ -78,6 +79,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.plan("P2.0.6", "P3.4.2", "P1.RO.3")
 @pytest.mark.parametrize("kind", CHANGES)
 def test_whatever_is_changed_in_them_is_found(made, tmp_path, kind):
     whole = read_json(made[1])["whole"]
@@ -135,6 +137,7 @@ def certified(made):
     return certify_lock(made[1], made[0], holdout=2)
 
 
+@pytest.mark.plan("3.2.16")
 def test_evidence_states_the_bundles_of_the_required_seeds(made, certified):
     lock = Lock.read(made[1])
     rows = {path.stem: read_json(path) for path in (certified.folder / "seeds").glob("*.json")}

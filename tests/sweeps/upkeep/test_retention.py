@@ -207,6 +207,7 @@ def slots(workspace, *rows):
     workspace.retention.write_text(json.dumps(document))
 
 
+@pytest.mark.plan("4.0.2")
 def test_what_is_kept_is_data_and_each_item_names_the_slot_that_keeps_it(played, tmp_path, lanelock):
     (tmp_path / "locks").symlink_to(played.locks)
     workspace = Workspace.at(tmp_path)
