@@ -296,8 +296,8 @@ def test_a_phase_that_is_done_is_not_played_again(played):
 @pytest.mark.parametrize("text", ["[]", "{}", "nonsense"])
 @pytest.mark.parametrize("name", ["03.steady.json", "campaign.json"])
 def test_a_damaged_record_is_seen_by_whoever_reads_it(played, tmp_path, here, name, text):
-    shutil.copytree(played[0].root / "campaigns", tmp_path / "campaigns")
-    shutil.copytree(played[0].locks, tmp_path / "locks")
+    for part in ("campaigns", "locks", "freezes"):
+        shutil.copytree(played[0].root / part, tmp_path / part)
     (tmp_path / "campaigns" / "counter-1" / name).write_text(text)
     code, out, err = here("campaign", QUEUE / "campaign.json", "--resume", "--quiet", workspace=tmp_path)
     assert code == 3 and out == "" and err.count("\n") == 1 and "not a whole record" in err and name in err
