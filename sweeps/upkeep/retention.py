@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 _TUNED_FROM = "tuned-from"  # the source that names packs, not locks
 _ALWAYS, _AGAINST = "always", "stands against its lock"  # slots that no file can give up
 _GONE = ".pruned-"  # prefix of a folder that is being removed, so that no reader takes it for a whole one
+SHIPPED = ROOT.joinpath("retention.json")  # the slots of a workspace that has no file of its own
 _SWEEP = re.compile(r"(?P<series>.+)-(?P<number>\d+)(?P<phase>\..+)?")
 
 
@@ -66,7 +67,7 @@ class Slot:
 
 def slots_of(workspace: Workspace) -> tuple[Slot, ...]:
     """Returns the slots in the workspace's `retention.json`, or the shipped ones. Raises PolicyError off its schema."""
-    path = workspace.retention if os.path.lexists(workspace.retention) else ROOT / "retention.json"
+    path = workspace.retention if os.path.lexists(workspace.retention) else SHIPPED
     document = read_json(path)
     validate(document, shipped_schema("retention"), str(path))
     return tuple(Slot(row["slot"], tuple(row["keeps"]), row["why"]) for row in document["slots"])

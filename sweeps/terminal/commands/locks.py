@@ -138,7 +138,7 @@ def lock_unpack(session: Session, lock: str, folder: Path, dry: bool) -> int:
 def verify(session: Session, what: str, world: str | None) -> int:
     """Recompute every digest of a published run, a lock, an evidence pack or a freeze; exit 3 on any difference.
 
-    A freeze is named by the campaign's run that it closed, such as segment_2b-1.
+    A freeze is named by the campaign's run that it closed, such as NAME-1.
     """
     workspace = session.as_it_stands()
     if (folder := published(what, workspace.runs)) is not None:
