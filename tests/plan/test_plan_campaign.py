@@ -145,15 +145,17 @@ def test_a_reopen_earns_its_retry_by_a_stated_move_toward_b_and_once(phase, floo
 
 
 @pytest.mark.plan("P1.RO.5", "P1.2A.3")
-def test_every_lane_of_the_recorded_cycle_states_the_three_shares_of_the_floor():
-    campaign = campaign_of("segment_2b_recorded")
+@pytest.mark.parametrize("name", CAMPAIGNS)
+def test_every_lane_states_the_three_shares_of_the_floor(name):
+    campaign = campaign_of(name)
     assert set(campaign.floors) == {"s4/single_group_share", "s4/tail_share", "s4/tail_share_multi"}
     assert all("floors" in phase.done_when for phase in campaign.phases.values() if phase.kind == "lane")
 
 
 @pytest.mark.plan("0.6", "P0.5", "4.0.4", "P1.7", "P1.9", "P2.5.2", "P3.6.2")
-def test_every_phase_of_the_recorded_cycle_has_a_checklist_that_begins_with_pruning():
-    for phase in campaign_of("segment_2b_recorded").phases.values():
+@pytest.mark.parametrize("name", CAMPAIGNS)
+def test_every_phase_has_a_checklist_that_begins_with_pruning(name):
+    for phase in campaign_of(name).phases.values():
         assert phase.done_when, phase.id
         if phase.kind in ("authority", "lane"):
             assert {"decided", "pruned", "runtime"} <= set(phase.done_when), phase.id
@@ -168,10 +170,13 @@ def test_the_recorded_question_was_answered_no_beforehand():
     assert phase.document["answer"]["who"] and phase.document["answer"]["why"]
 
 
-@pytest.mark.plan("P2.R1.2")
-def test_the_recorded_recovery_is_a_single_attempt():
-    phase = campaign_of("segment_2b_recorded").phases["p2_r1"]
-    assert phase.lane.document["attempts"] == 1 and "single_attempt" in phase.done_when
+@pytest.mark.plan("P2.R1.1", "P2.R1.2")
+@pytest.mark.parametrize("name", CAMPAIGNS)
+def test_the_recovery_is_a_single_attempt_after_p2(name):
+    phase = campaign_of(name).phases["p2_r1"]
+    assert (
+        phase.document["after"] == "p2" and phase.lane.document["attempts"] == 1 and "single_attempt" in phase.done_when
+    )
 
 
 @pytest.mark.plan("P4.6")
