@@ -113,6 +113,7 @@ def test_a_record_is_read_back_from_its_json_with_what_its_kind_has_and_nothing_
         assert set(document) == common | more.get(record.phase, more["short"])
 
 
+@pytest.mark.plan("P5.6")
 def test_the_report_says_what_was_tried_measured_decided_and_why(played, tmp_path):
     _, standing = played
     page, web = write_report(standing, tmp_path)
