@@ -36,6 +36,26 @@ class Bound:
 
 
 @dataclass(frozen=True, slots=True)
+class FloorPart:
+    """One part of what a share is taken over."""
+
+    part: str  # in words
+    share: float | None  # of the whole that it is; None if it was not measured
+    value: float | None  # the share within it; None if it is empty or was not measured
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """A share below which no candidate can bring a metric while the upstream stands, and where it lies."""
+
+    metric: str
+    floor: float  # the share that is lost whatever a candidate does
+    value: float  # the metric's own
+    beyond: float | None  # the share among the rest, which a candidate can move; None if there is no rest
+    parts: tuple[FloorPart, ...]  # they make up the whole
+
+
+@dataclass(frozen=True, slots=True)
 class Box:
     """A lane on one seed: its start, the fields it may move, and how to run a pack."""
 

@@ -18,7 +18,7 @@ from lanelock.engine.protocol import Run
 from lanelock.policies import DataError
 from lanelock.policies.documents import shipped_schema, validate
 from lanelock.policies.errors import blamed
-from lanelock.scoring.feasibility import Bound, Box
+from lanelock.scoring.feasibility import Bound, Box, Floor
 from lanelock.scoring.gates import Gate, GateSet, Severity, Threshold, Verdict, highest
 
 _NUMBERS = "biuf"  # kinds of numpy's types
@@ -43,6 +43,20 @@ class Bounding(Protocol):
     def bounds(self, box: Box) -> Iterable[Bound]:
         """Returns bounds of a lane's trials on one seed, proved from the frozen upstream and the knob box."""
         ...
+
+
+@runtime_checkable
+class Flooring(Protocol):
+    """A metric source that can say how much of a metric is structure, which no candidate moves."""
+
+    def floors(self, metrics: Mapping[str, float]) -> Iterable[Floor]:
+        """Returns the floors that follow from measured metrics; one that was not measured is left out."""
+        ...
+
+
+def floors(source: MetricSource, metrics: Mapping[str, float]) -> tuple[Floor, ...]:
+    """Returns the floor analysis of a run's or a lock's metrics; nothing if the source makes none."""
+    return tuple(source.floors(metrics)) if isinstance(source, Flooring) else ()
 
 
 @runtime_checkable

@@ -19,12 +19,13 @@ from lanelock.engine.compiled import compiled
 from lanelock.engine.protocol import Run
 from lanelock.engine.segment_2b.world import World
 from lanelock.engine.surface import Surface
-from lanelock.scoring.feasibility import Bound, Box
+from lanelock.scoring.feasibility import Bound, Box, Floor
 from lanelock.scoring.figures.drawing import Figure
 from lanelock.scoring.gates import GateSet
 from lanelock.scoring.segment_2b.alias import ALIAS, SITES, alias_error, alias_tables
 from lanelock.scoring.segment_2b.bounds import MIX_DOWN, segment_2b_bounds
 from lanelock.scoring.segment_2b.figures import segment_2b_figures
+from lanelock.scoring.segment_2b.floors import tail_floor
 from lanelock.scoring.segment_2b.roster import GATES, arrivals, sample_roster
 from lanelock.scoring.segment_2b.samples import (
     MOVED_BITS,
@@ -78,6 +79,10 @@ class Segment2BMetrics:
     def bounds(self, box: Box) -> list[Bound]:
         """Returns the proven limits of what any trial of a lane can reach on one seed."""
         return list(segment_2b_bounds(box, self.measure))
+
+    def floors(self, metrics: Mapping[str, float]) -> list[Floor]:
+        """Returns the floor of the tail: a merchant-day of one zone is that zone's alone, whatever S4 does."""
+        return tail_floor(metrics)
 
     def directions(self, box: Box) -> dict[str, int]:
         """Returns the ends of S4's movable fields that pull every day furthest towards uniform."""

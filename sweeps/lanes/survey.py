@@ -13,9 +13,9 @@ from pathlib import Path
 from lanelock.engine.protocol import Run
 from lanelock.policies import LaneError, Pack
 from lanelock.policies.errors import EngineError, LanelockError, cause
-from lanelock.scoring.feasibility import Bound, Box, GateReach, frozen, reach_of_mean
+from lanelock.scoring.feasibility import Bound, Box, Floor, GateReach, frozen, reach_of_mean
 from lanelock.scoring.feasibility import reach as reach_in
-from lanelock.scoring.scorecard import Bounding, Directing, Scorecard, score
+from lanelock.scoring.scorecard import Bounding, Directing, Flooring, Scorecard, floors, score
 from lanelock.sweeps.lanes.knob import Value
 from lanelock.sweeps.lanes.lane import Lane
 
@@ -90,6 +90,15 @@ def prospect(lane: Lane, world: Path | None) -> tuple[GateReach, ...]:
     metrics = [(row.name, row.metric, row.maximize) for row in lane.objectives if row.metric is not None]
     means = [reach_of_mean(objective_row(name), metric, up, bounds) for name, metric, up in metrics]
     return (*reach_in(lane.gates, bounds), *chain.from_iterable(means))
+
+
+def standing_floors(lane: Lane, world: Path | None) -> dict[int, tuple[Floor, ...]]:
+    """Returns seed -> the floors under the lane's authority; nothing if its metrics have none."""
+    if not isinstance(lane.metrics, Flooring):
+        return {}
+    with _explained(lane, f"the engine cannot run the authority {lane.authority.name}"):
+        runs = {seed: lane.engine.evaluate(lane.authority, seed, world=world, until=lane.until) for seed in lane.seeds}
+        return {seed: floors(lane.metrics, lane.measure(run)) for seed, run in runs.items()}
 
 
 def objective_row(name: str) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lanelock.scoring.feasibility import GateReach
+from lanelock.scoring.feasibility import Floor, GateReach
 from lanelock.scoring.gates import GateSet, threshold_text
 from lanelock.scoring.scorecard import GateResult, Scorecard, worst
 from lanelock.sweeps.pages.text import columns, short
@@ -21,6 +21,18 @@ def reach_table(rows: Sequence[GateReach], bands: Sequence[str]) -> str:
         words = ["within reach" if row.reachable.get(band, True) else "OUT OF REACH" for band in bands]
         body.append((row.gate, bound, *words, row.movable_by or "", row.proof or ""))
     return columns(("gate", "bound", *bands, "movable by", "proof"), body)
+
+
+def floor_table(floors: Mapping[int, Sequence[Floor]]) -> str:
+    """Returns a table of floors by seed: each metric's, what lies beyond it, and its parts; empty without floors."""
+    body = []
+    for seed, rows in floors.items():
+        for row in rows:
+            whole = ((f"{row.metric}: all", 1.0, row.value), ("  the floor", row.floor, 1.0 if row.floor else None),
+                     ("  beyond the floor", 1.0 - row.floor, row.beyond))  # fmt: skip
+            parts = ((f"    {part.part}", part.share, part.value) for part in row.parts)
+            body += [(short(seed), what, short(share), short(value)) for what, share, value in (*whole, *parts)]
+    return columns(("seed", "floor of the authority", "share", "value within"), body) if body else ""
 
 
 @dataclass(frozen=True, slots=True)

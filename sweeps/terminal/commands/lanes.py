@@ -15,8 +15,8 @@ import click
 from lanelock.sweeps.decision.decision import refusal
 from lanelock.sweeps.engines import world_folder
 from lanelock.sweeps.lanes.lane import Lane, load_lane, pack_for
-from lanelock.sweeps.lanes.survey import prospect
-from lanelock.sweeps.pages.gates import reach_table
+from lanelock.sweeps.lanes.survey import prospect, standing_floors
+from lanelock.sweeps.pages.gates import floor_table, reach_table
 from lanelock.sweeps.proof.freezes import hold_open
 from lanelock.sweeps.proof.packs import finder
 from lanelock.sweeps.record.refusals import record_refusal
@@ -35,10 +35,16 @@ from lanelock.sweeps.workspace import Workspace
 def feasibility(session: Session, lane: str, world: str | None) -> int:
     """The best each gate can reach in LANE, from the frozen upstream alone."""
     opened = load_lane(lane, finder(session.as_it_stands()))
-    reach = prospect(opened, world_folder(world))
+    reach, floors = prospect(opened, world_folder(world)), standing_floors(opened, world_folder(world))
     refused = refusal(opened, reach) is not None
-    document = {"lane": opened.id, "refused": refused, "gates": [asdict(row) for row in reach]}
-    session.show(document, f"{reach_table(reach, opened.gates.bands)}\n\n{words.reserve_text(opened, reach)}")
+    document = {
+        "lane": opened.id,
+        "refused": refused,
+        "gates": [asdict(row) for row in reach],
+        "floors": {str(seed): [asdict(row) for row in rows] for seed, rows in floors.items()},
+    }
+    parts = (reach_table(reach, opened.gates.bands), floor_table(floors), words.reserve_text(opened, reach))
+    session.show(document, "\n\n".join(filter(None, parts)))
     return 1 if refused else 0
 
 
