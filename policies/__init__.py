@@ -3,11 +3,11 @@
 from lanelock.policies.errors import (
     DataError,
     EngineError,
-    FrozenError,
     IntegrityError,
     LaneError,
     LanelockError,
     PolicyError,
+    RefusedError,
     WorkspaceError,
 )
 from lanelock.policies.pack import FieldChange, Pack, Policy, Schemas, diff, load_pack, pack_of
@@ -16,13 +16,13 @@ __all__ = [
     "DataError",
     "EngineError",
     "FieldChange",
-    "FrozenError",
     "IntegrityError",
     "LaneError",
     "LanelockError",
     "Pack",
     "Policy",
     "PolicyError",
+    "RefusedError",
     "Schemas",
     "WorkspaceError",
     "diff",

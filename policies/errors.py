@@ -39,8 +39,8 @@ class WorkspaceError(LanelockError):
     """Fix the workspace: read-only, full, locked by another sweep, or written by a newer version."""
 
 
-class FrozenError(LanelockError):
-    """Reopen the engine first: a freeze refuses this by rule, which is an answer and no fault."""
+class RefusedError(LanelockError):
+    """Look at the rule that refuses this, such as a freeze: it is an answer and no fault."""
 
     exit_code = 1
 

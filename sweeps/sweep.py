@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from lanelock.policies import LaneError
+from lanelock.policies import LaneError, RefusedError
 from lanelock.policies.names import check_name
 from lanelock.scoring.feasibility import GateReach
 from lanelock.sweeps.batch import played
@@ -33,7 +33,7 @@ from lanelock.sweeps.proof.lock import Lock, Search, make_lock
 from lanelock.sweeps.proof.lock_files import store_lock
 from lanelock.sweeps.proof.searched import continues
 from lanelock.sweeps.record.recorder import Recording, recording
-from lanelock.sweeps.search.attempts import AttemptsSpent, spent
+from lanelock.sweeps.search.attempts import spent
 from lanelock.sweeps.search.beginning import NOTHING_FIRST, Beginning, first_of, take_over
 from lanelock.sweeps.search.played_by import other_code, played_by
 from lanelock.sweeps.search.study import Studies, Study
@@ -103,7 +103,7 @@ def play(
     the sweep of that name, or begins it where it does not exist. `reach`: the gates' reach, where already computed.
     `beginning`: what a new sweep tries or takes over before its sampler proposes.
     Raises LaneError if another process plays the lane, there is nothing to resume, or other code began the sweep, and
-    AttemptsSpent if the lane may not be played once more, FrozenError if the engine is frozen.
+    RefusedError if the lane may not be played once more, or if the engine is frozen.
     """
     began = time.perf_counter()
     hold_open(workspace, lane.engine.name, "sweep")
@@ -115,7 +115,7 @@ def play(
         if known is not None and beginning.other_code and other_code(studies.attributes(known), lane):
             beginning, known = replace(beginning, source=known), None
         if known is None and (why := spent(lane, studies, name)) is not None:
-            raise AttemptsSpent(why)
+            raise RefusedError(why)
         resume, name = known is not None, known or name or _next_name(studies, lane)
         if resume:
             _check_beginning(studies, lane, name, beginning, workspace)

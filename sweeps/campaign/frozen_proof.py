@@ -129,6 +129,10 @@ def _moved(freeze: Freeze, workspace: Workspace) -> Iterator[Check]:
 
 def _open(freeze: Freeze, engine: str) -> Iterator[Unproved]:
     yield Unproved(f"frozen at {freeze.at} by {freeze.who}")
+    yield Unproved("what the checks of its phases found when they were played: their records state it")
+    if unsigned := [row for row in (*freeze.answers, *freeze.waivers) if not row["signed_by"]]:
+        people = ", ".join(dict.fromkeys(row["who"] for row in unsigned))
+        yield Unproved(f"that these people gave the answers and waivers that nobody signed: {people}")
     if freeze.lock is None:
         yield Unproved(f"played by engine code {freeze.code_version[:12]}")
     if refused := [row["alias"] for row in freeze.asked if row["refused"]]:

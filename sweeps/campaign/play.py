@@ -166,7 +166,7 @@ class _Player:
         watch: Watch,
     ) -> None:
         self._campaign, self._workspace, self.folder = campaign, workspace, folder
-        self._jobs, self._track, self._watch = jobs, track, watch
+        self._jobs, self._track, self._watch, self._trust = jobs, track, watch, trust_of(workspace)
         self._done: list[PhaseRecord] = list(records_in(folder))
 
     def play_on(self) -> Standing:
@@ -301,7 +301,7 @@ class _Player:
         for row in phase.document.get("waived", ()):
             if row["check"] == check:
                 return Ruling(row["who"], row["why"], None)
-        ruling = read_ruling(self.folder, Matter(self.folder.name, place, phase.id, check))
+        ruling = read_ruling(self.folder, Matter(self.folder.name, place, phase.id, check), self._trust)
         return None if ruling is None else ruling[1]
 
     def _write(self, record: PhaseRecord, back: int) -> None:
@@ -317,7 +317,7 @@ class _Player:
         """Returns the answer to a question: the one in the campaign's file, or what somebody said; None without."""
         if (given := phase.document.get("answer")) is not None:
             return given["is"], Ruling(given["who"], given["why"], None)
-        if (ruling := read_ruling(self.folder, self.matter())) is None:
+        if (ruling := read_ruling(self.folder, self.matter(), self._trust)) is None:
             return None
         document, who = ruling
         if document["asks"] != phase.document["asks"]:

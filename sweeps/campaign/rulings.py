@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lanelock.policies import IntegrityError, LaneError
+from lanelock.policies import IntegrityError, LaneError, RefusedError
 from lanelock.policies.documents import shipped_schema, validate
 from lanelock.policies.names import inside
 from lanelock.sweeps.campaign.records import Ruling
 from lanelock.sweeps.proof.checks import whole
-from lanelock.sweeps.proof.trust import Trust
+from lanelock.sweeps.proof.trust import Key, Trust
 from lanelock.sweeps.workspace import write_document
 
 if TYPE_CHECKING:
@@ -61,10 +61,13 @@ def write_ruling(
 ) -> None:
     """Writes a ruling, signed if there is a key. `stated`: the question and its answer, or what the check showed.
 
-    Raises LaneError if there is one already: what was decided stays decided.
+    Raises LaneError if there is one already: what was decided stays decided. Raises RefusedError if the trust asks for
+    another signature.
     """
     path = inside(folder, matter.name)
-    if (before := read_ruling(folder, matter)) is not None:
+    if (lacking := trust.unmet_by_ruling(None if key is None else trust.known(key.public))) is not None:
+        raise RefusedError(f"{matter.run}: {matter.phase}: {lacking}")
+    if (before := read_ruling(folder, matter, trust)) is not None:
         raise LaneError(f"{matter.run}: {matter.phase}: decided already by {before[1]}; a ruling is never changed")
     at = datetime.now(UTC).isoformat(timespec="seconds")
     body: dict[str, Any] = {"format": FORMAT, **matter.about, **stated, "who": who, "why": why, "at": at}
@@ -76,10 +79,11 @@ def write_ruling(
     write_document(path, body)
 
 
-def read_ruling(folder: Path, matter: Matter) -> tuple[Mapping[str, Any], Ruling] | None:
+def read_ruling(folder: Path, matter: Matter, trust: Trust) -> tuple[Mapping[str, Any], Ruling] | None:
     """Returns the document of a ruling and who made it; None if nobody did.
 
-    Raises IntegrityError if it was changed, if it is about something else, or if its signature does not hold.
+    Raises IntegrityError if it was changed, if it is about something else, or if it lacks a signature that holds and
+    that the trust asks for.
     """
     path = inside(folder, matter.name)
     if not os.path.lexists(path):
@@ -88,13 +92,16 @@ def read_ruling(folder: Path, matter: Matter) -> tuple[Mapping[str, Any], Ruling
     for field, value in matter.about.items():
         if document.get(field) != value:
             raise IntegrityError(f"{path}: /{field}: states {document.get(field)!r}, it lies beside {value!r}")
-    return document, Ruling(document["who"], document["why"], document["at"], _signer(document, matter, path))
+    signer = _signer(document, matter, path)
+    if (lacking := trust.unmet_by_ruling(signer)) is not None:
+        raise IntegrityError(f"{path}: the ruling was not allowed: {lacking}")
+    public = None if signer is None else signer.public
+    return document, Ruling(document["who"], document["why"], document["at"], public)
 
 
-def _signer(document: Mapping[str, Any], matter: Matter, path: Path) -> str | None:
+def _signer(document: Mapping[str, Any], matter: Matter, path: Path) -> Key | None:
     if "signed_by" not in document and "envelope" not in document:
         return None
     from lanelock.sweeps.proof import envelopes  # as above
 
-    key = envelopes.sealed_by(document, _SIGNED, matter.name, str(path))
-    return None if key is None else key.public
+    return envelopes.sealed_by(document, _SIGNED, matter.name, str(path))

@@ -88,7 +88,7 @@ def certify_lock(
 
     `seeds` default to those of `profile`; without one, to those of the engine's strongest profile and of the lock.
     With `coverage` (percent) as many held-out seeds are run as a claim of it needs, and none after the first that
-    fails. Raises PolicyError for a lock that cannot be run here and for fewer seeds than a grade needs; FrozenError if
+    fails. Raises PolicyError for a lock that cannot be run here and for fewer seeds than a grade needs; RefusedError if
     the engine is frozen under another gate file; IntegrityError for a lock that was changed, or if other evidence of
     the same name exists.
     """

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lanelock.engine.keep.receipts import text_of
-from lanelock.policies import FrozenError, IntegrityError, LaneError, PolicyError
+from lanelock.policies import IntegrityError, LaneError, PolicyError, RefusedError
 from lanelock.policies.documents import LARGEST, digest, read_json
 from lanelock.policies.files import read_bytes
 from lanelock.policies.names import ALIASES, inside, is_name, path_named
@@ -210,17 +210,17 @@ def refusal(workspace: Workspace, engine: str, what: str) -> str | None:
 
 
 def hold_open(workspace: Workspace, engine: str, what: str, *, but: str = "") -> None:
-    """Raises FrozenError if an engine is frozen; `but`: a run whose own freeze does not count."""
+    """Raises RefusedError if an engine is frozen; `but`: a run whose own freeze does not count."""
     freeze = frozen(workspace, engine)
     if freeze is not None and freeze.run != but:
-        raise FrozenError(_refused(freeze, what))
+        raise RefusedError(_refused(freeze, what))
 
 
 def hold_gates(workspace: Workspace, engine: str, gates: Mapping[str, Any]) -> None:
-    """Raises FrozenError if a gate file differs from the one that its engine was frozen under."""
+    """Raises RefusedError if a gate file differs from the one that its engine was frozen under."""
     freeze = frozen(workspace, engine)
     if freeze is not None and freeze.gates["digest"] != digest(dict(gates)):
-        raise FrozenError(
+        raise RefusedError(
             f"{engine} is frozen by {freeze}, and its gate file was changed since: nothing is graded by another until "
             f"it is reopened with: {_way_out(engine)}"
         )

@@ -70,6 +70,7 @@ class Trust:
     aliases: Mapping[str, Demand] = field(default_factory=dict)
     moves: Head | None = None  # the moves up to here are held by this alone
     reopen: tuple[str, ...] = ()  # the roles that may sign a reopen; empty: it need not be signed
+    rulings: tuple[str, ...] = ()  # likewise, of an answer or a waiver in a campaign
 
     def known(self, public: str) -> Key:
         """Returns a public key as the trust names it; without name and roles if it does not."""
@@ -92,12 +93,17 @@ class Trust:
 
     def unmet_by_reopen(self, signer: Key | None) -> str | None:
         """Returns what is lacking for the reopen of a frozen engine that `signer` signs; None if nothing is."""
-        if not self.reopen:
+        return self._unsigned("a reopen", self.reopen, signer)
+
+    def unmet_by_ruling(self, signer: Key | None) -> str | None:
+        """Returns what is lacking for an answer or a waiver that `signer` signs; None if nothing is."""
+        return self._unsigned("an answer or a waiver", self.rulings, signer)
+
+    def _unsigned(self, what: str, roles: Collection[str], signer: Key | None) -> str | None:
+        asked = f"{self.where} asks that {what} be signed by {' or '.join(roles)}"
+        if not roles or (signer is not None and {*self.known(signer.public).roles} & {*roles}):
             return None
-        asked = f"{self.where} asks that a reopen be signed by {' or '.join(self.reopen)}"
-        if signer is None:
-            return asked
-        return None if set(self.known(signer.public).roles) & set(self.reopen) else f"{asked}; {signer} is not"
+        return asked if signer is None else f"{asked}; {signer} is not"
 
     def _unapproved(self, alias: str, demand: Demand, mover: Key, approvers: Iterable[Key]) -> str | None:
         known = [self.known(key.public) for key in approvers]
@@ -127,7 +133,8 @@ def read_trust(path: Path) -> Trust:
         for alias, row in document["aliases"].items()
     }
     moves = Head(**document["moves"]) if "moves" in document else None
-    return Trust(where, keys, aliases, moves, tuple(document.get("reopen", {}).get("roles", ())))
+    reopen, rulings = (tuple(document.get(name, {}).get("roles", ())) for name in ("reopen", "rulings"))
+    return Trust(where, keys, aliases, moves, reopen, rulings)
 
 
 def trust_of(workspace: Workspace) -> Trust:

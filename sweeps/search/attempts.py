@@ -9,15 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lanelock.policies import LaneError
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.search.study import Studies
-
-
-class AttemptsSpent(LaneError):
-    """Ask for a waiver: the lane was played as often as it may be. A refusal by rule, not a mistake in the lane."""
-
-    exit_code = 1
 
 
 def spent(lane: Lane, studies: Studies, name: str | None = None) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from lanelock.policies import FrozenError, PolicyError, WorkspaceError
+from lanelock.policies import PolicyError, RefusedError, WorkspaceError
 from lanelock.policies.files import real
 from lanelock.sweeps.pages.text import printable
 from lanelock.sweeps.terminal.completion import FOLDER
@@ -81,7 +81,7 @@ def common_options(command: Callable[..., int]) -> Any:
         session = Session(workspace, as_json, quiet)
         try:
             return command(session, **options)
-        except FrozenError as refused:
+        except RefusedError as refused:
             session.show({"refused": True, "reason": str(refused)}, f"REFUSED  {refused}")
             return refused.exit_code
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 from lanes import lane_with, refused
 
-from lanelock.policies import LaneError
+from lanelock.policies import LaneError, RefusedError
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.verification import verify_lock
-from lanelock.sweeps.search.attempts import AttemptsSpent, spent
+from lanelock.sweeps.search.attempts import spent
 from lanelock.sweeps.search.beginning import Beginning
 from lanelock.sweeps.search.study import Studies
 from lanelock.sweeps.sweep import _check_beginning, play
@@ -32,7 +32,7 @@ def played(lane, workspace, **more):
 def test_one_more_than_the_attempts_is_refused_and_a_waiver_allows_it(tmp_path, workspace):
     lane = counted(tmp_path)
     assert played(lane, workspace).sweep == "queue-1"
-    with pytest.raises(AttemptsSpent) as spent_:
+    with pytest.raises(RefusedError) as spent_:
         played(lane, workspace)
     for part in ("/attempts: one attempt from pack", "queue-1 stands", "--resume", "--waive WHO --why TEXT"):
         assert part in str(spent_.value), part
@@ -42,7 +42,7 @@ def test_one_more_than_the_attempts_is_refused_and_a_waiver_allows_it(tmp_path, 
     closed = played(lane.waived(**waiver), workspace)
     assert closed.sweep == "queue-2" and Lock.read(closed.lock).lane_document["waiver"] == waiver
     assert Studies(workspace.study_storage).attributes("queue-2")["lane"]["waiver"] == waiver
-    with pytest.raises(AttemptsSpent, match="queue-1, queue-2 stands"):
+    with pytest.raises(RefusedError, match="queue-1, queue-2 stands"):
         played(lane, workspace)
 
 
@@ -58,7 +58,7 @@ def test_attempts_are_counted_from_an_authority(tmp_path, workspace):
     for each in (lane, other, lane, other):
         played(each, workspace)
     for each in (lane, other):
-        with pytest.raises(AttemptsSpent, match="2 attempts from"):
+        with pytest.raises(RefusedError, match="2 attempts from"):
             played(each, workspace)
     played(replace(lane, document={**lane.document, "id": "namesake"}), workspace)
 
@@ -70,9 +70,9 @@ def test_a_campaign_counts_its_own_run_and_by_hand_everything_counts(tmp_path, w
     studies = Studies(workspace.study_storage)
     assert spent(lane, studies, "cycle-1.p2") is None and spent(lane, studies, "cycle-2.p2") is None
     assert "cycle-1.p2 stands" in str(spent(lane, studies, "cycle-1.p2_again"))
-    with pytest.raises(AttemptsSpent, match=r"cycle-1\.p2 stands; one more needs a waiver"):
+    with pytest.raises(RefusedError, match=r"cycle-1\.p2 stands; one more needs a waiver"):
         played(lane, workspace, name="cycle-1.p2_again")
-    with pytest.raises(AttemptsSpent, match=r"cycle-1\.p2 stands; --resume"):
+    with pytest.raises(RefusedError, match=r"cycle-1\.p2 stands; --resume"):
         played(lane, workspace)
     assert played(lane, workspace, name="cycle-2.p2").sweep == "cycle-2.p2"
 
@@ -85,7 +85,7 @@ def test_an_unfinished_attempt_goes_on(tmp_path, workspace):
 
     with pytest.raises(KeyboardInterrupt):
         played(lane.waived("Ada", "once"), workspace, watch=ended)
-    with pytest.raises(AttemptsSpent):
+    with pytest.raises(RefusedError):
         played(lane, workspace)
     with pytest.raises(LaneError, match="--waive: queue-1 began otherwise"):
         played(lane.waived("Ada", "twice"), workspace, resume=True)

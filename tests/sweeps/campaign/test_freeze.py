@@ -8,7 +8,7 @@ import pytest
 from lanes import QUEUE
 
 from lanelock.engine.keep.receipts import text_of
-from lanelock.policies import FrozenError, IntegrityError, LaneError
+from lanelock.policies import IntegrityError, LaneError, RefusedError
 from lanelock.policies.documents import digest, read_json, shipped_schema, validate
 from lanelock.sweeps.campaign.floors import floors_page
 from lanelock.sweeps.campaign.frozen_proof import verify_freeze
@@ -121,7 +121,9 @@ def test_what_would_change_it_is_refused_and_the_rest_goes_on(place, campaign, h
         lambda: play(lane, place, track=False, resume=True),
         lambda: play_campaign(load_campaign(str(campaign)), place, track=False),
     ):
-        with pytest.raises(FrozenError, match=r"queue is frozen by till-1 \(FROZEN_.*lanelock reopen queue --why TEXT"):
+        with pytest.raises(
+            RefusedError, match=r"queue is frozen by till-1 \(FROZEN_.*lanelock reopen queue --why TEXT"
+        ):
             call()
     assert [path.name for path in place.campaigns.iterdir()] == [RUN], "no run is begun"
     before = holders(place)
@@ -168,7 +170,7 @@ def test_nothing_is_graded_by_another_gate_file_until_a_reopen(place, monkeypatc
     gates = gates_of_engine("queue").document
     hold_gates(place, "queue", gates)
     changed = {**gates, "title": "laxer"}
-    with pytest.raises(FrozenError, match="its gate file was changed since"):
+    with pytest.raises(RefusedError, match="its gate file was changed since"):
         hold_gates(place, "queue", changed)
     hold_gates(place, "segment_2b", changed)
     reopen("queue", place, "laxer gates, reviewed")

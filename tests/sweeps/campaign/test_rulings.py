@@ -118,6 +118,28 @@ def test_a_signed_answer_cannot_be_changed(tmp_path, place, here, field):
         played(asking(tmp_path), place, resume=True)
 
 
+def test_where_the_trust_asks_for_a_signature_nobody_answers_without_it(tmp_path, place, here):
+    owner, other = (SigningKey.make(tmp_path / f"{name}.pem") for name in ("owner", "other"))
+    keys = [{"name": "Ada", "public": owner.public, "roles": ["owner"]}]
+    keys += [{"name": "Bob", "public": other.public, "roles": ["maker"]}]
+    trust = {"format": "lanelock.trust/1", "keys": keys, "aliases": {}, "rulings": {"roles": ["owner"]}}
+    played(asking(tmp_path), place)
+    place.trust.write_text(json.dumps(trust))
+    call = ("campaign", "answer", "small-1", "no", "--why", "so")
+    for key in ((), ("--key", tmp_path / "other.pem")):
+        code, out, err = here(*call, *key, workspace=place.root)
+        assert code == 1 and "asks that an answer or a waiver be signed by owner" in out + err
+    forged = {"format": "lanelock.ruling/1", "run": "small-1", "place": 1, "phase": "ask", "asks": "May it be?"}
+    forged |= {"answer": "yes", "who": "The owner", "why": "by hand", "at": "2026-01-01T00:00:00+00:00"}
+    path = place.campaigns / "small-1" / "ruling.01.ask.json"
+    path.write_text(json.dumps(forged))
+    with pytest.raises(IntegrityError, match="was not allowed"):
+        played(asking(tmp_path), place, resume=True)
+    path.unlink()
+    assert here(*call, "--key", tmp_path / "owner.pem", workspace=place.root)[0] == 1, "it ends below the band"
+    assert (place.campaigns / "small-1" / "02.end.json").exists()
+
+
 @pytest.mark.plan("0.6", "P4.6")
 def test_a_check_that_does_not_hold_stops_it_until_it_is_waived(tmp_path, place, here):
     plan = campaign(tmp_path, start=start("end", **RED))

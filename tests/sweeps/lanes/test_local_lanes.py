@@ -2,14 +2,13 @@
 
 import pytest
 
-from lanelock.policies import LaneError
+from lanelock.policies import LaneError, RefusedError
 from lanelock.scoring.gates import Severity
 from lanelock.sweeps.decision.decision import refusal
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.lanes.survey import prospect
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.verification import verify_lock
-from lanelock.sweeps.search.attempts import AttemptsSpent
 from lanelock.sweeps.sweep import play
 from lanelock.sweeps.workspace import Workspace
 
@@ -84,7 +83,7 @@ def test_p2_r1_closes_once_as_recorded(tmp_path):
     assert "trial 0 (guard_entropy)" in closed.decision.reason
     assert Lock.read(closed.lock).lane_document["after"]["jitter"] == 0.5
     assert verify_lock(closed.lock).ok
-    with pytest.raises(AttemptsSpent, match="p2_r1-1 stands"):
+    with pytest.raises(RefusedError, match="p2_r1-1 stands"):
         play(lane, workspace, track=False)
 
 
