@@ -118,6 +118,8 @@ def decision(phase, outcome):
         pytest.param("reopen_2a", "RETRY", "GO_P3_RETRY_FROM_2A", "p3", marks=pytest.mark.plan("P1.2A.4")),
         pytest.param("reopen_2a", "NO_GO", "NO_GO_P1_REOPEN_2A_ONLY", "reopen_1b", marks=pytest.mark.plan("P1.2A.4")),
         pytest.param("reopen_1b", "REFUSED", "NO_GO_P1_REOPEN_1B_ONLY", "p1_local", marks=pytest.mark.plan("P1.1B.7")),
+        pytest.param("reopen_1b", "RETRY", "GO_P3_RETRY_FROM_1B", "p3", marks=pytest.mark.plan("P1.1B.6")),
+        pytest.param("p1_local", "RETRY", "GO_P3_RETRY_FROM_2B_LOCAL", "p3", marks=pytest.mark.plan("P1L.8")),
         pytest.param("p1_local", "REFUSED", "NO_GO_P1_LOCAL_RECOVERY", "allow_synthetic_local_groups",
                      marks=pytest.mark.plan("P1L.5")),
         pytest.param("allow_synthetic_local_groups", "NO", "ALLOW_SYNTHETIC_LOCAL_GROUPS_NO", "reopen_2a_r2",
@@ -136,12 +138,24 @@ def test_the_recorded_cycle_has_its_decisions(phase, outcome, name, onward):
         pytest.param("p1_reopen", {"s4/single_group_share"}, marks=pytest.mark.plan("P1.RO.6")),
         pytest.param("reopen_2a", {"s4/single_group_share"}, marks=pytest.mark.plan("P1.2A.4")),
         pytest.param("reopen_2a_r2", {"s4/single_group_share"}, marks=pytest.mark.plan("P1.R2.3")),
+        pytest.param("reopen_1b", {"s4/single_group_share"}, marks=pytest.mark.plan("P1.1B.6")),
+        pytest.param("p1_local", {"s4/single_group_share"}, marks=pytest.mark.plan("P1L.8")),
     ],
 )
 def test_a_reopen_earns_its_retry_by_a_stated_move_toward_b_and_once(phase, floors):
     found = campaign_of("segment_2b_recorded").phases[phase]
     assert found.material.metric in floors and found.material.by >= 0.01 and found.material.high == 0.35
     assert found.then["RETRY"].at_most == 1
+
+
+@pytest.mark.plan("P3.5.3")
+def test_after_an_accepted_b_the_stretch_is_played_and_what_stood_goes_on_where_it_fails():
+    phases = campaign_of("segment_2b").phases
+    assert phases["p3"].then["GO"].next == "p3_stretch" and phases["p3_stretch"].lane.id == "p3_stretch"
+    then = phases["p3_stretch"].then
+    assert {(row.next, row.carry) for row in (then["NO_GO"], then["REFUSED"])} == {("p4", "authority")}
+    assert (then["GO"].next, then["GO"].carry) == ("p4", "candidate")
+    assert phases["p3_stretch"].lane.document["decision"]["accept_band"] == "B+"
 
 
 @pytest.mark.plan("P1.RO.5", "P1.2A.3")
