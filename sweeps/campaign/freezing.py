@@ -45,16 +45,18 @@ def close(
     phase: Phase,
     *,
     track: bool = True,
+    proved: set[str],
 ) -> Freeze:
     """Freezes the engine with what a campaign's run closed with; a second call returns what the first has written.
 
-    `done` are the records before the freeze, `end` is its result with the reason, `holder` what stands.
+    `done` are the records before the freeze, `end` is its result with the reason, `holder` what stands. `proved` are
+    the digests of evidence that need not be proved again.
     """
     path = inside(workspace.freezes, f"{folder.name}.json")
     if path.is_file():  # the process was killed before it wrote the record of the phase
         return Freeze.read(path)
     status, reason = end
-    asked = tuple(_asked(holder, workspace, f"frozen by {folder.name}: {status.status}"))
+    asked = tuple(_asked(holder, workspace, f"frozen by {folder.name}: {status.status}", proved))
     if track and not all(row["refused"] for row in asked):
         _follow(workspace)
     freeze = Freeze(
@@ -82,11 +84,11 @@ def close(
     return freeze
 
 
-def _asked(holder: Holder, workspace: Workspace, why: str) -> Iterator[dict[str, str]]:
+def _asked(holder: Holder, workspace: Workspace, why: str, proved: set[str]) -> Iterator[dict[str, str]]:
     """Asks for every alias by the rules of promotion. Yields alias, and why it does not point to the lock."""
     if holder.lock is None:
         return
-    path, proved = inside(workspace.locks, holder.lock), set[str]()
+    path = inside(workspace.locks, holder.lock)
     for alias in ALIASES:
         try:
             refusals = promote(path, alias, workspace, why=why, proved=proved).refusals

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from lanelock.engine.keep.receipts import file_digest
 from lanelock.engine.protocol import Run
 from lanelock.policies import Pack, pack_of
 from lanelock.policies.names import inside
@@ -36,7 +37,7 @@ from lanelock.sweeps.campaign.records import (
 from lanelock.sweeps.decision.decision import best_found, refusal
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.survey import prospect
-from lanelock.sweeps.proof.evidence import certify_lock
+from lanelock.sweeps.proof.evidence import INDEX, certify_lock
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.sweep import Closed, Progress, play
 from lanelock.sweeps.workspace import Workspace
@@ -66,6 +67,7 @@ class Stage:
     records: tuple[PhaseRecord, ...]
     jobs: int
     track: bool
+    proved: set[str]  # by digest, the evidence that this process has made or proved
     watch: Callable[[Progress], None]
 
     def played(self, phase: Phase, start: Start | None, answer: tuple[str, Ruling] | None) -> Played:
@@ -172,6 +174,7 @@ class Stage:
             holdout=phase.document.get("holdout", 0),
             jobs=self.jobs,
         )
+        self.proved.add(file_digest(certified.folder / INDEX))
         accepted = certified.verdict.rank >= self.campaign.gates.of_band(phase.document["accept_band"]).rank
         return Result(
             outcome="GO" if accepted else "NO_GO",
@@ -190,8 +193,9 @@ class Stage:
         end, reason = freeze(self.records, self.campaign.gates.bands)
         folder, holder = inside(self.workspace.campaigns, self.run), Holder(start.pack.carried(), start.lock)
         frozen = close(
-            self.campaign, self.workspace, folder, self.records, holder, (end, reason), phase, track=self.track
-        )
+            self.campaign, self.workspace, folder, self.records, holder, (end, reason), phase,
+            track=self.track, proved=self.proved,
+        )  # fmt: skip
         end = replace(end, freeze=frozen.freeze_id)
         return Result(outcome="FROZEN", reason=reason, metrics=self._measured(start.pack), end=end), start
 

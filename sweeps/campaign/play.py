@@ -167,6 +167,7 @@ class _Player:
     ) -> None:
         self._campaign, self._workspace, self.folder = campaign, workspace, folder
         self._jobs, self._track, self._watch, self._trust = jobs, track, watch, trust_of(workspace)
+        self._proved: set[str] = set()  # by digest, the evidence that this process has made or proved
         self._done: list[PhaseRecord] = list(records_in(folder))
 
     def play_on(self) -> Standing:
@@ -222,6 +223,7 @@ class _Player:
             tuple(self._done),
             self._jobs,
             self._track,
+            self._proved,
             lambda progress: self._watch(self.standing(phase, progress)),
         )
         result, candidate = stage.played(phase, start, answer)

@@ -39,7 +39,7 @@ from lanelock.scoring.gates import GateSet
 from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.proof.checks import Watch, hold
 from lanelock.sweeps.proof.envelopes import SigningKey, approvers
-from lanelock.sweeps.proof.evidence import INDEX, verify_evidence
+from lanelock.sweeps.proof.evidence import INDEX, check_files, verify_evidence
 from lanelock.sweeps.proof.freezes import refusal
 from lanelock.sweeps.proof.grading import gates_of_engine
 from lanelock.sweeps.proof.lock import BEFORE_WHOLE_RUNS, FORMAT, Lock
@@ -125,7 +125,9 @@ def promote(
     if lock.lock_id not in proved:
         hold(path, "lock", verify_lock(path, world, watch, workspace))
         proved.add(lock.lock_id)
-    if evidence is not None and (index := file_digest(evidence / INDEX)) not in proved:
+    if evidence is not None and (index := file_digest(evidence / INDEX)) in proved:
+        check_files(evidence)
+    elif evidence is not None:
         hold(evidence, "evidence", verify_evidence(evidence, watch, with_lock=False))
         proved.add(index)
     if dry_run:
