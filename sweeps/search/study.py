@@ -177,7 +177,7 @@ class Studies:
         """Returns the names of all studies, oldest first, but of none that was killed while it was created."""
         with _reading(self._place):
             studies = self._storage.get_all_studies()
-            return tuple(study.study_name for study in studies if _LAST in study.user_attrs or self._trials(study))
+            return tuple(_name(study) for study in studies if _LAST in study.user_attrs or self._trials(study))
 
     def _trials(self, study: FrozenStudy) -> int:
         """Returns the number of trials, those included that are not read here."""
@@ -188,7 +188,7 @@ class Studies:
         """Returns name, number of trials and attributes of every study, oldest first."""
         with _reading(self._place):
             studies = self._storage.get_all_studies()
-            rows = ((study.study_name, self._trials(study), study.user_attrs) for study in studies)
+            rows = ((_name(study), self._trials(study), study.user_attrs) for study in studies)
             return tuple((name, trials, begun) for name, trials, begun in rows if _LAST in begun or trials)
 
     def create(self, name: str, lane: Lane, attributes: Mapping[str, Any]) -> Study:
@@ -235,6 +235,12 @@ class Studies:
         if isinstance(self._place, str):
             return study
         return optuna.load_study(study_name=name, storage=_open(self._place, self._reading, study._study_id))
+
+
+def _name(study: FrozenStudy) -> str:
+    if not isinstance(study.study_name, str):
+        raise ValueError(f"a study is named {study.study_name!r:.60}")
+    return study.study_name
 
 
 class _KernelLock:
