@@ -67,7 +67,6 @@ def template(root: Path, outside: Path) -> None:
         ("sweep", str(QUEUE / "lane_few.json"), "--trials", "6", "--anyway"),
         ("run", "--pack", pack, "--seed", "5", "--publish"),
         ("promote", "counter-1.short", "--to", "candidate", "--force", "--why", "a rehearsal"),
-        ("promote", "counter-1.steady", "--to", "candidate", "--force", "--why", "and back"),
         ("key", "make", "k", "--out", str(outside), "--role", "maker"),
     ):
         ended = run([*call, *(() if call[0] == "key" else ("--workspace", str(root)))])

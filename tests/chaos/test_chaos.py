@@ -17,6 +17,7 @@ HELD = {
     "aliases": {"candidate": "queue-1"},
     "registry": [["queue", "candidate"]],
     "runs": ["r"],
+    "frozen": {"counter-1": True},
     "evidence": [],
     "waiting": [],
 }

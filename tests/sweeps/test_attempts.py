@@ -122,7 +122,9 @@ def test_a_single_trial_is_the_enqueued_candidate(tmp_path, workspace):
 def test_at_the_command_line(tmp_path, here):
     lane, root = tmp_path / "lane.json", tmp_path / "w"
     played(counted(tmp_path), Workspace.at(root))
-    refused(here("sweep", lane, "--quiet", workspace=root), "queue-1", "--waive WHO --why TEXT", code=1)
+    code, out, err = here("sweep", lane, workspace=root)
+    assert (code, err) == (1, "") and out.startswith("REFUSED  ") and out.count("\n") == 1
+    assert "queue-1" in out and "--waive WHO --why TEXT" in out
     refused(here("sweep", lane, "--trials", 9, "--quiet", workspace=root), "9 trials", "--waive WHO --why TEXT")
     for half in (("--waive", "Ada"), ("--why", "because")):
         refused(here("sweep", lane, *half, workspace=root), "--waive WHO and --why TEXT belong together")

@@ -54,7 +54,7 @@ def test_p3_passes_all_it_can_and_names_the_floor_that_blocks_it(swept):
     assert (
         lock.candidate == "terminal" and lock.decision == "NO_GO" and Path(closed["lock"]).parent == workspace / "locks"
     )
-    assert lock.lane_document["until"] == "S4" and [*lock.whole] == [*lock.seeds], "the trials alone stop at S4"
+    assert lock.lane_document["until"] == "S4" and {*lock.whole} == {*lock.seeds}, "the trials alone stop at S4"
     assert all(run.audit for run in lock.whole.values()) and len({run.bundle for run in lock.whole.values()}) == 4
     assert_no_artifact(lock)
 

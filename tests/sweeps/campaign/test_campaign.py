@@ -26,7 +26,7 @@ from lanelock.sweeps.proof.lock_files import find_lock
 from lanelock.sweeps.proof.verification import verify_lock
 from lanelock.sweeps.workspace import Workspace
 
-VOLATILE = ("seconds", "lock", "runtime", "evidence", "pinned")
+VOLATILE = ("seconds", "lock", "runtime", "evidence", "pinned", "freeze")
 
 
 def campaign_with(tmp_path, **changed):

@@ -118,6 +118,8 @@ def test_a_candidate_is_timed_beside_its_authority_round_by_round(packs, monkeyp
     clock, worlds = [0.0], []
 
     class Engine:
+        name = "timed"
+
         def evaluate(self, pack, seed, *, world, until):
             worlds.append((seed, until))
             clock[0] += 3.0 if pack is wide else 2.0
