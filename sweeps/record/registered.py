@@ -48,6 +48,11 @@ class Left:
 
     aliases: Mapping[str, str] = field(default_factory=dict)  # alias -> version
     versions: Mapping[str, Written] = field(default_factory=dict)
+    next_aliases: Mapping[str, str] = field(default_factory=dict)  # being pointed: a kill leaves some of either
+
+    def pointed(self, alias: str, at: str | None) -> bool:
+        """Whether this workspace may have left an alias at a version."""
+        return at in (self.aliases.get(alias), self.next_aliases.get(alias, self.aliases.get(alias)))
 
     def locks(self) -> dict[str, str]:
         """Returns fingerprint -> the lock that it is of."""
@@ -130,7 +135,7 @@ def _alias(
         if not want:
             return  # of another workspace, as far as anybody here can tell
     else:
-        behind = at == was and (at is None or holds == left.versions[at].lock_id)
+        behind = left.pointed(alias, at) and (at is None or holds == left.versions[at].lock_id)
     left_at = f"; it was left at {'nothing' if was is None else f'version {was}'}" if not behind and left else ""
     yield Difference(f"{name}: points to {what}; {says}{left_at}", "behind" if behind else "alias", alias)
 
@@ -180,7 +185,11 @@ def read_left(workspace: Workspace, uri: str) -> dict[str, Left]:
     """Returns each registered model as this workspace left it in a store; none where it never wrote to it."""
     models = _stores(workspace).get(meant_for(workspace, uri), {})
     return {
-        name: Left(model["aliases"], {number: Written(**row) for number, row in model["versions"].items()})
+        name: Left(
+            model["aliases"],
+            {number: Written(**row) for number, row in model["versions"].items()},
+            model.get("next_aliases", {}),
+        )
         for name, model in models.items()
     }
 

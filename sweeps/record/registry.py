@@ -85,7 +85,11 @@ def follow(workspace: Workspace, report: Callable[[str], None] = lambda text: No
             newest = {move.to.lock_id: move for move in described}
             made = {lock_id: registry.version_of(_version(workspace, move), lefts) for lock_id, move in newest.items()}
             aliases = {alias: made[move.to.lock_id] for alias, move in here.items()}
-            lefts[model] = registry.point(model, aliases, lefts.get(model, Left()))
+            left = lefts.get(model, Left())
+            if left.aliases != aliases:
+                lefts[model] = replace(left, next_aliases=aliases)
+                write_left(workspace, registry.uri, lefts)
+            lefts[model] = registry.point(model, aliases, left)
             versions |= aliases
         write_left(workspace, registry.uri, lefts)
     return dict(sorted(versions.items()))

@@ -306,6 +306,28 @@ def test_killed_among_the_tags_of_a_certification_it_is_behind_and_what_others_w
     assert [row.kind for row in compare(place)] == ["tag"]
 
 
+def test_killed_once_an_alias_is_pointed_it_is_behind_after_the_next_move_too(made, tmp_path, monkeypatch):
+    place, point = Workspace(Path(shutil.copytree(made[0].root, tmp_path / "copy"))), Registry.point
+    follow(place)
+
+    def killed(*arguments):
+        point(*arguments)
+        raise KeyboardInterrupt
+
+    path = place.promoted / made[1].lock_id / "lock.json"
+    assert promote(path, "candidate", place, force=True, why="once more the first").written
+    monkeypatch.setattr(Registry, "point", killed)
+    with pytest.raises(KeyboardInterrupt):
+        follow(place)
+    monkeypatch.undo()
+    assert compare(place) == []
+    assert rollback("candidate", place).written
+    assert {row.kind for row in compare(place)} == {"behind"} == {row.kind for row in at_a_glance(place)}
+    reported = []
+    follow(place, reported.append)
+    assert reported == [] == compare(place)
+
+
 def test_without_its_note_a_right_version_is_known_by_its_bytes_and_a_forgery_is_not(made, attacker):
     """As after the workspace was rebuilt: what this package would register is taken over, nothing else."""
     place, _, second = made
