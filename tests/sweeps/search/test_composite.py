@@ -23,7 +23,10 @@ RESERVE = 0.05
 def ground_of(name, unreachable=""):
     """A lane with an authority near its thresholds; nothing runs."""
     lane = load_lane(name)
-    metrics = {gate.metric: _near(gate) for gate in lane.gates.gates} | {row.metric: 0.1 for row in lane.objectives}
+    by_end = sorted(
+        lane.gates.gates, key=lambda gate: bool(gate.thresholds)
+    )  # of a metric's gates, one with an end wins
+    metrics = {gate.metric: _near(gate) for gate in by_end} | {row.metric: 0.1 for row in lane.objectives}
     rows = [
         GateReach(gate.id, gate.metric, gate.comparison, {}, None, None, dict.fromkeys(lane.gates.bands, False), "", "")
         for gate in lane.gates.gates
@@ -51,7 +54,8 @@ def expected(ground, measures):
     """Returns the margin, the second objective and the violation, from scorecards."""
     cards = cards_of(ground, measures)
     first, *others = ground.lane.objectives
-    margin = min(max(card.margin(first.band, ground.unreachable[first.band]), -MISSING) for card in cards)
+    margins = [card.margin(first.band, ground.unreachable[first.band]) for card in cards]
+    margin = min(-MISSING if math.isinf(margin) else margin for margin in margins)
     by_gate = [card.violations() for card in cards]
     violation = sum(max(0.0, *(row[name] for row in by_gate)) for name in by_gate[0])
     for gates in zip(

@@ -107,5 +107,10 @@ def test_the_command_prints_a_table_and_json(swept, lanelock):
     code, said, _ = lanelock("report", closed.sweep, workspace=workspace.root)
     assert code == 0 and "share of variance by knob" in said and "servers × service" in said and "R² 0." in said
     code, document, _ = lanelock("report", closed.sweep, "--json", workspace=workspace.root)
-    assert code == 0 and document.pop("figures") and document == opened(closed.sweep, workspace).sensitivity
+    assert (
+        code == 0
+        and document.pop("figures")
+        and document.pop("notes") == []
+        and document == opened(closed.sweep, workspace).sensitivity
+    )
     assert lanelock("report", "nothing-1", workspace=workspace.root)[0] == 2

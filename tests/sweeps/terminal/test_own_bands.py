@@ -111,8 +111,9 @@ def test_its_lock_is_proved_shown_graded_and_promoted_under_its_own_names(metal,
     assert code == 0 and out.startswith("FLAWLESS") and "seed 1: FLAWLESS" in err
     assert "with 95 % confidence at least 22.3 % of runs of this policy meet GOLD (2 held-out seeds" in out
     assert "margin SILVER   margin GOLD" in out
-    code, out, _ = call("promote", name, "--to", "certified")
-    assert code == 0 and "FLAWLESS" in out
+    assert call("reopen", "metal", "--why", "another look")[0] == 0, "the campaign froze it, and moved the aliases"
+    code, out, _ = call("promote", name, "--to", "certified", "--force", "--why", "another look")
+    assert "FLAWLESS" in out and "frozen" not in out
     (path,) = (folder / "ws" / "locks").glob(f"{name}.*.json")
     code, said, _ = call("report", path.stem, "--json")
     assert code == 0 and said["verdict"] == "FLAWLESS"
