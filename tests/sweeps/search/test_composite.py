@@ -36,7 +36,7 @@ def ground_of(name, unreachable=""):
 
 
 def _near(gate):
-    return float(np.mean(ends(next(iter(gate.thresholds.values()), 0.5))))
+    return float(np.mean(ends([0.5, *gate.thresholds.values()][-1])))
 
 
 def composite_of(ground, measures, **kwargs):
