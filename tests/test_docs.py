@@ -150,7 +150,12 @@ def served(command):
     return False
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+# Minutes each: they certify, promote and resume on whole runs of segment 2B.
+LONG = ("promotion-and-rollback.md", "signatures.md", "operations.md", "how-a-sweep-searches.md")
+TYPED = [pytest.param(page, marks=[pytest.mark.slow] * (page.name in LONG), id=page.name) for page in PAGES]
+
+
+@pytest.mark.parametrize("page", TYPED)
 def test_what_a_page_tells_to_type_answers_as_it_says(page, place, capfd):
     for step in steps(page):
         if isinstance(step, Saved):

@@ -75,7 +75,11 @@ def runs(workspace, lane):
 
 @pytest.mark.parametrize(
     ("lane", "name", "count", "kills"),
-    [(QUEUE, "queue", 24, (6, 23)), ("p3", "p3", 16, (2, 9)), ("leaky", "leaky", 24, (1, 7, 14, 22))],
+    [
+        (QUEUE, "queue", 24, (6, 23)),
+        pytest.param("p3", "p3", 16, (2, 9), marks=pytest.mark.slow),
+        ("leaky", "leaky", 24, (1, 7, 14, 22)),
+    ],
 )
 def test_killed_at_any_moment_it_goes_on_where_it_was(tmp_path, lane, name, count, kills):
     lane = str(leaky_lane(tmp_path / "lane", sampler={"seed": 5})) if lane == "leaky" else lane
