@@ -18,7 +18,8 @@ from lanelock.policies.documents import shipped_schema, validate
 from lanelock.policies.names import inside
 from lanelock.sweeps.campaign.records import Ruling
 from lanelock.sweeps.proof.checks import whole
-from lanelock.sweeps.proof.trust import Key, Trust
+from lanelock.sweeps.proof.moves import signer_of
+from lanelock.sweeps.proof.trust import Trust
 from lanelock.sweeps.workspace import write_document
 
 if TYPE_CHECKING:
@@ -92,16 +93,8 @@ def read_ruling(folder: Path, matter: Matter, trust: Trust) -> tuple[Mapping[str
     for field, value in matter.about.items():
         if document.get(field) != value:
             raise IntegrityError(f"{path}: /{field}: states {document.get(field)!r}, it lies beside {value!r}")
-    signer = _signer(document, matter, path)
-    if (lacking := trust.unmet_by_ruling(signer)) is not None:
+    key = signer_of(document, _SIGNED, matter.name, str(path))
+    if (lacking := trust.unmet_by_ruling(key)) is not None:
         raise IntegrityError(f"{path}: the ruling was not allowed: {lacking}")
-    public = None if signer is None else signer.public
+    public = None if key is None else key.public
     return document, Ruling(document["who"], document["why"], document["at"], public)
-
-
-def _signer(document: Mapping[str, Any], matter: Matter, path: Path) -> Key | None:
-    if "signed_by" not in document and "envelope" not in document:
-        return None
-    from lanelock.sweeps.proof import envelopes  # as above
-
-    return envelopes.sealed_by(document, _SIGNED, matter.name, str(path))

@@ -24,6 +24,7 @@ from lanelock.policies.files import read_bytes
 from lanelock.policies.names import ALIASES, inside, is_name, path_named
 from lanelock.policies.pack import CarriedPack
 from lanelock.sweeps.proof.checks import whole
+from lanelock.sweeps.proof.moves import signer_of
 from lanelock.sweeps.proof.trust import Key, Trust, trust_of
 from lanelock.sweeps.provenance import user
 from lanelock.sweeps.workspace import Workspace, write_new, writing
@@ -121,23 +122,19 @@ class Reopen:
     def of(cls, path: Path, trust: Trust) -> Reopen:
         """Returns the reopen in a file. Raises IntegrityError if it was changed, or lacks a signature it needs."""
         document = whole(path, "reopen", "reopen")
-        signer = None
-        if "envelope" in document or "signed_by" in document:
-            from lanelock.sweeps.proof import envelopes  # Ed25519 takes a while, which unsigned reopens need not pay
-
-            key = envelopes.sealed_by(document, "reopen", path.name, str(path))
-            signer = None if key is None else trust.known(key.public)
-        if (lacking := trust.unmet_by_reopen(signer)) is not None:
+        key = signer_of(document, "reopen", path.name, str(path))
+        known = None if key is None else trust.known(key.public)
+        if (lacking := trust.unmet_by_reopen(known)) is not None:
             raise IntegrityError(f"{path}: the reopen was not allowed: {lacking}")
         fields = {name: document[name] for name in ("run", "freeze", "engine", "at", "who", "why")}
-        return cls(**fields, signed_by=signer)
+        return cls(**fields, signed_by=known)
 
     def as_document(self, key: SigningKey | None) -> dict[str, Any]:
         """Returns JSON under `reopen.schema.json`, signed if there is a key."""
         body = {name: value for name, value in asdict(self).items() if name != "signed_by"} | {"format": REOPEN_FORMAT}
         if key is None:
             return body
-        from lanelock.sweeps.proof import envelopes  # as above
+        from lanelock.sweeps.proof import envelopes  # Ed25519 takes a while, which unsigned reopens need not pay
 
         return envelopes.sealed(
             body, "reopen", f"{self.run}.json", key, "" if not self.signed_by else self.signed_by.name
@@ -245,11 +242,11 @@ def reopen(
     freezes = standing(workspace).get(engine, ())
     if not freezes:
         raise LaneError(f"{engine}: it is not frozen in {workspace.root}: there is nothing to reopen")
-    signer = None if key is None else trust.known(key.public)
-    if (lacking := trust.unmet_by_reopen(signer)) is not None:
+    signing = None if key is None else trust.known(key.public)
+    if (lacking := trust.unmet_by_reopen(signing)) is not None:
         return (), lacking
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    made = tuple(Reopen(freeze.run, freeze.freeze_id, engine, at, who or user(), why, signer) for freeze in freezes)
+    made = tuple(Reopen(freeze.run, freeze.freeze_id, engine, at, who or user(), why, signing) for freeze in freezes)
     with writing(workspace.root):
         workspace.reopens.mkdir(parents=True, exist_ok=True)
         for row in made:

@@ -81,7 +81,7 @@ class Move:
         """Returns the move in a record. Raises IntegrityError if its signature does not hold."""
         fields = {name: value for name, value in document.items() if name != "envelope"}
         to, approvals = Standing(**document["to"]), tuple(document.get("approvals", ()))
-        signer = _signer(document, "move", _name(document["number"]), where)
+        signer = signer_of(document, "move", _name(document["number"]), where)
         return cls(**{**fields, "to": to, "approvals": approvals, "signed_by": signer})
 
     @property
@@ -170,7 +170,7 @@ def _check_head(folder: Path, history: Sequence[Move], digests: Sequence[str]) -
 
 def _head_in(path: Path) -> tuple[Head, Key | None]:
     document = whole(path, "head", "head of moves")
-    return Head(document["count"], document["newest"]), _signer(document, "head", HEAD, str(path))
+    return Head(document["count"], document["newest"]), signer_of(document, "head", HEAD, str(path))
 
 
 def _check_anchor(workspace: Workspace, trust: Trust, digests: Sequence[str]) -> None:
@@ -202,8 +202,8 @@ def _named(move: Move, trust: Trust) -> Move:
     return move if move.signed_by is None else replace(move, signed_by=trust.known(move.signed_by.public))
 
 
-def _signer(document: Mapping[str, Any], kind: str, name: str, where: str) -> Key | None:
-    """Returns who signed a record or a head. Raises IntegrityError if the signature does not hold."""
+def signer_of(document: Mapping[str, Any], kind: str, name: str, where: str) -> Key | None:
+    """Returns who signed a record; None if nobody did. Raises IntegrityError if the signature does not hold."""
     if "signed_by" not in document and "envelope" not in document:
         return None
     from lanelock.sweeps.proof import envelopes  # as above
