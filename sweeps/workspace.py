@@ -248,6 +248,11 @@ def write_document(path: Path, document: Any) -> None:
         write_whole(path, f"{text}\n")
 
 
+def phase_files(run: Path) -> list[Path]:
+    """Returns the records of a campaign's run in the order of its phases, from the run's folder."""
+    return sorted(run.glob("[0-9]*.json"), key=lambda path: (len(path.name.partition(".")[0]), path.name))
+
+
 def glance(path: Path, *fields: str) -> tuple[str, ...] | None:
     """Returns texts of a document from a few lines of its file; None unless it is one that `write_document` wrote.
 

@@ -18,14 +18,13 @@ from lanelock.scoring.gates import GateSet, Severity
 from lanelock.scoring.scorecard import GateResult
 from lanelock.sweeps.campaign.records import CANDIDATE, Checked, PhaseRecord
 from lanelock.sweeps.pages.text import one_line
-from lanelock.sweeps.proof.evidence import CERTIFICATION, check_files
+from lanelock.sweeps.proof.evidence import CERTIFICATION, REPORT, check_files
 from lanelock.sweeps.proof.freezes import Freeze
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.verification import verify_lock
 from lanelock.sweeps.workspace import Workspace
 
 AUTHORITY_PHASE, LANE, CERTIFY, QUESTION, FREEZE = "authority", "lane", "certify", "question", "freeze"
-PAGE = "report.md"  # of a certification
 _NOTHING_NEW = "nothing new goes on: the phase passes on what it started from"
 
 
@@ -131,7 +130,9 @@ def rails_hold(closing: Closing) -> Seen:
     """Every rail and veto of the lane holds for a candidate that goes on."""
     if closing.record.carried != CANDIDATE or closing.lock is None:
         return True, _NOTHING_NEW
-    rows = [row for row in _card(closing.lock) if row.severity in (Severity.RAIL, Severity.VETO)]
+    rows = [
+        row for row in _card(Lock.read(closing.lock), closing.lock) if row.severity in (Severity.RAIL, Severity.VETO)
+    ]
     return _all_hold(rows, f"{len(rows)} rails and vetoes hold")
 
 
@@ -140,10 +141,10 @@ def gates_hold(closing: Closing) -> Seen:
     """The gates in `hold`, or all that the lane grades, meet its accept band for a candidate that goes on."""
     if closing.record.carried != CANDIDATE or closing.lock is None:
         return True, _NOTHING_NEW
-    rows = [row for row in _card(closing.lock) if row.severity is Severity.GATE]
-    named = closing.document.get("hold", [row.id for row in rows])
-    chosen = [row for row in _card(closing.lock) if row.id in named]
-    band = Lock.read(closing.lock).lane_document["decision"]["accept_band"]
+    lock = Lock.read(closing.lock)
+    rows, band = _card(lock, closing.lock), lock.lane_document["decision"]["accept_band"]
+    named = closing.document.get("hold", [row.id for row in rows if row.severity is Severity.GATE])
+    chosen = [row for row in rows if row.id in named]
     return _all_hold(chosen, f"{', '.join(row.id for row in chosen)} hold {band}", band)
 
 
@@ -202,10 +203,10 @@ def scorecard_pair(closing: Closing) -> Seen:
     """The scorecards of the certification lie there as JSON and, for people, as Markdown."""
     if closing.evidence is None:
         return False, "nothing was certified"
-    missing = [name for name in (CERTIFICATION, PAGE) if not (closing.evidence / name).is_file()]
+    missing = [name for name in (CERTIFICATION, REPORT) if not (closing.evidence / name).is_file()]
     return (
         not missing,
-        f"{missing[0]} is missing" if missing else f"{closing.evidence.name}: {CERTIFICATION} and {PAGE}",
+        f"{missing[0]} is missing" if missing else f"{closing.evidence.name}: {CERTIFICATION} and {REPORT}",
     )
 
 
@@ -270,9 +271,8 @@ def _refused(closing: Closing) -> Seen:
     return record.outcome == "REFUSED", f"{record.outcome} without a trial: {one_line(record.reason)}"
 
 
-def _card(lock: Path) -> tuple[GateResult, ...]:
-    opened = Lock.read(lock)
-    return opened.card(opened.lane(str(lock))).gates
+def _card(lock: Lock, path: Path) -> tuple[GateResult, ...]:
+    return lock.card(lock.lane(str(path))).gates
 
 
 def _all_hold(rows: list[GateResult], witness: str, band: str | None = None) -> Seen:

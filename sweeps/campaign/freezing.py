@@ -30,7 +30,7 @@ from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.moves import Move, holders, moves
 from lanelock.sweeps.proof.promotion import ALIASES, promote
 from lanelock.sweeps.provenance import user
-from lanelock.sweeps.workspace import Workspace, write_document, write_whole, writing
+from lanelock.sweeps.workspace import Workspace, phase_files, write_document, write_whole, writing
 
 _THINNEST = 3  # gates whose margins are named as a risk
 
@@ -135,7 +135,7 @@ def derived(
     lock = None if holder.lock is None else Lock.read(inside(workspace.locks, holder.lock))
     graded = _graded(done, lock)
     waivers, answers = tuple(_waivers(done)), tuple(_answers(done))
-    risks = [*_margins(graded, bands), *_floors(done), *_preconditions(graded)]
+    risks = [*_margins(graded, bands), *(("floor", text) for text in out_of_reach(done)), *_preconditions(graded)]
     risks += [("waiver", f"{row['phase']}: {row['check']}, waived by {row['who']}: {row['why']}") for row in waivers]
     risks += [("alias", f"{row['alias']} was not moved: {row['refused']}") for row in asked if row["refused"]]
     risks += [*_unproved(graded, lock), *(("noted", text) for text in phase.get("risks", ()))]
@@ -143,16 +143,12 @@ def derived(
         "lock": None if lock is None else {"file": holder.lock, "lock_id": lock.lock_id},
         "evidence": None if graded is None else _evidence(graded, workspace),
         "upstream": tuple(campaign["frozen"]),
-        "phases": tuple({"file": path.name, "sha256": file_digest(path)} for path in _files(folder)[: len(done)]),
+        "phases": tuple({"file": path.name, "sha256": file_digest(path)} for path in phase_files(folder)[: len(done)]),
         "waivers": waivers,
         "answers": answers,
         "risks": tuple({"kind": kind, "text": text} for kind, text in risks),
         "handoff": str(phase.get("handoff", "")),
     }
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("[0-9]*.json"), key=lambda path: int(path.name.partition(".")[0]))
 
 
 def _graded(done: Sequence[PhaseRecord], lock: Lock | None) -> Graded | None:
@@ -200,12 +196,12 @@ def _margins(graded: Graded | None, bands: Sequence[str]) -> Iterator[tuple[str,
         yield "margin", f"{name}: margin {margin:.4g} to {band} at the least, on seed {seed}"
 
 
-def _floors(done: Sequence[PhaseRecord]) -> Iterator[tuple[str, str]]:
-    """Yields the gates that a lane proved to be out of reach."""
+def out_of_reach(done: Sequence[PhaseRecord]) -> tuple[str, ...]:
+    """Returns the gates that lanes proved to be out of reach, each proof once, in the order of the lanes."""
     tried = [record.tried for record in done if record.tried is not None]
     blockers = [row for lane in tried for row in lane.blockers or () if row.bound is not None]
     texts = (f"{row.gate} is out of reach, {row.proof}; movable by {row.movable_by}" for row in blockers)
-    yield from (("floor", text) for text in dict.fromkeys(texts))
+    return tuple(dict.fromkeys(texts))
 
 
 def _preconditions(graded: Graded | None) -> Iterator[tuple[str, str]]:

@@ -17,7 +17,7 @@ from lanelock.scoring.certification import Certification, certify
 from lanelock.scoring.gates import spelled
 from lanelock.scoring.scorecard import measured as measured_by
 from lanelock.scoring.scorecard import score
-from lanelock.sweeps.campaign.freezing import close
+from lanelock.sweeps.campaign.freezing import close, out_of_reach
 from lanelock.sweeps.campaign.plan import Campaign, Phase
 from lanelock.sweeps.campaign.records import (
     Answered,
@@ -259,11 +259,7 @@ def freeze(records: Sequence[PhaseRecord], bands: Sequence[str]) -> tuple[End, s
     if last is not None and graded is not None and graded.band is not None:
         seeds = ", ".join(map(str, graded.certification["seeds"]))
         return End(f"FROZEN_CERTIFIED_{spelled(graded.band)}", True), f"certified on seeds {seeds}: {last.reason}"
-    floors = dict[str, None]()  # without repetition, in the order of the lanes
-    for tried in (record.tried for record in records if record.tried is not None):
-        for blocker in (blocker for blocker in tried.blockers or () if blocker.bound is not None):
-            floors[f"{blocker.gate} is out of reach, {blocker.proof}; movable by {blocker.movable_by}"] = None
-    why = "; ".join(["nothing was certified" if last is None else last.reason, *floors])
+    why = "; ".join(["nothing was certified" if last is None else last.reason, *out_of_reach(records)])
     return End(f"FROZEN_BEST_EFFORT_BELOW_{spelled(bands[0])}", False), why
 
 

@@ -16,9 +16,9 @@ from lanelock.sweeps.decision.decision import Blocker
 from lanelock.sweeps.decision.runtime import Runtime
 from lanelock.sweeps.lanes.knob import Value
 from lanelock.sweeps.proof.checks import whole
-from lanelock.sweeps.workspace import write_document
+from lanelock.sweeps.workspace import phase_files, write_document
 
-BEGUN, _PHASES = "campaign.json", "[0-9]*.json"  # in the run's folder
+BEGUN = "campaign.json"  # in the run's folder
 CANDIDATE, AUTHORITY = "candidate", "authority"  # which pack a phase passes on
 _NEEDED = ("phase", "kind", "title", "outcome", "reason", "next", "seconds")  # fields of every record, as they are
 _Read = TypeVar("_Read")
@@ -361,8 +361,7 @@ def write_phase(folder: Path, place: int, record: PhaseRecord) -> None:
 
 def records_in(folder: Path) -> Iterator[PhaseRecord]:
     """Yields the records of a run's phases, in order. Raises IntegrityError that names a broken record."""
-    paths = sorted(folder.glob(_PHASES), key=lambda path: (len(path.name.partition(".")[0]), path.name))
-    return (_read(path, "campaign_phase", PhaseRecord.of) for path in paths)
+    return (_read(path, "campaign_phase", PhaseRecord.of) for path in phase_files(folder))
 
 
 def write_begun(folder: Path, identity: str, campaign: Mapping[str, Any], source: str) -> None:

@@ -56,8 +56,9 @@ from lanelock.sweeps.workspace import Workspace, writing
 
 GATES, CERTIFICATION, MADE_BY = "gates.json", "certification.json", "made_by.json"
 INDEX, FLAG = "index.json", "_passed.flag"
-_SEEDS, _REPORT, _PAGE = "seeds", "report.md", "report.html"
-_ALWAYS = (FILE, GATES, CERTIFICATION, MADE_BY, _REPORT, _PAGE, INDEX)
+REPORT = "report.md"
+_SEEDS, _PAGE = "seeds", "report.html"
+_ALWAYS = (FILE, GATES, CERTIFICATION, MADE_BY, REPORT, _PAGE, INDEX)
 _BY_MAKER = (MADE_BY, INDEX, FLAG)  # the files that may differ where another certified the same
 _FILE, _FOLDER, _LINK, _OTHER = "a file", "a folder", "a link", "neither file nor folder"
 _JOBS = min(os.cpu_count() or 1, 4)  # runs at once where nobody says how many: each may take gigabytes
@@ -381,7 +382,7 @@ def _texts(examined: Examination, document: Mapping[str, Any], proofs: Mapping[i
         GATES: text_of(examined.gates.grading),
         CERTIFICATION: text_of(document),
         **{_seed_file(seed): text_of(proof.document) for seed, proof in proofs.items()},
-        _REPORT: as_markdown(blocks),
+        REPORT: as_markdown(blocks),
         _PAGE: as_html(f"{document['sweep']}: {document['verdict']}", blocks),
     }
 

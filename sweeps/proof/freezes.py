@@ -27,7 +27,7 @@ from lanelock.sweeps.proof.checks import whole
 from lanelock.sweeps.proof.moves import signer_of
 from lanelock.sweeps.proof.trust import Key, Trust, trust_of
 from lanelock.sweeps.provenance import user
-from lanelock.sweeps.workspace import Workspace, write_new, writing
+from lanelock.sweeps.workspace import Workspace, phase_files, write_new, writing
 
 if TYPE_CHECKING:
     from lanelock.sweeps.proof.envelopes import SigningKey
@@ -164,7 +164,7 @@ def freezes_in(workspace: Workspace) -> tuple[Freeze, ...]:
 def _recorded(workspace: Workspace) -> Iterator[tuple[str, str]]:
     """Yields run and freeze id of each campaign's run whose last record states one."""
     for folder in sorted(workspace.campaigns.glob("[!.]*")):
-        records = sorted(folder.glob("[0-9]*.json"))
+        records = phase_files(folder)
         try:
             stated = read_json(records[-1]).get("freeze") if records else None
         except (PolicyError, AttributeError):

@@ -44,7 +44,7 @@ from lanelock.sweeps.proof.lock_files import FILE
 from lanelock.sweeps.proof.moves import moves, stack
 from lanelock.sweeps.proof.signatures import beside
 from lanelock.sweeps.proof.weighing import counting, evidence_of
-from lanelock.sweeps.workspace import Workspace, erase, size_of, write_document, writing
+from lanelock.sweeps.workspace import Workspace, erase, phase_files, size_of, write_document, writing
 
 if TYPE_CHECKING:
     from lanelock.sweeps.record.shelf import SweepRecord  # a survey without tracking does not import MLflow
@@ -388,7 +388,7 @@ def _folders(root: Path) -> list[Path]:
 
 def _records(run: str, workspace: Workspace) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yields file and document of a run's phases. Reads plain JSON, since campaigns stand on this room."""
-    for path in sorted((workspace.campaigns / run).glob("[0-9]*.json")):
+    for path in phase_files(workspace.campaigns / run):
         yield path, whole(path, "campaign_phase", "record")
 
 

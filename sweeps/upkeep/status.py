@@ -15,7 +15,7 @@ from lanelock.sweeps.proof.moves import Move, moves, signature_of
 from lanelock.sweeps.record.outbox import Outbox
 from lanelock.sweeps.record.registered import at_a_glance
 from lanelock.sweeps.search.tally import Sweep, sweeps_in
-from lanelock.sweeps.workspace import Workspace, glance, size_of
+from lanelock.sweeps.workspace import Workspace, glance, phase_files, size_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ def _read(path: Path) -> Closed:
 def _campaigns(folder: Path) -> Iterator[Played]:
     """Yields runs of campaigns, oldest first. Reads plain JSON: importing the records' types takes a second."""
     for began in sorted(folder.glob("*/campaign.json"), key=lambda path: path.stat().st_mtime_ns):
-        records = sorted(began.parent.glob("[0-9][0-9].*.json"))
+        records = phase_files(began.parent)
         try:
             phases = len(read_json(began)["campaign"]["phases"])
             ended = read_json(records[-1]).get("status") if records else None
