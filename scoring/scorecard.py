@@ -19,7 +19,7 @@ from lanelock.policies import DataError
 from lanelock.policies.documents import shipped_schema, validate
 from lanelock.policies.errors import blamed
 from lanelock.scoring.feasibility import Bound, Box, Floor
-from lanelock.scoring.gates import Gate, GateSet, Severity, Threshold, Verdict, highest
+from lanelock.scoring.gates import Gate, GateSet, Severity, Threshold, Verdict, highest, load_gates, parse_gates
 
 _NUMBERS = "biuf"  # kinds of numpy's types
 MISSING = 10.0  # violation of a veto or rail without a value: ten scales past its threshold
@@ -29,11 +29,17 @@ class MetricSource(Protocol):
     """The metrics of one engine, registered under the entry-point group `lanelock.metrics`."""
 
     name: str
-    gates_file: str | Path  # the engine's own gate file: a shipped name or a path
+    gates_file: str | Path | Mapping[str, Any]  # the engine's own gate file: a shipped name, a path, or its content
 
     def measure(self, run: Run) -> Mapping[str, float]:
         """Returns metrics by name; a metric that cannot be measured on this run is left out or NaN."""
         ...
+
+
+def gates_of(source: MetricSource) -> GateSet:
+    """Returns the engine's own gates. Raises PolicyError naming file, field and bound."""
+    given = source.gates_file
+    return parse_gates(given, f"gates of {source.name}") if isinstance(given, Mapping) else load_gates(str(given))
 
 
 @runtime_checkable

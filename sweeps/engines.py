@@ -6,7 +6,7 @@ An entry point of `lanelock.engines` gives an `engine.protocol.Engine`; the entr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -48,8 +48,9 @@ def metrics_named(name: str) -> MetricSource:
             if isinstance(found, type) or not hasattr(found, part):
                 lacks = "it is a class" if isinstance(found, type) else f"it has no {part}"
                 raise LaneError(f"{point}: {_named(found)} measures no engine: {lacks} (lanelock.scoring.scorecard)")
-        if not isinstance(found.gates_file, str | Path):
-            raise LaneError(f"{point}: {_named(found)}: gates_file: {found.gates_file!r} is neither a text nor a path")
+        if not isinstance(found.gates_file, str | Path | Mapping):
+            given = f"{found.gates_file!r}"[:60]
+            raise LaneError(f"{point}: {_named(found)}: gates_file: {given} is no text, no path and no mapping")
     source: MetricSource = found
     return source
 

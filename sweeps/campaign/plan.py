@@ -17,8 +17,8 @@ from lanelock.policies import LaneError, Pack, PolicyError
 from lanelock.policies.documents import digest, read_json, resolve, shipped_schema, validate
 from lanelock.policies.errors import referred_to_by
 from lanelock.policies.pack import first_state, split_address, states_in
-from lanelock.scoring.gates import GateSet, load_gates
-from lanelock.scoring.scorecard import MetricSource
+from lanelock.scoring.gates import GateSet
+from lanelock.scoring.scorecard import MetricSource, gates_of
 from lanelock.sweeps.campaign.checks import CHECKS
 from lanelock.sweeps.campaign.movement import Material
 from lanelock.sweeps.campaign.records import AUTHORITY, CANDIDATE
@@ -140,7 +140,7 @@ def load_campaign(name_or_path: str, find_pack: PackFinder = open_pack) -> Campa
         if (until := row.get("until", engine.states[-1])) not in engine.states:
             known = ", ".join(engine.states)
             raise LaneError(f"{path}: {where}/until: {until!r} is not a state of {engine.name}: {known}")
-    gates = load_gates(str(metrics.gates_file))
+    gates = gates_of(metrics)
     phases = {name: _phase(name, row, path, engine, gates, find_pack) for name, row in document["phases"].items()}
     _check(document, phases, gates, str(path))
     _check_frozen(document, engine, str(path))

@@ -22,7 +22,7 @@ from lanelock.policies.documents import digest, read_json, resolve, shipped_sche
 from lanelock.policies.errors import referred_to_by
 from lanelock.policies.pack import CarriedPack, Schemas, is_integer, split_address, value_at
 from lanelock.scoring.gates import GateSet, load_gates, parse_gates
-from lanelock.scoring.scorecard import MetricSource, measured
+from lanelock.scoring.scorecard import MetricSource, gates_of, measured
 from lanelock.sweeps.engines import PackFinder, engine_named, metrics_named, open_pack
 from lanelock.sweeps.lanes.candidates import read_candidates
 from lanelock.sweeps.lanes.knob import Knob, Value, is_number
@@ -227,7 +227,7 @@ class Lane:
     def declared(self) -> frozenset[str]:
         """Names of the metrics that its gate file declares, or that of its engine."""
         own = {*self.gates.metrics}
-        return frozenset(own | {*load_gates(str(self.metrics.gates_file)).metrics} if self.own_gates else own)
+        return frozenset(own | {*gates_of(self.metrics).metrics} if self.own_gates else own)
 
     def with_search(
         self,
@@ -283,7 +283,7 @@ def load_lane(name_or_path: str, find_pack: PackFinder = open_pack) -> Lane:
     references = {name: named(f"/references/{name}", pack) for name, pack in document.get("references", {}).items()}
     gates = document["gates"].get("file")
     with referred_to_by(f"{path}: /gates"):
-        gate_file = load_gates(str(metrics.gates_file) if gates is None else beside(path, gates))
+        gate_file = gates_of(metrics) if gates is None else load_gates(beside(path, gates))
     return _build(document, authority, references, str(path), gate_file)
 
 

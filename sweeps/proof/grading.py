@@ -19,8 +19,8 @@ from lanelock.engine.resolved import Resolved
 from lanelock.policies import Pack, PolicyError
 from lanelock.policies.documents import shipped_schema, validate
 from lanelock.scoring.certification import Certification, Claim, Precondition, certify, claim_of, conclude
-from lanelock.scoring.gates import GateSet, Profile, Verdict, load_gates
-from lanelock.scoring.scorecard import MetricSource, Scorecard, measured, score
+from lanelock.scoring.gates import GateSet, Profile, Verdict
+from lanelock.scoring.scorecard import MetricSource, Scorecard, gates_of, measured, score
 from lanelock.sweeps.decision.confirmation import fresh_seeds
 from lanelock.sweeps.engines import engine_named, metrics_named
 from lanelock.sweeps.proof.lock import Lock, SeedProof
@@ -85,9 +85,8 @@ def gates_of_engine(name: str) -> GateSet:
 
     Raises PolicyError for a profile that asks for what the engine's policies do not have.
     """
-    file = str(metrics_named(name).gates_file)
-    gates = load_gates(file)
-    gates.check_spec(engine_named(name).policy_schemas, file)
+    gates = gates_of(metrics_named(name))
+    gates.check_spec(engine_named(name).policy_schemas, f"gates {gates.document['id']}")
     return gates
 
 

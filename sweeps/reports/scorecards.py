@@ -10,8 +10,7 @@ from lanelock.engine.resolved import Resolved
 from lanelock.policies import IntegrityError, Pack, diff, load_pack
 from lanelock.scoring.figures.drawing import Figure
 from lanelock.scoring.figures.sides import Showing
-from lanelock.scoring.gates import load_gates
-from lanelock.scoring.scorecard import measured, score
+from lanelock.scoring.scorecard import gates_of, measured, score
 from lanelock.sweeps.engines import engine_named, metrics_named, publisher_of
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.pages.scorecard import Report
@@ -24,7 +23,7 @@ def run_report(folder: Path, workspace: Workspace) -> Report:
     """Returns a published run, scored again from its files, beside the engine's baseline on the same world."""
     run = publisher_of(folder).open_run(folder)
     engine, source = engine_named(run.engine), metrics_named(run.engine)
-    gates = load_gates(str(source.gates_file))
+    gates = gates_of(source)
     baseline, profile = _baseline(engine, run, folder), gates.profile_text([run.seed])
     pack = f"{workspace.remembered(run.run_id)['pack']} " if workspace.recalls(run.run_id) else ""
     facts = {

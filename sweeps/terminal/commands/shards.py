@@ -11,8 +11,7 @@ from lanelock.engine.protocol import Run, Sharding, StateReport
 from lanelock.engine.resolved import Resolved
 from lanelock.policies import Pack, PolicyError
 from lanelock.policies.errors import blamed
-from lanelock.scoring.gates import load_gates
-from lanelock.scoring.scorecard import MetricSource, Scorecard, ShardMetrics, numbers, score
+from lanelock.scoring.scorecard import MetricSource, Scorecard, ShardMetrics, gates_of, numbers, score
 from lanelock.sweeps.engines import metrics_named
 
 
@@ -44,7 +43,7 @@ def stream(
 
 def graded(source: MetricSource, metrics: Any, seed: int) -> Scorecard:
     """Returns the scorecard of a run by its engine's own gates."""
-    return score(numbers(metrics, source.name, seed), load_gates(str(source.gates_file)), seed=seed, authority=None)
+    return score(numbers(metrics, source.name, seed), gates_of(source), seed=seed, authority=None)
 
 
 def run_document(run: Run) -> dict[str, Any]:
