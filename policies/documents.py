@@ -72,6 +72,11 @@ def parse_json(text: str | bytes, where: str, *, ids: bool = False) -> Any:
         raise PolicyError(f"{where}: {_DEEP}") from None
     except ValueError as error:  # a field twice, or a number of thousands of digits
         raise PolicyError(f"{where}: {str(error).partition(';')[0]}") from None
+    return strict(document, where, ids=ids)
+
+
+def strict(document: Any, where: str, *, ids: bool = False) -> Any:
+    """Returns a document as it is. Raises PolicyError naming its first value that strict JSON does not have."""
     _hold(document, where, ids)
     return document
 

@@ -18,6 +18,7 @@ from typing import Any
 from lanelock.policies.documents import digest, read_json, resolve, shipped_schema, validate
 from lanelock.policies.errors import PolicyError
 from lanelock.policies.names import name_from
+from lanelock.policies.notations import SUFFIXES, read_document
 
 Schemas = Mapping[str, Mapping[str, Any]]
 PACK = "pack.json"
@@ -123,12 +124,21 @@ def engine_in(folder: Path) -> str:
 
 def policies_in(folder: Path, schemas: Schemas) -> dict[str, Any]:
     """Returns the policies in `folder`, which must have exactly the names in `schemas`."""
-    files = {path.stem: path for path in sorted(folder.glob("*.json")) if path.name != PACK}
-    if unknown := sorted(set(files) - set(schemas)):
-        raise PolicyError(f"{folder}/{unknown[0]}.json: not a policy of this engine ({', '.join(schemas)})")
+    files = dict[str, Path]()
+    for path in sorted(path for path in folder.glob("*") if path.suffix in SUFFIXES and path.name != PACK):
+        if path.stem not in schemas:
+            if path.suffix != SUFFIXES[0]:  # a project's own TOML or YAML, whose name is no policy's
+                continue
+            raise PolicyError(f"{path}: not a policy of this engine ({', '.join(schemas)})")
+        if path.stem in files:
+            raise PolicyError(f"{path}: {files[path.stem].name} beside it is the same policy; keep one of them")
+        files[path.stem] = path
     if missing := [name for name in schemas if name not in files]:
         raise PolicyError(f"{folder}/{missing[0]}.json: the policy is missing from the pack")
-    return {name: read_json(files[name]) for name in schemas}
+    documents = {name: read_document(files[name]) for name in schemas}
+    for name, document in documents.items():
+        validate(document, schemas[name], str(files[name]))
+    return documents
 
 
 def pack_of(name: str, documents: Mapping[str, Any], schemas: Schemas, where: str | None = None) -> Pack:

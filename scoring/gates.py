@@ -19,7 +19,8 @@ from itertools import pairwise, takewhile
 from typing import Any
 
 from lanelock.policies import Pack, PolicyError
-from lanelock.policies.documents import digest, read_json, resolve, shipped_schema, validate
+from lanelock.policies.documents import digest, resolve, shipped_schema, validate
+from lanelock.policies.notations import read_document
 from lanelock.policies.pack import Schemas, check_values, split_address, value_at
 
 PROMOTION = "promotion"  # the field of a gate file that grades nothing
@@ -284,7 +285,7 @@ def threshold_text(threshold: Threshold | None, missing: str = "unknown") -> str
 def load_gates(name_or_path: str) -> GateSet:
     """Returns the gates of a shipped name or a path. Raises PolicyError naming file, field and bound."""
     path = resolve(name_or_path, "gates", ".json")
-    return parse_gates(read_json(path), str(path))
+    return parse_gates(read_document(path), str(path))
 
 
 def parse_gates(document: Mapping[str, Any], where: str) -> GateSet:

@@ -25,7 +25,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from lanelock.engine.protocol import Service
 from lanelock.policies import DataError, IntegrityError, LaneError, PolicyError, WorkspaceError

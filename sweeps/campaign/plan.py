@@ -14,8 +14,9 @@ from typing import Any
 
 from lanelock.engine.resolved import Resolved
 from lanelock.policies import LaneError, Pack, PolicyError
-from lanelock.policies.documents import digest, read_json, resolve, shipped_schema, validate
+from lanelock.policies.documents import digest, resolve, shipped_schema, validate
 from lanelock.policies.errors import referred_to_by
+from lanelock.policies.notations import read_document
 from lanelock.policies.pack import first_state, split_address, states_in
 from lanelock.scoring.gates import GateSet
 from lanelock.scoring.scorecard import MetricSource, gates_of
@@ -132,7 +133,7 @@ def load_campaign(name_or_path: str, find_pack: PackFinder = open_pack) -> Campa
     path = resolve(name_or_path, "campaigns", ".json")
     if path.is_dir():
         raise LaneError(f"{path}: a campaign is a JSON file, but this is a folder")
-    document = read_json(path)
+    document = read_document(path)
     validate(document, shipped_schema("campaign"), str(path))
     with referred_to_by(str(path)):
         engine, metrics = engine_named(document["engine"]), metrics_named(document["engine"])

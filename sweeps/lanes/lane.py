@@ -18,8 +18,9 @@ from typing import Any
 from lanelock.engine.protocol import Run
 from lanelock.engine.resolved import Resolved
 from lanelock.policies import IntegrityError, LaneError, Pack, PolicyError, diff
-from lanelock.policies.documents import digest, read_json, resolve, shipped_schema, validate
+from lanelock.policies.documents import digest, resolve, shipped_schema, validate
 from lanelock.policies.errors import referred_to_by
+from lanelock.policies.notations import read_document
 from lanelock.policies.pack import CarriedPack, Schemas, is_integer, split_address, value_at
 from lanelock.scoring.gates import GateSet, load_gates, parse_gates
 from lanelock.scoring.scorecard import MetricSource, gates_of, measured
@@ -267,8 +268,8 @@ def load_lane(name_or_path: str, find_pack: PackFinder = open_pack) -> Lane:
     """
     path = resolve(name_or_path, "lanes", ".json")
     if path.is_dir():
-        raise LaneError(f"{path}: a lane is a JSON file, this is a folder")
-    document = read_json(path)
+        raise LaneError(f"{path}: a lane is a file, this is a folder")
+    document = read_document(path)
     validate(document, shipped_schema("lane"), str(path))
     if "waiver" in document:
         raise LaneError(f"{path}: /waiver: a waiver is given to one sweep, by sweep --waive WHO --why TEXT")
