@@ -14,6 +14,10 @@ class LanelockError(Exception):
 
     exit_code = 2
 
+    def worded(self, text: str) -> LanelockError:
+        """Returns the same error with another text."""
+        return type(self)(text)
+
 
 class PolicyError(LanelockError):
     """Fix the policy, pack or gate file."""
@@ -33,6 +37,10 @@ class EngineError(LaneError):
     def __init__(self, where: str, what: str) -> None:
         super().__init__(f"{where}: {what}")
         self.what = what
+
+    def worded(self, text: str) -> LanelockError:
+        where, _, _ = text.rpartition(f": {self.what}")
+        return EngineError(where or text, self.what)
 
 
 class WorkspaceError(LanelockError):
@@ -57,7 +65,7 @@ def referred_to_by(where: str) -> Iterator[None]:
     try:
         yield
     except LanelockError as error:
-        raise type(error)(f"{where}: {error}") from None
+        raise error.worded(f"{where}: {error}") from None
 
 
 def cause(error: BaseException) -> str:

@@ -1,34 +1,48 @@
-"""Finds engines and their metrics by entry point.
+"""Finds engines and their metrics by name: by entry point, or of the project in the current folder.
 
 An entry point of `lanelock.engines` gives an `engine.protocol.Engine`; the entry point of the same name in
-`lanelock.metrics` gives the `scoring.scorecard.MetricSource` that measures its runs.
+`lanelock.metrics` gives the `scoring.scorecard.MetricSource` that measures its runs. A project (`lanelock.toml`, found
+upwards from the current folder) brings an engine, its metrics, the pack `start` and a lane without being installed; one
+that a program made in memory is `enlisted` instead.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lanelock.engine.keep.published import RECEIPT, engine_of
-from lanelock.engine.protocol import Publishing
+from lanelock.engine.protocol import Engine, Publishing
 from lanelock.engine.resolved import PARTS, Resolved
-from lanelock.policies import EngineError, LaneError, Pack, PolicyError, load_pack
-from lanelock.policies.documents import resolve
+from lanelock.policies import EngineError, LaneError, Pack, PolicyError, load_pack, pack_of
+from lanelock.policies.documents import LARGEST, resolve
 from lanelock.policies.errors import blamed, cause
+from lanelock.policies.files import read_bytes
 from lanelock.policies.pack import PACK, engine_in
+from lanelock.policies.project import FILE, START, Project, find_project, read_project
 from lanelock.scoring.scorecard import MetricSource
 
 _ENGINES, _METRICS = "lanelock.engines", "lanelock.metrics"
+_OF_COMMANDS = ("config", "seed_as", "output", "server", "timeout_s", "memory_mb", "env")  # fields of [engine]
+_ENLISTED = dict[str, Project]()  # by engine, for this process
+_MADE = dict[Project, Resolved]()  # an engine stays the same object, with the processes it has started
 Part = TypeVar("Part")
 PackFinder = Callable[[str], tuple[Pack, Resolved]]  # a name as a user gives it -> the pack, and its engine
 
 
-@cache
 def engine_named(name: str) -> Resolved:
     """Returns the engine of that name. Raises LaneError naming the installed engines."""
+    if (project := project_named(name)) is not None:
+        return _engine_of(project)
+    return _installed_engine(name)
+
+
+@cache
+def _installed_engine(name: str) -> Resolved:
     point, found = _load(_ENGINES, name)
     try:
         engine = Resolved(found)
@@ -39,9 +53,15 @@ def engine_named(name: str) -> Resolved:
     return engine
 
 
-@cache
 def metrics_named(name: str) -> MetricSource:
     """Returns the metrics of the engine of that name. Raises LaneError naming what is installed, or what they lack."""
+    if (project := project_named(name)) is not None:
+        return _metrics_of(project)
+    return _installed_metrics(name)
+
+
+@cache
+def _installed_metrics(name: str) -> MetricSource:
     point, found = _load(_METRICS, name)
     with blamed(point):
         for part in ("gates_file", "measure"):
@@ -57,6 +77,8 @@ def metrics_named(name: str) -> MetricSource:
 
 def open_pack(name_or_path: str) -> tuple[Pack, Resolved]:
     """Returns a pack and the engine that it names. Raises PolicyError naming file and field."""
+    if (project := project_here()) is not None and is_start(name_or_path, project):
+        return start_of(project), engine_named(project.id)
     folder = resolve(name_or_path, "packs")
     try:
         engine = engine_named(engine_in(folder))
@@ -66,19 +88,112 @@ def open_pack(name_or_path: str) -> tuple[Pack, Resolved]:
 
 
 def engine_with(part: type[Part], name: str | None) -> Resolved:
-    """Returns the engine of that name; without a name, the only installed engine that has `part`.
+    """Returns the engine of that name; without a name, the project's or the only installed one that has `part`.
 
     Raises LaneError where no engine or several engines have it.
     """
     if name is not None:
         return engine_named(name)
-    names = sorted({point.name for point in entry_points(group=_ENGINES)})
-    able = [engine for engine in map(engine_named, names) if isinstance(engine.own, part)]
+    if (project := project_here()) is not None and isinstance(engine_named(project.id).own, part):
+        return engine_named(project.id)
+    able = [engine for engine in map(engine_named, sorted(installed())) if isinstance(engine.own, part)]
     if len(able) == 1:
         return able[0]
     if not able:
         raise LaneError(f"no installed engine has {part.__name__} (lanelock.engine.protocol): {PARTS[part]}")
     raise LaneError(f"--engine: name one of {', '.join(engine.name for engine in able)}")
+
+
+def project_here() -> Project | None:
+    """Returns the project of the current folder, read again when its file has changed; None where there is none.
+
+    Raises PolicyError naming file and field.
+    """
+    file = find_project()
+    if file is None:
+        return None
+    project = _read(file, read_bytes(file, LARGEST))
+    if project.id in installed():
+        raise PolicyError(f"{file}: /engine/id: {project.id} is the name of an installed engine; choose another")
+    return project
+
+
+def project_named(name: str) -> Project | None:
+    """Returns the project, enlisted or of the current folder, whose engine has that name; None for any other name."""
+    if name in _ENLISTED:
+        return _ENLISTED[name]
+    if name in installed():
+        return None  # found without reading a project, which may be unfinished
+    project = project_here()
+    return project if project is not None and project.id == name else None
+
+
+def installed() -> frozenset[str]:
+    """Returns the names of the installed engines."""
+    return _installed(tuple(sys.path))
+
+
+@lru_cache(maxsize=8)
+def _installed(path: tuple[str, ...]) -> frozenset[str]:
+    """Returns the names for a search path; looking through all installed packages takes tens of milliseconds."""
+    return frozenset(point.name for point in entry_points(group=_ENGINES))
+
+
+def enlist(project: Project, engine: Engine | None = None) -> None:
+    """Makes a project's engine known in this process, as if its file lay in the current folder.
+
+    `engine` is the engine itself, where it cannot be made from the file: a function in memory.
+    """
+    if project.id in installed():
+        raise PolicyError(
+            f"{project.where}: /engine/id: {project.id} is the name of an installed engine; choose another"
+        )
+    _ENLISTED[project.id] = project
+    if engine is not None:
+        _MADE[project] = Resolved(engine)
+
+
+def start_of(project: Project) -> Pack:
+    """Returns the pack of a project's own values. Raises PolicyError naming file and field."""
+    return pack_of(START, project.start, engine_named(project.id).policy_schemas, project.where)
+
+
+def is_start(name: str, project: Project) -> bool:
+    """Whether a name means the pack of a project's own values."""
+    return name == START and "params" in project.document
+
+
+@lru_cache(maxsize=16)
+def _read(file: Path, content: bytes) -> Project:
+    """Returns the project in a file; `content`, so that a changed file is read again."""
+    return read_project(file)
+
+
+def _engine_of(project: Project) -> Resolved:
+    if project not in _MADE:
+        _MADE[project] = Resolved(_made(project))
+    return _MADE[project]
+
+
+@cache
+def _metrics_of(project: Project) -> MetricSource:
+    from lanelock.scoring.tables import TableMetrics  # DuckDB and SciPy, which no installed engine needs
+
+    return TableMetrics(project.id, project.gates, project.definitions, folder=project.folder)
+
+
+def _made(project: Project) -> Engine:
+    """Returns the engine that a project names. Raises EngineError or LaneError where it cannot be loaded."""
+    table, schema = project.engine, project.schema
+    shared = {"folder": project.folder, "code": tuple(table.get("code", ()))}
+    if "function" in table:
+        from lanelock.engine.function import FunctionEngine
+
+        return FunctionEngine(project.id, table["function"], schema, **shared, parallel=table.get("parallel", False))
+    from lanelock.engine.command import CommandEngine
+
+    further = {name: table[name] for name in _OF_COMMANDS if name in table}
+    return CommandEngine(project.id, table["command"], schema, **shared, **further)
 
 
 def publisher_of(folder: Path) -> Publishing:
@@ -103,7 +218,10 @@ def _load(group: str, name: str) -> tuple[str, Any]:
     """Returns an entry point as errors name it, and the object that it gives."""
     points = {point.name: point for point in entry_points(group=group)}
     if name not in points:
-        raise LaneError(f"/engine: {name!r} is not installed under {group} (found: {', '.join(sorted(points))})")
+        raise LaneError(
+            f"/engine: {name!r} is not installed under {group} (found: {', '.join(sorted(points))}), "
+            f"nor is it the engine of a {FILE} in the current folder or above"
+        )
     where = f"entry point {name} = {points[name].value} of {group}"
     try:
         return where, points[name].load()

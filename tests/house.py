@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("policies", "engine", "scoring", "sweeps")
 STANDS_ON = {  # room -> the rooms it may import; it may also import what those may import
+    "engine": set(),
     "engine.compiled": set(),
     "engine.arithmetic": {"engine.compiled"},
     "engine.columns": set(),
@@ -55,7 +56,9 @@ STANDS_ON = {  # room -> the rooms it may import; it may also import what those 
     "sweeps.upkeep": {"sweeps.record"},
     "sweeps.campaign": {"sweeps.sweep", "sweeps.upkeep"},
     "sweeps.repository": {"sweeps.proof"},
-    "sweeps.terminal": {"sweeps.audit", "sweeps.campaign", "sweeps.repository"},
+    "sweeps.project": {"sweeps.lanes", "sweeps.workspace"},
+    "sweeps.notebook": {"engine", "sweeps.sweep"},
+    "sweeps.terminal": {"sweeps.audit", "sweeps.campaign", "sweeps.project", "sweeps.repository"},
 }
 
 

@@ -93,7 +93,7 @@ def test_nothing_outside_its_folders_speaks_of_segment_2b():
     folder = house.ROOT / "policies" / SEGMENT
     gates = read_json(folder / "gates.json")
     own = {row["id"] for row in gates["gates"]} | set(gates["metrics"]) | {f"S{state}" for state in range(9)}
-    packs = {path.name for path in (folder / "packs").iterdir()}
+    packs = {path.name for path in (folder / "packs").iterdir()} - {"baseline"}  # a plain word: what a rail follows
     for path in neutral():
         for text in (*strings_of(path), *names_of(path)):
             assert not WORDS.search(text), f"{path}: {text!r}"

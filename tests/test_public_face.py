@@ -1,4 +1,4 @@
-"""`import lanelock`: eleven names that resolve, are documented, and cost nothing until they are asked for."""
+"""`import lanelock`: fifteen names that resolve, are documented, and cost nothing until they are asked for."""
 
 import json
 import re
@@ -32,8 +32,8 @@ def test_the_service_gives_its_loader_and_keeps_the_name_that_registered_models_
 
 
 def test_another_name_is_refused_with_the_public_ones():
-    with pytest.raises(AttributeError, match="no attribute 'sweep'; its public names are Engine, Lane, "):
-        lanelock.sweep  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'sweeper'; its public names are Engine, Failed, "):
+        lanelock.sweeper  # noqa: B018
     assert lanelock.__version__ == version("lanelock")
 
 

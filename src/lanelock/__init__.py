@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same names for type checkers and editors
     from lanelock.engine.protocol import Engine, Run
+    from lanelock.policies.errors import Failed
     from lanelock.scoring.scorecard import MetricSource, score
     from lanelock.sweeps.lanes.lane import Lane, load_lane
+    from lanelock.sweeps.notebook import Swept, sweep
     from lanelock.sweeps.proof.lock import Lock
     from lanelock.sweeps.proof.verification import verify_lock as verify
     from lanelock.sweeps.reports.trials_table import trials_frame
@@ -20,19 +22,23 @@ if TYPE_CHECKING:  # the same names for type checkers and editors
     __version__: str
 
 __all__ = [
-    "Engine", "Lane", "Lock", "MetricSource", "Run", "evaluate", "load_lane", "play", "score", "trials_frame", "verify",
+    "Engine", "Failed", "Lane", "Lock", "MetricSource", "Run", "Swept", "engine", "evaluate", "load_lane", "play",
+    "score", "sweep", "trials_frame", "verify",
 ]  # fmt: skip
 
 _HOMES = {  # name -> module:attribute
     "Engine": "engine.protocol:Engine",
+    "Failed": "policies.errors:Failed",
     "Lane": "sweeps.lanes.lane:Lane",
     "Lock": "sweeps.proof.lock:Lock",
     "MetricSource": "scoring.scorecard:MetricSource",
     "Run": "engine.protocol:Run",
+    "Swept": "sweeps.notebook:Swept",
     "evaluate": "sweeps.trial:evaluate",
     "load_lane": "sweeps.lanes.lane:load_lane",
     "play": "sweeps.sweep:play",
     "score": "scoring.scorecard:score",
+    "sweep": "sweeps.notebook:sweep",
     "trials_frame": "sweeps.reports.trials_table:trials_frame",
     "verify": "sweeps.proof.verification:verify_lock",
 }
@@ -41,6 +47,8 @@ _HOMES = {  # name -> module:attribute
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return import_module("importlib.metadata").version("lanelock")
+    if name == "engine":  # the package, which is a decorator as well
+        return import_module("lanelock.engine")
     if name not in _HOMES:
         raise AttributeError(f"module 'lanelock' has no attribute {name!r}; its public names are {', '.join(__all__)}")
     module, _, attribute = _HOMES[name].partition(":")

@@ -22,9 +22,10 @@ from lanelock.policies.documents import digest, resolve, shipped_schema, validat
 from lanelock.policies.errors import referred_to_by
 from lanelock.policies.notations import read_document
 from lanelock.policies.pack import CarriedPack, Schemas, is_integer, split_address, value_at
+from lanelock.policies.project import FILE
 from lanelock.scoring.gates import GateSet, load_gates, parse_gates
 from lanelock.scoring.scorecard import MetricSource, gates_of, measured
-from lanelock.sweeps.engines import PackFinder, engine_named, metrics_named, open_pack
+from lanelock.sweeps.engines import PackFinder, engine_named, metrics_named, open_pack, project_here
 from lanelock.sweeps.lanes.candidates import read_candidates
 from lanelock.sweeps.lanes.knob import Knob, Value, is_number
 from lanelock.sweeps.lanes.sampler_names import AUTO, known_samplers
@@ -266,10 +267,20 @@ def load_lane(name_or_path: str, find_pack: PackFinder = open_pack) -> Lane:
 
     `find_pack` finds its authority and references; the default knows shipped packs and folders.
     """
+    project = project_here()
+    if project is not None and name_or_path in (project.id, FILE, str(project.file)):
+        with project.in_its_fields():
+            return _loaded(project.file, project.lane, find_pack)
     path = resolve(name_or_path, "lanes", ".json")
     if path.is_dir():
         raise LaneError(f"{path}: a lane is a file, this is a folder")
-    document = read_document(path)
+    if path.name == FILE:
+        raise LaneError(f"{path}: a project's lane is played in its folder: cd {path.parent}")
+    return _loaded(path, read_document(path), find_pack)
+
+
+def _loaded(path: Path, document: Mapping[str, Any], find_pack: PackFinder) -> Lane:
+    """Returns the lane of a document that stands in a file."""
     validate(document, shipped_schema("lane"), str(path))
     if "waiver" in document:
         raise LaneError(f"{path}: /waiver: a waiver is given to one sweep, by sweep --waive WHO --why TEXT")

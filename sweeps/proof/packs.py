@@ -10,7 +10,7 @@ from pathlib import Path
 from lanelock.engine.resolved import Resolved
 from lanelock.policies import Pack, PolicyError
 from lanelock.policies.documents import read_json, resolve
-from lanelock.sweeps.engines import PackFinder, engine_named, open_pack
+from lanelock.sweeps.engines import PackFinder, engine_named, is_start, open_pack, project_here
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import find_lock
 from lanelock.sweeps.workspace import Workspace
@@ -28,6 +28,8 @@ def find_pack(name: str, workspace: Workspace) -> tuple[Pack, Resolved]:
     (SWEEP/NUMBER), a lock (its alias, id, sweep or shipped name). A pack from a lock or a trial is named after it, so
     that it still says whose it is when an alias has moved on.
     """
+    if (project := project_here()) is not None and is_start(name, project):
+        return open_pack(name)
     try:
         path = resolve(name, "packs")
     except PolicyError as error:

@@ -12,8 +12,9 @@ from typing import Any
 
 import click
 
+from lanelock.policies.project import FILE
 from lanelock.sweeps.decision.decision import refusal
-from lanelock.sweeps.engines import world_folder
+from lanelock.sweeps.engines import project_here, world_folder
 from lanelock.sweeps.lanes.lane import Lane, load_lane, pack_for
 from lanelock.sweeps.lanes.survey import prospect, standing_floors
 from lanelock.sweeps.pages.gates import floor_table, reach_table
@@ -29,12 +30,12 @@ from lanelock.sweeps.workspace import Workspace
 
 
 @click.command()
-@click.argument("lane", shell_complete=LANE)
+@click.argument("name", metavar="[LANE]", required=False, shell_complete=LANE)
 @WORLD
 @common_options
-def feasibility(session: Session, lane: str, world: str | None) -> int:
+def feasibility(session: Session, name: str | None, world: str | None) -> int:
     """The best each gate can reach in LANE, from the frozen upstream alone."""
-    opened = load_lane(lane, finder(session.as_it_stands()))
+    opened = load_lane(name or projects_lane(), finder(session.as_it_stands()))
     reach, floors = prospect(opened, world_folder(world)), standing_floors(opened, world_folder(world))
     refused = refusal(opened, reach) is not None
     document = {
@@ -49,7 +50,7 @@ def feasibility(session: Session, lane: str, world: str | None) -> int:
 
 
 @click.command()
-@click.argument("lane", shell_complete=LANE)
+@click.argument("name", metavar="[LANE]", required=False, shell_complete=LANE)
 @click.option("--trials", type=click.IntRange(1, 100_000), help="Budget in trials [default: the lane's].")
 @click.option(
     "--seconds", type=click.FloatRange(0, 604_800, min_open=True), help="Budget in seconds [default: the lane's]."
@@ -78,11 +79,12 @@ def feasibility(session: Session, lane: str, world: str | None) -> int:
 @WORLD
 @common_options
 def sweep(
-    session: Session, lane: str, jobs: int, resume: bool, anyway: bool, world: str | None, source: str | None,
+    session: Session, name: str | None, jobs: int, resume: bool, anyway: bool, world: str | None, source: str | None,
     enqueue: Path | None, sobol: int | None, accept_other_code: bool, after: str | None, who: str | None,
     why: str | None, **search: Any,
 ) -> int:  # fmt: skip
-    """Spend LANE's budget: search, track, decide, lock."""
+    """Spend LANE's budget: search, track, decide, lock. Without LANE, the project's (lanelock.toml)."""
+    lane = name or projects_lane()
     opened = _permitted(session, lane, after, who, why).with_search(**search)
     hold_open(session.as_it_stands(), opened.engine.name, "sweep")
     folder = world_folder(world)
@@ -110,6 +112,13 @@ def sweep(
         )
     session.show(words.closed_document(closed), words.closing(closed))
     return 0 if closed.decision.outcome == "GO" else 1
+
+
+def projects_lane() -> str:
+    """Returns the name of the project's lane. Raises UsageError where the current folder has no project."""
+    if (project := project_here()) is None:
+        raise click.UsageError(f"name a LANE, or go to a folder with {FILE}; `lanelock init` writes one.")
+    return project.id
 
 
 def _permitted(session: Session, name: str, after: str | None, who: str | None, why: str | None) -> Lane:

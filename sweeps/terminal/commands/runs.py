@@ -14,9 +14,10 @@ from lanelock.engine.keep.published import run_folder
 from lanelock.engine.protocol import Declaring, Exporting, Feeding, Keeping, Publishing, Run, StateReport
 from lanelock.engine.resolved import Resolved
 from lanelock.policies import PolicyError
+from lanelock.policies.project import FILE, START
 from lanelock.scoring.gates import GateSet
 from lanelock.scoring.scorecard import Scorecard, measured
-from lanelock.sweeps.engines import engine_with, metrics_named, publisher_of, world_folder
+from lanelock.sweeps.engines import engine_with, metrics_named, project_here, publisher_of, world_folder
 from lanelock.sweeps.pages.gates import one_run_text, scorecard_text
 from lanelock.sweeps.pages.text import columns
 from lanelock.sweeps.proof.grading import gates_of_engine
@@ -33,9 +34,16 @@ _GB = 1 << 30
 
 @click.command()
 @click.option(
-    "--pack", "name", required=True, help="A shipped pack, a folder, a lock, an alias or SWEEP/N.", shell_complete=PACK
+    "--pack",
+    "name",
+    shell_complete=PACK,
+    help="A shipped pack, a folder, a lock, an alias or SWEEP/N [default: the project's start].",
 )
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), required=True, help="Of the world and of every draw.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    help="Of the world and of every draw [default: the project's first].",
+)
 @WORLD
 @click.option(
     "--feed", "feeds", multiple=True, metavar="NAME=FILE",
@@ -56,10 +64,11 @@ _GB = 1 << 30
 )
 @common_options
 def run(
-    session: Session, name: str, seed: int, world: str | None, feeds: tuple[str, ...], scored: bool, publish: bool,
-    jsonl: bool, jobs: int | None, shard_size: int | None, cache_gb: float,
+    session: Session, name: str | None, seed: int | None, world: str | None, feeds: tuple[str, ...], scored: bool,
+    publish: bool, jsonl: bool, jobs: int | None, shard_size: int | None, cache_gb: float,
 ) -> int:  # fmt: skip
     """Run the engine once: states, rows, seconds, digests. Only states whose inputs changed are computed."""
+    name, seed = _given(name, seed)
     pack, engine = find_pack(name, session.as_it_stands())
     if shard_size is not None:
         if publish or jsonl or feeds:
@@ -96,6 +105,16 @@ def run(
         say(f"lanelock: note: some states were not kept: {engine.own.unkept}")
     surfaces = "\n".join(f"{sha256}  {surface}" for surface, sha256 in digests.items())
     return _show(session, document, [_state_table(states), surfaces, *notes], _score(made) if scored else None)
+
+
+def _given(pack: str | None, seed: int | None) -> tuple[str, int]:
+    """Returns the pack and the seed of a run; the project's own where they are left out."""
+    if pack is not None and seed is not None:
+        return pack, seed
+    if (project := project_here()) is None:
+        missing = "--pack" if pack is None else "--seed"
+        raise click.UsageError(f"Missing option '{missing}'; it may be left out in a folder with {FILE}.")
+    return pack or START, project.lane["seeds"][0] if seed is None else seed
 
 
 def _show(session: Session, document: dict[str, Any], parts: list[str], card: Scorecard | None) -> int:
