@@ -1,4 +1,4 @@
-"""What engines of other people return, as surfaces: numbers, columns and tables of any library in one plain form.
+"""What engines of other people return, as surfaces, and the runs of every engine whose surfaces are plain tables.
 
 An engine may return
 
@@ -7,37 +7,44 @@ An engine may return
     a mapping of names to tables, numbers and columns   a surface of each table's name; `metrics`; `output`
 
 A table is a pandas DataFrame, an Arrow table or record batch (or anything with `__arrow_c_stream__`), a NumPy
-structured array, a mapping of names to columns, or a list of mappings, one per row. A column is a list, tuple, range,
-NumPy array of one dimension, Arrow array, or pandas Series.
-
-The same content gives the same bytes: chunks, dictionaries (pandas categories), widths of offsets, field metadata and
-what lies below a null are not kept; aware moments are in UTC; -0.0 is 0.0, and every NaN has the same bits.
-A NaN stays a NaN, while None, NaT, pandas' NA, and a NaN among objects become nulls. Of a pandas index the levels that
-have a name are columns, in front; those without a name are dropped. Columns stand in the order in which they are
-returned. Everything is copied, so that an engine may use its buffers again.
+structured array, a mapping of names to columns, or a list of mappings, one per row; `engine.plain` says what a column
+is. The same content gives the same bytes, whichever library holds it. Columns stand in the order in which they are
+returned. Of a pandas index the levels that have a name are columns, in front; those without a name are dropped.
 """
 
 from __future__ import annotations
 
+import base64
+import json
 import math
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lanelock.engine.columns import arrow, numbers_of
+from lanelock.engine.columns import arrow
+from lanelock.engine.keep import published
+from lanelock.engine.keep.published import receipt_in
+from lanelock.engine.keep.receipts import write_json
+from lanelock.engine.keep.staging import place, staging, write_file
+from lanelock.engine.plain import UNFIT, are_rows, copied, is_column, is_pandas, plain_column, said, shown
+from lanelock.engine.protocol import Published, Replayed, Run, StateReport
 from lanelock.engine.surface import Surface
-from lanelock.policies import DataError
-from lanelock.policies.names import ALLOWED, is_name
+from lanelock.policies import DataError, IntegrityError, LaneError, Pack, pack_of
+from lanelock.policies.errors import blamed
+from lanelock.policies.files import read_bytes
+from lanelock.policies.names import ALLOWED, inside, is_name
+from lanelock.policies.pack import policies_in
 
 METRICS, OUTPUT = "metrics", "output"  # the surface of the numbers, the surface of the one table
+_POLICIES, _FILES, _LOGS = "policies", "files", "logs"  # folders of a published run
 _ALLOWED = "a mapping of names to numbers, columns or tables, or a table (lanelock.engine.tables)"
-_UNFIT = (pa.ArrowException, ValueError, TypeError, OverflowError)  # what Arrow says of values that it cannot hold
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,9 +65,151 @@ class TableSurface(Surface):
         return pa.Table.from_arrays([*self.columns.values()], schema=self.schema)
 
 
+# --- runs -----------------------------------------------------------------------------------------------------------
+
+
+class TableRuns:
+    """Publishing, Exporting and Declaring, for an engine whose surfaces are plain tables.
+
+    A published run has `<surface>.parquet` for each surface, `policies/<policy>.json`, and the receipt; an engine adds
+    files by `files` and `logs`. A subclass defines `name`, `policy_schemas` and `evaluate`.
+    """
+
+    name: str
+    policy_schemas: Mapping[str, Mapping[str, Any]]
+
+    def evaluate(self, pack: Pack, seed: int) -> Run:
+        """Returns one run."""
+        raise NotImplementedError
+
+    def files(self, run: Run) -> Mapping[str, bytes]:
+        """Returns further files of a run by path below `files/`. A run that is executed again gives the same bytes."""
+        return {}
+
+    def logs(self, run: Run) -> Mapping[str, bytes]:
+        """Returns files by path below `logs/` that may differ when a run is executed again, such as what it printed.
+
+        They are digested when they are published, and those of another execution are not compared with them.
+        """
+        return {}
+
+    def publish(self, run: Run, runs: Path) -> Published:
+        """Writes a run below `runs`, whole or not at all. Raises IntegrityError if other bytes are there."""
+        return Published(published.publish_whole(run, runs, partial(self._write, before=inside(runs, run.run_id))))
+
+    def open_run(self, folder: Path) -> Run:
+        """Returns a published run from its files alone. Raises IntegrityError if they have changed."""
+        for name, fault in self.faults(folder):
+            raise IntegrityError(f"{folder / name}: {fault}")
+        receipt, schemas = receipt_in(folder), self.policy_schemas
+        pack = pack_of("policies", policies_in(folder / _POLICIES, schemas), schemas, str(folder))
+        if pack.digest != receipt["parameter_hash"]:
+            raise IntegrityError(f"{folder / _POLICIES}: the policies are not those that the receipt states")
+        states = tuple(StateReport(**row, seconds=0.0, reused=True) for row in receipt["states"])
+        return Run(
+            receipt["run_id"], receipt["engine"], receipt["seed"], pack, receipt["manifest_fingerprint"],
+            receipt["code_version"], {name: _read(folder, name) for name in receipt["surfaces"]}, states,
+            fingerprint=receipt.get("fingerprint", ""),
+        )  # fmt: skip
+
+    def faults(self, folder: Path) -> Iterable[tuple[str, str]]:
+        """Yields (file, fault) for every file that differs from what was published."""
+        return published.file_faults(folder, receipt_in(folder))
+
+    def replay(self, folder: Path, scratch: Path) -> Replayed:
+        """Executes a published run again below `scratch`, and compares every file but the logs."""
+        run = self.open_run(folder)
+        with blamed(f"engine {self.name}: seed {run.seed}"):
+            again = self.evaluate(run.pack, run.seed)
+        return published.compare_again(again, folder, scratch, partial(self._write, before=folder))
+
+    def export(self, run: Run, exports: Path) -> Path:
+        """Writes each surface of a run as JSON Lines below `exports` and returns their folder."""
+        folder = inside(exports, run.run_id)
+        with staging(exports, run.run_id) as staged:
+            for name, surface in run.surfaces.items():
+                write_file(staged / f"{name}.jsonl", "".join(_lines(surface)).encode())
+            place(staged, folder)
+        return folder
+
+    def contract(self) -> Sequence[Mapping[str, Any]]:
+        """Returns per surface what it has, from a run on seed 0 with the defaults in the policies' schemas.
+
+        Raises LaneError if a property has no default: what an engine returns is known from a run alone.
+        """
+        pack = pack_of("defaults", {name: self._defaults(name) for name in self.policy_schemas}, self.policy_schemas)
+        with blamed(f"engine {self.name}: seed 0"):
+            run = self.evaluate(pack, 0)
+        return [_declared(surface, run.states[-1].name) for surface in run.surfaces.values()]
+
+    def _defaults(self, policy: str) -> dict[str, Any]:
+        properties = self.policy_schemas[policy].get("properties", {})
+        if missing := [name for name, node in properties.items() if "default" not in node]:
+            raise LaneError(
+                f"engine {self.name}: what it returns is known from a run alone; run it once, or give each property of "
+                f"the schema of {policy} a default (without one: {', '.join(missing)})"
+            )
+        return {name: node["default"] for name, node in properties.items()}
+
+    def _write(self, run: Run, folder: Path, before: Path) -> None:
+        """Writes every file of a run, the receipt last. Logs that are in the folder `before` are kept as they are."""
+        for name, surface in run.surfaces.items():
+            pq.write_table(surface.table(), folder / f"{name}.parquet", compression="zstd")
+        for name, document in run.pack.documents().items():
+            write_json(folder / _POLICIES / f"{name}.json", document)
+        for name, data in self.files(run).items():
+            write_file(folder / _FILES / name, data)
+        for name, data in (_logs_in(before) if before.exists() else self.logs(run)).items():
+            write_file(folder / _LOGS / name, data)
+        published.seal(run, folder)
+
+
+def _logs_in(folder: Path) -> dict[str, bytes]:
+    logs = folder / _LOGS
+    return {path.relative_to(logs).as_posix(): read_bytes(path) for path in logs.rglob("*") if not path.is_dir()}
+
+
+def _read(folder: Path, name: str) -> Surface:
+    """Returns a surface from its file."""
+    path = inside(folder, f"{name}.parquet")
+    try:
+        table = pq.ParquetFile(path).read()
+    except (pa.ArrowException, OSError) as error:
+        raise IntegrityError(f"{path}: not the Parquet file of a surface: {said(error)}") from None
+    return surface_of(name, table, str(folder))
+
+
+def _declared(surface: Surface, state: str) -> Mapping[str, Any]:
+    columns = [{"name": field.name, "type": str(field.type), "unit": "not stated"} for field in surface.schema]
+    return {"surface": surface.name, "state": state, "path": f"{surface.name}.parquet", "key": [], "columns": columns}
+
+
+def _lines(surface: Surface) -> Iterator[str]:
+    """Yields the rows of a surface as lines of JSON: moments in ISO 8601, bytes in Base64, NaN and inf as texts."""
+    for row in surface.table().to_pylist():
+        yield json.dumps(_as_json(row), ensure_ascii=False) + "\n"
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, dict):
+        return {name: _as_json(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_as_json(part) for part in value]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    return value if value is None or isinstance(value, int | str) else str(value)
+
+
+# --- results --------------------------------------------------------------------------------------------------------
+
+
 def surfaces_of(result: Any, where: str) -> dict[str, Surface]:
     """Returns what an engine gave, as surfaces by name. Raises DataError naming table, column and row."""
-    if _is_pandas(result, "Series"):
+    if is_pandas(result, "Series"):
         result = result.to_dict()  # such as the means of a frame
     if not isinstance(result, Mapping):
         return {OUTPUT: surface_of(OUTPUT, result, where)}
@@ -80,7 +229,7 @@ def surfaces_of(result: Any, where: str) -> dict[str, Surface]:
 def metrics_of(numbers: Mapping[str, float]) -> Surface:
     """Returns the surface of named numbers, in their order."""
     names, values = arrow([*numbers], pa.string()), arrow(np.array([*numbers.values()], np.float64), pa.float64())
-    return _surface(METRICS, {"name": names, "value": _copied(values)})
+    return _surface(METRICS, {"name": names, "value": copied(values)})
 
 
 def surface_of(name: str, table: Any, where: str) -> Surface:
@@ -94,7 +243,7 @@ def surface_of(name: str, table: Any, where: str) -> Surface:
             raise DataError(f"{at}: the name of a column is a text that is not empty")
         if column in columns:
             raise DataError(f"{at}: there are two of this name")
-        columns[column] = _column(values, at)
+        columns[column] = plain_column(values, at)
     if not columns:
         raise DataError(f"{where}: {name}: the table has no column")
     _check_lengths(columns, f"{where}: {name}")
@@ -119,7 +268,7 @@ def _sorted_out(result: Mapping[Any, Any], where: str) -> tuple[dict[str, float]
     for name, value in result.items():
         if not isinstance(name, str) or not name:
             raise DataError(f"{where}: {name!r:.60}: the name of what is returned is a text that is not empty")
-        if _is_column(value):
+        if is_column(value):
             columns[name] = value
         elif _table_kind(value) is not None:
             tables[name] = value
@@ -142,7 +291,7 @@ def _number(value: Any, where: str) -> float:
         return math.inf
     except (TypeError, ValueError):
         raise DataError(
-            f"{where}: {_shown(value)} is neither a number, a column nor a table; "
+            f"{where}: {shown(value)} is neither a number, a column nor a table; "
             "a number that cannot be measured is given as NaN"
         ) from None
 
@@ -154,11 +303,11 @@ def _columns_of(name: str, table: Any, where: str) -> Iterable[tuple[Any, Any]]:
     """Returns (name, values) of each column of a table. Raises DataError if it is none."""
     kind = _table_kind(table)
     if kind is None:
-        raise DataError(f"{where}: it is {_shown(table)}; give {_ALLOWED}")
+        raise DataError(f"{where}: it is {shown(table)}; give {_ALLOWED}")
     try:
         return kind(table)
-    except _UNFIT as error:
-        raise DataError(f"{where}: {name}: {_said(error)}") from None
+    except UNFIT as error:
+        raise DataError(f"{where}: {name}: {said(error)}") from None
 
 
 def _table_kind(value: Any) -> Callable[[Any], Iterable[tuple[Any, Any]]] | None:
@@ -167,11 +316,11 @@ def _table_kind(value: Any) -> Callable[[Any], Iterable[tuple[Any, Any]]] | None
         return lambda mapping: mapping.items()
     if isinstance(value, np.ndarray):
         return _of_structure if value.dtype.names is not None and value.ndim == 1 else None
-    if _is_pandas(value, "DataFrame"):
+    if is_pandas(value, "DataFrame"):
         return _of_frame
     if isinstance(value, pa.RecordBatch) or hasattr(value, "__arrow_c_stream__"):
-        return _of_arrow if not _is_column(value) else None
-    return _of_rows if _are_rows(value) else None
+        return _of_arrow if not is_column(value) else None
+    return _of_rows if are_rows(value) else None
 
 
 def _of_structure(array: NDArray[Any]) -> Iterable[tuple[Any, Any]]:
@@ -192,214 +341,3 @@ def _of_arrow(value: Any) -> Iterable[tuple[Any, Any]]:
 def _of_rows(rows: Sequence[Mapping[Any, Any]]) -> Iterable[tuple[Any, Any]]:
     names = dict.fromkeys(name for row in rows for name in row)
     return [(name, [row.get(name) for row in rows]) for name in names]
-
-
-def _are_rows(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) > 0 and all(isinstance(row, Mapping) for row in value)
-
-
-def _is_column(value: Any) -> bool:
-    if isinstance(value, np.ndarray):
-        return value.ndim > 0 and value.dtype.names is None
-    if isinstance(value, list | tuple | range):
-        return not _are_rows(value)
-    return isinstance(value, pa.Array | pa.ChunkedArray) or _is_pandas(value, "Series") or _is_pandas(value, "Index")
-
-
-def _is_pandas(value: Any, kind: str) -> bool:
-    """Returns whether a value is of one of pandas' types, without importing pandas: else it cannot be one."""
-    pandas = sys.modules.get("pandas")
-    return pandas is not None and isinstance(value, getattr(pandas, kind, ()))
-
-
-# --- columns in their plain form ------------------------------------------------------------------------------------
-
-
-def _column(values: Any, where: str) -> pa.Array:
-    """Returns a column in its plain form. Raises DataError after `where`, with the row where one is at fault."""
-    try:
-        if not _is_column(values):
-            raise TypeError(f"{_shown(values)} is not a column: give a list or an array")
-        made = _as_arrow(values, where)
-        chunks = made.chunks if isinstance(made, pa.ChunkedArray) else [made]
-        plain = [chunk.cast(_plain_type(chunk.type)) for chunk in map(_decoded, chunks)]
-        if not plain:
-            plain = [pa.array([], _plain_type(made.type))]
-        return _copied(plain[0] if len(plain) == 1 else pa.concat_arrays(plain))
-    except _UNFIT as error:
-        raise DataError(f"{where}: {_said(error)}") from None
-
-
-def _as_arrow(values: Any, where: str) -> pa.Array | pa.ChunkedArray:
-    """Returns values as Arrow holds them."""
-    if isinstance(values, pa.Array | pa.ChunkedArray):
-        return values
-    if not isinstance(values, np.ndarray | list | tuple | range):  # of pandas
-        if _awareness(values.dtype) is not None:
-            moments = pa.array(values.array.tz_convert(None).to_numpy())
-            return moments.cast(pa.timestamp(moments.type.unit, "UTC"))
-        if not isinstance(values.dtype, np.dtype):
-            return pa.array(values, from_pandas=True)
-        values = values.to_numpy()
-    if isinstance(values, np.ndarray):
-        if values.ndim != 1:
-            raise ValueError(f"it has {values.ndim} dimensions; a column has one")
-        if values.dtype.kind in "biuf" and not isinstance(values, np.ma.MaskedArray):
-            return _of_numbers(values)
-        if values.dtype.kind != "O":
-            return pa.array(values)
-    return _of_objects(list(values), where)
-
-
-def _awareness(kind: Any) -> Any:
-    """Returns where the moments of a type of Arrow or pandas are local to; None if they are naive."""
-    return getattr(kind, "tz", None)
-
-
-def _of_numbers(values: NDArray[Any]) -> pa.Array:
-    """Returns numbers as an Arrow array, without asking pandas whether they are its own."""
-    native = values.astype(values.dtype.newbyteorder("="), copy=False)
-    return arrow(native, pa.from_numpy_dtype(native.dtype))
-
-
-def _of_objects(values: list[Any], where: str) -> pa.Array:
-    """Returns Python objects as an Arrow array. Raises DataError naming the first row that does not fit."""
-    if all(type(value) is float for value in values):
-        return arrow(np.array(values, np.float64), pa.float64())
-    try:
-        return pa.array(values)
-    except _UNFIT:  # a NaN among texts is what pandas calls missing
-        fits, fails = 0, len(values)
-    try:
-        return pa.array(values, from_pandas=True)
-    except _UNFIT:
-        while fails - fits > 1:
-            half = (fits + fails) // 2
-            fits, fails = (half, fails) if _fit(values[:half]) else (fits, half)
-    what = "does not fit the rows above" if _fit(values[fails - 1 : fails]) else "is of no type that Arrow has"
-    raise DataError(f"{where}, row {fails}: {_shown(values[fails - 1])} {what}")
-
-
-def _fit(values: list[Any]) -> bool:
-    try:
-        pa.array(values, from_pandas=True)
-    except _UNFIT:
-        return False
-    return True
-
-
-def _decoded(array: pa.Array) -> pa.Array:
-    """Returns an array without what only says how it is stored."""
-    if isinstance(array, pa.ExtensionArray):
-        return _decoded(array.storage)
-    if isinstance(array, pa.DictionaryArray):
-        return _decoded(array.dictionary_decode())
-    if isinstance(array, pa.RunEndEncodedArray):
-        return _decoded(pc.run_end_decode(array))
-    return array
-
-
-def _plain_type(kind: pa.DataType) -> pa.DataType:
-    """Returns the type in which values of a kind are kept, which Parquet reads back. Raises TypeError for others."""
-    types = pa.types
-    if types.is_dictionary(kind):
-        return _plain_type(kind.value_type)
-    if types.is_timestamp(kind):
-        return pa.timestamp("ms" if kind.unit == "s" else kind.unit, "UTC" if _awareness(kind) else None)
-    if types.is_decimal(kind) and kind.bit_width < 128:
-        return pa.decimal128(kind.precision, kind.scale)
-    if types.is_struct(kind) and kind.num_fields:
-        return pa.struct([(field.name, _plain_type(field.type)) for field in kind])
-    if any(test(kind) for test in _LISTS):
-        return pa.list_(_plain_type(kind.value_type))
-    for test, plain in _PLAIN:
-        if test(kind):
-            return kind if plain is None else plain
-    raise TypeError(f"values of the type {kind} cannot be kept")
-
-
-_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-_PLAIN: tuple[tuple[Callable[[pa.DataType], bool], pa.DataType | None], ...] = (
-    (pa.types.is_float16, pa.float32()),
-    (pa.types.is_date64, pa.date32()),
-    (lambda kind: kind == pa.time32("s"), pa.time32("ms")),
-    (pa.types.is_large_string, pa.string()),
-    (pa.types.is_string_view, pa.string()),
-    (pa.types.is_large_binary, pa.binary()),
-    (pa.types.is_binary_view, pa.binary()),
-    *(
-        (test, None)
-        for test in (
-            pa.types.is_null, pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_string,
-            pa.types.is_binary, pa.types.is_fixed_size_binary, pa.types.is_decimal, pa.types.is_date, pa.types.is_time,
-            pa.types.is_duration,
-        )
-    ),
-)  # fmt: skip
-
-
-def _copied(array: pa.Array) -> pa.Array:
-    """Returns an array of a plain type in buffers of its own: no offset, no spare bytes, zeros below nulls."""
-    kind, rows, valid, bitmap = array.type, len(array), None, None
-    if pa.types.is_null(kind):
-        return pa.nulls(rows)
-    if array.null_count:
-        valid = numbers_of(pc.is_valid(array).cast(pa.uint8()))
-        bitmap = _packed(valid)
-    if pa.types.is_struct(kind):
-        return pa.Array.from_buffers(kind, rows, [bitmap], children=[_copied(part) for part in array.flatten()])
-    if pa.types.is_list(kind):
-        lengths = numbers_of(pc.fill_null(pc.list_value_length(array), 0))
-        return pa.Array.from_buffers(kind, rows, [bitmap, _ends(lengths)], children=[_copied(array.flatten())])
-    if pa.types.is_string(kind) or pa.types.is_binary(kind):
-        lengths = numbers_of(pc.fill_null(pc.binary_length(array), 0))
-        data = pc.fill_null(array, b"" if pa.types.is_binary(kind) else "") if bitmap else array
-        return pa.Array.from_buffers(kind, rows, [bitmap, _ends(lengths), _text_of(data)])
-    if pa.types.is_boolean(kind):
-        flags = numbers_of(pc.fill_null(array, False).cast(pa.uint8()))
-        return pa.Array.from_buffers(kind, rows, [bitmap, _packed(flags)])
-    return pa.Array.from_buffers(kind, rows, [bitmap, _values(array, valid)])
-
-
-def _packed(flags: NDArray[Any]) -> pa.Buffer:
-    return pa.py_buffer(np.packbits(flags, bitorder="little"))
-
-
-def _ends(lengths: NDArray[Any]) -> pa.Buffer:
-    ends = np.zeros(len(lengths) + 1, np.int32)
-    np.cumsum(lengths, out=ends[1:])
-    return pa.py_buffer(ends)
-
-
-def _text_of(array: pa.Array) -> pa.Buffer:
-    """Returns the bytes of texts without nulls, end to end."""
-    _, ends, data = array.buffers()
-    first, last = np.frombuffer(ends, np.int32)[[array.offset, array.offset + len(array)]] if len(array) else (0, 0)
-    return pa.py_buffer(data[first:last].to_pybytes() if data is not None else b"")
-
-
-def _values(array: pa.Array, valid: NDArray[Any] | None) -> pa.Buffer:
-    """Returns values of a fixed width: zeros where they are not valid, one zero and one NaN among floats."""
-    width, data = array.type.bit_width // 8, array.buffers()[1]
-    raw = np.frombuffer(data if data is not None else b"", np.uint8, len(array) * width, array.offset * width).copy()
-    if valid is not None:
-        raw.reshape(-1, width)[valid == 0] = 0
-    if pa.types.is_floating(array.type):
-        numbers = raw.view(f"f{width}")
-        with np.errstate(invalid="ignore"):  # of a NaN that signals
-            numbers[np.isnan(numbers)] = np.nan
-            numbers += 0.0
-    return pa.py_buffer(raw)
-
-
-def _shown(value: Any) -> str:
-    """Returns a value as errors show it."""
-    try:
-        text = ascii(value)
-    except Exception:  # an object of a user's own may fail to say what it is
-        text = ""
-    return " ".join(f"{type(value).__name__} {text}".split())[:80]
-
-
-def _said(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -163,13 +163,13 @@ def test_an_empty_table_has_its_columns():
 NO_UTF8 = pa.StringArray.from_buffers(1, pa.py_buffer(np.array([0, 1], np.int32)), pa.py_buffer(b"\xff"))
 MAPS = pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int64()))
 REFUSED = [
-    (None, "it is NoneType None; give a mapping of names to numbers, columns or tables, or a table"),
+    (None, "it is None; give a mapping of names to numbers, columns or tables, or a table"),
     (0.5, "it is float 0.5; give"),
     ([], "it is list []; give"),
     (np.zeros(3), "it is ndarray"),
     ({}, "it is empty; give"),
     ({1: 2}, "1: the name of what is returned is a text"),
-    ({"x": None}, "x: NoneType None is neither a number, a column nor a table; a number that cannot be measured is"),
+    ({"x": None}, "x: None is neither a number, a column nor a table; a number that cannot be measured is"),
     ({"x": "1"}, "x: str '1' is neither"),
     ({"x": 1j}, "x: complex 1j is neither"),
     ({"x": np.complex64(1)}, "x: complex64"),
