@@ -18,6 +18,8 @@ STANDS_ON = {  # room -> the rooms it may import; it may also import what those 
     "engine.arithmetic": {"engine.compiled"},
     "engine.columns": set(),
     "engine.surface": {"engine.columns"},
+    "engine.plain": {"engine.columns", "policies"},
+    "engine.tables": {"engine.keep", "engine.plain"},
     "engine.workers": set(),
     "policies": set(),
     "sweeps": set(),
