@@ -17,6 +17,7 @@ STANDS_ON = {  # room -> the rooms it may import; it may also import what those 
     "engine.arithmetic": {"engine.compiled"},
     "engine.columns": set(),
     "engine.surface": {"engine.columns"},
+    "engine.tables": {"engine.surface", "policies"},
     "engine.workers": set(),
     "policies": set(),
     "sweeps": set(),
