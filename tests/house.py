@@ -19,6 +19,8 @@ STANDS_ON = {  # room -> the rooms it may import; it may also import what those 
     "engine.surface": {"engine.columns"},
     "engine.tables": {"engine.surface", "policies"},
     "engine.workers": set(),
+    "engine.commands": {"policies"},
+    "engine.command": {"engine.commands", "engine.keep", "engine.resolved", "engine.tables"},
     "policies": set(),
     "sweeps": set(),
     "sweeps.interrupts": set(),
