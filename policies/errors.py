@@ -32,11 +32,14 @@ class LaneError(LanelockError):
 
 
 class EngineError(LaneError):
-    """Fix the engine: it raised, or gave what no engine gives. `what` is that alone, without `where`."""
+    """Fix the engine: it raised, or gave what no engine gives. `what` is that alone, without `where`.
 
-    def __init__(self, where: str, what: str) -> None:
+    `details`: all that it said, if that is more than a line.
+    """
+
+    def __init__(self, where: str, what: str, details: str = "") -> None:
         super().__init__(f"{where}: {what}")
-        self.what = what
+        self.what, self.details = what, details
 
     def worded(self, text: str) -> LanelockError:
         where, _, _ = text.rpartition(f": {self.what}")

@@ -172,7 +172,8 @@ def _search(
             for proposal, outcome in zip(
                 proposals, played(proposals, study.history, ledger, workers.map, jobs, study.stored), strict=True
             ):
-                record.trial(study.tell(proposal, outcome.objectives, outcome.constraints, outcome.record))
+                told = study.tell(proposal, outcome.objectives, outcome.constraints, outcome.record)
+                record.trial(told, outcome.record.details)
                 stop()
             tally()
             seconds = time.perf_counter() - began

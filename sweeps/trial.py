@@ -46,13 +46,18 @@ class SeedRun:
     world: str = ""  # digest
     seconds: tuple[float, float] = (0.0, 0.0)  # of the engine, of scoring
     failure: str = ""
+    details: str = ""  # all that the engine said of its failure
 
 
 OnSeed = Callable[[Ground, Pack, int], SeedRun]  # a lane's ground, a candidate's pack, a seed
 
 
 class _Failed(Exception):
-    """The candidate has no result; the message says why."""
+    """The candidate has no result; the message says why, `details` all that the engine said."""
+
+    def __init__(self, why: str, details: str = "") -> None:
+        super().__init__(why)
+        self.details = details
 
 
 def evaluate(
@@ -110,7 +115,7 @@ def run_on(ground: Ground, pack: Pack, seed: int) -> SeedRun:
         card = ground.graded(seed, measures)
         return SeedRun(seed, pack, card, measures, world, (ran - began, time.perf_counter() - ran))
     except _Failed as error:
-        return SeedRun(seed, pack, failure=str(error))
+        return SeedRun(seed, pack, failure=str(error), details=error.details)
 
 
 def _outcome(ground: Ground, runs: Sequence[SeedRun], stopped: str) -> Outcome:
@@ -128,6 +133,7 @@ def _outcome(ground: Ground, runs: Sequence[SeedRun], stopped: str) -> Outcome:
         at_ms=int(time.time() * 1000),
         stopped=stopped,
         failure=failure,
+        details=runs[-1].details,
     )
     return Outcome(objectives, constraints_of(cards), record)
 
@@ -139,7 +145,7 @@ def _attempted(where: str, call: Callable[..., Any], *arguments: Any, **keywords
     except (IntegrityError, WorkspaceError):
         raise
     except (Exception, SystemExit) as error:
-        raise _Failed(f"{where}: {cause(error)}"[:500]) from error
+        raise _Failed(f"{where}: {cause(error)}"[:500], getattr(error, "details", "")) from error
 
 
 def _measured(lane: Lane, run: object, seed: int) -> tuple[dict[str, float], str]:

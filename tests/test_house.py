@@ -53,7 +53,7 @@ def test_each_outside_library_has_its_doors(package):
 
 SEGMENT = "segment_2b"
 WORDS = re.compile(
-    r"merchant|\bsites?\b(?!-packages)|\bsite_|_sites?\b|\btz(id)?\b|tz_group|\bzones?\b|_zones?\b|\brosters?\b|_roster"
+    r"merchant|\bsites?\b(?!-packages)|\bsite_|_sites?\b|(?-i:\btz(id)?\b)|tz_group|\bzones?\b|_zones?\b|\brosters?\b|_roster"
     r"|world_v1|layer1|\b2B\b|segment[-_ ]2b",
     re.IGNORECASE,
 )

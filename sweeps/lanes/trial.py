@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from lanelock.sweeps.lanes.knob import Value
@@ -27,6 +27,7 @@ class TrialRecord:
     failure: str = ""  # why it has no result: what the engine raised, or what it did not return
     source: str = ""  # SWEEP/N of the earlier trial whose measurements these are; empty: it was run here
     chain: str = ""  # head of the transcript after this trial; empty: stored by an older version
+    details: str = field(default="", compare=False)  # all that the engine said of its failure: tracked, not stored
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> TrialRecord:
@@ -36,7 +37,7 @@ class TrialRecord:
         """
         measures = {int(seed): metrics for seed, metrics in document["measures"].items()}
         worlds = {int(seed): world for seed, world in document["worlds"].items()}
-        plain = {field.name: document[field.name] for field in fields(cls) if field.name in document}
+        plain = {part.name: document[part.name] for part in fields(cls) if part.compare and part.name in document}
         record = cls(**{**plain, "measures": measures, "worlds": worlds})
         record._check()
         return record
@@ -45,18 +46,19 @@ class TrialRecord:
         """Raises ValueError naming a field that is not what its type says."""
         texts = (self.pack, self.stopped, self.failure, self.source, self.chain)
         rows = (*self.measures.values(), self.seconds)
-        for field, right in (
+        for name, right in (
             ("texts", all(isinstance(text, str) for text in (*texts, *self.policies.values(), *self.worlds.values()))),
             ("numbers", all(_is_number(value) for row in rows for value in row.values())),
             ("counts", all(type(count) is int and count >= 0 for count in (self.at_ms, self.asked_at, self.repeats))),
         ):
             if not right:
-                raise ValueError(f"/{field}: not as in a record")
+                raise ValueError(f"/{name}: not as in a record")
 
     @property
     def document(self) -> dict[str, Any]:
         """JSON; what has its default is left out."""
-        stated = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) != field.default}
+        stored = (part for part in fields(self) if part.compare)
+        stated = {part.name: value for part in stored if (value := getattr(self, part.name)) != part.default}
         return stated | {
             "measures": {str(seed): dict(metrics) for seed, metrics in self.measures.items()},
             "policies": dict(self.policies),

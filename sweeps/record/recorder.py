@@ -53,8 +53,8 @@ class Kept:
 class Recording:
     """The tracking of one sweep. This base class is for an untracked sweep, and writes nothing."""
 
-    def trial(self, trial: Trial) -> None:
-        """Writes a trial."""
+    def trial(self, trial: Trial, details: str = "") -> None:
+        """Writes a trial, and all that the engine said of its failure."""
 
     def settle(self) -> str | None:
         """Waits until all is written or the server is known to take nothing. Returns the sweep's run, if known."""
@@ -115,8 +115,8 @@ class Tracked(Recording):
     courier: Courier
     pen: Pen
 
-    def trial(self, trial: Trial) -> None:
-        self.put_trials([trial])
+    def trial(self, trial: Trial, details: str = "") -> None:
+        self.put([Letter("trial", self.entries.trial(trial, details), trial.number)])
 
     def settle(self) -> str | None:
         return self.courier.settle()

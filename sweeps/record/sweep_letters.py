@@ -32,6 +32,7 @@ from lanelock.sweeps.search.study import Study
 from lanelock.sweeps.sensitivity.sensitivity import by_seed, of_upstream
 from lanelock.sweeps.sensitivity.trial_arrays import Trials, trials_of
 
+STDERR = "stderr.txt"  # of a trial that failed: what its program said
 _LARGEST_DIFF = 1_000_000  # characters; its digest is of the whole
 
 
@@ -86,8 +87,8 @@ class Entries:
             files["uncommitted.diff"] = changes[:_LARGEST_DIFF]
         return Entry(self._study.name, {}, params, tags, files, self._at_ms)
 
-    def trial(self, trial: Trial) -> Entry:
-        """Returns a trial: its verdict, metrics and knobs, and its worlds."""
+    def trial(self, trial: Trial, details: str = "") -> Entry:
+        """Returns a trial: its verdict, metrics and knobs, its worlds, and `details` of its failure as a file."""
         lane, overall, vetoed = self.lane, self._ledger.overall(trial), self._ledger.vetoed(trial)
         behind = self._ledger.state(trial) == "behind"  # the seeds that it ran on are no verdict
         tags = {
@@ -112,7 +113,8 @@ class Entries:
         params = {name: notes.in_short(value) for name, value in trial.values.items()}
         name, metrics, at_ms = f"{self._study.name}/{trial.number}", self._metrics(trial, overall), trial.record.at_ms
         spent = sum(trial.record.seconds.values())
-        return Entry(name, metrics, params, tags, {}, at_ms, self._inputs(trial), spent, trial.failed)
+        files = {STDERR: details} if details else {}
+        return Entry(name, metrics, params, tags, files, at_ms, self._inputs(trial), spent, trial.failed)
 
     def kept(self, trial: Trial) -> Entry:
         """Returns what is added to a trial of the front: its files."""
