@@ -6,6 +6,7 @@ import hashlib
 import html
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from threading import Lock as Mutex
@@ -62,7 +63,14 @@ class Pages:
         self.workspace, self.mlflow, self.read_only = workspace, mlflow, read_only
         self.shelf, self.verifying, self.token = Shelf(workspace), Verifying(workspace), Token()
         self._made: OrderedDict[tuple[str, ...], str] = OrderedDict()
+        self._seen_last: dict[str, tuple[object, str]] = {}  # sweep -> what its page was last made of, and the page
         self._one = Mutex()  # one trial is locked at a time
+
+    def warm(self) -> None:
+        """Reads what the first page shows, so that it answers at once."""
+        with suppress(LanelockError, OSError):
+            self.shelf.now()
+            dict(self._holds(self.shelf.now()))
 
     # --- what is looked at again and again --------------------------------------------------------------
 
@@ -76,9 +84,12 @@ class Pages:
         row, view, figures = self._seen(name, now)
         chosen = (lock for lock in now.locks if lock.by_hand and lock.sweep == name)
         locks = tuple(link(path("locks", lock.name), f"chosen by hand: {lock.name}") for lock in chosen)
-        every = "all" in request.query_params
-        blocks = sweep_page(view, row, figures, locks, every=every, read_only=self.read_only)
-        return self._page(request, name, "/", blocks, OFTEN if row.state == RUNNING else SELDOM)
+        seen = (view, row, figures, locks, "all" in request.query_params)
+        if self._seen_last.get(name, ((), ""))[0] != seen:
+            blocks = sweep_page(view, row, figures, locks, every=seen[-1], read_only=self.read_only)
+            every = OFTEN if row.state == RUNNING else SELDOM
+            self._seen_last[name] = seen, framed(name, "/", self._place, blocks, every)
+        return self._answer(request, self._seen_last[name][1])
 
     def campaigns(self, request: Request) -> Response:
         now = self.shelf.now()
@@ -313,8 +324,10 @@ class Pages:
     def _page(
         self, request: Request, name: str, here: str, blocks: Iterable[Block], every: int = NEVER, status: int = 200
     ) -> Response:
+        return self._answer(request, framed(name, here, self._place, blocks, every), status)
+
+    def _answer(self, request: Request, text: str, status: int = 200) -> Response:
         """Returns a page, or that it is as the browser has it."""
-        text = framed(name, here, self._place, blocks, every)
         tag = f'"{hashlib.sha256(text.encode()).hexdigest()[:24]}"'
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers={"ETag": tag})

@@ -28,7 +28,7 @@ def candidates(view: View, *, every: bool, may_lock: bool) -> Iterator[Block]:
     shown = view.ranked[: MOST if every else SHOWN]
     head = {"rank": "", "trial": "num", "why not this one": "wide"}
     head |= {objective.name: "num" for objective in view.lane.objectives}
-    head |= {"least margin": "", "knobs": "wide", "": ""}
+    head |= {"least margin": "gauge", "knobs": "wide", "": ""}
     yield markup(
         f'<form action="{path("sweeps", view.sweep, "compare")}"><div class="pick">'
         '<button data-two>Compare the two chosen</button><p class="note">Choose two candidates.</p></div>'
@@ -56,7 +56,7 @@ def _spans(view: View, shown: Sequence[Trial]) -> list[tuple[float, float]]:
 def _cells(place: int, trial: Trial, view: View, spans: Sequence[tuple[float, float]], may_lock: bool) -> Iterator[str]:
     number = trial.number
     box = f'<input type="checkbox" name="trial" value="{number}" id="trial-{number}" aria-label="Trial {number}">'
-    yield f'<span class="links">{box}<label for="trial-{number}" class="num">{place}</label></span>'
+    yield f'<span class="links rank">{box}<label for="trial-{number}" class="num">{place}</label></span>'
     yield f"{link(path('sweeps', view.sweep, 'trials', number), f'trial {number}')}<br>{_outcome(trial, view)}"
     yield _why(trial, view)
     for at, objective in enumerate(view.lane.objectives):
@@ -137,7 +137,7 @@ def _links(trial: Trial, view: View, may_lock: bool) -> str:
         link(path("sweeps", view.sweep, "trials", trial.number), "scorecard")
     ]  # fmt: skip
     links.append(link(path("mlflow", "sweeps", view.sweep, trial.number), "MLflow"))
-    if may_lock and _kind(trial, view) == "":
+    if may_lock and view.ledger.acceptable(trial) and _kind(trial, view) == "":
         links.append(link(path("sweeps", view.sweep, "trials", trial.number, "lock"), "lock…"))
     return f'<span class="links">{"".join(links)}</span>'
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from lanelock.sweeps.pages import page
 from lanelock.sweeps.pages.page import Block, Markup
+from lanelock.sweeps.reports.difference_page import PAGE_STYLE
 
 SECTIONS = {"/": "Sweeps", "/campaigns": "Campaigns", "/locks": "Locks", "/mlflow": "MLflow"}
 OFTEN, SELDOM, NEVER = 1000, 5000, 0  # milliseconds between two looks: while something runs, otherwise, not at all
@@ -88,11 +89,13 @@ border:1px solid var(--line)}
 .progress .vetoed{background:repeating-linear-gradient(45deg,var(--bad) 0 4px,var(--surface) 4px 7px)}
 .progress .behind{background:repeating-linear-gradient(90deg,var(--muted) 0 3px,var(--surface) 3px 6px)}
 .progress .failed{background:var(--unsure)}
-.key{display:inline-block;width:1.5rem;height:.75rem;margin:0 .35rem 0 0;vertical-align:-1px;border-radius:3px}
+.key.progress{display:inline-flex;width:1.5rem;height:.75rem;margin:0 .4rem 0 0;vertical-align:-1px;
+border-radius:3px}.key i{width:100%}
 .rows{width:100%;border:1px solid var(--line);border-radius:10px;border-collapse:separate;border-spacing:0;
 overflow:hidden}
 .rows tr:last-child>*{border-bottom:0}.rows tbody th{font-weight:400}.rows tbody th a{font-weight:600}
-.rows td.wide{min-width:15rem}.rows tr.locked>*{background:color-mix(in srgb,var(--good) 9%,var(--surface))}
+.rows td.wide{min-width:13rem}.rows td.gauge{min-width:11.5rem}.rows tbody th{min-width:6.5rem}
+.rows tr.locked>*{background:color-mix(in srgb,var(--good) 9%,var(--surface))}
 .rows :is(td,th) .muted{font-size:.88rem}.num{white-space:nowrap}
 .meter{display:block;position:relative;width:100%;min-width:4.5rem;height:.42rem;margin-top:.25rem;border-radius:3px;
 background:var(--sunken)}
@@ -110,7 +113,8 @@ button.plain{background:none;color:var(--candidate)}
 input[type=checkbox]{width:1.15rem;height:1.15rem;accent-color:var(--candidate);margin:.15rem 0 0}
 textarea{font:inherit;width:100%;max-width:46rem;min-height:5.5rem;padding:.5rem .7rem;border:1px solid var(--line);
 border-radius:7px;background:var(--surface);color:var(--ink)}
-label{display:block;font-weight:600;margin:1rem 0 .3rem}.pick label{margin:0;font-weight:400}
+label{display:block;font-weight:600;margin:1rem 0 .3rem}:is(.pick,.links) label{margin:0;font-weight:400}
+.rank{flex-wrap:nowrap;gap:.6rem;align-items:baseline}
 .links{display:flex;flex-wrap:wrap;gap:.2rem 1rem}.links.row{margin:.8rem 0 0}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--surface);border:1px solid var(--line);
 border-radius:8px;padding:.8rem 1rem;font:.85rem/1.45 ui-monospace,Menlo,Consolas,monospace}
@@ -147,7 +151,7 @@ def framed(title: str, here: str, place: str, blocks: Iterable[Block], every: in
         f'<main id="main" data-every="{every}"><p id="offline" role="status"></p>'
     )
     whole = (markup(top), *blocks, markup(f"</main><script>{SCRIPT}</script>"))
-    return page.as_html(f"{title} · Lanelock", whole, page.STYLE + _STYLE)
+    return page.as_html(f"{title} · Lanelock", whole, PAGE_STYLE + _STYLE)
 
 
 def markup(html: str) -> Markup:

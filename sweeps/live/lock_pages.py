@@ -110,8 +110,10 @@ def _verified(found: Verification | None) -> str:
 
 def lock_blocks(name: str, lock: Lock, proof: Proof, aliases: Sequence[str], form: str) -> Iterator[Block]:
     """Yields the page of one lock: its state of proof, then what it states. `form`: the button that verifies it."""
+    title, *stated = lock_page(lock)
+    yield title
     yield from live("proof", _state(name, lock, proof, aliases, form))
-    yield from lock_page(lock)
+    yield from [heading(2, "What it states"), *stated]
 
 
 def _state(name: str, lock: Lock, proof: Proof, aliases: Sequence[str], form: str) -> Iterator[Block]:

@@ -47,6 +47,7 @@ def serve(workspace: Workspace, port: int, say: Say, *, read_only: bool = False)
         ))  # fmt: skip
         served = Thread(target=server.run, kwargs={"sockets": [listener]}, name="pages")
         served.start()
+        Thread(target=pages.warm, daemon=True).start()
         try:
             sync(workspace, record_uri(workspace))  # so that MLflow shows it; what cannot be delivered stays pending
             lanes = [Page(name, title, f"{url}{path('mlflow', 'lanes', name)}") for name, title in mlflow.lanes()]

@@ -36,7 +36,7 @@ _FIGURES = 2  # of those of a study: the front and the history; with one objecti
 _IDLE = 30  # times as long as the last drawing took, before what still grows is drawn again: 3 % of a processor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a look is itself and no other
 class View:
     """What one look at a sweep found."""
 

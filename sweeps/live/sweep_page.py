@@ -56,7 +56,7 @@ def _banner(view: View, row: Row) -> Block:
     invalid = lock.verdict == str(view.lane.gates.invalid)
     tone = "good" if lock.decision == "GO" else "unsure" if invalid else "bad"
     title = lock.decision if lock.trial is None else f"{lock.decision}: trial {lock.trial}"
-    return banner(lock.verdict, tone, about, title, lock.because)
+    return banner(lock.verdict, tone, about, title, f"for the {lock.candidate} candidate: {lock.because}")
 
 
 def _progress(view: View, row: Row) -> Block:
@@ -67,7 +67,7 @@ def _progress(view: View, row: Row) -> Block:
     parts = [state for state in ("complete", "vetoed", "behind", "failed") if count[state]]
     bar = "".join(f'<i class="{state}" style="width:{100 * count[state] / whole:.2f}%"></i>' for state in parts)
     words = "".join(
-        f'<li><span class="progress key" aria-hidden="true"><i class="{state}" style="width:100%"></i></span>'
+        f'<li><span class="progress key" aria-hidden="true"><i class="{state}"></i></span>'
         f"{count[state]} {escape(_WORDS.get(state, state))}</li>"
         for state in parts
     )
