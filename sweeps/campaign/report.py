@@ -27,6 +27,7 @@ from lanelock.sweeps.trail import Note, notes, trail
 from lanelock.sweeps.workspace import Workspace, writing
 
 HEAD = ("phase", "decision", "trials", "seconds", "why")
+REPORTS = ("report.md", "report.html")  # in the folder of the campaign's run
 SHOWN = 12  # fields of a pack difference that are named
 _WIDE = "body{max-width:100rem}"  # the table beside the record, with its outcomes
 
@@ -34,12 +35,12 @@ _WIDE = "body{max-width:100rem}"  # the table beside the record, with its outcom
 def write_report(standing: Standing, folder: Path, noted: tuple[Note, ...] = ()) -> tuple[Path, Path]:
     """Writes report.md and report.html into the campaign's folder and returns their paths."""
     blocks = tuple(report(standing, noted))
-    texts = {"report.md": as_markdown(blocks), "report.html": as_html(standing.campaign.title, blocks, _WIDE)}
+    texts = dict(zip(REPORTS, (as_markdown(blocks), as_html(standing.campaign.title, blocks, _WIDE)), strict=True))
     with writing(folder):
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
     write_floors(floors(standing.run, standing.campaign.document, standing.records), folder)
-    return folder / "report.md", folder / "report.html"
+    return folder / REPORTS[0], folder / REPORTS[1]
 
 
 def notes_on(standing: Standing, workspace: Workspace) -> tuple[Note, ...]:

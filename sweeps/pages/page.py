@@ -167,6 +167,8 @@ BADGES = {  # a shape per tone, so that no meaning depends on colour alone
     '<path d="M16 16l16 16M32 16l-16 16"/></svg>',
     "unsure": '<svg viewBox="0 0 48 48" aria-hidden="true"><path d="M24 3l21 21l-21 21l-21 -21z"/>'
     '<path d="M18 19c0 -8 12 -8 12 0c0 5 -6 4 -6 10M24 33v2"/></svg>',
+    "going": '<svg viewBox="0 0 48 48" aria-hidden="true"><rect x="5" y="5" width="38" height="38" rx="9"/>'
+    '<path d="M19 15l15 9l-15 9z"/></svg>',
 }
 
 

@@ -67,14 +67,14 @@ class Report:
 
 
 def html(report: Report) -> str:
-    return page.as_html(f"{report.kind} {report.name}: {report.overall.verdict}", _blocks(report), page.STYLE)
+    return page.as_html(f"{report.kind} {report.name}: {report.overall.verdict}", blocks(report), page.STYLE)
 
 
 def markdown(report: Report) -> str:
-    return page.as_markdown(_blocks(report))
+    return page.as_markdown(blocks(report))
 
 
-def _blocks(report: Report) -> Iterator[page.Block]:
+def blocks(report: Report) -> Iterator[page.Block]:
     overall = report.overall
     yield _banner(report, overall)
     yield page.facts(report.facts)

@@ -14,6 +14,7 @@ from rich.table import Table
 _DASH = "–"
 _LONGEST = 2_000  # characters of a printed line
 _KEPT = " \t\n\u00a0"
+_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def printable(text: str) -> str:
@@ -72,3 +73,11 @@ def short(value: Any, limit: int = 60) -> str:
         return _DASH
     text = f"{value:.6g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def size(count: int) -> str:
+    """Returns a number of bytes in a readable unit."""
+    value, unit = float(count), 0
+    while value >= 1000 and unit < len(_UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    return f"{value:.{0 if unit == 0 else 1}f} {_UNITS[unit]}"

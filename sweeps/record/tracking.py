@@ -51,6 +51,18 @@ class Tracking:
         with self._store.explained():
             return bool(self._client.search_runs([experiment_id], tagged(KIND, "trial"), max_results=1))
 
+    def found(self, lane: str, sweep: str, number: int | None) -> tuple[str, str] | None:
+        """Returns experiment and run id of a sweep, or of its trial `number`; None without one. Changes nothing."""
+        with self._store.explained():
+            if (experiment := self._client.get_experiment_by_name(lane)) is None:
+                return None
+            held = str(experiment.experiment_id)
+            runs = self._store.search(held, f"{tagged(SWEEP, sweep)} and {tagged(KIND, 'sweep')}")
+            if runs and number is not None:
+                within = f"{tagged(PARENT, str(runs[0].info.run_id))} and {tagged(TRIAL, str(number))}"
+                runs = self._store.search(held, within)
+            return (held, str(runs[0].info.run_id)) if runs else None
+
     def trials(self, parent: str) -> dict[int, tuple[str, bool]]:
         """Returns trial number -> (run id, whether complete). Deletes duplicates made by lost requests."""
         with self._store.explained():

@@ -4,15 +4,37 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from html import escape
 
+from lanelock.scoring.figures.bars import margin_bars
 from lanelock.scoring.scorecard import GateResult
 from lanelock.sweeps.pages.gates import gate_row
-from lanelock.sweeps.pages.page import Block, Heading, Paragraph, Points, table
+from lanelock.sweeps.pages.page import (
+    STYLE,
+    Block,
+    Heading,
+    Markup,
+    Paragraph,
+    Points,
+    as_markdown,
+    banner,
+    facts,
+    table,
+)
 from lanelock.sweeps.pages.text import columns, short
 from lanelock.sweeps.reports.difference import BETTER, MIXED, NEUTRAL, WORSE, Difference, GateChange, StateChange
 
 NAMED = 20  # characters of a name at the head of a column
+_MARKS = {BETTER: "▲ ", WORSE: "▼ "}
+PAGE_STYLE = (
+    STYLE
+    + """
+.chip.still{--tone:var(--muted)}
+.gates.pairs :is(th,td):nth-child(n){width:auto}.gates.pairs .bars{margin-top:.25rem}
+@media (min-width:66rem){.gates.pairs th:first-child{width:22%}.gates.pairs th:last-child{width:9rem}}
+"""
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +58,72 @@ def as_text(difference: Difference) -> str:
 
 
 def as_blocks(difference: Difference) -> Iterator[Block]:
-    yield Heading(1, title(difference))
-    yield Points(tuple(f"{name}: {text}" for name, text in _summary(difference)))
+    yield _banner(difference)
+    yield facts(dict(filter(all, _summary(difference))))
     if difference.notes:
         yield Points(tuple(f"Note: {note}." for note in difference.notes))
-    for section in _sections(difference):
+    yield Heading(2, "Gates, side by side")
+    yield _side_by_side(difference)
+    fields, metrics, _, states = _sections(difference)
+    for section in (_ways_marked(difference, metrics), fields, states):
         yield Heading(2, section.title)
         yield table(section.head, section.rows) if section.rows else Paragraph(section.empty)
     yield Heading(2, "Metrics that are the same")
     yield Paragraph(", ".join(difference.same) or "None.")
-    yield Heading(2, "Preferred")
-    yield Paragraph(f"{difference.preference}.")
+
+
+def _banner(difference: Difference) -> Markup:
+    """Returns the head of the page: which side is preferred, and why."""
+    preferred = difference.preference.preferred
+    title_, tone = ("neither is preferred", "unsure") if preferred is None else (f"preferred: {preferred}", "good")
+    return banner("because", tone, title(difference), title_, difference.preference.because)
+
+
+def _ways_marked(difference: Difference, metrics: Section) -> Section:
+    """Returns the table of metrics with a mark for better and worse; of an objective, by the lane's own direction."""
+    lanes = difference.before.lane, difference.after.lane
+    same = lanes[0] is not None and lanes[1] is not None and lanes[0].objectives == lanes[1].objectives
+    objectives = lanes[1].objectives if same and lanes[1] is not None else ()
+    wanted = {row.metric: row.maximize for row in objectives if row.metric is not None}
+    rows = []
+    for change, row in zip(difference.metrics, metrics.rows, strict=True):
+        way = change.direction
+        if way == NEUTRAL and change.name in wanted:
+            way = BETTER if (change.after > change.before) == wanted[change.name] else WORSE
+        more = " (objective)" if change.name in wanted else ""
+        rows.append((*row[:4], f"{_MARKS.get(way, '')}{way}{more}", *row[5:]))
+    return replace(metrics, rows=tuple(rows))
+
+
+def _side_by_side(difference: Difference) -> Markup:
+    """Returns every gate with both values and their margins as bars; those that differ come first."""
+    names = [short(side.name, 2 * NAMED) for side in (difference.before, difference.after)]
+    order = sorted(difference.gates, key=lambda row: _judged(row.before) == _judged(row.after))
+    top = "".join(f'<th scope="col">{escape(name)}</th>' for name in ("gate", *names, "the second is"))
+    body = "".join(_pair_row(row, names) for row in order)
+    lines = as_markdown([table(("gate", *names, "direction"), map(_pair_words, order))])
+    return Markup(
+        f'<table class="gates pairs"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>', lines.strip()
+    )
+
+
+def _pair_row(row: GateChange, names: Sequence[str]) -> str:
+    sides = "".join(
+        f'<td data-label="{escape(name)}"><div><b>{gate_row([side]).value}</b> '
+        f'<span class="muted">holds {escape(side.holds or "no band")}</span><br>{margin_bars(side)}</div></td>'
+        for name, side in zip(names, (row.before, row.after), strict=True)
+    )
+    way = row.direction
+    tone = {BETTER: "good", WORSE: "bad"}.get(way, "still")
+    head = f'<code>{escape(row.before.id)}</code><span class="muted">{escape(row.before.metric)}</span>'
+    return (
+        f'<tr><th scope="row">{head}</th>{sides}<td data-label=""><div><span class="chip {tone}">'
+        f"{_MARKS.get(way, '')}{way}</span></div></td></tr>"
+    )
+
+
+def _pair_words(row: GateChange) -> tuple[str, ...]:
+    return row.before.id, gate_row([row.before]).value, gate_row([row.after]).value, row.direction
 
 
 def title(difference: Difference) -> str:

@@ -1,8 +1,9 @@
-"""The report of a published run, scored again from its files, or of a lock."""
+"""The report of a published run, scored again from its files, of a trial, or of a lock."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from lanelock.engine.protocol import Run, Worlds
@@ -13,6 +14,8 @@ from lanelock.scoring.figures.sides import Showing
 from lanelock.scoring.scorecard import gates_of, measured, score
 from lanelock.sweeps.engines import engine_named, metrics_named, publisher_of
 from lanelock.sweeps.lanes.lane import Lane
+from lanelock.sweeps.lanes.ledger import Ledger
+from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.pages.scorecard import Report
 from lanelock.sweeps.pages.text import short
 from lanelock.sweeps.proof.lock import Lock
@@ -88,6 +91,44 @@ def lock_report(lock: Lock, world: Path | None, shown: tuple[Figure, ...] | None
         figures=figures(lane, pack, first, world) if shown is None else shown,
         proof=(f"`lanelock verify {name}`", f"`lanelock lock show {name}`"),
     )
+
+
+def trial_report(sweep: str, trial: Trial, ledger: Ledger, notes: tuple[str, ...] = ()) -> Report:
+    """Returns a trial that was measured: its scorecards as recorded, and figures of its first seed, run again.
+
+    Raises IntegrityError where its knobs give another pack than the study states.
+    """
+    lane, world, name = ledger.ground.lane, ledger.ground.world, f"{sweep}/{trial.number}"
+    pack, cards = lane.candidate(trial.values), ledger.cards(trial)
+    if pack.digest != trial.record.pack:
+        raise IntegrityError(f"{name}: the study states pack {trial.record.pack}, its knobs give {pack.digest}")
+    seeds = [seed for seed in lane.seeds if seed in cards]
+    return Report(
+        kind="trial",
+        name=name,
+        cards=tuple(cards[seed] for seed in seeds),
+        gates=lane.gates,
+        authority={seed: ledger.ground.authority[seed] or lane.yardstick(seed, world) for seed in seeds},
+        beside=f"authority {lane.authority.name}",
+        facts=_trial_facts(sweep, trial, lane, seeds),
+        notes=notes,
+        changes=tuple(diff(lane.authority, pack)),
+        figures=figures(lane, pack, seeds[0], world),
+        proof=(f"`lanelock audit {sweep}`", f"`lanelock lock {name} --why TEXT`"),
+    )
+
+
+def _trial_facts(sweep: str, trial: Trial, lane: Lane, seeds: Sequence[int]) -> dict[str, str]:
+    missing = "" if len(seeds) == len(lane.seeds) else f", of {', '.join(map(str, lane.seeds))}"
+    return {
+        "sweep": f"{sweep}, trial {trial.number}",
+        "lane": f"{lane.id}: {lane.title}",
+        "knobs": ", ".join(f"{name} {short(value)}" for name, value in trial.values.items()),
+        "seeds": ", ".join(map(str, seeds)) + missing,
+        "pack": trial.record.pack,
+        "authority": f"{lane.authority.name} {lane.authority.digest}",
+        "engine": lane.engine.name,
+    }
 
 
 def _lock_facts(lock: Lock) -> dict[str, str]:

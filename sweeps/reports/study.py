@@ -70,14 +70,14 @@ def closed(sweep: str, workspace: Workspace) -> Closed:
 
 
 def html(of: Closed) -> str:
-    return page.as_html(f"sweep {of.lock.sweep}: {of.lock.decision}", _blocks(of), page.STYLE)
+    return page.as_html(f"sweep {of.lock.sweep}: {of.lock.decision}", blocks(of), page.STYLE)
 
 
 def markdown(of: Closed) -> str:
-    return page.as_markdown(_blocks(of))
+    return page.as_markdown(blocks(of))
 
 
-def _blocks(of: Closed) -> Iterator[page.Block]:
+def blocks(of: Closed) -> Iterator[page.Block]:
     yield _banner(of)
     yield _facts(of)
     yield page.Paragraph(str(of.lane.document["why"]))
@@ -86,10 +86,10 @@ def _blocks(of: Closed) -> Iterator[page.Block]:
     yield page.Heading(2, "The best trials without a veto")
     yield from _best(of)
     yield page.Heading(2, "Vetoes")
-    yield from _vetoes(of)
-    if any(map(_failure, of.history)):
+    yield vetoes_table(of.history, of.ledger)
+    if (failures := failures_table(of.history)) is not None:
         yield page.Heading(2, "Failed trials")
-        yield from _failures(of)
+        yield failures
     yield page.Heading(2, "Proven bounds")
     yield from _bounds(of)
     yield page.Heading(2, "Knobs")
@@ -136,7 +136,7 @@ def _best(of: Closed) -> Iterator[page.Block]:
         yield page.Paragraph("None: every trial was vetoed or could not be graded.")
         return
     yield page.Paragraph(
-        f"The first of {len(rows)} trials without a veto, in the order of the decision: {_order(trials)}. "
+        f"The first of {len(rows)} trials without a veto, in the order of the decision: {order_text(trials)}. "
         "Gates are the worst over seeds."
     )
     gates = [strip.gate.id for strip in trials.strips]
@@ -144,7 +144,8 @@ def _best(of: Closed) -> Iterator[page.Block]:
     yield page.table(("trial", "outcome", *names), (tuple(_candidate(of, row)) for row in rows[:_SHOWN]))
 
 
-def _order(trials: Trials) -> str:
+def order_text(trials: Trials) -> str:
+    """Returns the decision's order in words."""
     first, *others = trials.objectives
     if not others:
         return f"the highest band, then {first.name}"
@@ -161,43 +162,40 @@ def _candidate(of: Closed, row: int) -> Iterator[str]:
     yield from (short(trial.values[knob.name]) for knob in of.lane.knobs)
 
 
-def _vetoes(of: Closed) -> Iterator[page.Block]:
-    counts = of.ledger.vetoes(of.history)
-    rows = [gate for gate in of.lane.gates.gates if gate.severity.ends_trial]
-    if not counts:
-        yield page.Paragraph(f"No trial failed any of the lane's {len(rows)} vetoes and rails.")
-        return
+def vetoes_table(history: Sequence[Trial], ledger: Ledger) -> page.Block:
+    """Returns how many trials each veto and rail ended, the last of them, and what it asks."""
+    lane, last = ledger.ground.lane, dict[str, int]()
+    for trial in history:
+        last |= dict.fromkeys(ledger.vetoed(trial), trial.number)
+    rows = [gate for gate in lane.gates.gates if gate.severity.ends_trial]
+    if not last:
+        return page.Paragraph(f"No trial failed any of the lane's {len(rows)} vetoes and rails.")
+    counts = ledger.vetoes(history)
     rows = sorted((gate for gate in rows if counts[gate.id]), key=lambda gate: -counts[gate.id])
     cells = (
-        (gate.id, str(gate.severity), str(counts[gate.id]), asked(gate.comparison, gate.thresholds), gate.why)
+        (gate.id, str(gate.severity), str(counts[gate.id]), str(last[gate.id]),
+         asked(gate.comparison, gate.thresholds), gate.why)
         for gate in rows
-    )
-    yield page.table(("veto", "kind", "trials ended", "asks", "why"), cells)
+    )  # fmt: skip
+    return page.table(("veto", "kind", "trials ended", "the last", "asks", "why"), cells)
 
 
-def _failure(trial: Trial) -> str:
-    return trial.record.failure
-
-
-def _failures(of: Closed) -> Iterator[page.Block]:
-    """Yields the reasons for which trials failed, the most frequent first, each with its first trials."""
+def failures_table(history: Sequence[Trial]) -> page.Block | None:
+    """Returns the reasons for which trials failed, the most frequent first, each with its last trials; None without."""
     by_reason = defaultdict[str, list[int]](list)
-    for trial in filter(_failure, of.history):
-        by_reason[trial.record.failure].append(trial.number)
+    for trial in history:
+        if trial.failed:
+            by_reason[trial.record.failure].append(trial.number)
     rows = sorted(by_reason.items(), key=lambda row: -len(row[1]))[:_SHOWN]
-    cells = ((reason, str(len(numbers)), ", ".join(map(str, numbers[:8]))) for reason, numbers in rows)
-    yield page.table(("reason", "trials", "the first"), cells)
+    cells = ((reason, str(len(numbers)), ", ".join(map(str, numbers[:-9:-1]))) for reason, numbers in rows)
+    return page.table(("reason", "trials", "the last"), cells) if rows else None
 
 
-def _bounds(of: Closed) -> Iterator[page.Block]:
-    graded = {gate.id for gate in of.lane.gates.gates if gate.severity is Severity.GATE}
-    rows = [row for row in of.ledger.ground.reach if row.bound is not None and row.gate in graded]
-    if not rows:
-        yield page.Paragraph("No bound was proved, or an older version made this sweep and did not store bounds.")
-        return
-    yield page.Paragraph("Proved before the first trial, from what the lane leaves frozen and the ranges of its knobs.")
-    best = best_found(of.lock.card(of.lane), of.history, of.ledger)
-    yield page.table(
+def bounds_table(ledger: Ledger, best: Mapping[str, float]) -> page.Block | None:
+    """Returns each proven bound beside the best that was found, by gate; None where no bound was proved."""
+    graded = {gate.id for gate in ledger.ground.lane.gates.gates if gate.severity is Severity.GATE}
+    rows = [row for row in ledger.ground.reach if row.bound is not None and row.gate in graded]
+    return page.table(
         ("gate", "asks", "best possible", "best found", "gap", "out of reach", "proof", "movable by"),
         (
             (row.gate, asked(row.comparison, row.thresholds), short(row.bound), short(best.get(row.gate)),
@@ -205,7 +203,16 @@ def _bounds(of: Closed) -> Iterator[page.Block]:
              ", ".join(band for band, can in row.reachable.items() if not can) or "–", row.proof, row.movable_by)
             for row in rows
         ),
-    )  # fmt: skip
+    ) if rows else None  # fmt: skip
+
+
+def _bounds(of: Closed) -> Iterator[page.Block]:
+    rows = bounds_table(of.ledger, best_found(of.lock.card(of.lane), of.history, of.ledger))
+    if rows is None:
+        yield page.Paragraph("No bound was proved, or an older version made this sweep and did not store bounds.")
+        return
+    yield page.Paragraph("Proved before the first trial, from what the lane leaves frozen and the ranges of its knobs.")
+    yield rows
 
 
 def _knobs(lane: Lane) -> page.Block:

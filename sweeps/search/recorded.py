@@ -92,10 +92,15 @@ def recorded_in(studies: Studies, sweep: str, missing: str, workspace: Workspace
     if sweep not in known:
         raise PolicyError(f"{missing} (known: {', '.join(known) or 'none'})")
     begun = studies.attributes(sweep)
-    if "authority" not in begun:
-        raise PolicyError(f"{sweep}: an older version began this sweep without storing its packs")
+    lane = lane_begun(sweep, begun)
     transcript = studies.transcript(sweep)  # raises where the beginning was changed
-    references = {key: CarriedPack.of(pack) for key, pack in begun["references"].items()}
-    lane = lane_of(begun["lane"], CarriedPack.of(begun["authority"]), references, begun["gates"], sweep)
     trials = {trial.number: trial for trial in transcript.trials}
     return Recorded(sweep, lane, trials, begun, transcript, workspace)
+
+
+def lane_begun(sweep: str, begun: Mapping[str, Any]) -> Lane:
+    """Returns the lane that a study stored when its sweep began."""
+    if "authority" not in begun:
+        raise PolicyError(f"{sweep}: an older version began this sweep without storing its packs")
+    references = {key: CarriedPack.of(pack) for key, pack in begun["references"].items()}
+    return lane_of(begun["lane"], CarriedPack.of(begun["authority"]), references, begun["gates"], sweep)

@@ -156,6 +156,26 @@ class Study:
         return finished
 
 
+class Followed:
+    """A study to which another process may be adding trials: each look reads what is new, and locks nothing."""
+
+    def __init__(self, study: optuna.Study, place: Path | str) -> None:
+        self._study, self._place, self.name = study, place, study.study_name
+        self.begun = _begun(study)
+        self._head = origin_of(self.begun)
+        self._trials: list[Trial] = []
+
+    def trials(self) -> tuple[Trial, ...]:
+        """Returns the finished trials. Raises IntegrityError at the first that does not follow from those before it."""
+        with _reading(self._place):
+            for frozen in self._study.get_trials(deepcopy=False)[len(self._trials) :]:
+                trial = _trial(self.name, frozen)
+                if trial.record.chain:  # an older version stored none
+                    (self._head,) = heads_of(self.name, self._head, [trial], [frozen])
+                self._trials.append(trial)
+        return tuple(self._trials)
+
+
 @dataclass(frozen=True, slots=True)
 class Transcript:
     """The trials of a study in order, and the head of its chain after each."""
@@ -228,6 +248,11 @@ class Studies:
             chained = any(trial.record.chain for trial in trials)
             heads = heads_of(name, origin_of(_begun(study)), trials, stored) if chained else ()
             return Transcript(trials, stored, heads)
+
+    def follow(self, name: str) -> Followed:
+        """Returns a study to be read again and again while a sweep plays it."""
+        with _reading(self._place):
+            return Followed(self._load(name), self._place)
 
     def _load(self, name: str) -> optuna.Study:
         """Returns a study with its trials; of a journal, no other study's trials are read."""

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,14 +49,18 @@ class Sweep:
         return sweep
 
 
-def sweeps_in(workspace: Workspace) -> Mapping[str, Sweep]:
-    """Returns a workspace's sweeps by name, oldest first. Writes nothing."""
+def sweeps_in(workspace: Workspace, studies: Callable[[], Studies] | None = None) -> Mapping[str, Sweep]:
+    """Returns a workspace's sweeps by name, oldest first. Writes nothing.
+
+    `studies` gives the workspace's studies where they must be counted: a reader that asks again and again keeps them.
+    """
+    studies = studies or partial(_opened, workspace.study_storage)
     if isinstance(workspace.study_storage, str):
-        return _counted(workspace.study_storage)
+        return _counted(studies())
     sweeps = _tallies(workspace)
     if workspace.journal.is_file() and (not sweeps or any(_killed(sweep, workspace) for sweep in sweeps.values())):
         with suppress(WorkspaceError):  # the tallies still serve where the journal cannot be read
-            return _counted(workspace.journal)
+            return _counted(studies())
     return sweeps
 
 
@@ -106,19 +111,23 @@ def _mend(workspace: Workspace, studies: Studies, lane: str, playing: str) -> No
     names = {*studies.names()}
     stale = {name for name in names if name not in tallies or not (tallies[name].left or tallies[name].lane != lane)}
     if stale - {playing}:
-        for sweep in _counted(workspace.journal).values():
+        for sweep in _counted(_opened(workspace.journal)).values():
             if sweep.name in stale:
                 _write(workspace, sweep)
     for name in tallies.keys() - names:
         _file(workspace, name).unlink(missing_ok=True)
 
 
-def _counted(place: Path | str) -> dict[str, Sweep]:
-    """Returns the sweeps of a study storage, counted by Optuna."""
+def _opened(place: Path | str) -> Studies:
     from lanelock.sweeps.search.study import Studies  # a second of imports, which complete tallies save
 
+    return Studies(place, reading=True)
+
+
+def _counted(studies: Studies) -> dict[str, Sweep]:
+    """Returns the sweeps of a study storage, counted by Optuna."""
     sweeps = {}
-    for name, trials, attributes in Studies(place, reading=True).summaries():
+    for name, trials, attributes in studies.summaries():
         lane = attributes.get("lane", {})
         try:
             row = {"lane": lane.get("id", ""), "budget": lane.get("budget", {}).get("trials")}

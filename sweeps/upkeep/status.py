@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,13 @@ class Closed:
     decision: str  # "GO", "NO_GO", or "unreadable"
     verdict: str
     reason: str
+    sweep: str = ""
+    lock_id: str = ""
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether a person chose its candidate: its name then has the trial in it."""
+        return self.name != f"{self.sweep}.{self.lock_id[:12]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,10 @@ class Status:
         return sum(sweep.trials for sweep in self.sweeps)
 
     def as_document(self) -> dict[str, Any]:
-        return asdict(self) | {"root": str(self.root), "trials": self.trials}
+        locks = [
+            {name: getattr(lock, name) for name in ("name", "decision", "verdict", "reason")} for lock in self.locks
+        ]
+        return asdict(replace(self, locks=())) | {"root": str(self.root), "trials": self.trials, "locks": locks}
 
 
 def status(workspace: Workspace) -> Status:
@@ -86,20 +96,20 @@ def status(workspace: Workspace) -> Status:
     parts = {"cache": workspace.cache, "runs": workspace.runs, "artifacts": workspace.artifacts, "all": root}
     history = moves(workspace)
     pointing = {move.alias: move for move in history}
-    sweeps, campaigns = sweeps_in(workspace), tuple(_campaigns(workspace.campaigns))
+    sweeps, campaigns = sweeps_in(workspace), tuple(campaigns_in(workspace))
     return Status(
         root,
         root.is_dir(),
         {name: size_of(folder) for name, folder in parts.items()},
         tuple(sweeps.values()),
-        tuple(_locks(workspace.locks)),
+        tuple(locks_in(workspace)),
         sum(1 for path in workspace.runs.glob("[0-9a-f]*") if path.is_dir()),
         sum(1 for _ in workspace.run_records.glob("*.json")),
         campaigns,
         sum(1 for path in workspace.evidence.glob("*") if path.is_dir()),
         {alias: _pointed(move) for alias, move in sorted(pointing.items())},
-        dict(_frozen(workspace)),
-        tuple(_running(workspace, sweeps, campaigns)),
+        dict(frozen_in(workspace)),
+        tuple(running_in(workspace, sweeps, campaigns)),
         *Outbox(workspace).pending(),
         tuple(difference.text for difference in at_a_glance(workspace, history) if difference.changed),
         as_notice(moved_from(workspace)),
@@ -110,7 +120,7 @@ def _pointed(move: Move) -> str:
     return f"{move.to}, {signature_of(move)} since {move.at}"
 
 
-def _frozen(workspace: Workspace) -> Iterator[tuple[str, str]]:
+def frozen_in(workspace: Workspace) -> Iterator[tuple[str, str]]:
     """Yields engine and freeze, those that stand last."""
     found = [(freeze, reopened(freeze, workspace)) for freeze in freezes_in(workspace)]
     for freeze, by in sorted(found, key=lambda row: row[1] is None):
@@ -120,24 +130,38 @@ def _frozen(workspace: Workspace) -> Iterator[tuple[str, str]]:
         )
 
 
-def _locks(folder: Path) -> Iterator[Closed]:
-    """Yields locks as their files state them, newest first; checking their ids would take longer."""
-    for path in sorted(folder.glob("[!.]*.json"), key=lambda path: -path.stat().st_mtime_ns):
-        stated = glance(path, "decision", "verdict", "search/because")
-        yield _read(path) if stated is None else Closed(path.stem, *stated)
+def locks_in(workspace: Workspace, known: dict[Path, tuple[int, Closed]] | None = None) -> Iterator[Closed]:
+    """Yields locks as their files state them, newest first; checking their ids would take longer.
+
+    `known`: what was read before, by file, with the file's time; it is brought up to date.
+    """
+    known = {} if known is None else known
+    files = {path: path.stat().st_mtime_ns for path in workspace.locks.glob("[!.]*.json")}
+    for gone in known.keys() - files.keys():
+        del known[gone]
+    for path, at in sorted(files.items(), key=lambda row: (-row[1], row[0])):
+        if path not in known or known[path][0] != at:
+            known[path] = at, _closed(path)
+        yield known[path][1]
+
+
+def _closed(path: Path) -> Closed:
+    stated = glance(path, "decision", "verdict", "search/because", "sweep", "lock_id")
+    return _read(path) if stated is None else Closed(path.stem, *stated)
 
 
 def _read(path: Path) -> Closed:
     try:
         lock = read_json(path)
-        return Closed(path.stem, lock["decision"], lock["verdict"], lock["search"]["because"])
+        stated = lock["decision"], lock["verdict"], lock["search"]["because"], lock["sweep"], lock["lock_id"]
+        return Closed(path.stem, *map(str, stated))
     except (PolicyError, KeyError, TypeError) as error:
         return Closed(path.stem, "unreadable", "", str(error))
 
 
-def _campaigns(folder: Path) -> Iterator[Played]:
+def campaigns_in(workspace: Workspace) -> Iterator[Played]:
     """Yields runs of campaigns, oldest first. Reads plain JSON: importing the records' types takes a second."""
-    for began in sorted(folder.glob("*/campaign.json"), key=lambda path: path.stat().st_mtime_ns):
+    for began in sorted(workspace.campaigns.glob("*/campaign.json"), key=lambda path: path.stat().st_mtime_ns):
         records = phase_files(began.parent)
         try:
             phases = len(read_json(began)["campaign"]["phases"])
@@ -147,7 +171,8 @@ def _campaigns(folder: Path) -> Iterator[Played]:
         yield Played(began.parent.name, phases, len(records), ended)
 
 
-def _running(workspace: Workspace, sweeps: Mapping[str, Sweep], campaigns: tuple[Played, ...]) -> Iterator[Running]:
+def running_in(workspace: Workspace, sweeps: Mapping[str, Sweep], campaigns: tuple[Played, ...]) -> Iterator[Running]:
+    """Yields what living processes play here."""
     for name, process in workspace.held("campaign"):
         run = next((played for played in reversed(campaigns) if played.run.rpartition("-")[0] == name), None)
         run = run or Played(name, 0, 0, None)

@@ -9,7 +9,7 @@ import click
 from lanelock.sweeps.pages.page import as_html
 from lanelock.sweeps.reports.difference import compare as compared
 from lanelock.sweeps.reports.difference import same_engine
-from lanelock.sweeps.reports.difference_page import as_blocks, as_text, title
+from lanelock.sweeps.reports.difference_page import PAGE_STYLE, as_blocks, as_text, title
 from lanelock.sweeps.reports.subject import find, settled
 from lanelock.sweeps.terminal.completion import COMPARABLE
 from lanelock.sweeps.terminal.session import HTML, WORLD, Session, common_options
@@ -39,7 +39,7 @@ def compare(
     difference = compared(old, settled(new, old, seeds))
 
     def html() -> str:
-        return as_html(title(difference), as_blocks(difference))
+        return as_html(title(difference), as_blocks(difference), PAGE_STYLE)
 
     session.show_page(difference.as_document(), as_text(difference), page, html)
     return 0

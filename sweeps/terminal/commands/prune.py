@@ -7,9 +7,8 @@ from pathlib import Path
 
 import click
 
-from lanelock.sweeps.pages.text import columns
+from lanelock.sweeps.pages.text import columns, size
 from lanelock.sweeps.record.outbox import own_record, record_uri
-from lanelock.sweeps.terminal.commands.status import size
 from lanelock.sweeps.terminal.session import Session, common_options
 from lanelock.sweeps.upkeep.retention import Item, Survey, apply, survey
 from lanelock.sweeps.workspace import Workspace

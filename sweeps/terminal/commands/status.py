@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping
 
 import click
 
-from lanelock.sweeps.pages.text import one_line, short
+from lanelock.sweeps.pages.text import one_line, short, size
 from lanelock.sweeps.terminal.session import Session, common_options
 from lanelock.sweeps.terminal.streams import say
 from lanelock.sweeps.upkeep import status as upkeep
 
 SHOWN = 2  # sweeps, campaigns and decisions that are named
-UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 @click.command()
@@ -52,14 +51,6 @@ def _lines(now: upkeep.Status) -> Iterator[tuple[str, str]]:
         yield "decided" if index == 0 else "", line
     why = f" ({now.waits_for})" if now.waits_for else ""
     yield "pending uploads", f"{now.waiting}{why}; deliver them with: lanelock sync" if now.waiting else "none"
-
-
-def size(count: int) -> str:
-    """Returns a number of bytes in a readable unit."""
-    value, unit = float(count), 0
-    while value >= 1000 and unit < len(UNITS) - 1:
-        value, unit = value / 1000, unit + 1
-    return f"{value:.{0 if unit == 0 else 1}f} {UNITS[unit]}"
 
 
 def _aliases(holders: Mapping[str, str]) -> str:
