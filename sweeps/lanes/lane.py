@@ -55,6 +55,7 @@ class Lane:
     gates: GateSet  # the graded gates and the lane's rails
     space: Space
     objectives: tuple[Objective, ...]
+    stage: str = ""  # the stage that it is cut down to; empty: it is the whole lane
 
     @property
     def id(self) -> str:
