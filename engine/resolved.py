@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -45,6 +46,14 @@ PARTS: Mapping[type, str] = {  # optional protocol -> the consequence of lacking
     Serving: "its candidates can be locked, but no model can be registered",
 }
 _INSTALLED = {"site-packages", "dist-packages"}
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """The world that an engine names in its attribute `upstream`: the run of another engine (`engine.chain`)."""
+
+    engine: str  # by its name
+    seed: int | None = None  # None: the run's own
 
 
 class Resolved:
@@ -149,9 +158,10 @@ def _no_engine(own: Any) -> str:
     if isinstance(states, str) or not all(isinstance(state, str) for state in states):
         return f"its states is {_kind(states)} instead of a sequence of names"
     try:
-        inspect.signature(own.evaluate).bind(None, 0)
+        chained = {"upstream": None} if isinstance(getattr(own, "upstream", None), Upstream) else {}
+        inspect.signature(own.evaluate).bind(None, 0, **chained)
     except (TypeError, ValueError) as error:
-        return f"its evaluate does not take (pack, seed): {error}"
+        return f"its evaluate does not take (pack, seed{', upstream=' if chained else ''}): {error}"
     return ""
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lanelock.policies.documents import digest, read_json, resolve, shipped_schema, validate
-from lanelock.policies.errors import PolicyError
+from lanelock.policies.errors import PolicyError, referred_to_by
 from lanelock.policies.names import name_from
 from lanelock.policies.notations import SUFFIXES, read_document
 
@@ -63,6 +63,11 @@ class Pack:
     def carried(self) -> CarriedPack:
         """Returns the pack as locks, studies and campaigns store it."""
         return CarriedPack(self.name, self.digest, self.documents())
+
+    def part(self, schemas: Schemas) -> Pack:
+        """Returns the policies that have one of these schemas, as a pack of their own."""
+        policies = {name: self.policies[name] for name in schemas}
+        return Pack(self.name, policies, _pack_digest(policies), schemas)
 
     def with_knobs(self, moves: Mapping[str, Any]) -> Pack:
         """Returns this pack with fields replaced; keys are `policy#/pointer`. Raises PolicyError past a bound."""
@@ -123,7 +128,34 @@ def engine_in(folder: Path) -> str:
 
 
 def policies_in(folder: Path, schemas: Schemas) -> dict[str, Any]:
-    """Returns the policies in `folder`, which must have exactly the names in `schemas`."""
+    """Returns the policies in `folder`, which must have exactly the names in `schemas`.
+
+    Where its pack.json names the pack of an upstream, policies that are not in the folder are read from there.
+    """
+    documents = _own_policies(folder, schemas)
+    missing = {name: schema for name, schema in schemas.items() if name not in documents}
+    if missing and documents and (upstream := _upstream_of(folder)) is not None:
+        with referred_to_by(f"{folder / PACK}: /upstream"):
+            documents |= policies_in(upstream, missing)
+    elif missing:
+        raise PolicyError(f"{folder}/{next(iter(missing))}.json: the policy is missing from the pack")
+    return {name: documents[name] for name in schemas}
+
+
+def _upstream_of(folder: Path) -> Path | None:
+    """Returns the folder of the pack from which a pack has its upstream's policies; None if it states none."""
+    if not os.path.lexists(folder / PACK) or "upstream" not in (document := read_json(folder / PACK)):
+        return None
+    validate(document, shipped_schema("pack"), str(folder / PACK))
+    name = document["upstream"]
+    with referred_to_by(f"{folder / PACK}: /upstream"):
+        found = resolve(str(folder / name) if name.startswith(".") else name, "packs")
+    if not found.is_dir() or found.resolve() == folder.resolve():
+        raise PolicyError(f"{folder / PACK}: /upstream: {name}: not the folder of another pack")
+    return found
+
+
+def _own_policies(folder: Path, schemas: Schemas) -> dict[str, Any]:
     files = dict[str, Path]()
     for path in sorted(path for path in folder.glob("*") if path.suffix in SUFFIXES and path.name != PACK):
         if path.stem not in schemas:
@@ -133,9 +165,7 @@ def policies_in(folder: Path, schemas: Schemas) -> dict[str, Any]:
         if path.stem in files:
             raise PolicyError(f"{path}: {files[path.stem].name} beside it is the same policy; keep one of them")
         files[path.stem] = path
-    if missing := [name for name in schemas if name not in files]:
-        raise PolicyError(f"{folder}/{missing[0]}.json: the policy is missing from the pack")
-    documents = {name: read_document(files[name]) for name in schemas}
+    documents = {name: read_document(path) for name, path in files.items()}
     for name, document in documents.items():
         validate(document, schemas[name], str(files[name]))
     return documents

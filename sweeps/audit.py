@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby, islice
 
-from lanelock.policies import LanelockError, Pack, PolicyError
+from lanelock.policies import LanelockError, PolicyError
 from lanelock.sweeps.batch import played
 from lanelock.sweeps.decision.decision import Confirmation
 from lanelock.sweeps.lanes.grading import constraints_of, objectives_of
@@ -28,7 +28,7 @@ from lanelock.sweeps.search.beginning import taken_from
 from lanelock.sweeps.search.played_by import other_code
 from lanelock.sweeps.search.proposals import Proposal, Proposer
 from lanelock.sweeps.search.recorded import Recorded, recorded
-from lanelock.sweeps.trial import OnSeed, Outcome, SeedRun, run_on
+from lanelock.sweeps.trial import Outcome, recalled, run_on
 from lanelock.sweeps.workspace import Workspace
 
 
@@ -166,25 +166,12 @@ def _again(of: Recorded, batch: Sequence[Trial], sampled: set[int], ledger: Ledg
             stated = [dict(trial.values), trial.record.repeats]
             found = None if proposal is None else [dict(proposal.values), proposal.repeats]
             yield same(f"trial {trial.number}: proposal", stated, found)
-    recall = {trial.number: _recalled(trial) for trial in batch if trial.number not in sampled}
+    recall = {trial.number: recalled(trial) for trial in batch if trial.number not in sampled}
     proposals = [Proposal(trial.number, trial.values, first, trial.record.repeats) for trial in batch]
     outcomes = played(proposals, history, ledger, on_seed=lambda proposal: recall.get(proposal.number, run_on))
     for trial, outcome in zip(batch, outcomes, strict=True):
         what = "run again" if trial.number in sampled else "raced again"
         yield same(f"trial {trial.number}: {what}", _result(trial), _result(outcome))
-
-
-def _recalled(trial: Trial) -> OnSeed:
-    """Returns a stand-in for the engine that gives what a trial's record states."""
-
-    def on_seed(ground: Ground, pack: Pack, seed: int) -> SeedRun:
-        record = trial.record
-        if seed not in record.measures:
-            return SeedRun(seed, pack, failure=record.failure or f"seed {seed}: there is no result of it")
-        measures = record.measures[seed]
-        return SeedRun(seed, pack, ground.graded(seed, measures), measures, record.worlds.get(seed, ""))
-
-    return on_seed
 
 
 def _taken(batch: Sequence[Trial], sampled: set[int], ledger: Ledger) -> Iterator[Check]:

@@ -1,4 +1,7 @@
-"""A batch: candidates that were proposed together, run on the lane's seeds, racing each other and those before them."""
+"""A batch: candidates that were proposed together, run on the lane's seeds, racing each other and those before them.
+
+Where the lane has stages, only the candidates that promise most in each come as far as their full run.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ from lanelock.sweeps.decision.race import promise, race_of, races
 from lanelock.sweeps.decision.reserve import reserve_of
 from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.trial import Trial
+from lanelock.sweeps.screening import screened
 from lanelock.sweeps.search.proposals import Proposal
-from lanelock.sweeps.trial import OnSeed, Outcome, Spread, evaluate, first_run, run_on
+from lanelock.sweeps.trial import OnSeed, Outcome, Spread, evaluate, first_run, recalled, run_on
 
 Stored = Callable[[Proposal], Trial | None]  # the trial of a proposal that finished before an interruption
 
@@ -28,6 +32,26 @@ def played(
 
     `spread` is `map` over `jobs` workers. `on_seed` says per proposal how it is run on a seed.
     """
+    if not ledger.ground.stages:
+        return _raced(proposals, history, ledger, spread, jobs, stored, on_seed)
+    known = {proposal.number: trial for proposal in proposals if (trial := stored(proposal)) is not None}
+
+    def run(proposal: Proposal) -> OnSeed:
+        """Recalls what a stored trial gave in a stage: the others are ranked beside it, as before an interruption."""
+        return recalled(known[proposal.number]) if proposal.number in known else on_seed(proposal)
+
+    came = screened(proposals, ledger.ground, reserve_of(history, ledger).value, spread, run)
+    left = [proposal for proposal in proposals if came[proposal.number].ended is None]
+    full = _raced(left, history, ledger, spread, jobs, stored, on_seed)
+    ran = {proposal.number: outcome for proposal, outcome in zip(left, full, strict=True)}
+    return [known.get(number) or came[number].joined(ran.get(number)) for number in came]
+
+
+def _raced(
+    proposals: Sequence[Proposal], history: Sequence[Trial], ledger: Ledger, spread: Spread, jobs: int, stored: Stored,
+    on_seed: Callable[[Proposal], OnSeed],
+) -> Iterable[Outcome | Trial]:  # fmt: skip
+    """Returns the outcomes of the full runs of a batch, in its order."""
     ground, seeds = ledger.ground, seed_order(history, ledger)
     if not races(ground.lane):
         return spread(

@@ -3,7 +3,8 @@
 An entry point of `lanelock.engines` gives an `engine.protocol.Engine`; the entry point of the same name in
 `lanelock.metrics` gives the `scoring.scorecard.MetricSource` that measures its runs. A project (`lanelock.toml`, found
 upwards from the current folder) brings an engine, its metrics, the pack `start` and a lane without being installed; one
-that a program made in memory is `enlisted` instead.
+that a program made in memory is `enlisted` instead. An engine that names another as its world is given as the chain of
+both, and so are its metrics.
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lanelock.engine.chain import Chain, bind
 from lanelock.engine.keep.published import RECEIPT, engine_of
 from lanelock.engine.protocol import Engine, Publishing
-from lanelock.engine.resolved import PARTS, Resolved
+from lanelock.engine.resolved import PARTS, Resolved, Upstream
 from lanelock.policies import EngineError, LaneError, Pack, PolicyError, load_pack, pack_of
 from lanelock.policies.documents import LARGEST, resolve
-from lanelock.policies.errors import blamed, cause
+from lanelock.policies.errors import blamed, cause, referred_to_by
 from lanelock.policies.files import read_bytes
 from lanelock.policies.pack import PACK, engine_in
 from lanelock.policies.project import FILE, START, Project, find_project, read_project
+from lanelock.scoring.chained import ChainMetrics
 from lanelock.scoring.scorecard import MetricSource
 
 _ENGINES, _METRICS = "lanelock.engines", "lanelock.metrics"
@@ -35,14 +38,32 @@ PackFinder = Callable[[str], tuple[Pack, Resolved]]  # a name as a user gives it
 
 
 def engine_named(name: str) -> Resolved:
-    """Returns the engine of that name. Raises LaneError naming the installed engines."""
+    """Returns the engine of that name, joined with the engine that is its world, if it has one.
+
+    Raises LaneError naming the installed engines, or the engines of a chain that comes back to one of them.
+    """
+    return _engine(name, ())
+
+
+def _engine(name: str, after: tuple[str, ...]) -> Resolved:
+    """Returns an engine that is the world of `after`, the nearest first."""
+    if name in after:
+        raise LaneError(f"the chain of worlds comes back to {name}: {' -> '.join((*reversed(after), name))}")
     if (project := project_named(name)) is not None:
-        return _engine_of(project)
-    return _installed_engine(name)
+        return _engine_of(project, after)
+    return _installed_engine(name, after)
+
+
+def _joined(engine: Resolved, upstream: object, after: tuple[str, ...]) -> Resolved:
+    """Returns an engine with the engine that it names as its world, or as it is where it names none."""
+    if not isinstance(upstream, Upstream):
+        return engine
+    with referred_to_by(f"engine {engine.name}: its world"):
+        return Resolved(bind(engine.own, _engine(upstream.engine, (engine.name, *after)).own, upstream.seed))
 
 
 @cache
-def _installed_engine(name: str) -> Resolved:
+def _installed_engine(name: str, after: tuple[str, ...]) -> Resolved:
     point, found = _load(_ENGINES, name)
     try:
         engine = Resolved(found)
@@ -50,14 +71,19 @@ def _installed_engine(name: str) -> Resolved:
         raise LaneError(f"{point}: {error}") from error
     if engine.name != name:
         raise LaneError(f"/engine: the entry point {name!r} gives an engine named {engine.name!r}; name both alike")
-    return engine
+    return _joined(engine, getattr(found, "upstream", None), after)
 
 
 def metrics_named(name: str) -> MetricSource:
     """Returns the metrics of the engine of that name. Raises LaneError naming what is installed, or what they lack."""
-    if (project := project_named(name)) is not None:
-        return _metrics_of(project)
-    return _installed_metrics(name)
+    project, engine = project_named(name), engine_named(name).own
+    source = _installed_metrics(name) if project is None else _metrics_of(project)
+    return _chained(source, engine) if isinstance(engine, Chain) else source
+
+
+@cache
+def _chained(source: MetricSource, engine: Chain) -> MetricSource:
+    return ChainMetrics(source, metrics_named(engine.upstream.name), engine.states[-1])
 
 
 @cache
@@ -150,12 +176,23 @@ def enlist(project: Project, engine: Engine | None = None) -> None:
         )
     _ENLISTED[project.id] = project
     if engine is not None:
-        _MADE[project] = Resolved(engine)
+        _MADE[project] = _joined(Resolved(engine), _world_of(project), ())
 
 
 def start_of(project: Project) -> Pack:
     """Returns the pack of a project's own values. Raises PolicyError naming file and field."""
-    return pack_of(START, project.start, engine_named(project.id).policy_schemas, project.where)
+    world, above = project.engine.get("world"), dict[str, Any]()
+    if world is not None:
+        with referred_to_by(f"{project.where}: /engine/world/pack"):
+            place = str(project.folder / world["pack"])
+            above = open_pack(place if Path(place).is_dir() else world["pack"])[0].documents()
+    return pack_of(START, {**above, **project.start}, engine_named(project.id).policy_schemas, project.where)
+
+
+def _world_of(project: Project) -> Upstream | None:
+    """Returns the engine whose run is a project's world; None if it states none."""
+    world = project.engine.get("world")
+    return None if world is None else Upstream(world["engine"], world.get("seed"))
 
 
 def is_start(name: str, project: Project) -> bool:
@@ -169,9 +206,9 @@ def _read(file: Path, content: bytes) -> Project:
     return read_project(file)
 
 
-def _engine_of(project: Project) -> Resolved:
+def _engine_of(project: Project, after: tuple[str, ...]) -> Resolved:
     if project not in _MADE:
-        _MADE[project] = Resolved(_made(project))
+        _MADE[project] = _joined(Resolved(_made(project)), _world_of(project), after)
     return _MADE[project]
 
 

@@ -21,7 +21,7 @@ from lanelock.sweeps.lanes.grading import constraints_of, objectives_of
 from lanelock.sweeps.lanes.knob import Value
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.survey import Ground
-from lanelock.sweeps.lanes.trial import TrialRecord
+from lanelock.sweeps.lanes.trial import Trial, TrialRecord
 
 Spread = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]  # `map`, or the same over several workers
 
@@ -116,6 +116,20 @@ def run_on(ground: Ground, pack: Pack, seed: int) -> SeedRun:
         return SeedRun(seed, pack, card, measures, world, (ran - began, time.perf_counter() - ran))
     except _Failed as error:
         return SeedRun(seed, pack, failure=str(error), details=error.details)
+
+
+def recalled(trial: Trial) -> OnSeed:
+    """Returns a stand-in for the engine that gives what a trial's record states, in the full run and in each stage."""
+
+    def on_seed(ground: Ground, pack: Pack, seed: int) -> SeedRun:
+        record, stage = trial.record, ground.lane.stage
+        known = record.staged.get(stage, {}) if stage else record.measures
+        if seed not in known:
+            failure = record.failure.removeprefix(f"stage {stage}: ")
+            return SeedRun(seed, pack, failure=failure or f"seed {seed}: there is no result of it")
+        return SeedRun(seed, pack, ground.graded(seed, known[seed]), known[seed], record.worlds.get(seed, ""))
+
+    return on_seed
 
 
 def _outcome(ground: Ground, runs: Sequence[SeedRun], stopped: str) -> Outcome:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lanelock.engine.protocol import Worlds
+from lanelock.engine.chain import draws_worlds
 from lanelock.policies import IntegrityError, Pack, WorkspaceError
 from lanelock.policies.errors import cause
 from lanelock.scoring.scorecard import GateResult, Scorecard, combine, score
@@ -44,8 +44,8 @@ def fresh_seeds(pack_digest: str, count: int, used: Sequence[int], purpose: str 
 
 def confirm_seeds(lane: Lane, world: Path | None, pack: Pack) -> tuple[int, ...]:
     """Returns the fresh seeds of a candidate: as many as the lane declares, or `USUAL` where seeds draw worlds."""
-    draws = isinstance(lane.engine.own, Worlds) and world is None
-    count = lane.document["decision"].get("confirm_seeds", USUAL if draws else 0)
+    usual = USUAL if draws_worlds(lane.engine, world) else 0
+    count = lane.document["decision"].get("confirm_seeds", usual)
     return fresh_seeds(pack.digest, count, lane.seeds, "confirm/")
 
 

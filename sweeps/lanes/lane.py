@@ -23,6 +23,7 @@ from lanelock.policies.errors import referred_to_by
 from lanelock.policies.notations import read_document
 from lanelock.policies.pack import CarriedPack, Schemas, is_integer, split_address, value_at
 from lanelock.policies.project import FILE
+from lanelock.scoring.chained import Railing
 from lanelock.scoring.gates import GateSet, load_gates, parse_gates
 from lanelock.scoring.scorecard import MetricSource, gates_of, measured
 from lanelock.sweeps.engines import PackFinder, engine_named, metrics_named, open_pack, project_here
@@ -55,6 +56,7 @@ class Lane:
     gates: GateSet  # the graded gates and the lane's rails
     space: Space
     objectives: tuple[Objective, ...]
+    stage: str = ""  # the stage that it is cut down to; empty: it is the whole lane
 
     @property
     def id(self) -> str:
@@ -295,8 +297,13 @@ def _loaded(path: Path, document: Mapping[str, Any], find_pack: PackFinder) -> L
     references = {name: named(f"/references/{name}", pack) for name, pack in document.get("references", {}).items()}
     gates = document["gates"].get("file")
     with referred_to_by(f"{path}: /gates"):
-        gate_file = gates_of(metrics) if gates is None else load_gates(beside(path, gates))
+        gate_file = gates_of(metrics) if gates is None else _railed(metrics, load_gates(beside(path, gates)))
     return _build(document, authority, references, str(path), gate_file)
+
+
+def _railed(metrics: MetricSource, gates: GateSet) -> GateSet:
+    """Returns a lane's own gate file with the rails that every lane of its engine keeps."""
+    return metrics.railed(gates) if isinstance(metrics, Railing) else gates
 
 
 def lane_of(
@@ -330,7 +337,9 @@ def _build(
 ) -> Lane:
     engine, metrics = engine_named(document["engine"]), metrics_named(document["engine"])
     try:
-        gates = gate_file.select(document["gates"]["grade"]).with_rails(document["gates"]["rails"])
+        always = metrics.rails if isinstance(metrics, Railing) else ()
+        graded = dict.fromkeys([*document["gates"]["grade"], *always])
+        gates = gate_file.select([*graded]).with_rails(document["gates"]["rails"])
     except PolicyError as error:
         raise LaneError(f"{where}: {error}") from None
     space = _space(document, authority, where)

@@ -18,6 +18,7 @@ from lanelock.scoring.feasibility import reach as reach_in
 from lanelock.scoring.scorecard import Bounding, Directing, Flooring, Scorecard, floors, score
 from lanelock.sweeps.lanes.knob import Value
 from lanelock.sweeps.lanes.lane import Lane
+from lanelock.sweeps.lanes.stages import Stage, stages_of
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,18 @@ class Ground:
         """Returns the scorecard of a pack's metrics on a seed of the lane."""
         return score(metrics, self.lane.gates, seed=seed, authority=self.authority[seed])
 
+    @cached_property
+    def stages(self) -> tuple[tuple[Stage, Ground], ...]:
+        """The lane's stages before the full run, in order, each with what its runs are compared with."""
+        return tuple((stage, self._at(stage.lane)) for stage in stages_of(self.lane))
+
+    def _at(self, stage: Lane) -> Ground:
+        return Ground(stage, self.world, {seed: self.authority.get(seed, {}) for seed in stage.seeds}, self.reach)
+
 
 def survey(lane: Lane, world: Path | None, reach: tuple[GateReach, ...] | None = None) -> Ground:
     """Measures the authority (what rails compare with) on the lane's seeds, and each gate's reach if not given."""
+    stages_of(lane)  # raises before anything is run
     with _explained(lane, f"the engine cannot run the authority {lane.authority.name}"):
         measures = {seed: lane.yardstick(seed, world, partial(_check, lane, seed)) for seed in lane.seeds}
     return Ground(lane, world, measures, prospect(lane, world) if reach is None else reach)

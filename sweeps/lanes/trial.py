@@ -28,6 +28,8 @@ class TrialRecord:
     source: str = ""  # SWEEP/N of the earlier trial whose measurements these are; empty: it was run here
     chain: str = ""  # head of the transcript after this trial; empty: stored by an older version
     details: str = field(default="", compare=False)  # all that the engine said of its failure: tracked, not stored
+    # stage -> seed -> metrics: what the stages before the full run measured, which is no grade
+    staged: Mapping[str, Mapping[int, Mapping[str, float]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> TrialRecord:
@@ -35,17 +37,19 @@ class TrialRecord:
 
         Raises ValueError, TypeError, KeyError or AttributeError for what is no record.
         """
-        measures = {int(seed): metrics for seed, metrics in document["measures"].items()}
+        measures = _by_seed(document["measures"])
         worlds = {int(seed): world for seed, world in document["worlds"].items()}
         plain = {part.name: document[part.name] for part in fields(cls) if part.compare and part.name in document}
-        record = cls(**{**plain, "measures": measures, "worlds": worlds})
+        staged = {stage: _by_seed(rows) for stage, rows in document.get("staged", {}).items()}
+        record = cls(**{**plain, "measures": measures, "worlds": worlds, "staged": staged})
         record._check()
         return record
 
     def _check(self) -> None:
         """Raises ValueError naming a field that is not what its type says."""
         texts = (self.pack, self.stopped, self.failure, self.source, self.chain)
-        rows = (*self.measures.values(), self.seconds)
+        staged = (metrics for by_seed in self.staged.values() for metrics in by_seed.values())
+        rows = (*self.measures.values(), *staged, self.seconds)
         for name, right in (
             ("texts", all(isinstance(text, str) for text in (*texts, *self.policies.values(), *self.worlds.values()))),
             ("numbers", all(_is_number(value) for row in rows for value in row.values())),
@@ -59,12 +63,18 @@ class TrialRecord:
         """JSON; what has its default is left out."""
         stored = (part for part in fields(self) if part.compare)
         stated = {part.name: value for part in stored if (value := getattr(self, part.name)) != part.default}
-        return stated | {
-            "measures": {str(seed): dict(metrics) for seed, metrics in self.measures.items()},
-            "policies": dict(self.policies),
-            "worlds": {str(seed): world for seed, world in self.worlds.items()},
-            "seconds": dict(self.seconds),
-        }
+        del stated["staged"]
+        staged = {stage: _by_text(by_seed) for stage, by_seed in self.staged.items()}
+        return (
+            stated
+            | ({"staged": staged} if staged else {})
+            | {
+                "measures": _by_text(self.measures),
+                "policies": dict(self.policies),
+                "worlds": {str(seed): world for seed, world in self.worlds.items()},
+                "seconds": dict(self.seconds),
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +108,14 @@ class Input:
     context: str  # its purpose
     source: Mapping[str, Any]  # its origin
     profile: Mapping[str, float]  # its metrics
+
+
+def _by_seed(rows: Mapping[str, Mapping[str, float]]) -> dict[int, Mapping[str, float]]:
+    return {int(seed): metrics for seed, metrics in rows.items()}
+
+
+def _by_text(rows: Mapping[int, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    return {str(seed): dict(metrics) for seed, metrics in rows.items()}
 
 
 def _is_number(value: object) -> bool:

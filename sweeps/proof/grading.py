@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lanelock.engine.protocol import Publishing, Worlds
+from lanelock.engine.chain import draws_worlds
+from lanelock.engine.protocol import Publishing
 from lanelock.engine.resolved import Resolved
 from lanelock.policies import Pack, PolicyError
 from lanelock.policies.documents import shipped_schema, validate
@@ -159,7 +160,7 @@ class Examination:
 
     def _drawn(self) -> str:
         """Returns what a seed draws: a world, or only a run where all seeds have the same world or none."""
-        return "worlds" if isinstance(self.engine.own, Worlds) and self.world is None else "runs"
+        return "worlds" if draws_worlds(self.engine, self.world) else "runs"
 
     def _required(self, asked: Sequence[int], profile: Profile | None) -> Iterator[Precondition]:
         """Yields what the gate file's profiles ask for beside the gates; nothing if it has no profiles."""

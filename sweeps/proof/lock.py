@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from lanelock.engine.chain import UpstreamRun, upstream_runs
 from lanelock.policies import IntegrityError, Pack, PolicyError, WorkspaceError
 from lanelock.policies.documents import digest, read_json, shipped_schema, validate
 from lanelock.policies.errors import out_of_memory
@@ -52,6 +53,18 @@ class SeedProof:
     surfaces: Mapping[str, str]  # name -> digest
     metrics: Mapping[str, float]
     card: Mapping[str, Any]  # the scorecard's document
+    upstream: tuple[UpstreamRun, ...] = ()  # the runs it stands on, the nearest first
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> SeedProof:
+        return cls(**{**row, "upstream": tuple(UpstreamRun(**run) for run in row.get("upstream", ()))})
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """JSON; without an upstream, as before there were any."""
+        document = asdict(self)
+        runs = document.pop("upstream")
+        return document | ({"upstream": list(runs)} if runs else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +138,7 @@ class Lock:
         authority, references = document["authority"], document["references"]
         try:
             metrics = {int(seed): values for seed, values in authority["metrics"].items()}
-            proof = {int(seed): SeedProof(**row) for seed, row in document["proof"].items()}
+            proof = {int(seed): SeedProof.of(row) for seed, row in document["proof"].items()}
             confirmation = Confirmation.of(document.get("confirmation"))
             whole = {int(seed): WholeRun(**row) for seed, row in document.get("whole", {}).items()}
         except ValueError as error:
@@ -198,7 +211,7 @@ class Lock:
             "pack": asdict(self.candidate_pack),
             "authority": {**asdict(self.authority), "metrics": metrics},
             "references": {name: asdict(pack) for name, pack in self.references.items()},
-            "proof": {str(seed): asdict(proof) for seed, proof in self.proof.items()},
+            "proof": {str(seed): proof.document for seed, proof in self.proof.items()},
         }
 
     @property
@@ -400,4 +413,6 @@ def prove_on(
     metrics = lane.measure(run)
     authority = lane.yardstick(seed, world) if measured is None else measured
     card = score(metrics, lane.gates, seed=seed, authority=authority)
-    return SeedProof(run.run_id, run.world_digest, run.digests(), metrics, card.as_document())
+    return SeedProof(
+        run.run_id, run.world_digest, run.digests(), metrics, card.as_document(), upstream_runs(run)
+    )  # fmt: skip

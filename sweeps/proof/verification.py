@@ -8,9 +8,11 @@ sweep is, that the search took this candidate. What none of this shows is listed
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
+from lanelock.engine.chain import UpstreamRun, upstream_codes
 from lanelock.engine.protocol import Publishing
 from lanelock.policies import DataError, IntegrityError, LanelockError, Pack, WorkspaceError
 from lanelock.policies.documents import digest
@@ -56,6 +58,10 @@ def otherwise(lock: Lock) -> Iterator[str]:
     engine = engine_named(lock.engine)
     if lock.code_version != engine.code_version:
         yield f"other code: engine {lock.code_version[:12]}, here {engine.code_version[:12]}"
+    codes = upstream_codes(engine)
+    for run in next(iter(lock.proof.values())).upstream if lock.proof else ():
+        if (here_is := codes.get(run.engine, "none")) != run.code_version:
+            yield f"other code upstream: engine {run.engine} {run.code_version[:12]}, here {here_is[:12]}"
     if lock.arithmetic != engine.fingerprint:
         yield f"other arithmetic: {lock.arithmetic[:12] or 'none'}, here {engine.fingerprint[:12] or 'none'}"
     yield from here().differences(lock.made_by)
@@ -124,6 +130,7 @@ def _run(
         yield same(f"seed {seed}: authority metrics", lock.authority_metrics[seed], measured)
         stated, computed = lock.proof[seed], prove_on(lane, pack, seed, world, measured)
         proofs[seed] = computed
+        yield from _upstream(seed, stated, computed)
         yield same(f"seed {seed}: run_id", stated.run_id, computed.run_id)
         yield same(f"seed {seed}: world", stated.world, computed.world)
         for surface in {**stated.surfaces, **computed.surfaces}:
@@ -139,6 +146,23 @@ def _run(
     yield Proved(f"numbers recomputed on {len(lane.seeds)} seeds{also}; decision derived")
     yield from _unproved(lock, lane)
     yield from searched(lock, ground, fresh, measures, workspace)
+
+
+def _upstream(seed: int, stated: SeedProof, computed: SeedProof) -> Iterator[Check]:
+    """Yields whether each run that a run stands on is what it was, with the name of its engine."""
+    runs = [{run.engine: run for run in proof.upstream} for proof in (stated, computed)]
+    if any(runs):
+        yield same(f"seed {seed}: engines upstream", *map(list, runs))
+    for name in (name for name in runs[0] if name in runs[1]):
+        before, now = (_flat(side[name]) for side in runs)
+        yield from (same(f"seed {seed}: upstream {name}: {part}", before[part], now.get(part)) for part in before)
+
+
+def _flat(run: UpstreamRun) -> dict[str, Any]:
+    """Returns what is stated of an upstream's run, its surfaces one by one."""
+    stated = asdict(run)
+    surfaces = stated.pop("surfaces")
+    return {**stated, **{f"surface {name}": sha256 for name, sha256 in surfaces.items()}}
 
 
 def _whole(lock: Lock, lane: Lane, pack: Pack, world: Path | None) -> Iterator[Check | Unproved]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +81,7 @@ class LaneComposite:
         named = [gate.metric for gate in gates] + [row.metric for row in lane.objectives if row.metric]
         self._metrics = tuple(dict.fromkeys(named))
         self._seeds = lane.seeds
+        self._exact = [stage.name for stage, _ in ground.stages if stage.exact]
         must = [gate for gate in gates if gate.severity is not Severity.GATE]
         self._must = [self._corridor(gate, _bands_that_count(gate, ground), ground) for gate in must]
         self._graded = {
@@ -106,11 +108,16 @@ class LaneComposite:
     def outputs(self, trial: FrozenTrial) -> Array | None:
         """Returns each metric on each seed [metrics * seeds], NaN on seeds that were not run; None if the trial failed.
 
-        A metric that is missing on a seed that was run means that the trial cannot be graded: it failed.
+        A metric that is missing on a seed that was run means that the trial cannot be graded: it failed. Of a trial
+        that a stage ended, only what the full run would have measured counts.
         """
-        record = trial.user_attrs.get(RECORD)
-        if record is None or record.get("failure") or not (measures := TrialRecord.of(record).measures):
+        document = trial.user_attrs.get(RECORD)
+        if document is None or document.get("failure"):
             return None
+        record = TrialRecord.of(document)
+        if not (measures := record.measures):  # a stage ended it: what an exact stage measured is true of the full run
+            exact = [record.staged[name].items() for name in self._exact if name in record.staged]
+            return self.of_measures(dict(chain.from_iterable(exact))) if record.staged else None
         if any(name not in metrics for metrics in measures.values() for name in self._metrics):
             return None
         return self.of_measures(measures)

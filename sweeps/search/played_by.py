@@ -11,6 +11,7 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+from lanelock.engine.chain import upstream_codes
 from lanelock.policies.documents import digest
 from lanelock.sweeps.lanes.lane import Lane
 
@@ -21,17 +22,18 @@ _ROOMS = ("scoring", "sweeps/lanes", "sweeps/decision", "sweeps/search")  # whos
 def played_by(lane: Lane) -> Mapping[str, str]:
     """Returns what determines a sweep's trials besides its lane: digests and versions, by name."""
     libraries = {name: version(name) for name in _LIBRARIES}
-    return {"engine": lane.engine.code_version, "search": _search_code(), **libraries}
+    upstream = {f"upstream {name}": code for name, code in upstream_codes(lane.engine).items()}
+    return {**upstream, "engine": lane.engine.code_version, "search": _search_code(), **libraries}
 
 
 def other_code(begun: Mapping[str, object], lane: Lane) -> str:
     """Returns by what the code that began a sweep differs from the installed; empty if it does not."""
-    before, now = begun.get("played_by"), played_by(lane)
+    before, now, libraries = begun.get("played_by"), played_by(lane), _LIBRARIES
     if not isinstance(before, Mapping):
         return "played by an older version, which did not store its code"
     for name, installed in now.items():
         if before.get(name) != installed:
-            part = f"{name} code" if name in ("engine", "search") else name
+            part = name if name in libraries else f"{name} code"
             return f"played by {part} {_short(str(before.get(name)))}, installed is {_short(installed)}"
     return ""
 

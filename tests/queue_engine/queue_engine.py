@@ -33,6 +33,20 @@ SCHEMA = {
 WAITS = pa.schema([pa.field("wait", pa.float64(), nullable=False), pa.field("busy", pa.float64(), nullable=False)])
 
 
+def waits(policy, seed, customers):
+    """The customers' waits and their service times, in minutes."""
+    draw = np.random.Generator(np.random.Philox(key=seed))
+    arrive = np.cumsum(draw.exponential(1 / policy["arrivals"], customers))
+    service = draw.exponential(1 / policy["service"], customers)
+    free = [0.0] * policy["servers"]
+    wait = np.empty(len(arrive))
+    for i, (at, length) in enumerate(zip(arrive, service, strict=True)):
+        start = max(at, heapq.heappop(free))
+        wait[i] = start - at
+        heapq.heappush(free, start + length)
+    return wait, service
+
+
 class QueueEngine:
     name = "queue"
     policy_schemas: ClassVar = {"queue_policy_v1": SCHEMA}
@@ -40,16 +54,7 @@ class QueueEngine:
     feeds: ClassVar = {"customers": "waits"}
 
     def evaluate(self, pack, seed):
-        policy = pack["queue_policy_v1"]
-        draw = np.random.Generator(np.random.Philox(key=seed))
-        arrive = np.cumsum(draw.exponential(1 / policy["arrivals"], 2_000))
-        service = draw.exponential(1 / policy["service"], 2_000)
-        free = [0.0] * policy["servers"]
-        wait = np.empty(len(arrive))
-        for i, (at, length) in enumerate(zip(arrive, service, strict=True)):
-            start = max(at, heapq.heappop(free))
-            wait[i] = start - at
-            heapq.heappush(free, start + length)
+        wait, service = waits(pack["queue_policy_v1"], seed, 2_000)
         return run_of(self, pack, seed, {"waits": Surface("waits", WAITS, {"wait": wait, "busy": service})})
 
     def serve(self, pack, seed):

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from lanelock.engine.chain import Chain
 from lanelock.engine.keep.published import run_folder
 from lanelock.engine.protocol import Declaring, Exporting, Feeding, Keeping, Publishing, Run, StateReport
 from lanelock.engine.resolved import Resolved
@@ -85,6 +86,8 @@ def run(
         engine = sharded(engine, None, jobs)
     if cache_gb > 0 and isinstance(engine.own, Keeping):
         engine = Resolved(engine.own.keeping(workspace.cache, round(cache_gb * _GB)))
+    elif cache_gb > 0 and isinstance(engine.own, Chain):
+        engine = Resolved(engine.own.kept(workspace.cache, round(cache_gb * _GB)))
     made = engine.evaluate(pack, seed, world=world_folder(world), feeds=files)
     states, digests = [*made.states], made.digests()
     document = run_document(made) | {"digests": digests}
