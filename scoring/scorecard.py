@@ -7,7 +7,7 @@ other gates give. Otherwise the grade is the highest band that every gate meets,
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from lanelock.engine.protocol import Run
-from lanelock.policies import DataError
+from lanelock.policies import DataError, PolicyError
 from lanelock.policies.documents import shipped_schema, validate
 from lanelock.policies.errors import blamed
 from lanelock.scoring.feasibility import Bound, Box, Floor
@@ -40,6 +40,56 @@ def gates_of(source: MetricSource) -> GateSet:
     """Returns the engine's own gates. Raises PolicyError naming file, field and bound."""
     given = source.gates_file
     return parse_gates(given, f"gates of {source.name}") if isinstance(given, Mapping) else load_gates(str(given))
+
+
+@runtime_checkable
+class Defining(Protocol):
+    """A metric source that measures what a gate file defines, instead of by code of its own."""
+
+    def defined_by(self, gates: GateSet) -> MetricSource:
+        """Returns the source that measures by the definitions of a gate file, such as a lock's."""
+        ...
+
+    def completed(self, gates: GateSet) -> GateSet:
+        """Returns a lane's own gate file with this source's definitions where it declares a metric and defines none."""
+        ...
+
+
+@runtime_checkable
+class Comparing(Protocol):
+    """A metric source with metrics that compare a run with the authority's on the same seed."""
+
+    @property
+    def compares(self) -> bool:
+        """Whether there is such a metric."""
+        ...
+
+    def keepsake(self, run: Run) -> Any:
+        """Returns what the metrics need of the authority's run."""
+        ...
+
+    def compared(self, run: Run, keepsake: Any) -> Mapping[str, float]:
+        """Returns metrics by name. `measure` gives the same, with NaN for those that compare."""
+        ...
+
+
+def source_for(source: MetricSource, gates: GateSet) -> MetricSource:
+    """Returns the source that measures what a gate file defines.
+
+    Raises PolicyError for a definition that the engine's own code would not read.
+    """
+    if isinstance(source, Defining):
+        return source.defined_by(gates)
+    if defined := [metric.name for metric in gates.metrics.values() if metric.definition is not None]:
+        raise PolicyError(
+            f"/metrics/{defined[0]}/definition: the metrics of {source.name} are measured by its own code"
+        )
+    return source
+
+
+def keepsake_of(source: MetricSource, authority: Callable[[], Run]) -> Any:
+    """Returns what the metrics need of the authority's run, which is made only then; None if they compare nothing."""
+    return source.keepsake(authority()) if isinstance(source, Comparing) and source.compares else None
 
 
 @runtime_checkable
@@ -196,13 +246,15 @@ class Scorecard:
         return document
 
 
-def measured(source: MetricSource, run: Run) -> dict[str, float]:
+def measured(source: MetricSource, run: Run, keepsake: Any = None) -> dict[str, float]:
     """Returns a run's metrics as floats, NaN where one cannot be measured.
 
+    Without a `keepsake` of the authority's run, metrics that compare with it are NaN.
     Raises EngineError for what the metrics raise, DataError as `numbers`.
     """
     with blamed(f"metrics of engine {run.engine}: seed {run.seed}"):
-        metrics = source.measure(run)
+        comparing = keepsake is not None and isinstance(source, Comparing)
+        metrics = source.compared(run, keepsake) if comparing else source.measure(run)  # type: ignore[attr-defined]
     return numbers(metrics, source.name, run.seed)
 
 
@@ -275,6 +327,11 @@ def combine(cards: Sequence[Scorecard], gates: GateSet) -> Scorecard:
         metrics[name] = min(values) if known is not None and known.worst_is_lowest else max(values)
     seed = cards[0].seed if len(cards) == 1 else None
     return Scorecard(_verdict(rows, gates), metrics, rows, seed, shown)
+
+
+def over_seeds(gates: GateSet) -> bool:
+    """Whether a gate asks for a bound over seeds, which no scorecard of a single seed shows."""
+    return any(gate.confidence is not None and gate.confidence.method == SEEDS for gate in gates.gates)
 
 
 def _over_seeds(gate: Gate, rows: Sequence[GateResult]) -> Iterator[GateResult]:
