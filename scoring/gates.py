@@ -401,7 +401,7 @@ def parse_gates(document: Mapping[str, Any], where: str) -> GateSet:
     validate(document, shipped_schema("gates"), where)
     bands = tuple(document["bands"])
     metrics = {
-        name: Metric(name, row["unit"], row["state"], row["worst"] == "lowest", row["what"], row.get("definition"))
+        name: Metric(name, row["unit"], row["state"], row["worst"] == "lowest", row["what"], _definition(row))
         for name, row in document["metrics"].items()
     }
     _check_cross_seed(document.get("cross_seed", {"metrics": (), "cv_at_most": {}}), bands, metrics, where)
@@ -417,6 +417,11 @@ def parse_gates(document: Mapping[str, Any], where: str) -> GateSet:
     judging = tuple(gate for gate in gates if gate.severity is not Severity.OBSERVE)
     verdicts = _verdicts(document.get("verdicts", {}), bands, where)
     return GateSet(document, bands, metrics, judging, verdicts, profiles, observed)
+
+
+def _definition(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    definition = row.get("definition")
+    return {"sql": definition} if isinstance(definition, str) else definition
 
 
 def _profiles(rows: Mapping[str, Any], where: str) -> dict[str, Profile]:

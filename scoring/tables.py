@@ -54,15 +54,15 @@ class TableMetrics:
         gates: Mapping[str, Any] | str | Path,
         definitions: Mapping[str, Mapping[str, Any] | str] | None = None,
         *,
-        root: str | Path = ".",
+        folder: str | Path = ".",
     ) -> None:
         """`definitions` by metric are added to those of the gate file; a text is an SQL expression.
 
-        `root` is the folder of reference files and of functions' modules.
+        `folder` holds reference files and functions' modules.
         """
         given = gates if isinstance(gates, Mapping) else read_json(resolve(str(gates), "gates", ".json"))
         where = f"metrics of {name}"
-        self.name, self._root = name, Path(root).absolute()
+        self.name, self._root = name, Path(folder).absolute()
         self.gates_file: Mapping[str, Any] = _filled(given, definitions or {}, self._root, where)
         self._plan = _planned(parse_gates(self.gates_file, where), self._root, where)
 
@@ -479,19 +479,16 @@ def _filled(
     rows = dict(gates["metrics"])
     if unknown := sorted(definitions.keys() - rows.keys()):
         raise PolicyError(f"{where}: {unknown[0]!r} is not one of the gate file's metrics: {', '.join(rows)[:200]}")
-    for name, definition in definitions.items():
-        plain = {"sql": definition} if isinstance(definition, str) else dict(definition)
-        rows[name] = {**rows[name], "definition": plain}
-    for name, row in rows.items():
-        if "definition" in row:
-            stated = _stated(row["definition"], root, f"{where}: metric {name}")
-            rows[name] = {**row, "definition": stated}
+    given = {name: row["definition"] for name, row in rows.items() if "definition" in row}
+    for name, definition in {**given, **definitions}.items():
+        if definition:
+            rows[name] = {**rows[name], "definition": _stated(definition, root, f"{where}: metric {name}")}
     return {**gates, "metrics": rows}
 
 
-def _stated(definition: Mapping[str, Any], root: Path, where: str) -> dict[str, Any]:
-    """Returns a definition with the digest of the file that it reads."""
-    row = dict(definition)
+def _stated(definition: Mapping[str, Any] | str, root: Path, where: str) -> dict[str, Any]:
+    """Returns a definition with the digest of the file that it reads; a text is an SQL expression."""
+    row = {"sql": definition} if isinstance(definition, str) else dict(definition)
     if "sha256" in row or not ({"function", "distance"} & row.keys()) or row.get("reference") == AUTHORITY:
         return row
     if "function" in row:
