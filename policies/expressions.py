@@ -2,9 +2,9 @@
 
 A text is split into tokens here, so that every refusal names a column, and put into order by Python's own grammar
 (`ast`, eval mode); it is never compiled and never run. Allowed are + - * /, comparisons (also chained), `and`, `or`,
-`not`, `in [...]`, parentheses, min, max, abs and sum, numbers, quoted texts, true and false. There is no power and no
-other function: what is left has the same bits on every processor. `Expression.value` computes in IEEE doubles,
-`Expression.exact` in fractions of the decimals as written, in which 0.1 + 0.2 is 0.3.
+`not`, `in [...]`, parentheses, min, max, abs, sum, outside(x, low, high), numbers, quoted texts, true and false.
+There is no power and no other function: what is left has the same bits on every processor. `Expression.value`
+computes in IEEE doubles, `Expression.exact` in fractions of the decimals as written, in which 0.1 + 0.2 is 0.3.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LONGEST = 2000  # characters
 DEEPEST = 40  # operations within one another
 ALLOWED = (
     "allowed are names, numbers, quoted texts, true, false, + - * /, == != < <= > >=, and, or, not, in [...], "
-    "parentheses, min, max, abs and sum"
+    "parentheses, min, max, abs, sum and outside"
 )
 
 _GREATEST = 1e300  # of a number in a text or a value: products of a few stay finite
@@ -62,7 +62,9 @@ _FUNCTIONS: dict[str, Callable[[Sequence[Any]], Any]] = {
     "max": max,
     "sum": sum,
     "abs": lambda numbers: abs(numbers[0]),
+    "outside": lambda numbers: max(numbers[1] - numbers[0], numbers[0] - numbers[2], numbers[0] - numbers[0]),
 }
+_TAKES = {"abs": (1, "one number"), "outside": (3, "a number and the low and high end of a corridor")}
 
 Affine = tuple[dict[str, Fraction], Fraction]
 
@@ -108,6 +110,10 @@ class Expression:
         sides = [self.part(side) for side in (self.node.left, *self.node.comparators)]
         signs = (_SIGNS[type(sign)] for sign in self.node.ops)
         return tuple(zip(sides, signs, sides[1:], strict=False))
+
+    def terms(self) -> tuple[tuple[float, Expression], ...]:
+        """Returns the summands, each with its sign; a sum of one is its own only term."""
+        return tuple((sign, self.part(node)) for sign, node in _summands(self.node, 1.0))
 
     def part(self, node: ast.expr) -> Expression:
         """Returns an operand of the expression as an expression of its own."""
@@ -188,8 +194,8 @@ def _check(expression: Expression, node: ast.expr, depth: int) -> None:
         case ast.Compare():
             _check_comparison(expression, node)
         case ast.Call(func=ast.Name(id=name), keywords=[]) if name in _FUNCTIONS and node.args:
-            if name == "abs" and len(node.args) != 1:
-                raise expression.fault(node, "abs takes one number")
+            if name in _TAKES and len(node.args) != _TAKES[name][0]:
+                raise expression.fault(node, f"{name} takes {_TAKES[name][1]}")
         case ast.Call():
             called = ast.unparse(node.func).replace(_SLASH, "/")
             raise expression.fault(node, f"{called}(...) is not allowed")
@@ -226,6 +232,14 @@ def _names(node: ast.expr) -> Iterator[str]:
         yield _plain(node)
     for inner in _operands(node):
         yield from _names(inner)
+
+
+def _summands(node: ast.expr, sign: float) -> Iterator[tuple[float, ast.expr]]:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
+        yield from _summands(node.left, sign)
+        yield from _summands(node.right, sign if isinstance(node.op, ast.Add) else -sign)
+    else:
+        yield sign, node
 
 
 def _plain(node: ast.Name) -> str:

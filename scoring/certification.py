@@ -96,7 +96,7 @@ def certify(cards: Sequence[Scorecard], gates: GateSet) -> Certification:
     spreads = tuple(_spread(metric, cards, gates) for metric in gates.cross_seed_limits)
     if not overall.verdict.passed:
         return Certification(overall.verdict, tuple(cards), spreads, _failed(overall, gates))
-    band = highest(gates.bands, lambda band: _met(band, cards, spreads))
+    band = highest(gates.bands, lambda band: _met(band, (*cards, overall), spreads))
     wide = ", ".join(f"{row.metric} {row.cv:.4f}" for row in spreads if row.cv is not None)
     reason = f"every gate of band {band} holds on every seed" if band else _unmet_limit(spreads)
     return Certification(gates.of_band(band), tuple(cards), spreads, f"{reason}; cross-seed CV: {wide or 'none asked'}")
@@ -142,8 +142,8 @@ def _failed(overall: Scorecard, gates: GateSet) -> str:
     if overall.verdict.invalid:
         rows = [row for row in rows if row.severity is Severity.PRECONDITION or not row.known] or rows
     return "; ".join(
-        f"{row.id}: {'not measured' if row.value is None else f'{row.value:.6g}'} against "
-        f"{threshold_text(row.thresholds.get(lowest))} on seed {row.seed}"
+        f"{row.id}: {row.note or 'not measured' if row.value is None else f'{row.value:.6g}'} against "
+        f"{threshold_text(row.thresholds.get(lowest))} on {'all seeds' if row.seed is None else f'seed {row.seed}'}"
         for row in rows
     )
 

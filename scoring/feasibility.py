@@ -129,7 +129,10 @@ def tightest(bounds: Iterable[Bound]) -> dict[str, tuple[Bound, ...]]:
 
 
 def reach(gates: GateSet, bounds: Mapping[int, Iterable[Bound]]) -> tuple[GateReach, ...]:
-    """Returns the reach of each gate that has its own thresholds, from the bounds on each seed."""
+    """Returns the reach of each gate that has its own thresholds, from the bounds on each seed.
+
+    What bounds a metric does not bound a stratum of it, nor the end of an interval around it.
+    """
     by_metric = {seed: tightest(of_seed) for seed, of_seed in bounds.items()}
     return tuple(_reach(gate, by_metric) for gate in gates.gates if gate.thresholds)
 
@@ -174,6 +177,8 @@ def _reach(gate: Gate, bounds: Mapping[int, Mapping[str, tuple[Bound, ...]]]) ->
 
 def _limiting(gate: Gate, bounds: Mapping[int, Mapping[str, tuple[Bound, ...]]]) -> Iterator[tuple[int, Bound]]:
     """Yields (seed, bound) of the bounds on a side that the gate limits."""
+    if gate.strata is not None or gate.confidence is not None:
+        return
     low, high = span(gate.comparison, next(iter(gate.thresholds.values())))
     open_sides = {"at_least": high == math.inf, "at_most": low == -math.inf, "exactly": False}
     for seed, by_metric in bounds.items():

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise, takewhile
+from statistics import NormalDist
 from typing import Any
 
 from lanelock.policies import Pack, PolicyError
@@ -26,6 +27,8 @@ from lanelock.policies.pack import Schemas, check_values, split_address, value_a
 PROMOTION = "promotion"  # the field of a gate file that grades nothing
 WITHIN = "within"  # the comparison that takes a corridor
 Threshold = float | Sequence[float]  # in the metric's unit; WITHIN: a corridor's low and high
+SEEDS = "seeds"  # the method of a bound over seeds
+RESAMPLES = 999  # of a bootstrap, where none are stated
 
 
 class Severity(StrEnum):
@@ -34,6 +37,7 @@ class Severity(StrEnum):
     GATE = "gate"  # a lower band
     VETO = "veto"  # the end of a trial
     RAIL = "rail"  # the end of a trial: something won before was lost
+    OBSERVE = "observe"  # nothing: it is shown
     PRECONDITION = "precondition"  # no grade at all
 
     @property
@@ -71,6 +75,7 @@ class Metric:
     state: str
     worst_is_lowest: bool
     what: str
+    definition: Mapping[str, Any] | None = None  # how it is computed from a run's tables; None: the engine's own number
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ class Relative:
 
     plus: float = 0.0
     times: float = 1.0
+    within: float | None = None  # half the width of a corridor around the followed value; None: no corridor
     of: str | None = None  # name of the reference to follow; None: the authority
     at_least: float | None = None
     at_most: float | None = None
@@ -87,10 +93,78 @@ class Relative:
         """Returns the key of the followed value among the metrics of authority and references."""
         return metric if self.of is None else f"{self.of}:{metric}"
 
-    def threshold(self, authority: float) -> float:
+    def threshold(self, authority: float) -> Threshold:
+        if self.within is not None:
+            return (authority - self.within, authority + self.within)
         least = -math.inf if self.at_least is None else self.at_least
         most = math.inf if self.at_most is None else self.at_most
         return min(max(self.times * authority + self.plus, least), most)
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """The least that must lie behind a gate's number; with less, the gate is unknown."""
+
+    metric: str
+    at_least: float
+
+    def lacking(self, measures: Mapping[str, float]) -> str:
+        """Returns why there is too little behind a number; empty where there is enough."""
+        count = measures.get(self.metric)
+        if count is None or math.isnan(count):
+            return f"its support {self.metric} is not measured"
+        return "" if count >= self.at_least else f"{self.metric} is {count:.6g}, {self.at_least:.6g} are needed"
+
+
+@dataclass(frozen=True, slots=True)
+class Confidence:
+    """A bound with this confidence, whose pessimistic end a gate compares instead of the bare number."""
+
+    level: float  # one-sided
+    method: str  # of rows: "bootstrap", "bca", or "wilson" for a share; of the lane's seeds: "seeds"
+    of: str | None = None  # wilson: the metric that counts the rows of the share
+    resamples: int = RESAMPLES
+
+    @property
+    def resampled(self) -> bool:
+        """Whether the metric source has to measure it: it takes a run's rows."""
+        return self.method in ("bootstrap", "bca")
+
+    def key(self, metric: str, comparison: str) -> str:
+        """Returns the name under which a metric source gives the pessimistic end of a resampled bound."""
+        of = "" if self.resamples == RESAMPLES else f"_of_{self.resamples}"
+        percent = f"{round(100 * self.level, 10):g}".replace(".", "_")
+        return f"{metric}/{self.method}{of}_{percent}_{'low' if comparison == '>=' else 'high'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Strata:
+    """How many strata of a metric must hold: a number, or a share of those that there are."""
+
+    at_least: int | None
+    share: float = 1.0
+
+    def needed(self, count: int) -> int:
+        return self.at_least if self.at_least is not None else math.ceil(round(self.share * count, 9))
+
+    def deciding(self, metric: str, comparison: str, measures: Mapping[str, float]) -> tuple[float | None, str]:
+        """Returns the value of the stratum that decides, the worst of the best that are needed, or None and why."""
+        counted = measures.get(strata_key(metric))
+        if counted is None or not counted >= 1:
+            return None, "it has no strata"
+        inside = strata_key(metric, "")
+        values = sorted(
+            (value for name, value in measures.items() if name.startswith(inside) and not math.isnan(value)),
+            reverse=comparison == ">=",
+        )
+        if (needed := self.needed(int(counted))) > len(values):
+            return None, f"{needed} strata must hold, and {len(values)} of {int(counted)} have a value"
+        return values[needed - 1], ""
+
+
+def strata_key(metric: str, stratum: str | None = None) -> str:
+    """Returns the name of a stratum's value among a run's metrics; without a stratum, of how many there are."""
+    return f"{metric}/strata" if stratum is None else f"{metric}/strata/{stratum}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +180,31 @@ class Gate:
     tolerance: float  # in the metric's unit
     scale: float  # in the metric's unit; margins are divided by it
     why: str
+    support: Support | None = None
+    confidence: Confidence | None = None
+    strata: Strata | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether it compares its metric's bare number, whatever lies behind it."""
+        return self.support is None and self.confidence is None and self.strata is None
+
+    def compared(self, measures: Mapping[str, float]) -> tuple[float | None, str]:
+        """Returns the number that it compares on a run, and why there is none; empty where its metric is missing.
+
+        With strata it is the deciding stratum's, with confidence the pessimistic end of the bound.
+        """
+        if self.support is not None and (lacking := self.support.lacking(measures)):
+            return None, lacking
+        if self.strata is not None:
+            return self.strata.deciding(self.metric, self.comparison, measures)
+        value = measures.get(self.metric)
+        if self.confidence is None or self.confidence.method == SEEDS or value is None:
+            return value, ""
+        if self.confidence.resampled:
+            end = measures.get(key := self.confidence.key(self.metric, self.comparison))
+            return end, "" if end is not None else f"{key} is not measured"
+        return share_bound(value, measures.get(str(self.confidence.of)), self.confidence.level, self.comparison)
 
     def margin(self, value: float, threshold: Threshold) -> float:
         """Returns the signed distance to the nearer end of the passing values, over the scale; >= 0 passes."""
@@ -153,6 +252,15 @@ class GateSet:
     gates: tuple[Gate, ...]
     verdicts: tuple[Verdict, ...]  # worst to best, by rank
     profiles: Mapping[str, Profile]  # weakest first; empty where nothing but the gates is asked
+    observed: tuple[Gate, ...] = ()  # rows that are shown and judge nothing
+
+    def declares(self, name: str) -> bool:
+        """Whether a measured number is a metric of the file, or lies behind one: a stratum, a bound."""
+        base, _, rest = name.rpartition("/strata")
+        if name in self.metrics or (base in self.metrics and (not rest or rest.startswith("/"))):
+            return True
+        asked = (gate for gate in (*self.gates, *self.observed) if gate.confidence is not None)
+        return any(gate.confidence and gate.confidence.key(gate.metric, gate.comparison) == name for gate in asked)
 
     @property
     def invalid(self) -> Verdict:
@@ -293,7 +401,7 @@ def parse_gates(document: Mapping[str, Any], where: str) -> GateSet:
     validate(document, shipped_schema("gates"), where)
     bands = tuple(document["bands"])
     metrics = {
-        name: Metric(name, row["unit"], row["state"], row["worst"] == "lowest", row["what"])
+        name: Metric(name, row["unit"], row["state"], row["worst"] == "lowest", row["what"], _definition(row))
         for name, row in document["metrics"].items()
     }
     _check_cross_seed(document.get("cross_seed", {"metrics": (), "cv_at_most": {}}), bands, metrics, where)
@@ -305,7 +413,15 @@ def parse_gates(document: Mapping[str, Any], where: str) -> GateSet:
         if (name := asked.get("profile")) is not None and name not in profiles:
             known = ", ".join(profiles) or "none"
             raise PolicyError(f"{where}: /promotion/{alias}/profile: {name!r} is not a profile of the file: {known}")
-    return GateSet(document, bands, metrics, gates, _verdicts(document.get("verdicts", {}), bands, where), profiles)
+    observed = tuple(gate for gate in gates if gate.severity is Severity.OBSERVE)
+    judging = tuple(gate for gate in gates if gate.severity is not Severity.OBSERVE)
+    verdicts = _verdicts(document.get("verdicts", {}), bands, where)
+    return GateSet(document, bands, metrics, judging, verdicts, profiles, observed)
+
+
+def _definition(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    definition = row.get("definition")
+    return {"sql": definition} if isinstance(definition, str) else definition
 
 
 def _profiles(rows: Mapping[str, Any], where: str) -> dict[str, Profile]:
@@ -383,10 +499,51 @@ def _gate(row: Mapping[str, Any], bands: tuple[str, ...], metrics: Mapping[str, 
     _check_nested(row["comparison"], thresholds, where)
     relative = Relative(**row["relative_to_authority"]) if "relative_to_authority" in row else None
     severity, tolerance = Severity(row["severity"]), row.get("tolerance", 0.0)
-    scale = row.get("scale", _unit(row["comparison"], tuple(thresholds.values())))
-    return Gate(
-        row["id"], row["metric"], severity, row["comparison"], thresholds, relative, tolerance, scale, row["why"]
-    )
+    asked = tuple(thresholds.values())
+    if relative is not None and relative.within is not None:
+        asked = (relative.threshold(0.0),)
+    _check_relative(row, relative, where)
+    gate = Gate(
+        row["id"], row["metric"], severity, row["comparison"], thresholds, relative, tolerance,
+        row.get("scale", _unit(row["comparison"], asked)), row["why"],
+        Support(**row["support"]) if "support" in row else None,
+        Confidence(**row["confidence"]) if "confidence" in row else None,
+        _strata(row["strata"]) if "strata" in row else None,
+    )  # fmt: skip
+    _check_behind(gate, metrics, where)
+    return gate
+
+
+def _strata(asked: Mapping[str, Any] | str) -> Strata:
+    return Strata(None) if isinstance(asked, str) else Strata(asked.get("at_least"), asked.get("share", 1.0))
+
+
+def _check_relative(row: Mapping[str, Any], relative: Relative | None, where: str) -> None:
+    """Raises PolicyError for a corridor around the authority without its width, and for one that is moved."""
+    if relative is None:
+        return
+    if (row["comparison"] == WITHIN) != (relative.within is not None):
+        raise PolicyError(
+            f"{where}/relative_to_authority: comparison 'within' and the field within, half the corridor's width, ask "
+            "for each other"
+        )
+    if relative.within is not None and {"plus", "times", "at_least", "at_most"} & {*row["relative_to_authority"]}:
+        raise PolicyError(f"{where}/relative_to_authority: within stands alone: the corridor lies around the value")
+
+
+def _check_behind(gate: Gate, metrics: Mapping[str, Metric], where: str) -> None:
+    """Raises PolicyError where what shall lie behind a gate's number does not fit the gate or the file."""
+    bound = gate.confidence
+    for field, name in (("support", gate.support and gate.support.metric), ("confidence/of", bound and bound.of)):
+        if name is not None and name not in metrics:
+            raise PolicyError(f"{where}/{field}: {name!r} is not one of the file's metrics")
+    if bound is not None and (bound.method == "wilson") != (bound.of is not None):
+        raise PolicyError(f"{where}/confidence/of: the metric that counts the rows of a share; wilson alone has it")
+    if bound is not None and gate.strata is not None:
+        raise PolicyError(f"{where}: strata and confidence are not asked together")
+    if (bound or gate.strata) and gate.comparison not in (">=", "<="):
+        field = "strata" if bound is None else "confidence"
+        raise PolicyError(f"{where}/{field}: takes >= or <=; ask for a corridor by two gates")
 
 
 def _unit(comparison: str, thresholds: Sequence[Threshold]) -> float:
@@ -400,17 +557,27 @@ def _unit(comparison: str, thresholds: Sequence[Threshold]) -> float:
     return gap or size or 1.0
 
 
+def share_bound(share: float, count: float | None, level: float, comparison: str) -> tuple[float | None, str]:
+    """Returns the pessimistic end of Wilson's one-sided interval of a share of `count` rows, or None and why."""
+    if count is None or not count > 0 or not 0.0 <= share <= 1.0:
+        return None, f"no share of some rows: {share:.6g} of {'nothing' if count is None else f'{count:.6g}'}"
+    z = round(NormalDist().inv_cdf(level), 12)  # the last bits of a logarithm differ by C library
+    middle, half = share + z * z / (2 * count), z * math.sqrt(share * (1 - share) / count + z * z / (4 * count**2))
+    end = (middle - half if comparison == ">=" else middle + half) / (1 + z * z / count)
+    return min(max(end, 0.0), 1.0), ""
+
+
 _ONE, _PER_BAND, _CORRIDORS = ("threshold", "corridor"), ("thresholds", "corridors"), ("corridor", "corridors")
 
 
 def _thresholds(row: Mapping[str, Any], bands: tuple[str, ...], where: str) -> dict[str, Threshold]:
     """Returns a gate's thresholds by band, lowest first; empty if it follows the authority."""
     given = next(name for name in (*_ONE, *_PER_BAND, "relative_to_authority") if name in row)
+    if given == "relative_to_authority":
+        return {}
     if (row["comparison"] == WITHIN) != (given in _CORRIDORS):
         needed = " or ".join(_CORRIDORS if row["comparison"] == WITHIN else ("threshold", "thresholds"))
         raise PolicyError(f"{where}/{given}: comparison {row['comparison']!r} takes {needed} instead")
-    if given == "relative_to_authority":
-        return {}
     by_band = dict.fromkeys(bands, row[given]) if given in _ONE else row[given]
     _check_bands(by_band, bands, where)
     if given in _CORRIDORS:

@@ -7,7 +7,7 @@ other gates give. Otherwise the grade is the highest band that every gate meets,
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -15,11 +15,11 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from lanelock.engine.protocol import Run
-from lanelock.policies import DataError
+from lanelock.policies import DataError, PolicyError
 from lanelock.policies.documents import shipped_schema, validate
 from lanelock.policies.errors import blamed
 from lanelock.scoring.feasibility import Bound, Box, Floor
-from lanelock.scoring.gates import Gate, GateSet, Severity, Threshold, Verdict, highest, load_gates, parse_gates
+from lanelock.scoring.gates import SEEDS, Gate, GateSet, Severity, Threshold, Verdict, highest, load_gates, parse_gates
 
 _NUMBERS = "biuf"  # kinds of numpy's types
 MISSING = 10.0  # violation of a veto or rail without a value: ten scales past its threshold
@@ -40,6 +40,56 @@ def gates_of(source: MetricSource) -> GateSet:
     """Returns the engine's own gates. Raises PolicyError naming file, field and bound."""
     given = source.gates_file
     return parse_gates(given, f"gates of {source.name}") if isinstance(given, Mapping) else load_gates(str(given))
+
+
+@runtime_checkable
+class Defining(Protocol):
+    """A metric source that measures what a gate file defines, instead of by code of its own."""
+
+    def defined_by(self, gates: GateSet) -> MetricSource:
+        """Returns the source that measures by the definitions of a gate file, such as a lock's."""
+        ...
+
+    def completed(self, gates: GateSet) -> GateSet:
+        """Returns a lane's own gate file with this source's definitions where it declares a metric and defines none."""
+        ...
+
+
+@runtime_checkable
+class Comparing(Protocol):
+    """A metric source with metrics that compare a run with the authority's on the same seed."""
+
+    @property
+    def compares(self) -> bool:
+        """Whether there is such a metric."""
+        ...
+
+    def keepsake(self, run: Run) -> Any:
+        """Returns what the metrics need of the authority's run."""
+        ...
+
+    def compared(self, run: Run, keepsake: Any) -> Mapping[str, float]:
+        """Returns metrics by name. `measure` gives the same, with NaN for those that compare."""
+        ...
+
+
+def source_for(source: MetricSource, gates: GateSet) -> MetricSource:
+    """Returns the source that measures what a gate file defines.
+
+    Raises PolicyError for a definition that the engine's own code would not read.
+    """
+    if isinstance(source, Defining):
+        return source.defined_by(gates)
+    if defined := [metric.name for metric in gates.metrics.values() if metric.definition is not None]:
+        raise PolicyError(
+            f"/metrics/{defined[0]}/definition: the metrics of {source.name} are measured by its own code"
+        )
+    return source
+
+
+def keepsake_of(source: MetricSource, authority: Callable[[], Run]) -> Any:
+    """Returns what the metrics need of the authority's run, which is made only then; None if they compare nothing."""
+    return source.keepsake(authority()) if isinstance(source, Comparing) and source.compares else None
 
 
 @runtime_checkable
@@ -100,6 +150,7 @@ class GateResult:
     margins: Mapping[str, float | None]  # in gate scales; >= 0 passes; None if unknown
     passed: Mapping[str, bool]  # every band, lowest first
     seed: int | None
+    note: str = ""  # why it is unknown though its metric was measured; what its value is where that is not the metric
 
     @classmethod
     def read(cls, row: Mapping[str, Any], bands: Sequence[str]) -> GateResult:
@@ -138,7 +189,8 @@ class GateResult:
     def as_document(self) -> dict[str, Any]:
         """Returns plain JSON."""
         thresholds = {band: plain(threshold) for band, threshold in self.thresholds.items()}
-        return {**asdict(self), "severity": str(self.severity), "thresholds": thresholds}
+        document = {**asdict(self), "severity": str(self.severity), "thresholds": thresholds}
+        return document if self.note else {name: value for name, value in document.items() if name != "note"}
 
 
 def plain(threshold: Threshold | None) -> float | list[float] | None:
@@ -163,6 +215,7 @@ class Scorecard:
     metrics: Mapping[str, float]
     gates: tuple[GateResult, ...]
     seed: int | None
+    observed: tuple[GateResult, ...] = ()  # shown, and part of no verdict, margin or violation
 
     @property
     def vetoed(self) -> tuple[str, ...]:
@@ -187,18 +240,21 @@ class Scorecard:
             "metrics": dict(self.metrics),
             "gates": [row.as_document() for row in self.gates],
             "vetoed": list(self.vetoed),
+            **({"observed": [row.as_document() for row in self.observed]} if self.observed else {}),
         }
         validate(document, shipped_schema("scorecard"), "scorecard")
         return document
 
 
-def measured(source: MetricSource, run: Run) -> dict[str, float]:
+def measured(source: MetricSource, run: Run, keepsake: Any = None) -> dict[str, float]:
     """Returns a run's metrics as floats, NaN where one cannot be measured.
 
+    Without a `keepsake` of the authority's run, metrics that compare with it are NaN.
     Raises EngineError for what the metrics raise, DataError as `numbers`.
     """
     with blamed(f"metrics of engine {run.engine}: seed {run.seed}"):
-        metrics = source.measure(run)
+        comparing = keepsake is not None and isinstance(source, Comparing)
+        metrics = source.compared(run, keepsake) if comparing else source.measure(run)  # type: ignore[attr-defined]
     return numbers(metrics, source.name, run.seed)
 
 
@@ -243,20 +299,68 @@ def score(
 ) -> Scorecard:
     """Grades a run's metrics. Rails need the `authority`'s metrics on the same seed, else they are unknown."""
     finite = {name: float(value) for name, value in measures.items() if math.isfinite(value)}
-    rows = tuple(_judge(gate, gates.bands, finite, authority, seed) for gate in gates.gates)
-    return Scorecard(_verdict(rows, gates), finite, rows, seed)
+    rows, shown = (
+        tuple(_judge(gate, gates.bands, finite, authority, seed) for gate in kind)
+        for kind in (gates.gates, gates.observed)
+    )
+    return Scorecard(_verdict(rows, gates), finite, rows, seed, shown)
 
 
 def combine(cards: Sequence[Scorecard], gates: GateSet) -> Scorecard:
-    """Returns the worst over seeds: of each gate the worst result, of each metric the worst value."""
-    rows = tuple(map(worst, zip(*(card.gates for card in cards), strict=True)))
+    """Returns the worst over seeds: of each gate the worst result, of each metric the worst value.
+
+    A gate that asks for a bound over the seeds must also pass with that bound.
+    """
+    rows, shown = (
+        tuple(
+            worst([*of_gate, *_over_seeds(gate, of_gate)])
+            for gate, of_gate in zip(kind, zip(*of_cards, strict=True), strict=True)
+        )
+        for kind, of_cards in (
+            (gates.gates, [card.gates for card in cards]), (gates.observed, [card.observed for card in cards]),
+        )
+    )  # fmt: skip
     metrics = {}
     for name in sorted({name for card in cards for name in card.metrics}):
         values = [card.metrics[name] for card in cards if name in card.metrics]
         known = gates.metrics.get(name)
         metrics[name] = min(values) if known is not None and known.worst_is_lowest else max(values)
     seed = cards[0].seed if len(cards) == 1 else None
-    return Scorecard(_verdict(rows, gates), metrics, rows, seed)
+    return Scorecard(_verdict(rows, gates), metrics, rows, seed, shown)
+
+
+def over_seeds(gates: GateSet) -> bool:
+    """Whether a gate asks for a bound over seeds, which no scorecard of a single seed shows."""
+    return any(gate.confidence is not None and gate.confidence.method == SEEDS for gate in gates.gates)
+
+
+def _over_seeds(gate: Gate, rows: Sequence[GateResult]) -> Iterator[GateResult]:
+    """Yields the result of the bound over seeds, where a gate asks for one: unknown on a single seed.
+
+    Thresholds that follow the authority are the hardest of the seeds'.
+    """
+    if gate.confidence is None or gate.confidence.method != SEEDS:
+        return
+    values = [row.value for row in rows if row.value is not None]
+    end = mean_bound(values, gate.confidence.level, gate.comparison) if len(values) == len(rows) else None
+    hardest = max if gate.comparison == ">=" else min
+    asked = {band: [row.thresholds[band] for row in rows] for band in rows[0].thresholds}
+    thresholds = {band: None if None in row else hardest(row) for band, row in asked.items()}  # type: ignore[type-var]
+    note = "a bound needs two seeds" if end is None else f"bound of the mean over {len(rows)} seeds"
+    yield _result(gate, tuple(rows[0].passed), thresholds, end, None, note)
+
+
+def mean_bound(values: Sequence[float], level: float, comparison: str) -> float | None:
+    """Returns the pessimistic end of Student's one-sided interval of a mean; None for fewer than two values."""
+    if len(values) < 2:
+        return None
+    from scipy.special import stdtrit  # takes a tenth of a second
+
+    t = round(float(stdtrit(len(values) - 1, level)), 12)
+    mean = math.fsum(values) / len(values)
+    deviations = math.fsum((value - mean) ** 2 for value in values)
+    half = t * math.sqrt(deviations / (len(values) - 1) / len(values))
+    return mean - half if comparison == ">=" else mean + half
 
 
 def _least(margins: Iterable[float | None]) -> float:
@@ -267,18 +371,26 @@ def _judge(
     gate: Gate, bands: tuple[str, ...], measures: Mapping[str, float], authority: Mapping[str, float] | None,
     seed: int | None,
 ) -> GateResult:  # fmt: skip
-    value = measures.get(gate.metric)
+    value, note = gate.compared(measures)
     thresholds: dict[str, Threshold | None] = dict(gate.thresholds)
     if gate.relative is not None:
         base = None if authority is None else authority.get(gate.relative.followed(gate.metric))
         thresholds = dict.fromkeys(bands, None if base is None else gate.relative.threshold(base))
+    return _result(gate, bands, thresholds, value, seed, note)
+
+
+def _result(
+    gate: Gate, bands: Sequence[str], thresholds: Mapping[str, Threshold | None], value: float | None,
+    seed: int | None, note: str,
+) -> GateResult:  # fmt: skip
     margins = {
         band: None if value is None or threshold is None else gate.margin(value, threshold)
         for band, threshold in thresholds.items()
     }
     open_margin = None if value is None else math.inf  # of a band without a threshold
     passed = {band: (margin := margins.get(band, open_margin)) is not None and margin >= 0.0 for band in bands}
-    return GateResult(gate.id, gate.metric, gate.severity, gate.comparison, value, thresholds, margins, passed, seed)
+    row = gate.id, gate.metric, gate.severity, gate.comparison
+    return GateResult(*row, value, thresholds, margins, passed, seed, note)
 
 
 def _verdict(rows: Sequence[GateResult], gates: GateSet) -> Verdict:

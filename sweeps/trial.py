@@ -19,7 +19,6 @@ from lanelock.scoring.scorecard import Scorecard
 from lanelock.sweeps.decision.race import Race
 from lanelock.sweeps.lanes.grading import constraints_of, objectives_of
 from lanelock.sweeps.lanes.knob import Value
-from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.survey import Ground
 from lanelock.sweeps.lanes.trial import Trial, TrialRecord
 
@@ -111,7 +110,7 @@ def run_on(ground: Ground, pack: Pack, seed: int) -> SeedRun:
         began = time.perf_counter()
         run = _attempted(f"seed {seed}", lane.engine.evaluate, pack, seed, world=ground.world, until=lane.until)
         ran = time.perf_counter()
-        measures, world = _measured(lane, run, seed)
+        measures, world = _measured(ground, run, seed)
         card = ground.graded(seed, measures)
         return SeedRun(seed, pack, card, measures, world, (ran - began, time.perf_counter() - ran))
     except _Failed as error:
@@ -136,7 +135,7 @@ def _outcome(ground: Ground, runs: Sequence[SeedRun], stopped: str) -> Outcome:
     cards, failure = [run.card for run in runs if run.card is not None], runs[-1].failure
     objectives = None if failure else objectives_of(ground, cards)
     if objectives is None and not failure:
-        failure = "an objective is not finite"
+        failure = _ungraded(cards)
     pack, graded = runs[0].pack, [run for run in runs if run.card is not None]
     record = TrialRecord(
         measures={run.seed: run.measures for run in graded},
@@ -152,6 +151,12 @@ def _outcome(ground: Ground, runs: Sequence[SeedRun], stopped: str) -> Outcome:
     return Outcome(objectives, constraints_of(cards), record)
 
 
+def _ungraded(cards: Sequence[Scorecard]) -> str:
+    """Returns why there is no objective: the first gate that knows why it is unknown, else a number that is not one."""
+    notes = (f"seed {row.seed}: {row.id}: {row.note}" for card in cards for row in card.gates if not row.known)
+    return next((note for note in notes if not note.endswith(": ")), "an objective is not finite")
+
+
 def _attempted(where: str, call: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
     """Calls what belongs to the engine. Raises _Failed for what it raises, except where the sweep cannot go on."""
     try:
@@ -162,11 +167,11 @@ def _attempted(where: str, call: Callable[..., Any], *arguments: Any, **keywords
         raise _Failed(f"{where}: {cause(error)}"[:500], getattr(error, "details", "")) from error
 
 
-def _measured(lane: Lane, run: object, seed: int) -> tuple[dict[str, float], str]:
+def _measured(ground: Ground, run: object, seed: int) -> tuple[dict[str, float], str]:
     """Returns the metrics and the world's digest of a run. Raises _Failed where it gives no number for a gate."""
     if not isinstance(run, Run):
         raise _Failed(f"seed {seed}: the engine returned {type(run).__name__} instead of a run")
-    metrics: dict[str, float] = _attempted(f"seed {seed}: its metrics", lane.measure, run)
-    if missing := [name for name in lane.needed if name not in metrics]:
+    metrics: dict[str, float] = _attempted(f"seed {seed}: its metrics", ground.lane.measure, run, ground.world)
+    if missing := [name for name in ground.lane.needed if name not in metrics]:
         raise _Failed(f"seed {seed}: {missing[0]} is missing or not finite")
     return metrics, run.world_digest

@@ -133,7 +133,9 @@ def graded_on(lane: Lane, pack: Pack, seed: int, world: Path | None) -> Scorecar
     """Returns the scorecard of a pack on any seed. The authority is run only where a gate follows it."""
     follows = any(gate.relative is not None for gate in lane.gates.gates)
     run = lane.engine.evaluate(pack, seed, world=world, until=lane.until)
-    return score(lane.measure(run), lane.gates, seed=seed, authority=lane.yardstick(seed, world) if follows else None)
+    return score(
+        lane.measure(run, world), lane.gates, seed=seed, authority=lane.yardstick(seed, world) if follows else None
+    )
 
 
 def _below(card: Scorecard, band: str) -> GateResult | None:

@@ -103,5 +103,5 @@ def _skipped(ledger: Ledger) -> frozenset[str]:
 
 
 def _signed(objective: Objective, card: Scorecard, skip: frozenset[str]) -> float:
-    value = card.margin(objective.band, skip) if objective.band is not None else card.metrics[str(objective.metric)]
+    value = card.margin(objective.band, skip) if objective.band is not None else objective.on(card.metrics)
     return value if objective.maximize else -value

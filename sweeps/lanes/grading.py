@@ -5,20 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lanelock.scoring.scorecard import Scorecard
+from lanelock.scoring.scorecard import Scorecard, combine, over_seeds
 from lanelock.sweeps.lanes.survey import Ground
 
 
 def objectives_of(ground: Ground, cards: Sequence[Scorecard]) -> tuple[float, ...] | None:
     """Returns the lane's objectives over the seeds that were run; None where a number is missing."""
-    values = []
+    gates, values = ground.lane.gates, []
+    graded = [*cards, combine(cards, gates)] if len(cards) > 1 and over_seeds(gates) else cards
     for objective in ground.lane.objectives:
         if objective.band is not None:
             skip = ground.unreachable[objective.band]
-            values.append(min(card.margin(objective.band, skip) for card in cards))
+            values.append(min(card.margin(objective.band, skip) for card in graded))
         else:
-            metrics = [card.metrics.get(objective.metric or "", math.nan) for card in cards]
-            values.append(sum(metrics) / len(metrics))
+            values.append(objective.mean([card.metrics for card in cards]))
     return tuple(values) if all(map(math.isfinite, values)) else None
 
 

@@ -8,7 +8,7 @@ the only way from the authority to a trial's pack.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -20,12 +20,13 @@ from lanelock.engine.resolved import Resolved
 from lanelock.policies import IntegrityError, LaneError, Pack, PolicyError, diff
 from lanelock.policies.documents import digest, resolve, shipped_schema, validate
 from lanelock.policies.errors import referred_to_by
+from lanelock.policies.expressions import Expression, parse
 from lanelock.policies.notations import read_document
 from lanelock.policies.pack import CarriedPack, Schemas, is_integer, split_address, value_at
 from lanelock.policies.project import FILE
 from lanelock.scoring.chained import Railing
-from lanelock.scoring.gates import GateSet, load_gates, parse_gates
-from lanelock.scoring.scorecard import MetricSource, gates_of, measured
+from lanelock.scoring.gates import SEEDS, GateSet, load_gates, parse_gates
+from lanelock.scoring.scorecard import Defining, MetricSource, gates_of, keepsake_of, measured, source_for
 from lanelock.sweeps.engines import PackFinder, engine_named, metrics_named, open_pack, project_here
 from lanelock.sweeps.lanes.candidates import read_candidates
 from lanelock.sweeps.lanes.knob import Knob, Value, is_number
@@ -35,12 +36,51 @@ from lanelock.sweeps.lanes.space import Space
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """A quantity that the search improves: a band's least margin, or a metric's mean over seeds."""
+    """A quantity that the search improves: a band's least margin, or a mean over seeds of a metric or an expression."""
 
     name: str
     maximize: bool
     band: str | None
     metric: str | None
+    expression: Expression | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The metrics that it is computed from; none for a margin."""
+        if self.expression is not None:
+            return tuple(sorted(self.expression.names))
+        return () if self.metric is None else (self.metric,)
+
+    def on(self, metrics: Mapping[str, float]) -> float:
+        """Returns its value on one seed; NaN where a metric is missing or the value is undefined. Not for a margin."""
+        if self.expression is None:
+            return metrics.get(self.metric or "", math.nan)
+        return _value(self.expression, metrics)
+
+    def mean(self, by_seed: Sequence[Mapping[str, float]]) -> float:
+        """Returns its mean over the seeds, of an expression the sum of its terms' means."""
+        if self.expression is not None:
+            return sum(self.terms(by_seed).values())
+        values = [self.on(metrics) for metrics in by_seed]
+        return sum(values) / len(values)
+
+    def terms(self, by_seed: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        """Returns the mean over seeds of each term of an expression, with its sign; nothing for a plain objective."""
+        if self.expression is None:
+            return {}
+        means = dict[str, float]()
+        for sign, term in self.expression.terms():
+            text = f"{'-' if sign < 0 else ''}{term.text}"
+            means[text] = means.get(text, 0.0) + sign * sum(_value(term, row) for row in by_seed) / len(by_seed)
+        return means
+
+
+def _value(expression: Expression, metrics: Mapping[str, float]) -> float:
+    try:
+        value = expression.value(metrics)
+    except PolicyError:
+        return math.nan
+    return float(value) if isinstance(value, bool | float | int) else math.nan
 
 
 @dataclass(frozen=True)
@@ -96,7 +136,7 @@ class Lane:
     def needed(self) -> tuple[str, ...]:
         """The metrics without which a run cannot be graded: those of its gates and of its objectives."""
         graded = (gate.metric for gate in self.gates.gates)
-        return tuple(dict.fromkeys([*graded, *(row.metric for row in self.objectives if row.metric is not None)]))
+        return tuple(dict.fromkeys([*graded, *(name for row in self.objectives for name in row.names)]))
 
     @cached_property
     def start(self) -> Pack:
@@ -216,22 +256,47 @@ class Lane:
         def run(pack: Pack) -> Run:
             return self.engine.evaluate(pack, seed, world=world, until=self.until)
 
-        own = measured(self.metrics, run(self.authority))
+        authority = run(self.authority)
+        keepsake = self._keepsake(seed, world, lambda: authority)
+        own = measured(self.metrics, authority, keepsake)
         check(own)
         metrics = _finite(own)
         for name, pack in self.references.items():
-            metrics |= {f"{name}:{metric}": value for metric, value in self.measure(run(pack)).items()}
+            values = _finite(measured(self.metrics, run(pack), keepsake))
+            metrics |= {f"{name}:{metric}": value for metric, value in values.items()}
         return metrics
 
-    def measure(self, run: Run) -> dict[str, float]:
-        """Returns the run's metrics. Leaves out a value that is not finite, so that its gate cannot pass."""
-        return _finite(measured(self.metrics, run))
+    def measure(self, run: Run, world: Path | None = None) -> dict[str, float]:
+        """Returns the run's metrics. Leaves out a value that is not finite, so that its gate cannot pass.
+
+        `world` is the folder on which the run was made: the authority is run there where a metric compares with it.
+        """
+
+        def authority() -> Run:
+            return self.engine.evaluate(self.authority, run.seed, world=world, until=self.until)
+
+        return _finite(measured(self.metrics, run, self._keepsake(run.seed, world, authority)))
+
+    def _keepsake(self, seed: int, world: Path | None, authority: Callable[[], Run]) -> Any:
+        """Returns what the metrics need of the authority's run; on the lane's own seeds it is made once."""
+        if (kept := self._keepsakes.get((seed, world))) is None:
+            kept = keepsake_of(self.metrics, authority)
+            if seed in self.seeds:
+                self._keepsakes[seed, world] = kept
+        return kept
 
     @cached_property
-    def declared(self) -> frozenset[str]:
-        """Names of the metrics that its gate file declares, or that of its engine."""
-        own = {*self.gates.metrics}
-        return frozenset(own | {*gates_of(self.metrics).metrics} if self.own_gates else own)
+    def _keepsakes(self) -> dict[tuple[int, Path | None], Any]:
+        return {}
+
+    def declares(self, name: str) -> bool:
+        """Whether its gate file, or that of its engine, declares a measured number."""
+        return self.gates.declares(name) or any(gates.declares(name) for gates in self._gate_files)
+
+    @cached_property
+    def _gate_files(self) -> tuple[GateSet, ...]:
+        own = parse_gates(self.gates_file, self.id)
+        return (own, gates_of(self.metrics)) if self.own_gates else (own,)
 
     def with_search(
         self,
@@ -298,6 +363,8 @@ def _loaded(path: Path, document: Mapping[str, Any], find_pack: PackFinder) -> L
     gates = document["gates"].get("file")
     with referred_to_by(f"{path}: /gates"):
         gate_file = gates_of(metrics) if gates is None else _railed(metrics, load_gates(beside(path, gates)))
+        if gates is not None and isinstance(metrics, Defining):
+            gate_file = metrics.completed(gate_file)
     return _build(document, authority, references, str(path), gate_file)
 
 
@@ -335,8 +402,9 @@ def _whole(carried: CarriedPack, schemas: Schemas, where: str) -> Pack:
 def _build(
     document: Mapping[str, Any], authority: Pack, references: Mapping[str, Pack], where: str, gate_file: GateSet
 ) -> Lane:
-    engine, metrics = engine_named(document["engine"]), metrics_named(document["engine"])
+    engine = engine_named(document["engine"])
     try:
+        metrics = source_for(metrics_named(document["engine"]), gate_file)
         always = metrics.rails if isinstance(metrics, Railing) else ()
         graded = dict.fromkeys([*document["gates"]["grade"], *always])
         gates = gate_file.select([*graded]).with_rails(document["gates"]["rails"])
@@ -344,12 +412,42 @@ def _build(
         raise LaneError(f"{where}: {error}") from None
     space = _space(document, authority, where)
     objectives = tuple(
-        Objective(row["name"], row["direction"] == "maximize", row.get("worst_margin"), row.get("metric"))
+        Objective(
+            row["name"],
+            row["direction"] == "maximize",
+            row.get("worst_margin"),
+            row.get("metric"),
+            _expression(row, gates, f"{where}: /objectives/{row['name']}"),
+        )
         for row in document["objectives"]
     )
     lane = Lane(document, engine, metrics, authority, references, gate_file.grading, gates, space, objectives)
     _check(lane, where)
+    _check_bounds(lane, gate_file, where)
     return lane
+
+
+def _expression(row: Mapping[str, Any], gates: GateSet, where: str) -> Expression | None:
+    """Returns an objective's expression, over the gate file's metrics. Raises LaneError naming the column."""
+    if "expression" not in row:
+        return None
+    try:
+        return parse(row["expression"], f"{where}/expression", gates.metrics)
+    except PolicyError as error:
+        raise LaneError(str(error)) from None
+
+
+def _check_bounds(lane: Lane, gate_file: GateSet, where: str) -> None:
+    """Raises LaneError for a rail whose bound nobody measures, and for a bound over a single seed."""
+    for gate in lane.gates.gates:
+        if (bound := gate.confidence) is None:
+            continue
+        if bound.resampled and not gate_file.declares(bound.key(gate.metric, gate.comparison)):
+            raise LaneError(
+                f"{where}: /gates/{gate.id}/confidence: no gate of the file measures this bound; add it there"
+            )
+        if bound.method == SEEDS and len(lane.seeds) < 2:
+            raise LaneError(f"{where}: /gates/{gate.id}/confidence: a bound over seeds, and the lane has a single seed")
 
 
 def _space(document: Mapping[str, Any], authority: Pack, where: str) -> Space:

@@ -73,7 +73,7 @@ def _check(lane: Lane, seed: int, metrics: Mapping[str, float]) -> None:
             f"{where} {missing[0]} is not measured on seed {seed}, and the lane needs it; it measures "
             f"{', '.join(sorted(metrics)[:8]) or 'nothing'}"
         )
-    if unknown := sorted(metrics.keys() - lane.declared):
+    if unknown := sorted(name for name in metrics if not lane.declares(name)):
         raise LaneError(
             f"{where} {unknown[0]!r:.200} is measured on seed {seed}, and no gate file declares it; add it to /metrics "
             "of the gate file, or do not measure it"
@@ -108,7 +108,7 @@ def standing_floors(lane: Lane, world: Path | None) -> dict[int, tuple[Floor, ..
         return {}
     with _explained(lane, f"the engine cannot run the authority {lane.authority.name}"):
         runs = {seed: lane.engine.evaluate(lane.authority, seed, world=world, until=lane.until) for seed in lane.seeds}
-        return {seed: floors(lane.metrics, lane.measure(run)) for seed, run in runs.items()}
+        return {seed: floors(lane.metrics, lane.measure(run, world)) for seed, run in runs.items()}
 
 
 def objective_row(name: str) -> str:
@@ -140,4 +140,4 @@ def _bounds(lane: Lane, seed: int, world: Path | None) -> list[Bound]:
     box = _box(lane, seed, world)
     with _explained(lane, f"what its gates can reach cannot be proven on seed {seed}"):
         proved = lane.metrics.bounds(box) if isinstance(lane.metrics, Bounding) else ()
-        return [*proved, *frozen(box, lane.engine.states, lane.gates, lane.measure)]
+        return [*proved, *frozen(box, lane.engine.states, lane.gates, partial(lane.measure, world=world))]

@@ -11,17 +11,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lanelock.engine.chain import draws_worlds
-from lanelock.engine.protocol import Publishing
+from lanelock.engine.protocol import Publishing, Run
 from lanelock.engine.resolved import Resolved
 from lanelock.policies import Pack, PolicyError
 from lanelock.policies.documents import shipped_schema, validate
 from lanelock.scoring.certification import Certification, Claim, Precondition, certify, claim_of, conclude
 from lanelock.scoring.gates import GateSet, Profile, Verdict
-from lanelock.scoring.scorecard import MetricSource, Scorecard, gates_of, measured, score
+from lanelock.scoring.scorecard import MetricSource, Scorecard, gates_of, keepsake_of, measured, score
 from lanelock.sweeps.decision.confirmation import fresh_seeds
 from lanelock.sweeps.engines import engine_named, metrics_named
 from lanelock.sweeps.proof.lock import Lock, SeedProof
@@ -124,7 +125,8 @@ class Examination:
     def run(self, seed: int, bundled: bool = False) -> Proof:
         """Runs one seed to the last state, measures every row and scores it. Nothing of the run itself is kept."""
         run = self.engine.evaluate(self.pack, seed, world=self.world)
-        card = score(measured(self.metrics, run), self.gates, seed=seed, authority=None)
+        keepsake = keepsake_of(self.metrics, partial(self._authority, seed))
+        card = score(measured(self.metrics, run, keepsake), self.gates, seed=seed, authority=None)
         document = {
             "seed": seed,
             "run_id": run.run_id,
@@ -134,6 +136,11 @@ class Examination:
             **({"bundle": bundle_of(self.engine, run)} if bundled else {}),
         }
         return Proof(card, audit_of(run) is not False, document)
+
+    def _authority(self, seed: int) -> Run:
+        """Returns the run that metrics compare with: of the pack that the lock's lane started from."""
+        pack = self.lock.authority.opened(self.engine.policy_schemas, f"{self.lock.name}: /authority")
+        return self.engine.evaluate(pack, seed, world=self.world)
 
     def runs(self, asked: Sequence[int], fresh: Sequence[int], jobs: int) -> Iterator[tuple[int, Proof]]:
         """Yields the proof of each seed asked for and held out, in this order for any number of workers.

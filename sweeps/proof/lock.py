@@ -410,7 +410,7 @@ def prove_on(
     lane: Lane, pack: Pack, seed: int, world: Path | None, measured: Mapping[str, float] | None = None
 ) -> SeedProof:
     run = lane.engine.evaluate(pack, seed, world=world, until=lane.until)
-    metrics = lane.measure(run)
+    metrics = lane.measure(run, world)
     authority = lane.yardstick(seed, world) if measured is None else measured
     card = score(metrics, lane.gates, seed=seed, authority=authority)
     return SeedProof(

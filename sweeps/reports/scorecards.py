@@ -73,7 +73,7 @@ def lock_report(lock: Lock, world: Path | None, shown: tuple[Figure, ...] | None
     lock.needs_its_world(world)
     lane, pack, first, name = lock.lane(), lock.pack(), lock.seeds[0], lock.name
     if shown is None:
-        metrics = lane.measure(lane.engine.evaluate(pack, first, world=world, until=lane.until))
+        metrics = lane.measure(lane.engine.evaluate(pack, first, world=world, until=lane.until), world)
         if metrics != lock.proof[first].metrics:
             raise IntegrityError(
                 f"{name}: /proof/{first}/metrics: the candidate gives other metrics here; lanelock verify shows which"

@@ -20,6 +20,7 @@ from lanelock.scoring.scorecard import MISSING
 from lanelock.sweeps.lanes.lane import Objective
 from lanelock.sweeps.lanes.survey import Ground
 from lanelock.sweeps.lanes.trial import RECORD, TrialRecord
+from lanelock.sweeps.search.predicted import over_arrays
 
 Array = NDArray[np.float64]
 
@@ -78,7 +79,8 @@ class LaneComposite:
         self._objectives = lane.objectives
         self._reserve, self._front = reserve, front or len(lane.objectives) == 1
         gates = [gate for gate in lane.gates.gates if gate.thresholds or gate.relative]
-        named = [gate.metric for gate in gates] + [row.metric for row in lane.objectives if row.metric]
+        self._behind = {_output(gate): gate for gate in gates if not gate.plain}
+        named = [_output(gate) for gate in gates] + [name for row in lane.objectives for name in row.names]
         self._metrics = tuple(dict.fromkeys(named))
         self._seeds = lane.seeds
         self._exact = [stage.name for stage, _ in ground.stages if stage.exact]
@@ -97,7 +99,7 @@ class LaneComposite:
         self._band = band
 
     def _corridor(self, gate: Gate, bands: Sequence[str], ground: Ground) -> _Corridor:
-        return _Corridor.of(gate, bands, ground, self._metrics.index(gate.metric))
+        return _Corridor.of(gate, bands, ground, self._metrics.index(_output(gate)))
 
     @property
     def groups(self) -> Sequence[Sequence[int]]:
@@ -118,14 +120,20 @@ class LaneComposite:
         if not (measures := record.measures):  # a stage ended it: what an exact stage measured is true of the full run
             exact = [record.staged[name].items() for name in self._exact if name in record.staged]
             return self.of_measures(dict(chain.from_iterable(exact))) if record.staged else None
-        if any(name not in metrics for metrics in measures.values() for name in self._metrics):
+        if any(self._value(name, row) is None for row in measures.values() for name in self._metrics):
             return None
         return self.of_measures(measures)
 
     def of_measures(self, measures: Mapping[int, Mapping[str, float]]) -> Array:
         """Returns the outputs of seed -> metrics; NaN where a metric is missing."""
         rows = [measures.get(seed, {}) for seed in self._seeds]
-        return np.array([row.get(name, math.nan) for name in self._metrics for row in rows], float)
+        values = (self._value(name, row) for name in self._metrics for row in rows)
+        return np.array([math.nan if value is None else value for value in values], float)
+
+    def _value(self, output: str, metrics: Mapping[str, float]) -> float | None:
+        """Returns a metric, or the number that a gate compares where that is not its metric's own."""
+        gate = self._behind.get(output)
+        return metrics.get(output) if gate is None else gate.compared(metrics)[0]
 
     def score(self, outputs: Array) -> tuple[Array, Array]:
         """Returns the objectives [..., k] and the violation [...] of outputs [..., metrics * seeds].
@@ -147,16 +155,30 @@ class LaneComposite:
     def _signed(self, objective: Objective, by_metric: Sequence[Sequence[Array]]) -> Array:
         """Returns an objective [...], greater is better."""
         if objective.band is None:
-            values = by_metric[self._metrics.index(objective.metric or "")]
-            mean = np.asarray(sum(values) / len(values))
+            mean = self._mean(objective, by_metric)
             return mean if objective.maximize else -mean
         return self._margin(objective.band, by_metric)
+
+    def _mean(self, objective: Objective, by_metric: Sequence[Sequence[Array]]) -> Array:
+        """Returns the mean over seeds of an objective that is no margin [...]."""
+        named = {name: by_metric[self._metrics.index(name)] for name in objective.names}
+        if objective.expression is None:
+            (values,) = named.values()
+        else:
+            rows = [{name: of_seeds[seed] for name, of_seeds in named.items()} for seed in range(len(self._seeds))]
+            values = [over_arrays(objective.expression, row) for row in rows]
+        return np.asarray(sum(values) / len(values))
 
     def _margin(self, band: str, by_metric: Sequence[Sequence[Array]]) -> Array:
         least = np.full(by_metric[0][0].shape, MISSING)  # as good as no gate asks for anything
         for row in self._graded[band]:
             least = np.minimum(least, row.margin(by_metric[row.metric]))
         return least
+
+
+def _output(gate: Gate) -> str:
+    """Returns the name of the number that a gate compares: its metric, or its own where more lies behind it."""
+    return gate.metric if gate.plain else f"gate {gate.id}"
 
 
 def _bands_that_count(gate: Gate, ground: Ground) -> Sequence[str]:

@@ -79,7 +79,7 @@ def by_seed(lane: Lane) -> frozenset[str]:
     More columns would make MLflow's page of runs slow to open; a trial's files hold its other metrics per seed.
     """
     named = {gate.metric for gate in lane.gates.gates if gate.severity is Severity.GATE}
-    named |= {str(objective.metric) for objective in lane.objectives}
+    named |= {name for objective in lane.objectives for name in objective.names}
     return frozenset(name for name, metric in lane.gates.metrics.items() if name in named and able(lane, metric))
 
 
