@@ -9,9 +9,10 @@ from lanes import QUEUE, TESTS
 from queue_engine import QueueEngine, QueueMetrics
 from worlds import tiny_world
 
-from lanelock.engine.resolved import Resolved, source_digest
+from lanelock.engine.resolved import Resolved
 from lanelock.engine.segment_2b.run import SEGMENT_2B, Segment2B
 from lanelock.engine.segment_2b.world_import import write_world
+from lanelock.engine.sources import source_digest
 from lanelock.engine.testing import EngineContract
 from lanelock.policies import LaneError, load_pack
 from lanelock.scoring.segment_2b.metrics import SEGMENT_2B as METRICS
