@@ -30,7 +30,7 @@ import pyarrow as pa
 
 from lanelock.engine.protocol import Run
 from lanelock.engine.resolved import run_of
-from lanelock.engine.sources import attribute_sources, file_sources, function_sources, sources_of
+from lanelock.engine.sources import attribute_sources, file_sources, function_sources, held, sources_of
 from lanelock.engine.tables import TableRuns, surfaces_of
 from lanelock.policies import EngineError, LaneError, Pack
 from lanelock.policies.documents import digest
@@ -202,9 +202,7 @@ def _check_home(top: str, folder: Path, where: str) -> None:
 
 def _attribute(module: ModuleType, name: str, where: str) -> Callable[..., Any]:
     """Returns a function of a module. Raises LaneError naming those that it has."""
-    function: Any = module
-    for part in name.split("."):
-        function = getattr(function, part, None)
+    function: Callable[..., Any] | None = held(module, name)
     if callable(function) and not isinstance(function, type):
         return function
     own = [key for key, one in inspect.getmembers(module, inspect.isfunction) if one.__module__ == module.__name__]

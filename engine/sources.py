@@ -15,7 +15,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cache, reduce
+from functools import cache
 from importlib import import_module
 from importlib.machinery import EXTENSION_SUFFIXES, SourceFileLoader
 from pathlib import Path, PurePath
@@ -78,7 +78,7 @@ def function_sources(function: Callable[..., Any], where: str) -> Mapping[str, s
     modules. Raises LaneError for what no text covers, such as a lambda of a notebook or the state of an object.
     """
     module, name = sys.modules.get(getattr(function, "__module__", "")), getattr(function, "__qualname__", "")
-    if module is not None and _has_file(module) and _held(module, name) is function:
+    if module is not None and _has_file(module) and held(module, name) is function:
         _check_current(function, module, where)
         return attribute_sources(module, name)
     parts = _Parts(where)
@@ -111,8 +111,9 @@ class _Parts:
         elif hasattr(function, "__wrapped__"):  # of a compiler or a cache
             self.add_callable(name, function.__wrapped__)
         else:
-            kind = f"a method of {_kind(function.__self__)}" if isinstance(function, MethodType) else _kind(function)
-            raise LaneError(f"{self._where}: {name} is {kind}, whose state no code version covers; give a function")
+            owner = function.__self__ if isinstance(function, MethodType) else function
+            what = f"{name} is, or belongs to, an object {_kind(owner)}, whose state no code version covers"
+            raise LaneError(f"{self._where}: {what}; give a function")
 
     def add(self, name: str, value: Any) -> None:
         """Adds what a name stands for."""
@@ -140,17 +141,21 @@ class _Parts:
         module = sys.modules.get(kind.__module__)
         if module is None or _has_file(module) or kind.__module__ == "builtins":
             self._add_module(module)
-        elif self._is_new(name, kind):
+        elif name not in self.found:
+            self.found[name] = f"class {[base.__qualname__ for base in kind.__bases__]}"
             for inner, value in vars(kind).items():
-                if isinstance(value, FunctionType | classmethod | staticmethod):
-                    self._add_used(f"{name}.{inner}", getattr(value, "__func__", value))
+                part = getattr(value, "__func__", getattr(value, "fget", value))  # of a method or a property
+                if not inner.startswith("__") or (isinstance(part, FunctionType) and _has_text(part)):
+                    self.add(f"{name}.{inner}", part)
+            for base in kind.__bases__:
+                self.add(base.__qualname__, base)
 
     def _add_function(self, name: str, function: FunctionType) -> None:
         module = sys.modules.get(function.__module__)
         if module is not None and _has_file(module):
             self._add_module(module)
             self.found[name] = f"{function.__module__}.{function.__qualname__}"
-            if _held(module, function.__qualname__) is not function:
+            if held(module, function.__qualname__) is not function:
                 self._add_closure(name, function)
         elif function.__name__ == "<lambda>":
             raise LaneError(f"{self._where}: {name} is a lambda outside a module; write it as `def NAME(params, seed)`")
@@ -158,16 +163,13 @@ class _Parts:
             self._add_closure(name, function)
             self._add_used(name, function)
 
-    def _is_new(self, name: str, part: FunctionType | type) -> bool:
-        """Adds the text of a function or class of a notebook, and returns whether it was not there yet."""
-        try:
-            text = textwrap.dedent(inspect.getsource(part))
-        except (OSError, TypeError):
-            raise LaneError(
-                f"{self._where}: the source of {part.__qualname__} cannot be read; write it into a file or a notebook"
-            ) from None
-        before, self.found[name] = self.found.get(name), text
-        return before != text
+    def _is_new(self, name: str, function: FunctionType) -> bool:
+        """Adds the text of a function of a notebook, and returns whether it was not there yet."""
+        if not _has_text(function):
+            what = f"the source of {function.__qualname__} cannot be read"
+            raise LaneError(f"{self._where}: {what}; write it into a file or a notebook")
+        before, self.found[name] = self.found.get(name), textwrap.dedent(inspect.getsource(function))
+        return before != self.found[name]
 
     def _add_closure(self, name: str, function: FunctionType) -> None:
         """Adds the values that an inner function takes from around it, and its defaults."""
@@ -189,6 +191,13 @@ class _Parts:
                         self._add_module(import_module(step.argval))
 
 
+def _has_text(function: FunctionType) -> bool:
+    try:
+        return bool(inspect.getsource(function))
+    except (OSError, TypeError):
+        return False
+
+
 def _text(value: Any) -> str | None:
     """Returns a text that says all of a value; None for a value that has none."""
     if value is None or isinstance(value, str | bytes | int | float | complex | np.generic | PurePath):
@@ -207,9 +216,12 @@ def _kind(value: Any) -> str:
     return f"of type {type(value).__name__}"
 
 
-def _held(module: ModuleType, name: str) -> Any:
+def held(module: ModuleType, name: str) -> Any:
     """Returns what a module holds under a dotted name, or None."""
-    return reduce(lambda place, part: getattr(place, part, None), name.split("."), module) if name else None
+    held: Any = module
+    for part in name.split("."):
+        held = getattr(held, part, None)
+    return held
 
 
 def _has_file(module: ModuleType) -> bool:
