@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from lanelock.engine.protocol import (
@@ -27,6 +25,7 @@ from lanelock.engine.protocol import (
     StateReport,
     Worlds,
 )
+from lanelock.engine.sources import source_digest
 from lanelock.engine.surface import Surface
 from lanelock.policies import EngineError, LaneError, Pack, PolicyError
 from lanelock.policies.documents import digest
@@ -45,7 +44,6 @@ PARTS: Mapping[type, str] = {  # optional protocol -> the consequence of lacking
     Sharding: "it does not run in shards",
     Serving: "its candidates can be locked, but no model can be registered",
 }
-_INSTALLED = {"site-packages", "dist-packages"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,61 +167,28 @@ def _kind(value: Any) -> str:
     return f"{type(value).__name__} {value!r}"[:100]
 
 
-def run_of(engine: Engine, pack: Pack, seed: int, surfaces: Mapping[str, Surface], seconds: float = 0.0) -> Run:
-    """Returns the run of an engine with one state and no world, with its id, key and digests."""
+def run_of(
+    engine: Engine, pack: Pack, seed: int, surfaces: Mapping[str, Surface], seconds: float = 0.0,
+    below: Run | None = None,
+) -> Run:  # fmt: skip
+    """Returns the run of an engine with one state, with its id, key and digests.
+
+    `below`: the run that it stands on as its world; None: it has no world.
+    """
     own = Resolved(engine)
+    world = NO_WORLD if below is None else world_of(below)
     policies = {name: policy.digest for name, policy in pack.policies.items()}
-    address = {"state": own.states[0], "code": own.code_version, "policies": policies, "inputs": {}, "seed": seed}
+    inputs = {} if below is None else {"world": world}
+    address = {"state": own.states[0], "code": own.code_version, "policies": policies, "inputs": inputs, "seed": seed}
     rows = sum(surface.rows for surface in surfaces.values())
     report = StateReport(own.states[0], digest(address), rows, seconds, False, address)
-    run_id = digest([own.name, NO_WORLD, pack.digest, seed])[:32]
+    run_id = digest([own.name, world, pack.digest, seed])[:32]
     return Run(
-        run_id, own.name, seed, pack, NO_WORLD, own.code_version, surfaces, (report,),
+        run_id, own.name, seed, pack, world, own.code_version, surfaces, (report,),
         fingerprint=own.fingerprint,
     )  # fmt: skip
 
 
-@cache
-def source_digest(module: ModuleType) -> str:
-    """Returns a hex64 digest over the source of a module and of every local module it imports, directly or not.
-
-    Local modules lie beside the module's top-level package, or in that package if it is installed. Sources are read
-    once per process, since imported code does not change when its file does.
-    """
-    root = _root(module)
-    installed = bool(_INSTALLED & set(root.parts))
-    own = module.__name__.partition(".")[0] if installed else None
-    sources, queue = dict[str, str](), [Path(str(module.__file__)).resolve()]
-    while queue:
-        path = queue.pop()
-        name = path.relative_to(root).as_posix()
-        if name not in sources:
-            sources[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-            queue += [file for part in _imports(path, root) if own in (None, part[0]) for file in _files(root, part)]
-    return digest(sources)
-
-
-def _root(module: ModuleType) -> Path:
-    """Returns the folder that contains the module's top-level package."""
-    path = Path(str(module.__file__)).resolve()
-    depth = module.__name__.count(".") + (path.name == "__init__.py")
-    return path.parents[depth]
-
-
-def _imports(path: Path, root: Path) -> Iterator[tuple[str, ...]]:
-    """Yields the dotted names that a source file imports, split at the dots. `from a import b` yields (a, b)."""
-    package = path.relative_to(root).parent.parts
-    for node in ast.walk(ast.parse(path.read_bytes())):
-        if isinstance(node, ast.Import):
-            yield from (tuple(alias.name.split(".")) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else ()
-            base = (*above, *(node.module.split(".") if node.module else ()))
-            yield from ((*base, alias.name) for alias in node.names)
-
-
-def _files(root: Path, parts: tuple[str, ...]) -> Iterator[Path]:
-    """Yields the source files that importing a dotted name reads: each package's on the way, and the module's."""
-    for end in range(1, len(parts) + 1):
-        place = root.joinpath(*parts[:end])
-        yield from (file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file())
+def world_of(run: Run) -> str:
+    """Returns the digest (hex64) of a run as the world of others: of its id, its code and its surfaces."""
+    return digest({"run": run.run_id, "code": run.code_version, "surfaces": run.digests()})

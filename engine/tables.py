@@ -221,7 +221,7 @@ def surfaces_of(result: Any, where: str) -> dict[str, Surface]:
     if METRICS in tables:
         raise DataError(f"{where}: {METRICS}: a table may not have this name, which is that of the numbers")
     if not numbers and not tables:
-        raise DataError(f"{where}: it is empty; give {_ALLOWED}")
+        raise DataError(f"{where}: the result is empty; give {_ALLOWED}")
     surfaces = {METRICS: metrics_of(numbers)} if numbers else {}
     return surfaces | {name: surface_of(name, table, where) for name, table in tables.items()}
 
@@ -303,7 +303,7 @@ def _columns_of(name: str, table: Any, where: str) -> Iterable[tuple[Any, Any]]:
     """Returns (name, values) of each column of a table. Raises DataError if it is none."""
     kind = _table_kind(table)
     if kind is None:
-        raise DataError(f"{where}: it is {shown(table)}; give {_ALLOWED}")
+        raise DataError(f"{where}: the result is {shown(table)}; give {_ALLOWED}")
     try:
         return kind(table)
     except UNFIT as error:

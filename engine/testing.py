@@ -7,22 +7,30 @@
         def make_pack(self):
             return load_pack("path/to/a/pack", MyEngine.policy_schemas)
 
+A function needs no class: `TestMyFunction = contract_of("my_module:simulate", {"demand": 10})`.
+
 Tests of protocols that the engine lacks are skipped, each naming its protocol.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import pickle
 import re
-from collections.abc import Mapping
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from lanelock.engine.function import FunctionEngine
 from lanelock.engine.keep.published import RECEIPT, engine_of
 from lanelock.engine.keep.receipts import digests, read_receipt
 from lanelock.engine.protocol import (
@@ -38,11 +46,19 @@ from lanelock.engine.protocol import (
     Worlds,
 )
 from lanelock.engine.resolved import PARTS, Resolved
+from lanelock.engine.surface import table_digest
 from lanelock.policies import IntegrityError, LanelockError, Pack, PolicyError, pack_of
 from lanelock.policies.documents import read_json, resolve, shipped_schema, validate
 from lanelock.policies.pack import PACK
 
 _HEX64 = re.compile("[0-9a-f]{64}")
+_CHILD = """
+import importlib, json, pathlib, sys, tempfile
+module, name = sys.argv[1:]
+contract = getattr(importlib.import_module(module), name)()
+with tempfile.TemporaryDirectory() as scratch:
+    print(json.dumps(contract.evaluated(pathlib.Path(scratch)).digests()))
+"""
 
 
 class EngineContract:
@@ -69,6 +85,10 @@ class EngineContract:
     def make_metrics(self) -> Any:
         """Returns the engine's metric source; None if it has none that could be checked here."""
         return None
+
+    def evaluated(self, scratch: Path) -> Run:
+        """Returns a run of a new engine, with files in `scratch`."""
+        return Resolved(self.make_engine()).evaluate(self.make_pack(), self.seed, world=self.make_world(scratch))
 
     @pytest.fixture
     def engine(self) -> Engine:
@@ -123,8 +143,32 @@ class EngineContract:
         again = {name: float(value) for name, value in source.measure(run).items()}
         assert repr({name: float(value) for name, value in metrics.items()}) == repr(again)
 
-    def test_a_second_run_is_the_same(self, engine: Engine, pack: Pack, world: Path | None, run: Run) -> None:
+    def test_a_second_run_is_the_same_whatever_ran_before(
+        self, engine: Engine, pack: Pack, world: Path | None, run: Run
+    ) -> None:
+        Resolved(engine).evaluate(pack, self.seed + 1, world=world)
         _same(run, Resolved(engine).evaluate(pack, self.seed, world=world))
+
+    def test_another_process_gives_the_same_bytes(self, run: Run) -> None:
+        """With another hash seed, so that no order of a set counts."""
+        module = sys.modules[type(self).__module__]
+        name = next((name for name, value in vars(module).items() if value is type(self)), None)
+        if name is None or "." in name:
+            pytest.skip("the test class is not at the top level of its module")
+        paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+        environment = {**os.environ, "PYTHONPATH": paths, "PYTHONHASHSEED": "12345"}
+        command = [sys.executable, "-c", _CHILD, module.__name__, name]
+        child = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+        assert json.loads(child.stdout) == run.digests()
+
+    def test_a_run_leaves_its_pack_as_it_was(self, engine: Engine, pack: Pack, run: Run) -> None:
+        for one in (pack, run.pack):
+            assert pack_of(one.name, one.documents(), engine.policy_schemas).digest == pack.digest
+
+    def test_a_surface_says_the_same_twice(self, run: Run) -> None:
+        for name, surface in run.surfaces.items():
+            assert surface.table().equals(surface.table()) and surface.table().num_rows == surface.rows, name
+        assert run.digests() == {name: table_digest(surface.table()) for name, surface in run.surfaces.items()}
 
     def test_a_pickled_pack_gives_the_same_bytes(
         self, engine: Engine, pack: Pack, world: Path | None, run: Run
@@ -297,6 +341,36 @@ class EngineContract:
         assert answer.num_rows == question.num_rows
         backwards = service.answer(question.take(pa.array(range(question.num_rows))[::-1]))
         assert backwards.to_pylist() == answer.to_pylist()[::-1], "an answer depends on its row alone"
+
+
+class FunctionContract(EngineContract):
+    """The contract of a function. `contract_of` makes one in a line."""
+
+    function: Callable[..., Any] | str
+    params: Mapping[str, Any]
+    options: Mapping[str, Any] = MappingProxyType({})
+
+    def make_engine(self) -> Engine:
+        schema = {
+            "type": "object",
+            "additionalProperties": False,
+            "required": [*self.params],
+            "properties": {name: {"default": value, "description": name} for name, value in self.params.items()},
+        }
+        return FunctionEngine("function", self.function, schema, **self.options)
+
+    def make_pack(self) -> Pack:
+        return pack_of("params", {"params": {**self.params}}, self.make_engine().policy_schemas)
+
+
+def contract_of(
+    function: Callable[..., Any] | str, params: Mapping[str, Any], **options: Any
+) -> type[FunctionContract]:
+    """Returns a test class for a function with these parameters; `options` are those of `FunctionEngine`."""
+    given = function if isinstance(function, str) else staticmethod(function)
+    here = sys._getframe(1).f_globals["__name__"]
+    parts = {"__module__": here, "function": given, "params": params, "options": options}
+    return type("FunctionContract", (FunctionContract,), parts)
 
 
 class _BrokenError(Exception):

@@ -3,6 +3,7 @@
 from lanelock.policies.errors import (
     DataError,
     EngineError,
+    Failed,
     IntegrityError,
     LaneError,
     LanelockError,
@@ -15,6 +16,7 @@ from lanelock.policies.pack import FieldChange, Pack, Policy, Schemas, diff, loa
 __all__ = [
     "DataError",
     "EngineError",
+    "Failed",
     "FieldChange",
     "IntegrityError",
     "LaneError",

@@ -56,6 +56,10 @@ class RefusedError(LanelockError):
     exit_code = 1
 
 
+class Failed(Exception):
+    """Raised by an engine of a user's to fail a trial for a reason, which is shown as it is."""
+
+
 class IntegrityError(LanelockError):
     """Stop: a recorded file was changed."""
 
@@ -72,10 +76,10 @@ def referred_to_by(where: str) -> Iterator[None]:
 
 
 def cause(error: BaseException) -> str:
-    """Returns one line on what an engine raised: its kind, unless Lanelock raised it, and its message's first line."""
+    """Returns one line on what an engine raised: its kind, unless it is one of ours, and its message's first line."""
     if isinstance(error, EngineError):
         return error.what
-    kind = "" if isinstance(error, LanelockError) else type(error).__name__
+    kind = "" if isinstance(error, LanelockError | Failed) else type(error).__name__
     try:
         lines = str(error).strip().splitlines()
     except Exception:  # an engine's own exception may fail to say what it is

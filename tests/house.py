@@ -31,11 +31,17 @@ STANDS_ON = {  # room -> the rooms it may import; it may also import what those 
     "scoring.gates": {"policies"},
     "sweeps.workspace": {"policies", "sweeps"},
     "engine.keep": {"engine.protocol"},
-    "engine.resolved": {"engine.protocol"},
+    "engine.sources": {"policies"},
+    "engine.resolved": {"engine.protocol", "engine.sources"},
+    "engine.function": {"engine.resolved", "engine.tables"},
     "scoring.feasibility": {"engine.protocol", "scoring.gates"},
     "engine.steps": {"engine.keep"},
+<<<<<<< HEAD
     "engine.chain": {"engine.resolved", "engine.tables"},
     "engine.testing": {"engine.keep", "engine.resolved"},
+=======
+    "engine.testing": {"engine.function"},
+>>>>>>> p-adapters
     "scoring.scorecard": {"scoring.feasibility"},
     "engine.segment_2b": {"engine.arithmetic", "engine.steps"},
     "scoring.chained": {"scoring.scorecard"},

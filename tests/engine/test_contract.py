@@ -9,9 +9,10 @@ from lanes import QUEUE, TESTS
 from queue_engine import QueueEngine, QueueMetrics
 from worlds import tiny_world
 
-from lanelock.engine.resolved import Resolved, source_digest
+from lanelock.engine.resolved import Resolved
 from lanelock.engine.segment_2b.run import SEGMENT_2B, Segment2B
 from lanelock.engine.segment_2b.world_import import write_world
+from lanelock.engine.sources import source_digest
 from lanelock.engine.testing import EngineContract
 from lanelock.policies import LaneError, load_pack
 from lanelock.scoring.segment_2b.metrics import SEGMENT_2B as METRICS
@@ -116,7 +117,7 @@ def test_what_is_no_engine_is_refused_by_what_it_lacks(monkeypatch):
         Resolved(type("Half", (), {"name": "half"})())
     monkeypatch.setattr(engines, "_load", lambda group, name: (name, QueueEngine()))
     with pytest.raises(LaneError, match="the entry point 'other' gives an engine named 'queue'"):
-        engines.engine_named.__wrapped__("other")
+        engines._installed_engine.__wrapped__("other")
 
 
 def test_what_an_engine_does_not_take_is_refused_by_name(tmp_path):

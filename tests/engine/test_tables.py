@@ -163,11 +163,11 @@ def test_an_empty_table_has_its_columns():
 NO_UTF8 = pa.StringArray.from_buffers(1, pa.py_buffer(np.array([0, 1], np.int32)), pa.py_buffer(b"\xff"))
 MAPS = pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int64()))
 REFUSED = [
-    (None, "it is None; give a mapping of names to numbers, columns or tables, or a table"),
-    (0.5, "it is float 0.5; give"),
-    ([], "it is list []; give"),
-    (np.zeros(3), "it is ndarray"),
-    ({}, "it is empty; give"),
+    (None, "the result is None; give a mapping of names to numbers, columns or tables, or a table"),
+    (0.5, "the result is float 0.5; give"),
+    ([], "the result is list []; give"),
+    (np.zeros(3), "the result is ndarray"),
+    ({}, "the result is empty; give"),
     ({1: 2}, "1: the name of what is returned is a text"),
     ({"x": None}, "x: None is neither a number, a column nor a table; a number that cannot be measured is"),
     ({"x": "1"}, "x: str '1' is neither"),
