@@ -1,6 +1,5 @@
 """Small programs as engines: what they are written to, run with, and how one sees that they are gone."""
 
-import os
 import time
 from pathlib import Path
 
@@ -64,10 +63,5 @@ def pids(folder, count):
     """The ids that programs wrote into `folder`, one a file, once there are so many."""
     place = folder / "pids"
     place.mkdir(exist_ok=True)
-    assert until(lambda: sum(path.stat().st_size > 0 for path in place.iterdir()) >= count)
-    return [int(path.read_text()) for path in place.iterdir()]
-
-
-def folders_of(pid):
-    """The temporary folders of a process's programs that exist."""
-    return [path for path in Path(os.environ.get("TMPDIR", "/tmp")).glob("lanelock-*") if f"/proc/{pid}" in str(path)]
+    assert until(lambda: len([*place.glob("[!.]*")]) >= count)
+    return [int(path.read_text()) for path in place.glob("[!.]*")]
