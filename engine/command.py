@@ -19,14 +19,14 @@ from types import MappingProxyType
 from typing import Any
 
 from lanelock.engine.commands import configuration
-from lanelock.engine.commands.once import Once, output_of, reaching
+from lanelock.engine.commands.once import Left, Once, output_of, reaching
 from lanelock.engine.commands.processes import Limits, Program
 from lanelock.engine.commands.server import Servers
 from lanelock.engine.commands.template import FOLDER, OUT, Template, template_of
 from lanelock.engine.keep.receipts import file_digest
 from lanelock.engine.protocol import Run
 from lanelock.engine.resolved import run_of
-from lanelock.engine.tables import surfaces_of
+from lanelock.engine.tables import TableRuns, surfaces_of
 from lanelock.policies import IntegrityError, Pack, PolicyError
 from lanelock.policies.documents import digest
 
@@ -35,8 +35,11 @@ _LEAST_MEMORY = 32  # MiB: what a start takes
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
-class CommandEngine:
-    """A command as an engine with one policy and one state."""
+class CommandEngine(TableRuns):
+    """A command as an engine with one policy and one state.
+
+    A published run keeps what the program was given and what it left, which a replay must give again, and its logs.
+    """
 
     def __init__(
         self,
@@ -98,6 +101,16 @@ class CommandEngine:
             result, left = self._way.answer(params, seed)
         surfaces = surfaces_of(result, self._where)
         return replace(run_of(self, pack, seed, surfaces, time.perf_counter() - began), sealed=left)
+
+    def files(self, run: Run) -> Mapping[str, bytes]:
+        """Returns the configuration and the results of a run, as the program read and wrote them."""
+        left: Left = run.sealed
+        return left.compared
+
+    def logs(self, run: Run) -> Mapping[str, bytes]:
+        """Returns what the program printed besides its results."""
+        left: Left = run.sealed
+        return left.printed
 
 
 class _Files:

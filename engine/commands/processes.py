@@ -136,7 +136,7 @@ class Supervisor:
             start_new_session=True, bufsize=0,
         )  # fmt: skip
         self._busy = False
-        self.close = weakref.finalize(self, _close, self._process, os.getpid())
+        self.close = weakref.finalize(self, _close, self._process, self.folder, os.getpid())
         if not self._process.stdout.readline():  # type: ignore[union-attr]  # a pipe, as asked above
             raise WorkspaceError(f"{self.folder}: no program can be run: this folder could not be made")
 
@@ -182,7 +182,7 @@ class Supervisor:
         return Ended(**document)
 
 
-def _close(process: subprocess.Popen[bytes], owner: int) -> None:
+def _close(process: subprocess.Popen[bytes], folder: Path, owner: int) -> None:
     """Ends a supervisor with all that it runs, unless this process is a copy of the one that started it."""
     if os.getpid() != owner:
         return
@@ -194,6 +194,7 @@ def _close(process: subprocess.Popen[bytes], owner: int) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    supervisor.remove(str(folder))  # is already gone, unless the supervisor was killed
 
 
 _idle: list[Supervisor] = []  # as many as programs ever ran at once

@@ -24,7 +24,7 @@ from lanelock.engine.commands.processes import STDERR, Program, Supervisor, in_s
 from lanelock.policies import DataError, EngineError
 
 _KEYS = {"id", "result", "error"}
-_PATIENCE = 2.0  # seconds for a server that closed its stdout to end
+_PATIENCE = 0.5  # seconds for a server that closed its stdout to end
 
 
 class Server:
