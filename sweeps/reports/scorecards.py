@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from lanelock.engine.protocol import Run, Worlds
@@ -14,9 +15,15 @@ from lanelock.scoring.gates import load_gates
 from lanelock.scoring.scorecard import measured, score
 from lanelock.sweeps.engines import engine_named, metrics_named, publisher_of
 from lanelock.sweeps.lanes.lane import Lane
+from lanelock.sweeps.lanes.ledger import Ledger
+from lanelock.sweeps.lanes.trial import Trial
+from lanelock.sweeps.pages.page import as_html
 from lanelock.sweeps.pages.scorecard import Report
 from lanelock.sweeps.pages.text import short
 from lanelock.sweeps.proof.lock import Lock
+from lanelock.sweeps.reports.difference import compare
+from lanelock.sweeps.reports.difference_page import as_blocks, title
+from lanelock.sweeps.reports.subject import of_trial
 from lanelock.sweeps.workspace import Workspace
 
 
@@ -89,6 +96,48 @@ def lock_report(lock: Lock, world: Path | None, shown: tuple[Figure, ...] | None
         figures=figures(lane, pack, first, world) if shown is None else shown,
         proof=(f"`lanelock verify {name}`", f"`lanelock lock show {name}`"),
     )
+
+
+def trial_report(sweep: str, trial: Trial, ledger: Ledger) -> Report:
+    """Returns a trial that was measured, from its record alone: without figures, which would need a run."""
+    lane, name = ledger.ground.lane, f"{sweep}/{trial.number}"
+    pack, record = lane.candidate(trial.values), trial.record
+    knobs = ", ".join(f"{knob} {short(value)}" for knob, value in trial.values.items())
+    reached = ", ".join(f"{objective} {short(value)}" for objective, value in ledger.named(trial).items())
+    facts = {
+        "lane": f"{lane.id}: {lane.title}",
+        "sweep": f"{sweep}, trial {trial.number}",
+        "knobs": knobs,
+        "objectives": reached or "not graded",
+        "pack": pack.digest,
+        "authority": f"{lane.authority.name} {lane.authority.digest}",
+        "engine": lane.engine.name,
+        **{f"world, {seed}": world for seed, world in record.worlds.items()},
+    }
+    return Report(
+        kind="trial",
+        name=name,
+        cards=tuple(ledger.cards(trial).values()),
+        gates=lane.gates,
+        authority={seed: ledger.ground.authority[seed] for seed in record.measures},
+        beside=f"authority {lane.authority.name}",
+        facts=facts,
+        notes=(),
+        changes=tuple(diff(lane.authority, pack)),
+        figures=(),
+        proof=(f"`lanelock lock {name} --why TEXT`, then `lanelock report` of that lock draws the figures",),
+    )
+
+
+def trials_compared(sweep: str, before: Trial, after: Trial, ledger: Ledger) -> str:
+    """Returns a page that compares two trials that were measured, from their records alone."""
+    ground = ledger.ground
+    sides = (
+        of_trial(f"{sweep}/{trial.number}", trial, ground.lane.candidate(trial.values), ground)
+        for trial in (before, after)
+    )
+    difference = compare(*(replace(side, kept=()) for side in sides))
+    return as_html(title(difference), as_blocks(difference))
 
 
 def _lock_facts(lock: Lock) -> dict[str, str]:
