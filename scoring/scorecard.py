@@ -29,7 +29,11 @@ class MetricSource(Protocol):
     """The metrics of one engine, registered under the entry-point group `lanelock.metrics`."""
 
     name: str
-    gates_file: str | Path | Mapping[str, Any]  # the engine's own gate file: a shipped name, a path, or its content
+
+    @property
+    def gates_file(self) -> str | Path | Mapping[str, Any]:
+        """The engine's own gate file: a shipped name, a path, or its content."""
+        ...
 
     def measure(self, run: Run) -> Mapping[str, float]:
         """Returns metrics by name; a metric that cannot be measured on this run is left out or NaN."""

@@ -77,12 +77,13 @@ def _installed_engine(name: str, after: tuple[str, ...]) -> Resolved:
 def metrics_named(name: str) -> MetricSource:
     """Returns the metrics of the engine of that name. Raises LaneError naming what is installed, or what they lack."""
     project, engine = project_named(name), engine_named(name).own
-    source = _installed_metrics(name) if project is None else _metrics_of(project)
-    return _chained(source, engine) if isinstance(engine, Chain) else source
+    source: Any = _installed_metrics(name) if project is None else _metrics_of(project)
+    found: MetricSource = _chained(source, engine) if isinstance(engine, Chain) else source
+    return found
 
 
 @cache
-def _chained(source: MetricSource, engine: Chain) -> MetricSource:
+def _chained(source: Any, engine: Chain) -> MetricSource:
     return ChainMetrics(source, metrics_named(engine.upstream.name), engine.states[-1])
 
 
@@ -222,7 +223,7 @@ def _metrics_of(project: Project) -> MetricSource:
 def _made(project: Project) -> Engine:
     """Returns the engine that a project names. Raises EngineError or LaneError where it cannot be loaded."""
     table, schema = project.engine, project.schema
-    shared = {"folder": project.folder, "code": tuple(table.get("code", ()))}
+    shared: dict[str, Any] = {"folder": project.folder, "code": tuple(table.get("code", ()))}
     if "function" in table:
         from lanelock.engine.function import FunctionEngine
 

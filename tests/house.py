@@ -36,18 +36,14 @@ STANDS_ON = {  # room -> the rooms it may import; it may also import what those 
     "engine.function": {"engine.resolved", "engine.tables"},
     "scoring.feasibility": {"engine.protocol", "scoring.gates"},
     "engine.steps": {"engine.keep"},
-<<<<<<< HEAD
     "engine.chain": {"engine.resolved", "engine.tables"},
-    "engine.testing": {"engine.keep", "engine.resolved"},
-=======
     "engine.testing": {"engine.function"},
->>>>>>> p-adapters
     "scoring.scorecard": {"scoring.feasibility"},
     "engine.segment_2b": {"engine.arithmetic", "engine.steps"},
     "scoring.chained": {"scoring.scorecard"},
     "scoring.certification": {"scoring.scorecard"},
     "scoring.figures": {"scoring.scorecard"},
-    "sweeps.engines": {"engine.chain", "engine.command", "scoring.chained", "scoring.scorecard"},
+    "sweeps.engines": {"engine.chain", "engine.command", "engine.function", "scoring.chained", "scoring.tables"},
     "scoring.segment_2b": {"engine.segment_2b", "scoring.figures"},
     "sweeps.locations": {"sweeps.workspace"},
     "sweeps.lanes": {"sweeps.engines"},
@@ -73,6 +69,11 @@ STANDS_ON = {  # room -> the rooms it may import; it may also import what those 
     "sweeps.project": {"sweeps.lanes", "sweeps.workspace"},
     "sweeps.notebook": {"engine", "sweeps.sweep"},
     "sweeps.terminal": {"sweeps.audit", "sweeps.live", "sweeps.project", "sweeps.repository"},
+    "scoring": set(),
+    "scoring.distances": {"policies"},
+    "scoring.queries": {"policies"},
+    "scoring.resampling": {"scoring.gates", "scoring.queries"},
+    "scoring.tables": {"engine.protocol", "scoring.distances", "scoring.resampling"},
 }
 
 

@@ -37,7 +37,7 @@ _KINDS = {
 class Report:
     """The content of a page: one candidate, its scorecards, and the authority it is compared with."""
 
-    kind: str  # "run" or "lock"
+    kind: str  # "run", "trial" or "lock"
     name: str
     cards: tuple[Scorecard, ...]  # one per seed
     gates: GateSet

@@ -40,6 +40,7 @@ from lanelock.sweeps.record.mlflow_store import (
 )
 from lanelock.sweeps.record.outbox import Box, Outbox, meant_for, own_record, record_uri
 from lanelock.sweeps.record.sweep_letters import Entries
+from lanelock.sweeps.record.views import LOCKED, PAGE, RANK, WHY_NOT
 from lanelock.sweeps.search.recorded import recorded_in
 from lanelock.sweeps.search.study import Studies, Study
 from lanelock.sweeps.secrets import shown
@@ -49,8 +50,11 @@ _NOTE = 7000  # characters of a note that are compared: MLflow keeps 8000, and t
 _OURS = "lanelock."  # how our tags begin
 _CODE = "lanelock.code"  # of the engine that played: the study has it, the installed engine may be another
 _ELSEWHERE = {  # tags that do not follow from the study: of MLflow's own runs, of later, of where it was played
-    KIND, SWEEP, STUDY, TRIAL, LOCK, SUPERSEDED, "lanelock.model_version", _CODE, "lanelock.version", "lanelock.diff"
+    KIND, SWEEP, STUDY, TRIAL, LOCK, LOCKED, SUPERSEDED, "lanelock.model_version", _CODE, "lanelock.version",
+    "lanelock.diff",
 }  # fmt: skip
+
+_FORMER = ("lanelock.policy.", "lanelock.world.")  # how the tags begin that trials of earlier versions have
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,8 @@ class _Sweep:
             if letter.trial not in trials:
                 yield f"{where}: the study has no such trial"
                 continue
-            entry, said = self.entries.trial(trials[letter.trial]), letter.entry
+            said = letter.entry
+            entry = self._as_written(trials[letter.trial], said.tags)
             yield from _differing(f"{where}: metric", entry.metrics, said.metrics)
             yield from _differing(f"{where}: param", entry.params, said.params)
             yield from _differing(f"{where}: tag", _ours(entry.tags), _ours(said.tags))
@@ -151,6 +156,8 @@ class _Sweep:
         (parent,) = parents
         closes = bool(self.locks) and all(letter.kind != "close" for letter in waiting)
         yield from self._of_sweep(parent, closes, store)
+        lock = self.locks.get(parent.data.tags.get(LOCK, "")) if closes and not waiting else None
+        order = None if lock is None else _Order(lock.trial, self.entries)
         rows: dict[int, list[Run]] = {}
         for run in runs:
             if run.data.tags.get(PARENT) == parent.info.run_id:
@@ -159,7 +166,7 @@ class _Sweep:
         for trial in self.study.trials:
             found = rows.pop(trial.number, [])
             if len(found) == 1:
-                yield from self._of_trial(trial, found[0], closes and not waiting)
+                yield from self._of_trial(trial, found[0], closes and not waiting, order)
             elif trial.number not in pending:
                 yield f"{self.study.name}/{trial.number}: MLflow has {len(found)} runs of the trial, 1 was written"
         yield from (f"{self.study.name}: MLflow has a run of trial {number}, the study has none" for number in rows)
@@ -180,8 +187,9 @@ class _Sweep:
         if SUPERSEDED not in run.data.tags and _stored(store, run, "lock.json") != lock.document:
             yield f"{where}: artifact lock.json: is not the lock {lock.short_id} that the workspace has"
 
-    def _of_trial(self, trial: Trial, run: Run, closed: bool) -> Iterator[str]:
-        where, entry = f"{self.study.name}/{trial.number}", self.entries.trial(trial)
+    def _of_trial(self, trial: Trial, run: Run, closed: bool, order: _Order | None) -> Iterator[str]:
+        where, entry = f"{self.study.name}/{trial.number}", self._as_written(trial, run.data.tags)
+        entry = _unranked(entry, run) if order is None else order.of(trial.number, entry, run)
         status = "FAILED" if entry.failed else "FINISHED"
         yield from _differing(f"{where}:", {"status": status}, {"status": run.info.status})
         ids = {"$EXPERIMENT": run.info.experiment_id, "$PARENT": run.data.tags[PARENT], "$RUN": run.info.run_id}
@@ -192,6 +200,35 @@ class _Sweep:
         newest = [lock.lock_id for lock in self.locks.values() if lock.trial == trial.number]
         if (tag := run.data.tags.get(LOCK)) not in [*newest, *([] if closed and newest else [None])]:
             yield f"{where}: tag {LOCK}: MLflow has {tag}, the workspace's locks of it are {newest or 'none'}"
+        if order is not None and LOCKED in run.data.tags and trial.number != order.locked:
+            yield f"{where}: tag {LOCKED}: MLflow has it, the sweep locked trial {order.locked}"
+
+    def _as_written(self, trial: Trial, tags: Mapping[str, str]) -> Entry:
+        """Returns the entry of a trial in the form in which it was written: earlier versions had other tags."""
+        former = WHY_NOT not in tags or any(name.startswith(_FORMER) for name in tags)
+        return self.entries.former(trial) if former else self.entries.trial(trial)
+
+
+class _Order:
+    """The order of a closed sweep's trials, as its close wrote it."""
+
+    def __init__(self, locked: int | None, entries: Entries) -> None:
+        self.locked, self._parts = locked, tuple(entries.ranks(locked))
+
+    def of(self, number: int, entry: Entry, run: Run) -> Entry:
+        """Returns a trial's entry with its place. A sweep that an earlier version closed has none."""
+        part = next((part for part in self._parts if str(number) in part.metrics), None)
+        if part is None or (RANK not in run.data.metrics and WHY_NOT not in entry.tags):
+            return entry
+        metrics = {**entry.metrics, RANK: part.metrics[str(number)]}
+        return replace(entry, metrics=metrics, tags={**entry.tags, WHY_NOT: part.tags[str(number)]})
+
+
+def _unranked(entry: Entry, run: Run) -> Entry:
+    """Returns the entry of a trial whose sweep has not closed: places are of an earlier close, and not compared."""
+    metrics = {name: value for name, value in run.data.metrics.items() if name == RANK}
+    tags = {name: tag for name, tag in run.data.tags.items() if name == WHY_NOT}
+    return replace(entry, metrics={**entry.metrics, **metrics}, tags={**entry.tags, **tags})
 
 
 def _opened(name: str, studies: Studies, workspace: Workspace, uri: str) -> _Sweep:
@@ -211,12 +248,13 @@ def _run_differs(where: str, entry: Entry, run: Run, ids: Mapping[str, str]) -> 
     yield from _differing(f"{where}: metric", entry.metrics, data.metrics)
     yield from _differing(f"{where}: param", entry.params, data.params)
     yield from _differing(f"{where}: tag", _ours(entry.tags), _ours(data.tags))
-    if placed(entry.tags[NOTE], ids)[:_NOTE] not in data.tags.get(NOTE, ""):
+    note, found = (text.replace(PAGE, "") for text in (placed(entry.tags[NOTE], ids), data.tags.get(NOTE, "")))
+    if note[:_NOTE] not in found:  # earlier versions linked to runs without it
         yield f"{where}: tag {NOTE}: is not what the study gives"
     stated = {data.name: data.digest[:16] for data in entry.inputs}
     rows = [] if run.inputs is None else run.inputs.dataset_inputs
-    found = {row.dataset.name: row.dataset.digest for row in rows}
-    yield from _differing(f"{where}: data set", stated, {name: found.get(name) for name in stated})
+    named = {row.dataset.name: row.dataset.digest for row in rows}
+    yield from _differing(f"{where}: data set", stated, {name: named.get(name) for name in stated})
 
 
 def _ours(tags: Mapping[str, str]) -> dict[str, str]:

@@ -112,6 +112,8 @@ class Delivery:
                 self._tracking.add(self.parent, run_id, letter.entry)
             case "more" if number in self._box.trials_aside():
                 raise WorkspaceError(f"trial {number} was refused")
+            case "ranks":
+                self._tracking.rank({number: run for number, (run, _) in self._runs.items()}, letter.entry)
             case "close" if letter.heading is not None:
                 if self._interrupted:
                     self._tracking.trials(self.parent)  # deletes duplicates that lost requests have made

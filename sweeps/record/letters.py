@@ -53,8 +53,8 @@ class Letter:
     """One thing to write. Delivering it twice has the effect of delivering it once."""
 
     kind: Literal[
-        "sweep", "trial", "more", "close"
-    ]  # a sweep begins; a trial; more about a written trial; the sweep closes
+        "sweep", "trial", "more", "ranks", "close"
+    ]  # a sweep begins; a trial; more about a written trial; the order of its trials; the sweep closes
     entry: Entry
     trial: int | None = None  # the trial written, or the best of a sweep that closes
     heading: Heading | None = None  # of "sweep" and "close"

@@ -77,6 +77,7 @@ class Store:
         )  # a server keeps its own
         self._restore = restore
         self._experiments: dict[str, str] = {}  # run id -> experiment id, a cache
+        self._addresses: dict[str, str] = {}  # run id -> where the database says that its artifacts lie, a cache
         with self.explained():
             if self._own:
                 workspace.check_path()  # in another, MLflow would make a database elsewhere
@@ -246,12 +247,21 @@ class Store:
 
     def _folder(self, run_id: str) -> Path | None:
         """Returns the folder of a run's artifacts, wherever the database looks for it; None where a server keeps it."""
-        address = str(self.client.get_run(run_id).info.artifact_uri)
-        path = self._locations.path(address)
+        path = self._locations.path(self._address(run_id))
         if self._own and path is not None and not path.is_relative_to(self._locations.here):
             self._locations = locations(self._workspace)  # moved since it was opened, or reached by two paths
-            path = self._locations.path(address)
+            self._addresses.clear()
+            path = self._locations.path(self._address(run_id))
         return path
+
+    def _address(self, run_id: str) -> str:
+        if run_id not in self._addresses:
+            self.knows(self.client.get_run(run_id))
+        return self._addresses[run_id]
+
+    def knows(self, run: Run) -> None:
+        """Remembers where the artifacts of a run lie: to ask for a run again takes as long as to write its metrics."""
+        self._addresses[str(run.info.run_id)] = str(run.info.artifact_uri)
 
 
 def named(field: str, name: str) -> str:

@@ -18,24 +18,25 @@ from lanelock.sweeps.lanes.knob import Value
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.survey import Ground
 from lanelock.sweeps.lanes.trial import Trial
-from lanelock.sweeps.pages.text import short
+from lanelock.sweeps.pages.text import one_line, short
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.provenance import here
-from lanelock.sweeps.record.views import FIRST_VIEW, address, views
+from lanelock.sweeps.record.views import FIRST_VIEW, PAGE, WHY_NOT, address, views
 
 NOTE = "mlflow.note.content"  # the tag that the page shows as a description
 _SHOWN = 6  # gates in a trial's note
+_LONGEST = 160  # characters of what a trial lacks
 
 
 def experiment_tags(
-    ground: Ground, vetoes: Sequence[str], at_ms: int, *, reserved: float | None = None
+    ground: Ground, vetoes: Sequence[str], at_ms: int, *, reserved: float | None = None, ranked: bool = False
 ) -> dict[str, str]:
     """Returns the tags of a lane's experiment; the arguments are those of `views`."""
     return {
         "lanelock.title": ground.lane.title,
         "mlflow.experimentKind": "custom_model_development",
         NOTE: of_lane(ground.lane),
-        **views(ground, vetoes, at_ms, reserved=reserved),
+        **views(ground, vetoes, at_ms, reserved=reserved, ranked=ranked),
     }
 
 
@@ -80,7 +81,9 @@ def of_lane(lane: Lane) -> str:
         f"It closes GO if a trial meets band {document['decision']['accept_band']} on every seed without a veto.\n",
         "A plain metric is the worst over the seeds; `seed_N/` holds what seed N measured. The dot before a run says "
         "its verdict: green the highest band, blue a lower one, orange failed, grey vetoed or stopped, violet not "
-        "graded. To search, for example:\n",
+        "graded. Trials are ranked when their sweep closes, in the order of its decision: the locked trial has a star "
+        f"and stands first, and `{WHY_NOT}` says of every other what it lacks. The page loads 100 runs; the last line "
+        "of its table loads more. To search, for example:\n",
         "```",
         *_examples(lane),
         "```",
@@ -101,10 +104,29 @@ def of_trial(card: Scorecard, lane: Lane, trial: Trial) -> str:
     head += [f"worst margin {graded[0].margins[band]:.4g} at `{graded[0].id}` ({band})"] if graded else []
     head += [f"not run on every seed, since it is behind: {trial.record.stopped}"] if trial.record.stopped else []
     head += [f"measured by `{trial.record.source}`, not run again"] if trial.record.source else []
-    head += ["[its sweep](#/experiments/$EXPERIMENT/runs/$PARENT)", f"[its lock]({_artifact('$PARENT', 'lock.json')})"]
+    head += [f"[its sweep]({_run('$PARENT')})", f"[its lock]({_artifact('$PARENT', 'lock.json')})"]
     near = [row for row in graded if row not in failed]
     lines = [f"- {'**fails**' if row in failed else 'holds'} {_gate(row)}" for row in [*failed, *near][:_SHOWN]]
     return "\n".join([f"{' · '.join(head)}\n", *lines, *_changes(lane, trial)])
+
+
+def why_not(card: Scorecard, trial: Trial) -> str:
+    """Returns what a trial lacks: its failure, the gate that comes first and by how much, or "none"."""
+    if trial.failed:
+        return short(one_line(f"failed: {trial.record.failure}"), _LONGEST)
+    failing = [row for row in card.gates if not row.full]
+    if failing:
+        row = min(failing, key=_comes_first)
+        missed = next(band for band, passed in row.passed.items() if not passed)
+        kind = missed if row.severity is Severity.GATE else row.severity
+        margin = row.margins.get(missed)
+        return f"{row.id}: {'not measured' if margin is None else f'margin {margin:.3g}'} ({kind})"
+    return short(one_line(f"behind: {trial.record.stopped}"), _LONGEST) if trial.record.stopped else "none"
+
+
+def _comes_first(row: GateResult) -> tuple[bool, bool, int, float]:
+    """Sorts failing gates: what forbids a grade, then what ends a trial, then the lowest band, by the least margin."""
+    return row.severity is not Severity.PRECONDITION, not row.severity.ends_trial, row.level, row.worst_margin
 
 
 def _changes(lane: Lane, trial: Trial) -> list[str]:
@@ -117,16 +139,24 @@ def files(names: Iterable[str]) -> str:
     return "\n" + "\n".join(f"- [{name}]({_artifact('$RUN', name)})" for name in names)
 
 
-def of_sweep(decision: Decision, lock: Lock, kept: Iterable[str], pictures: Iterable[str]) -> str:
-    """Returns a sweep's note: how it closed, its best trial, its lock, its files and pictures."""
+def of_sweep(
+    decision: Decision, lock: Lock, kept: Iterable[str], pictures: Iterable[str], compared: Mapping[str, str]
+) -> str:
+    """Returns a sweep's note: how it closed, its best trial, its lock, its files and pictures.
+
+    `compared`: what its best trial is compared with -> the page that does.
+    """
     best = decision.best
     lines = [f"**{decision.outcome}** · {decision.verdict} · {decision.reason}\n"]
     if best is not None:
         knobs = ", ".join(f"{name} = {in_short(value)}" for name, value in lock.knobs.items())
-        lines.append(f"- best: [trial {best.number}](#/experiments/$EXPERIMENT/runs/$BEST) with {knobs}")
+        lines.append(f"- best: [trial {best.number}]({_run('$BEST')}) with {knobs}")
+    if compared:
+        links = (f"[{what}]({_artifact('$RUN', page)})" for what, page in compared.items())
+        lines.append(f"- compared: its best trial with {', with '.join(links)}")
     lock_link = f"[`{lock.short_id}`]({_artifact('$RUN', 'lock.json')})"
     lines.append(f"- lock: {lock_link}, {lock.candidate}; prove it again: `lanelock verify {lock.short_id}`")
-    lines.append(f"- [its lane's candidates, as it is decided]({address(FIRST_VIEW, '$EXPERIMENT')})")
+    lines.append(f"- [its lane's candidates, best first]({address(FIRST_VIEW, '$EXPERIMENT')})")
     return "\n".join(lines) + files(kept) + shown(pictures)
 
 
@@ -156,7 +186,7 @@ def of_version(lock: Lock, tags: Mapping[str, str]) -> str:
     profile = f", profile {tags['lanelock.profile']}" if "lanelock.profile" in tags else ""
     lines = [
         f"**{tags['lanelock.verdict']}**{profile} · lock [`{lock.short_id}`]({link})"
-        f" · run [{lock.sweep}](#/experiments/$EXPERIMENT/runs/$RUN)\n",
+        f" · run [{lock.sweep}]({_run('$RUN')})\n",
         f"- {lock.decision} in lane `{lock.lane_document['id']}` ({lock.lane_document['title']}): {lock.because}",
         f"- knobs: {knobs or 'none moved'}",
     ]
@@ -173,8 +203,12 @@ def in_short(value: Value) -> str:
     return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
+def _run(run: str) -> str:
+    return f"#/experiments/$EXPERIMENT/runs/{run}{PAGE}"
+
+
 def _artifact(run: str, name: str) -> str:
-    return f"#/experiments/$EXPERIMENT/runs/{run}/artifacts/{name}"
+    return f"#/experiments/$EXPERIMENT/runs/{run}/artifacts/{name}{PAGE}"
 
 
 def _gate(row: GateResult) -> str:
@@ -192,10 +226,10 @@ def _code(value: Any) -> str:
 def _examples(lane: Lane) -> Iterator[str]:
     first = lane.objectives[0]
     for band in lane.gates.bands[::-1]:
-        yield f"tags.`lanelock.verdict` = '{lane.gates.of_band(band)}'"
+        yield f"tags.lanelock.verdict = '{lane.gates.of_band(band)}'"
     reserve = lane.document["decision"].get("margin_reserve", 0)
-    yield f"tags.`lanelock.vetoed` = 'none' and metrics.`{first.name}` {'>' if first.maximize else '<'} {reserve}"
+    yield f"tags.lanelock.state = 'complete' and metrics.`{first.name}` {'>' if first.maximize else '<'} {reserve}"
     ending = next((gate.id for gate in lane.gates.gates if gate.severity.ends_trial), None)
     if ending is not None:
-        yield f"tags.`lanelock.vetoed` LIKE '%{ending}%'"
-    yield "tags.`lanelock.lock` != ''"
+        yield f"tags.lanelock.vetoed LIKE '%{ending}%'"
+    yield "tags.lanelock.lock != ''"

@@ -14,7 +14,7 @@ from typing import Any
 
 from lanelock.scoring.figures.beside import Pen, pen
 from lanelock.scoring.figures.drawing import Figure, drawn
-from lanelock.sweeps.decision.decision import Decision
+from lanelock.sweeps.decision.decision import Decision, ranking
 from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.proof.lock import Lock
@@ -28,6 +28,7 @@ from lanelock.sweeps.sensitivity.trial_arrays import Trials
 from lanelock.sweeps.workspace import Workspace
 
 _AT_ONCE = 256  # trials that a resumed sweep puts in one write
+_PAGES = 12  # trials of the front that get a scorecard as a page
 
 
 @contextmanager
@@ -129,8 +130,10 @@ class Tracked(Recording):
         candidate = () if best is None else self.entries.figures(best)
         # Drawing starts first: what the sweep computes next holds the interpreter.
         kept = Kept(trials, len(candidate), self.pen.draw((*candidate, *trial_figures(trials))))
-        rows = [self.entries.history[row] for row in trials.kept]
-        self.put([Letter("more", self.entries.kept(trial), trial.number) for trial in rows])
+        front = [self.entries.history[row] for row in trials.kept]
+        paged = {trial.number for trial in ranking(front, self.entries.ledger)[:_PAGES]}
+        rows = ((trial, trial.number in paged) for trial in front)
+        self.put([Letter("more", self.entries.kept(trial, page=page), trial.number) for trial, page in rows])
         return kept
 
     def close(self, kept: Kept | None, decision: Decision, lock: Lock, documents: Mapping[str, Any]) -> None:
@@ -141,8 +144,9 @@ class Tracked(Recording):
         candidate, others = figures[: kept.candidate], figures[kept.candidate :]
         if best is not None:
             self.put([Letter("more", self.entries.locked(best, lock, candidate), best.number)])
+        self.put([Letter("ranks", ranks) for ranks in self.entries.ranks(None if best is None else best.number)])
         closing = self.entries.closing(decision, lock, documents, kept.trials, (*others, *moved))
-        heading = replace(self.heading, shown=self.entries.shown())
+        heading = replace(self.heading, shown=self.entries.shown(closed=True))
         self.put([Letter("close", closing, None if best is None else best.number, heading)], synced=True)
 
     def put_trials(self, trials: Sequence[Trial]) -> None:

@@ -7,9 +7,14 @@ twice, after a kill, has the effect of writing it once.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from mlflow.entities import Metric, RunTag
+
 from lanelock.sweeps.record.letters import Entry, Heading
 from lanelock.sweeps.record.limits import tag_taken, taken
 from lanelock.sweeps.record.mlflow_store import KIND, PAGE, PARENT, STUDY, SWEEP, TITLE, TRIAL, Store, placed, tagged
+from lanelock.sweeps.record.views import LOCKED, RANK, WHY_NOT
 from lanelock.sweeps.workspace import Workspace
 
 ENDED = ("FINISHED", "FAILED")  # states of a run that was written whole
@@ -87,6 +92,7 @@ class Tracking:
                 began = entry.at_ms - round(1000 * entry.seconds)
                 run = self._client.create_run(ids["$EXPERIMENT"], start_time=began, tags=tags, run_name=entry.name)
                 run_id = str(run.info.run_id)
+                self._store.knows(run)
             self._store.write(run_id, ids, entry, made)
             self._client.set_terminated(run_id, "FAILED" if entry.failed else "FINISHED", end_time=entry.at_ms)
         return run_id
@@ -101,10 +107,24 @@ class Tracking:
         with self._store.explained():
             self._store.write(run_id, self._ids(parent), entry)
 
+    def rank(self, runs: Mapping[int, str], entry: Entry) -> None:
+        """Writes the places and lacks of trials, as `Entries.ranks` gives them; passes over trials without a run."""
+        with self._store.explained():
+            for number, place in entry.metrics.items():
+                if (run_id := runs.get(int(number))) is not None:
+                    lacks = RunTag(WHY_NOT, tag_taken(entry.tags[number]))
+                    self._client.log_batch(run_id, [Metric(RANK, place, entry.at_ms, 0)], tags=[lacks])
+
     def close_sweep(self, heading: Heading, parent: str, best: str | None, entry: Entry) -> None:
-        """Writes the decision on the parent run and completes it; `best` is the run of the best trial."""
+        """Writes the decision on the parent run and completes it; `best` is the run of the best trial.
+
+        Only that trial keeps a star: the one that an earlier close of the sweep locked loses its own.
+        """
         with self._store.explained():
             experiment_id = self._store.experiment(heading.experiment, heading.shown)
+            for run in self._store.search(experiment_id, f"{tagged(PARENT, parent)} and tags.`{LOCKED}` != ''"):
+                if run.info.run_id != best:
+                    self._client.delete_tag(run.info.run_id, LOCKED)
             self._store.write(parent, {"$EXPERIMENT": experiment_id, "$BEST": best or ""}, entry)
             self._client.set_terminated(parent, "FINISHED")
 

@@ -146,9 +146,10 @@ def _summary(difference: Difference) -> Iterator[tuple[str, str]]:
             yield "", f"{len(names)} measured of {side.name} alone: {short(', '.join(names), 120)}"
     yield "won", ", ".join(_climbed(difference.gates, 1)) or "no gate"
     yield "lost", ", ".join(_climbed(difference.gates, -1)) or "no gate"
-    anew = [state.name for state in difference.states if state.recomputed]
-    listed = f": {', '.join(anew)}" if anew else ""
-    yield "states", f"{len(anew)} of {len(difference.states)} would be computed anew{listed}"
+    if difference.states:
+        anew = [state.name for state in difference.states if state.recomputed]
+        listed = f": {', '.join(anew)}" if anew else ""
+        yield "states", f"{len(anew)} of {len(difference.states)} would be computed anew{listed}"
 
 
 def _climbed(rows: Sequence[GateChange], way: int) -> list[str]:

@@ -100,11 +100,11 @@ def _ahead(best: Trial, other: Trial, ledger: Ledger) -> Iterator[str]:
     bands = [ledger.band(trial, reachable_only=True) for trial in (best, other)]
     if bands[0] != bands[1]:
         yield f"it meets band {bands[0]}, the other {bands[1] or 'none'}"
-    yield from _better(best, other, ledger)
+    yield from better(best, other, ledger)
     yield "it comes first"
 
 
-def _better(best: Trial, other: Trial, ledger: Ledger) -> Iterator[str]:
+def better(best: Trial, other: Trial, ledger: Ledger) -> Iterator[str]:
     """Yields the objectives in which one trial is better; the first, if both reach the reserve, comes last."""
     lane = ledger.ground.lane
     first, *others = lane.objectives

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lanelock.engine.protocol import Run, Worlds
@@ -16,9 +17,13 @@ from lanelock.sweeps.engines import engine_named, metrics_named, publisher_of
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.trial import Trial
+from lanelock.sweeps.pages.page import as_html
 from lanelock.sweeps.pages.scorecard import Report
 from lanelock.sweeps.pages.text import short
 from lanelock.sweeps.proof.lock import Lock
+from lanelock.sweeps.reports.difference import compare
+from lanelock.sweeps.reports.difference_page import as_blocks, title
+from lanelock.sweeps.reports.subject import of_trial
 from lanelock.sweeps.workspace import Workspace
 
 
@@ -93,8 +98,10 @@ def lock_report(lock: Lock, world: Path | None, shown: tuple[Figure, ...] | None
     )
 
 
-def trial_report(sweep: str, trial: Trial, ledger: Ledger, notes: tuple[str, ...] = ()) -> Report:
-    """Returns a trial that was measured: its scorecards as recorded, and figures of its first seed, run again.
+def trial_report(
+    sweep: str, trial: Trial, ledger: Ledger, notes: tuple[str, ...] = (), *, drawn: bool = True
+) -> Report:  # fmt: skip
+    """Returns a trial that was measured: its scorecards as recorded; if `drawn`, figures of its first seed, run again.
 
     Raises IntegrityError where its knobs give another pack than the study states.
     """
@@ -110,25 +117,39 @@ def trial_report(sweep: str, trial: Trial, ledger: Ledger, notes: tuple[str, ...
         gates=lane.gates,
         authority={seed: ledger.ground.authority[seed] or lane.yardstick(seed, world) for seed in seeds},
         beside=f"authority {lane.authority.name}",
-        facts=_trial_facts(sweep, trial, lane, seeds),
+        facts=_trial_facts(sweep, trial, ledger, seeds),
         notes=notes,
         changes=tuple(diff(lane.authority, pack)),
-        figures=figures(lane, pack, seeds[0], world),
+        figures=figures(lane, pack, seeds[0], world) if drawn else (),
         proof=(f"`lanelock audit {sweep}`", f"`lanelock lock {name} --why TEXT`"),
     )
 
 
-def _trial_facts(sweep: str, trial: Trial, lane: Lane, seeds: Sequence[int]) -> dict[str, str]:
+def _trial_facts(sweep: str, trial: Trial, ledger: Ledger, seeds: Sequence[int]) -> dict[str, str]:
+    lane = ledger.ground.lane
     missing = "" if len(seeds) == len(lane.seeds) else f", of {', '.join(map(str, lane.seeds))}"
+    reached = ", ".join(f"{objective} {short(value)}" for objective, value in ledger.named(trial).items())
     return {
         "sweep": f"{sweep}, trial {trial.number}",
         "lane": f"{lane.id}: {lane.title}",
         "knobs": ", ".join(f"{name} {short(value)}" for name, value in trial.values.items()),
+        "objectives": reached or "not graded",
         "seeds": ", ".join(map(str, seeds)) + missing,
         "pack": trial.record.pack,
         "authority": f"{lane.authority.name} {lane.authority.digest}",
         "engine": lane.engine.name,
     }
+
+
+def trials_compared(sweep: str, before: Trial, after: Trial, ledger: Ledger) -> str:
+    """Returns a page that compares two trials that were measured, from their records alone."""
+    ground = ledger.ground
+    sides = (
+        of_trial(f"{sweep}/{trial.number}", trial, ground.lane.candidate(trial.values), ground)
+        for trial in (before, after)
+    )
+    difference = compare(*(replace(side, kept=()) for side in sides))
+    return as_html(title(difference), as_blocks(difference))
 
 
 def _lock_facts(lock: Lock) -> dict[str, str]:

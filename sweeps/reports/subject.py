@@ -22,6 +22,8 @@ from lanelock.scoring.gates import GateSet, parse_gates
 from lanelock.scoring.scorecard import measured
 from lanelock.sweeps.engines import engine_named, metrics_named, open_pack, publisher_of, world_folder
 from lanelock.sweeps.lanes.lane import Lane
+from lanelock.sweeps.lanes.survey import Ground
+from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.proof.evidence import GATES, check_files, find_evidence
 from lanelock.sweeps.proof.grading import gates_of_engine
 from lanelock.sweeps.proof.lock import Lock
@@ -142,13 +144,18 @@ def _trial(sweep: str, number: int, workspace: Workspace) -> Subject:
     """Returns a trial of the durable study, which carries its lane."""
     of = recorded(sweep, workspace)
     trial, lane, world = of.trial(number), of.lane, of.world
-    measures = trial.record.measures
-    if not measures:
+    if not trial.record.measures:
         raise PolicyError(f"{sweep}/{number}: the trial failed, so it has no result: {trial.record.failure}")
-    authority = {seed: lane.yardstick(seed, world) for seed in measures}
+    authority = {seed: lane.yardstick(seed, world) for seed in trial.record.measures}
+    return of_trial(f"{sweep}/{number}", trial, of.pack(trial), Ground(lane, world, authority, of.reach))
+
+
+def of_trial(name: str, trial: Trial, pack: Pack, ground: Ground) -> Subject:
+    """Returns a trial that was measured, with its pack."""
+    lane, world = ground.lane, ground.world
     return Subject(
-        "trial", f"{sweep}/{number}", lane.engine, of.pack(trial), world, lane.until, lane.gates, measures, authority,
-        lane=lane, reach=of.reach,
+        "trial", name, lane.engine, pack, world, lane.until, lane.gates, trial.record.measures, ground.authority,
+        lane=lane, reach=ground.reach,
     )  # fmt: skip
 
 
