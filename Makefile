@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup sweep test test-all test-mutants test-postgres chaos bench bench-scale bench-growth bench-search ui lint lock clean
+.PHONY: setup sweep test test-all test-mutants test-postgres chaos bench bench-scale bench-growth bench-search docs ui lint lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -75,6 +75,26 @@ $(VENV)/.bench-ready: $(READY) requirements-bench.lock
 
 bench-search: $(VENV)/.bench-ready
 	$(BIN)/python -m tests.bench_search --docs $(ARGS)
+
+# The reference of the public Python names: docs/api/index.html.
+docs: setup
+	@$(BIN)/python docs/api_reference.py docs/api
+
+# Three projects of other fields, each checked and then swept: examples/README.md.
+.PHONY: examples example-inventory example-heater example-patients
+LANELOCK := $(CURDIR)/$(BIN)/lanelock
+examples: example-inventory example-heater example-patients
+
+example-inventory: setup
+	cd examples/inventory && $(LANELOCK) check && $(LANELOCK) sweep
+
+example-heater: setup
+	$(MAKE) -C examples/heater
+	cd examples/heater && $(LANELOCK) check && $(LANELOCK) sweep
+
+example-patients: setup
+	$(BIN)/python examples/patients/reference.py
+	cd examples/patients && $(LANELOCK) check && $(LANELOCK) sweep
 
 ui: setup
 	$(BIN)/lanelock ui

@@ -142,7 +142,7 @@ class Store:
         if not self._restore:
             raise Barred(
                 f"{shown(self.uri)}: experiment {name} (id {experiment_id}) was deleted in MLflow; restore it with: "
-                "lanelock sync --restore, or remove it for good with mlflow gc: then lanelock sync makes it anew"
+                "lanelock sync --restore, or remove it for good with mlflow gc: then lanelock sync makes it again"
             )
         self.client.restore_experiment(experiment_id)
 

@@ -149,7 +149,7 @@ def _summary(difference: Difference) -> Iterator[tuple[str, str]]:
     if difference.states:
         anew = [state.name for state in difference.states if state.recomputed]
         listed = f": {', '.join(anew)}" if anew else ""
-        yield "states", f"{len(anew)} of {len(difference.states)} would be computed anew{listed}"
+        yield "states", f"{len(anew)} of {len(difference.states)} would be recomputed{listed}"
 
 
 def _climbed(rows: Sequence[GateChange], way: int) -> list[str]:
@@ -200,7 +200,7 @@ def _gate_row(row: GateChange, bands: Sequence[str]) -> tuple[str, ...]:
 def _state_row(row: StateChange) -> tuple[str, ...]:
     if row.before is None or row.after is None:
         return row.name, "not run on both sides", ""
-    return row.name, "computed anew" if row.recomputed else "the same", ", ".join(row.moved_by)
+    return row.name, "recomputed" if row.recomputed else "the same", ", ".join(row.moved_by)
 
 
 def _pair(before: str, after: str) -> str:

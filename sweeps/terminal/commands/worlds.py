@@ -29,7 +29,7 @@ def _world_options(command: Any) -> Any:
         type=click.IntRange(0, 2**32 - 1),
         default=42,
         show_default=True,
-        help="The world is drawn anew for every seed.",
+        help="Every seed draws a world of its own.",
     )
     whose = "The pack whose world policy to draw from [default: the engine's baseline]."
     pack = click.option("--pack", help=whose, shell_complete=PACK)
