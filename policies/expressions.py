@@ -10,6 +10,7 @@ computes in IEEE doubles, `Expression.exact` in fractions of the decimals as wri
 from __future__ import annotations
 
 import ast
+import copy
 import math
 import operator
 import re
@@ -69,6 +70,10 @@ _TAKES = {"abs": (1, "one number"), "outside": (3, "a number and the low and hig
 Affine = tuple[dict[str, Fraction], Fraction]
 
 
+class UndefinedError(PolicyError):
+    """Arithmetic without a result: a division by zero, or a number beyond all doubles."""
+
+
 @dataclass(frozen=True, slots=True)
 class Expression:
     """A parsed text. Two expressions are equal if their texts and places are."""
@@ -84,8 +89,8 @@ class Expression:
     def value(self, values: Mapping[str, Any]) -> Any:
         """Returns the value for values by name: a float, a text, or true or false.
 
-        Raises PolicyError where the value is undefined: a name without a value, a number that is not finite, a
-        division by zero, a text among numbers.
+        Raises UndefinedError for a division by zero and a result that is not finite; PolicyError for a name without a
+        value, a value that is not finite, and a text among numbers.
         """
         return _Evaluation(self, values, _double).of(self.node)
 
@@ -114,6 +119,36 @@ class Expression:
     def terms(self) -> tuple[tuple[float, Expression], ...]:
         """Returns the summands, each with its sign; a sum of one is its own only term."""
         return tuple((sign, self.part(node)) for sign, node in _summands(self.node, 1.0))
+
+    def conjuncts(self) -> tuple[Expression, ...]:
+        """Returns the parts of `a and b and c`, each comparison of a chain apart; of others the expression itself."""
+        if isinstance(self.node, ast.BoolOp) and isinstance(self.node.op, ast.And):
+            return tuple(inner for part in self.node.values for inner in self.part(part).conjuncts())
+        if len(chain := self.comparisons()) < 2:
+            return (self,)
+        assert isinstance(self.node, ast.Compare)
+        rows = zip(chain, self.node.ops, strict=True)
+        return tuple(self.part(ast.Compare(left.node, [sign], [right.node])) for (left, _, right), sign in rows)
+
+    def given(self, values: Mapping[str, Any]) -> Expression:
+        """Returns the expression with some names replaced by their values: numbers, texts, true or false."""
+        missing = self.names & values.keys()
+        return self.part(_Given(values).visit(copy.deepcopy(self.node))) if missing else self
+
+    def numbers(self) -> tuple[float, ...]:
+        """Returns the numbers that the text names."""
+        constants = (node.value for node in ast.walk(self.node) if isinstance(node, ast.Constant))
+        return tuple(float(value) for value in constants if isinstance(value, int | float) and value is not bool(value))
+
+    def asked(self) -> Iterator[tuple[str, tuple[Any, ...]]]:
+        """Yields each name that is compared with constants by == != or in, and those constants."""
+        for node in ast.walk(self.node):
+            if isinstance(node, ast.Compare):
+                for left, (sign, right) in zip(
+                    (node.left, *node.comparators), zip(node.ops, node.comparators, strict=True), strict=False
+                ):
+                    if isinstance(sign, ast.Eq | ast.NotEq | ast.In | ast.NotIn):
+                        yield from _asked(left, right)
 
     def part(self, node: ast.expr) -> Expression:
         """Returns an operand of the expression as an expression of its own."""
@@ -246,6 +281,26 @@ def _plain(node: ast.Name) -> str:
     return node.id.replace(_SLASH, "/")
 
 
+class _Given(ast.NodeTransformer):
+    """Replaces names by constants."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        if (name := _plain(node)) not in self._values:
+            return node
+        return ast.copy_location(ast.Constant(self._values[name]), node)
+
+
+def _asked(left: ast.expr, right: ast.expr) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Yields the name and the constants of one comparison, whichever stands first."""
+    members = right.elts if isinstance(right, ast.List) else [right]
+    for name, others in ((left, members), *((member, [left]) for member in members)):
+        if isinstance(name, ast.Name) and all(isinstance(other, ast.Constant) for other in others):
+            yield _plain(name), tuple(other.value for other in others if isinstance(other, ast.Constant))
+
+
 @dataclass(frozen=True, slots=True)
 class _Evaluation:
     """One reading of an expression: the values by name, and what a number is."""
@@ -293,7 +348,7 @@ class _Evaluation:
     def arithmetic(self, node: ast.BinOp) -> Any:
         left, right = self.numeric(node.left), self.numeric(node.right)
         if isinstance(node.op, ast.Div) and right == 0:
-            raise self.expression.fault(node.right, "division by zero")
+            raise UndefinedError(str(self.expression.fault(node.right, "division by zero")))
         return self.finite(node, _ARITHMETIC[type(node.op)](left, right))
 
     def comparison(self, node: ast.Compare) -> bool:
@@ -326,7 +381,7 @@ class _Evaluation:
 
     def finite(self, node: ast.expr, value: Any) -> Any:
         if isinstance(value, float) and not math.isfinite(value):
-            raise self.expression.fault(node, "the result is not finite")
+            raise UndefinedError(str(self.expression.fault(node, "the result is not finite")))
         return value
 
 

@@ -231,13 +231,18 @@ def _says_integer(root: Mapping[str, Any], node: Any, parts: list[str]) -> bool 
 
 def check_values(schema: Mapping[str, Any], pointer: str, values: Iterable[Any], where: str) -> None:
     """Raises PolicyError, after `where`, if a policy's schema has no field at `pointer` or does not allow a value."""
-    nodes = list(_nodes(schema, schema, _parts(pointer)))
+    nodes = nodes_at(schema, pointer)
     if not nodes:
         raise PolicyError(f"{where}: the policy's schema has no field {pointer}")
     for value in values:
         errors = list(filter(None, (_error(value, node, where) for node in nodes)))
         if len(errors) == len(nodes):
             raise PolicyError(errors[0])
+
+
+def nodes_at(schema: Mapping[str, Any], pointer: str) -> list[Mapping[str, Any]]:
+    """Returns the nodes of a policy's schema that describe the field at `pointer`; several where it has branches."""
+    return list(_nodes(schema, schema, _parts(pointer)))
 
 
 def _nodes(root: Mapping[str, Any], node: Any, parts: list[str]) -> Iterator[Mapping[str, Any]]:

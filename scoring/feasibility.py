@@ -60,7 +60,8 @@ class Box:
     """A lane on one seed: its start, the fields it may move, and how to run a pack."""
 
     start: Pack  # the authority's pack with the lane's fixed fields set
-    moves: Mapping[str, tuple[Any, ...]]  # address -> both ends of the range, or all choices
+    moves: Mapping[str, tuple[Any, ...]]  # address -> both ends of the range, or all choices; of a vector that one
+    # knob moves, and of each number within it
     choices: frozenset[str]  # addresses that have choices instead of a range
     run: Callable[[Pack, str], Run]  # (pack, last state wanted) on the seed and world of this box
 
@@ -74,11 +75,14 @@ class Box:
         return first_state(self.start.schemas[policy], pointer)
 
     def corner(self, sides: Mapping[str, int]) -> Pack:
-        """Returns the start with each movable field of `sides` at its least (-1) or greatest (+1) value."""
+        """Returns the start with each movable field of `sides` at its least (-1) or greatest (+1) value.
+
+        A vector or an object has neither; the numbers within one have addresses of their own.
+        """
         ends = {
             address: (max if side > 0 else min)(self.moves[address])
             for address, side in sides.items()
-            if address in self.moves
+            if address in self.moves and not isinstance(self.moves[address][0], list | Mapping)
         }
         return self.start.with_knobs(ends)
 

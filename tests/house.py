@@ -46,7 +46,7 @@ STANDS_ON = {  # room -> the rooms it may import; it may also import what those 
     "sweeps.engines": {"engine.chain", "engine.command", "engine.function", "scoring.chained", "scoring.tables"},
     "scoring.segment_2b": {"engine.segment_2b", "scoring.figures"},
     "sweeps.locations": {"sweeps.workspace"},
-    "sweeps.lanes": {"sweeps.engines"},
+    "sweeps.lanes": {"engine.arithmetic", "sweeps.engines"},
     "sweeps.pages": {"scoring.certification", "scoring.figures"},
     "sweeps.trail": {"sweeps.pages", "sweeps.provenance", "sweeps.workspace"},
     "sweeps.decision": {"sweeps.lanes"},

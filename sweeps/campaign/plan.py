@@ -117,7 +117,7 @@ class Campaign:
 
     def frozen_move(self, lane: Lane) -> str | None:
         """Returns why a lane may not be played: its first field that a frozen state reads. None if it may."""
-        for address in (*lane.document["fixed"], *(knob.at for knob in lane.knobs)):
+        for address in (*lane.document["fixed"], *lane.moves):
             policy, pointer = split_address(address)
             state = first_state(lane.authority.schemas[policy], pointer)
             if state in self.document["frozen"]:

@@ -1,4 +1,4 @@
-"""A knob: one field that a trial may move, and all arithmetic along it.
+"""A knob: a field, or fields that move together, and all arithmetic along its values.
 
 A position along a knob is a number from 0 (first end) to 1 (last end) on the knob's own scale: by ratio where it is
 logarithmic, by index where it has choices. Every value that a knob gives is a decimal as short as its range or step
@@ -12,10 +12,13 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from fractions import Fraction
 from itertools import chain
 from typing import Any, TypeGuard
 
-from lanelock.policies import LaneError
+from lanelock.policies import LaneError, PolicyError
+from lanelock.policies.expressions import Expression, parse
+from lanelock.sweeps.lanes.together import Together
 
 Value = float | int | str | bool
 
@@ -31,16 +34,44 @@ class When:
     knob: str
     values: tuple[Value, ...]
 
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset({self.knob})
+
+    def holds(self, values: Mapping[str, Value]) -> bool:
+        return values[self.knob] in self.values
+
     def __str__(self) -> str:
         return f"{self.knob} is {' or '.join(map(str, self.values))}"
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """A condition under which a knob counts that several knobs or numbers decide."""
+
+    expression: Expression
+
+    @property
+    def names(self) -> frozenset[str]:
+        return self.expression.names
+
+    def holds(self, values: Mapping[str, Value]) -> bool:
+        """Returns whether it is true; where it is undefined, it is not."""
+        try:
+            return self.expression.exact(values) is True
+        except PolicyError:
+            return False
+
+    def __str__(self) -> str:
+        return self.expression.text
+
+
+@dataclass(frozen=True, slots=True)
 class Knob:
-    """One field that a trial may move: `choices`, or a range [low, high] with an optional step."""
+    """Fields that a trial may move: `choices`, or a range [low, high] with an optional step."""
 
     name: str
-    at: str  # policy#/pointer
+    at: str  # policy#/pointer; of several fields the first
     low: float | int = 0
     high: float | int = 0
     step: float | int | None = None
@@ -48,29 +79,40 @@ class Knob:
     choices: tuple[Value, ...] = ()
     options: Mapping[str, Any] | None = None  # choice -> the structure that the pack holds for it
     integral: bool = False  # the policy's schema says integer
-    when: When | None = None
+    when: When | Condition | None = None
     narrows: str | None = None  # "down" or "up": the side on which a candidate before leaves values
     around: float | None = None  # greatest distance from the authority's value
+    together: Together | None = None  # how it moves several fields, or the numbers within one
 
     @classmethod
-    def of(cls, name: str, row: Mapping[str, Any], field: str, integral: bool = False) -> Knob:
+    def of(
+        cls,
+        name: str,
+        row: Mapping[str, Any],
+        field: str,
+        integral: bool = False,
+        together: Together | None = None,
+        constants: Mapping[str, Any] | None = None,
+    ) -> Knob:
         """Returns the knob that a lane's file declares; `integral` is what the policy's schema says of its field.
 
-        Raises LaneError naming the field and what is wrong with it.
+        `constants` are further names that its condition may use. Raises LaneError naming the field and what is wrong.
         """
-        when = When(row["when"]["knob"], tuple(row["when"]["is"])) if "when" in row else None
-        cuts = {key: row[key] for key in ("narrows", "around") if key in row}
-        if cuts and not all(map(is_number, row.get("choices", row.get("options", ())))):
-            raise LaneError(
-                f"{field}/{next(iter(cuts))}: only a knob of numbers has it, and its values are not numbers"
-            )
+        at = row["at"] if isinstance(row["at"], str) else row["at"][0]
+        when = _when(row.get("when"), f"{field}/when", constants or {})
+        cuts: dict[str, Any] = {key: row[key] for key in ("narrows", "around") if key in row}
+        if together is not None:
+            cuts["together"] = together
+        limits = [key for key in cuts if key != "together"]
+        if limits and not all(map(is_number, row.get("choices", row.get("options", ())))):
+            raise LaneError(f"{field}/{limits[0]}: only a knob of numbers has it, and its values are not numbers")
         if "choices" in row:
             choices = (_whole(choice) if integral else choice for choice in row["choices"])
-            return cls(name, row["at"], choices=tuple(choices), integral=integral, when=when, **cuts)
+            return cls(name, at, choices=tuple(choices), integral=integral, when=when, **cuts)
         if "options" in row:
-            return cls(name, row["at"], choices=tuple(row["options"]), options=row["options"], when=when)
-        low, high = (_bound(row[key], integral, f"{field}/{key}", row["at"]) for key in ("low", "high"))
-        step = _bound(row["step"], integral, f"{field}/step", row["at"]) if "step" in row else None
+            return cls(name, at, choices=tuple(row["options"]), options=row["options"], when=when, **cuts)
+        low, high = (_bound(row[key], integral, f"{field}/{key}", at) for key in ("low", "high"))
+        step = _bound(row["step"], integral, f"{field}/step", at) if "step" in row else None
         log = row.get("scale") == "log"
         if not low < high:
             raise LaneError(f"{field}: low {low:g} is not below high {high:g}")
@@ -78,7 +120,7 @@ class Knob:
             raise LaneError(f"{field}: a log scale needs low above 0 and no step")
         if step is not None and abs((high - low) / step - round((high - low) / step)) > 1e-9:
             raise LaneError(f"{field}: step {step:g} does not divide the range {low:g} … {high:g}")
-        return cls(name, row["at"], low, high, step, log, integral=integral, when=when, **cuts)
+        return cls(name, at, low, high, step, log, integral=integral, when=when, **cuts)
 
     def cut(self, limit: float, down: bool, whose: str) -> Knob:
         """Returns the knob without the values above a limit (`down`) or below it; `whose` names the limit in an error.
@@ -111,6 +153,62 @@ class Knob:
     def ends(self) -> tuple[Any, ...]:
         """Returns the pack's content at each choice, or at both ends; if both ends are valid, so is all between."""
         return tuple(map(self.placed, self.extent))
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Returns the addresses that the lane gives the knob."""
+        return (self.at,) if self.together is None else tuple(self.together.contents)
+
+    @property
+    def fields_text(self) -> str:
+        """Returns what it moves, in short."""
+        more = len(self.fields) - 1
+        by = "" if self.together is None or self.together.by == "set" else f" ({self.together.by})"
+        return f"{self.at}{f' and {more} more' if more else ''}{by}"
+
+    def contents(self, value: Value) -> dict[str, Any]:
+        """Returns field -> the pack's content for a value of the knob."""
+        if self.together is None or self.together.by == "set":
+            return dict.fromkeys(self.fields, self.placed(value))
+        assert is_number(value)  # as `Together.check` asks for
+        return self.together.moved(value)
+
+    def found(self, contents: Mapping[str, Any]) -> Value | None:
+        """Returns a value that gives the fields these contents; None where no value does."""
+        if self.together is None:
+            return self.value_of(contents[self.at])
+        if self.together.by == "set":
+            value = self.value_of(contents[self.at])
+            same = all(content == contents[self.at] for content in contents.values())
+            return value if same else None
+        near = self.choices or self._around(contents)
+        return next((value for value in near if self.contents(value) == contents), None)
+
+    def _around(self, contents: Mapping[str, Any]) -> tuple[Value, ...]:
+        """Returns the few values about which the contents are reached, since each number grows or falls with it."""
+        assert self.together is not None
+        ends = [self.together.reached(contents, lambda unit: float(self.along(unit)), side) for side in (True, False)]
+        near = [self.along(unit) for unit in (*ends, sum(ends) / 2)]
+        return tuple(dict.fromkeys(chain(near, *((self.beside(v, True), self.beside(v, False)) for v in near))))
+
+    @property
+    def lattice(self) -> tuple[Fraction, Fraction] | None:
+        """Returns (origin, spacing): its values are origin + a whole number of spacings. None if they are not even.
+
+        The ends of a range without a step are values too, and may lie beside the lattice.
+        """
+        if self.choices or self.log:
+            return None
+        if self._spacing is not None:
+            return Fraction(repr(self.low)), Fraction(repr(self._spacing))
+        return Fraction(0), Fraction(10) ** -self._places(0.0)
+
+    def beside(self, value: Value, up: bool) -> Value:
+        """Returns the next allowed value above (`up`) or below; at an end the value itself."""
+        if self.choices:
+            return self.rounded(math.nextafter(float(value), math.inf if up else -math.inf), up)
+        gap = self._spacing or 10.0 ** -self._places(float(value) or self.low)
+        return self.nearest(float(value) + (gap if up else -gap))
 
     def placed(self, value: Value) -> Any:
         """Returns the pack's content for a value of the knob."""
@@ -245,6 +343,16 @@ class Knob:
 
     def range_text(self) -> str:
         return ", ".join(map(str, self.choices)) or f"{self.low} … {self.high}"
+
+
+def _when(row: Any, field: str, constants: Mapping[str, Any]) -> When | Condition | None:
+    """Returns a condition, as an object or as a text. Raises LaneError if the text cannot be read."""
+    if row is None or not isinstance(row, str):
+        return None if row is None else When(row["knob"], tuple(row["is"]))
+    try:
+        return Condition(parse(row, field).given(constants))
+    except PolicyError as error:
+        raise LaneError(str(error)) from None
 
 
 def is_number(value: Any) -> TypeGuard[float | int]:

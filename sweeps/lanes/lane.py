@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,14 @@ from lanelock.policies.documents import digest, resolve, shipped_schema, validat
 from lanelock.policies.errors import referred_to_by
 from lanelock.policies.expressions import Expression, parse
 from lanelock.policies.notations import read_document
-from lanelock.policies.pack import CarriedPack, Schemas, is_integer, split_address, value_at
+from lanelock.policies.pack import CarriedPack, Schemas
 from lanelock.policies.project import FILE
 from lanelock.scoring.chained import Railing
 from lanelock.scoring.gates import SEEDS, GateSet, load_gates, parse_gates
 from lanelock.scoring.scorecard import Defining, MetricSource, gates_of, keepsake_of, measured, source_for
 from lanelock.sweeps.engines import PackFinder, engine_named, metrics_named, open_pack, project_here
 from lanelock.sweeps.lanes.candidates import read_candidates
+from lanelock.sweeps.lanes.declared import Derived, bounds_of, completed, derived_of, field_of, shown, space_of
 from lanelock.sweeps.lanes.knob import Knob, Value, is_number
 from lanelock.sweeps.lanes.sampler_names import AUTO, known_samplers
 from lanelock.sweeps.lanes.space import Space
@@ -143,27 +143,62 @@ class Lane:
         return self.authority.with_knobs(self.document["fixed"])
 
     def candidate(self, values: Mapping[str, Value]) -> Pack:
-        """Returns the pack of one trial; `values` by knob name. An inactive knob's field stays as the start has it."""
+        """Returns the pack of one trial; `values` by knob name. An inactive knob's field stays as the start has it.
+
+        Raises PolicyError where a derived field is undefined or leaves its policy's bounds.
+        """
         return self.start.with_knobs(self._placed(values))
+
+    @cached_property
+    def derived(self) -> tuple[Derived, ...]:
+        return derived_of(self.document, self.space, self.start, f"lane {self.id}")
 
     def moved(self, values: Mapping[str, Value]) -> dict[str, tuple[Any, Any]]:
         """Returns field -> (authority's value, trial's value), where the two differ."""
         placed = {**self.document["fixed"], **self._placed(values)}
-        before = {at: _field(self.authority, at, at) for at in placed}
-        return {at: (before[at], placed[at]) for at in placed if before[at] != placed[at]}
+        before = {at: field_of(self.authority, at, at) for at in placed}
+        changed = (at for at in placed if before[at] != placed[at])
+        return dict(row for at in changed for row in shown(before[at], placed[at], at))
 
     def _placed(self, values: Mapping[str, Value]) -> dict[str, Any]:
-        """Returns field -> the pack's content, for the active knobs."""
+        """Returns field -> the pack's content, for the active knobs and the derived fields."""
         active = self.space.active(values)
-        return {knob.at: knob.placed(values[knob.name]) for knob in self.knobs if knob.name in active}
+        placed = [knob.contents(values[knob.name]) for knob in self.knobs if knob.name in active]
+        placed += [{row.at: row.content(values)} for row in self.derived]
+        return {at: content for contents in placed for at, content in contents.items()}
 
     @property
     def moves(self) -> dict[str, tuple[Any, ...]]:
-        """Returns field -> both ends of its range or all choices, and the start's content if a knob may be inactive."""
-        return {knob.at: knob.ends() if knob.when is None else self._ends_and_start(knob) for knob in self.knobs}
+        """Returns field -> both ends of its range or all choices, and the start's content if a knob may be inactive.
 
-    def _ends_and_start(self, knob: Knob) -> tuple[Any, ...]:
-        contents = (*knob.ends(), _field(self.start, knob.at, knob.at))
+        Where a knob moves the numbers within a field, each number is a field too.
+        """
+        moves = {at: ends for knob in self.knobs for at, ends in self._ends(knob).items()}
+        domains = {name: self.space.domain(name) for row in self.derived for name in row.expression.names}
+        return moves | {row.at: row.ends(domains, bounds_of(self.start, row.at)) for row in self.derived}
+
+    @property
+    def choices(self) -> frozenset[str]:
+        """Returns the fields of `moves` that have choices instead of a range."""
+        chosen = {at for knob in self.knobs if knob.choices for at in knob.fields}
+        numbers = {at: all(map(is_number, ends)) for at, ends in self.moves.items()}
+        return frozenset(chosen | {row.at for row in self.derived if not numbers[row.at]})
+
+    def moved_by(self, knob: Knob) -> tuple[str, ...]:
+        """Returns the fields that follow from a knob, derived ones among them."""
+        derived = (row.at for row in self.derived if knob.name in row.expression.names)
+        return (*self._ends(knob), *derived)
+
+    def _ends(self, knob: Knob) -> dict[str, tuple[Any, ...]]:
+        first, *_, last = map(knob.contents, knob.extent if len(knob.extent) > 1 else knob.extent * 2)
+        if knob.together is None or knob.together.by == "set":
+            ends: dict[str, tuple[Any, ...]] = dict.fromkeys(knob.fields, knob.ends())
+        else:
+            ends = {at: (first[at], last[at]) for at in knob.fields} | knob.together.ends(*knob.span)
+        return ends if knob.when is None else {at: self._and_start(at, knob, row) for at, row in ends.items()}
+
+    def _and_start(self, at: str, knob: Knob, ends: tuple[Any, ...]) -> tuple[Any, ...]:
+        contents = (*ends, field_of(self.start, at, at))
         return contents if knob.choices or not all(map(is_number, contents)) else (min(contents), max(contents))
 
     def enqueued(self, file: Path | None = None) -> tuple[dict[str, Value], ...]:
@@ -183,34 +218,39 @@ class Lane:
 
     def admit(self, pack: Pack) -> dict[str, Value]:
         """Returns the knob values that give a pack. Raises LaneError naming a field that this lane cannot have set."""
-        placed = {knob.name: _field(pack, knob.at, f"pack {pack.name}") for knob in self.knobs}
-        values: dict[str, Any] = {knob.name: knob.value_of(placed[knob.name]) for knob in self.knobs}
-        active = self.space.active(values)
+        where = f"pack {pack.name}"
+        placed = {knob.name: {at: field_of(pack, at, where) for at in knob.fields} for knob in self.knobs}
+        values: dict[str, Any] = {knob.name: knob.found(placed[knob.name]) for knob in self.knobs}
+        active = self._active(values)
         for knob in self.knobs:
-            content = placed[knob.name]
             if knob.name not in active:
-                values[knob.name] = self._at_rest(knob, content)
+                values[knob.name] = self._at_rest(knob, placed[knob.name])
             elif values[knob.name] is None:
-                raise LaneError(
-                    f"lane {self.id}: {knob.at} is {content!r}, outside the knob {knob.name}: {knob.range_text()}"
-                )
+                raise LaneError(f"lane {self.id}: {_outside(knob, placed[knob.name])}")
         if broken := self.space.broken(values):
             raise LaneError(f"lane {self.id}: pack {pack.name} breaks {broken}")
         if others := diff(self.candidate(values), pack):
             change = others[0]
+            follows = {row.at: f"it follows from {row.expression}" for row in self.derived}
             raise LaneError(
                 f"lane {self.id}: {change.policy}#{change.pointer} is {change.after!r}, not {change.before!r}; "
-                "a lane may change only its knobs"
+                f"{follows.get(f'{change.policy}#{change.pointer}', 'a lane may change only its knobs')}"
             )
         return values
 
-    def _at_rest(self, knob: Knob, content: Any) -> Value:
+    def _active(self, values: Mapping[str, Any]) -> frozenset[str]:
+        """Returns the knobs that count; one whose content was not found is taken to be where it rests."""
+        rested = {name: self.space.resting[name] if value is None else value for name, value in values.items()}
+        return self.space.active(rested)
+
+    def _at_rest(self, knob: Knob, contents: Mapping[str, Any]) -> Value:
         """Returns an inactive knob's value. Raises LaneError if the pack moves its field."""
-        if content != (start := _field(self.start, knob.at, knob.at)):
-            raise LaneError(
-                f"lane {self.id}: {knob.at} is {content!r}, not {start!r}; the knob {knob.name} counts only while "
-                f"{self.space.condition(knob.name)}"
-            )
+        for at, content in contents.items():
+            if content != (start := field_of(self.start, at, at)):
+                raise LaneError(
+                    f"lane {self.id}: {at} is {content!r}, not {start!r}; the knob {knob.name} counts only while "
+                    f"{self.space.condition(knob.name)}"
+                )
         return self.space.resting[knob.name]
 
     def with_authority(self, authority: Pack) -> Lane:
@@ -227,13 +267,22 @@ class Lane:
         knobs = [knob for knob in self.knobs if knob.narrows is not None]
         if not knobs:
             raise LaneError(f"lane {self.id}: /knobs: none of them narrows, so it cannot be played after a candidate")
-        return self.after({knob.name: _field(pack, knob.at, f"pack {pack.name}") for knob in knobs})
+        return self.after({knob.name: self._value_in(pack, knob) for knob in knobs})
+
+    def _value_in(self, pack: Pack, knob: Knob) -> Any:
+        """Returns a knob's value in a candidate. Raises LaneError where no value gives what is there."""
+        contents = {at: field_of(pack, at, f"pack {pack.name}") for at in knob.fields}
+        if knob.together is None:
+            return contents[knob.at]
+        if (value := knob.found(contents)) is None:
+            raise LaneError(f"lane {self.id}: {_outside(knob, contents)}")
+        return value
 
     def after(self, values: Mapping[str, Any]) -> Lane:
         """Returns this lane narrowed at these values, by knob name; see `narrowed`."""
         document, where = {**self.document, "after": dict(values)}, f"lane {self.id}"
         validate(document, shipped_schema("lane"), where)
-        lane = replace(self, document=document, space=_space(document, self.authority, where))
+        lane = replace(self, document=document, space=space_of(document, self.authority, where))
         _check(lane, where)
         return lane
 
@@ -410,7 +459,8 @@ def _build(
         gates = gate_file.select([*graded]).with_rails(document["gates"]["rails"])
     except PolicyError as error:
         raise LaneError(f"{where}: {error}") from None
-    space = _space(document, authority, where)
+    document = completed(document, authority, where)
+    space = space_of(document, authority, where)
     objectives = tuple(
         Objective(
             row["name"],
@@ -450,43 +500,6 @@ def _check_bounds(lane: Lane, gate_file: GateSet, where: str) -> None:
             raise LaneError(f"{where}: /gates/{gate.id}/confidence: a bound over seeds, and the lane has a single seed")
 
 
-def _space(document: Mapping[str, Any], authority: Pack, where: str) -> Space:
-    """Returns the space of a lane's document, whose knobs must be different fields, none of them fixed."""
-    fields = [row["at"] for row in document["knobs"].values()]
-    if both := sorted(set(document["fixed"]) & set(fields)):
-        raise LaneError(f"{where}: {both[0]} is both fixed and a knob")
-    if len(set(fields)) < len(fields):
-        raise LaneError(f"{where}: /knobs: two knobs move the same field")
-    try:
-        start = authority.with_knobs(document["fixed"])
-    except PolicyError as error:
-        raise LaneError(f"{where}: /fixed: {error}") from None
-    knobs = [_knob(name, row, authority, f"{where}: /knobs/{name}") for name, row in document["knobs"].items()]
-    contents = {knob.name: _field(start, knob.at, knob.at) for knob in knobs}
-    after = document.get("after", {})
-    if free := sorted(set(after) - {knob.name for knob in knobs if knob.narrows is not None}):
-        raise LaneError(f"{where}: /after/{free[0]}: not the name of a knob that narrows")
-    knobs = [_cut(knob, contents[knob.name], after.get(knob.name), f"{where}: /knobs/{knob.name}") for knob in knobs]
-    return Space.of(knobs, document.get("constraints", ()), contents, where)
-
-
-def _cut(knob: Knob, start: Any, after: float | None, field: str) -> Knob:
-    """Returns a knob as far as it is around the start's content, and not past a candidate's value."""
-    if knob.around is not None:
-        for limit, down in ((start + knob.around, True), (start - knob.around, False)):
-            knob = knob.cut(round(limit, 12), down, f"{field}/around: its {'upper' if down else 'lower'} limit")
-    return knob if after is None else knob.cut(after, knob.narrows == "down", f"{field}/narrows: the candidate's value")
-
-
-def _knob(name: str, row: Mapping[str, Any], authority: Pack, field: str) -> Knob:
-    """Returns a knob whose field is there, with the type that the policy's schema gives the field."""
-    policy, pointer = split_address(row["at"])
-    if policy not in authority.policies:
-        raise LaneError(f"{field}: {authority.name} has no policy {policy}")
-    _field(authority, row["at"], field)
-    return Knob.of(name, row, field, is_integer(authority.schemas[policy], pointer))
-
-
 def _check(lane: Lane, where: str) -> None:
     if lane.until not in lane.engine.states:
         raise LaneError(
@@ -520,22 +533,48 @@ def _check(lane: Lane, where: str) -> None:
         if gate.relative is not None and gate.relative.of is not None and gate.relative.of not in lane.references:
             raise LaneError(f"{where}: /gates/{gate.id}: {gate.relative.of!r} is not one of the lane's references")
     for knob in lane.knobs:
-        field = f"{where}: /knobs/{knob.name}"
-        parents = {
-            parent.at: parent.placed(child.when.values[0])
-            for parent, child in pairwise(lane.space.path(knob))
-            if child.when is not None
-        }
-        for end in knob.ends():
-            try:
-                lane.start.with_knobs({**parents, knob.at: end})
-            except PolicyError as error:
-                raise LaneError(f"{field}: {end!r} is outside the policy's bounds: {error}") from None
+        _check_ends(lane, knob, f"{where}: /knobs/{knob.name}")
+    derived_of(lane.document, lane.space, lane.start, where)
     try:
         _ = lane.space.start
     except LaneError as error:
         raise LaneError(f"{where}: {error}") from None
+    for row in lane.derived:
+        _check_derived(lane, row, f"{where}: /derived/{row.at}")
     lane._own_enqueued(where)
+
+
+def _check_ends(lane: Lane, knob: Knob, field: str) -> None:
+    """Raises LaneError unless the pack is valid at each choice, or at both ends, of a knob that counts."""
+    above = lane.space.activating(knob) or {}
+    parents = [lane.space.by_name[name].contents(value) for name, value in above.items()]
+    for value in knob.extent:
+        contents = knob.contents(value)
+        try:
+            lane.start.with_knobs({at: content for row in (*parents, contents) for at, content in row.items()})
+        except PolicyError as error:
+            stated = knob.placed(value) if knob.together is None else value
+            raise LaneError(f"{field}: {stated!r} is outside the policy's bounds: {error}") from None
+
+
+def _check_derived(lane: Lane, row: Derived, field: str) -> None:
+    """Raises LaneError where a derived field leaves its policy's bounds at a corner of the knobs it follows from."""
+    names = sorted(row.expression.names)
+    for values in lane.space.extremes(names):
+        try:
+            lane.candidate(values)
+        except PolicyError as error:
+            stated = ", ".join(f"{name} {values[name]}" for name in names)
+            raise LaneError(f"{field}: {row.expression} at {stated}: {error}") from None
+    if not all(map(math.isfinite, filter(is_number, lane.moves[row.at]))):
+        raise LaneError(f"{field}: {row.expression} has no bounds: it divides by what may be 0")
+
+
+def _outside(knob: Knob, contents: Mapping[str, Any]) -> str:
+    """Returns in words that a pack holds what a knob cannot give."""
+    if knob.together is None:
+        return f"{knob.at} is {contents[knob.at]!r}, outside the knob {knob.name}: {knob.range_text()}"
+    return f"{knob.fields_text} holds what no value of the knob {knob.name} gives: {knob.range_text()}"
 
 
 def _check_reserve(lane: Lane, where: str) -> None:
@@ -549,11 +588,6 @@ def _check_reserve(lane: Lane, where: str) -> None:
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if math.isfinite(value)}
-
-
-def _field(pack: Pack, at: str, where: str) -> Any:
-    policy, pointer = split_address(at)
-    return value_at(pack[policy], pointer, where)
 
 
 def pack_for(engine: Resolved, name: str, find_pack: PackFinder) -> Pack:

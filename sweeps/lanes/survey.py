@@ -16,7 +16,7 @@ from lanelock.policies.errors import EngineError, LanelockError, cause
 from lanelock.scoring.feasibility import Bound, Box, Floor, GateReach, frozen, reach_of_mean
 from lanelock.scoring.feasibility import reach as reach_in
 from lanelock.scoring.scorecard import Bounding, Directing, Flooring, Scorecard, floors, score
-from lanelock.sweeps.lanes.knob import Value
+from lanelock.sweeps.lanes.knob import Knob, Value
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.stages import Stage, stages_of
 
@@ -121,19 +121,31 @@ def corners(lane: Lane, world: Path | None) -> tuple[Mapping[str, Value], ...]:
     if not isinstance(lane.metrics, Directing):
         return ()
     sides = lane.metrics.directions(_box(lane, lane.seeds[0], world))
-    named = {knob.name: sides[knob.at] for knob in lane.knobs if knob.at in sides}
+    named = {knob.name: side for knob in lane.knobs if (side := _side(knob, sides))}
     ends = (
         lane.space.corner({name: sign * side for name, side in named.items()}, lane.space.start) for sign in (-1, 1)
     )
+    if lane.space.worded:
+        ends = (near for values in ends if (near := lane.space.repaired(values, 0)) is not None)
     return tuple(values for values in ends if lane.space.broken(values) is None) if named else ()
+
+
+def _side(knob: Knob, sides: Mapping[str, int]) -> int:
+    """Returns the side of a knob to which its fields' sides point; 0 if they say nothing or contradict each other."""
+    if knob.together is None or knob.together.by == "set":
+        found = {sides[at] for at in knob.fields if at in sides}
+    else:
+        first, last = map(knob.together.leaves, knob.span)
+        grows = {at: (last[at] > first[at]) - (last[at] < first[at]) for at in first if at in sides}
+        found = {sides[at] * sign for at, sign in grows.items() if sign}
+    return found.pop() if len(found) == 1 else 0
 
 
 def _box(lane: Lane, seed: int, world: Path | None) -> Box:
     def run(pack: Pack, until: str) -> Run:
         return lane.engine.evaluate(pack, seed, world=world, until=until)
 
-    choices = frozenset(knob.at for knob in lane.knobs if knob.choices)
-    return Box(lane.start, lane.moves, choices, run)
+    return Box(lane.start, lane.moves, lane.choices, run)
 
 
 def _bounds(lane: Lane, seed: int, world: Path | None) -> list[Bound]:

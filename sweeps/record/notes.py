@@ -75,7 +75,8 @@ def of_lane(lane: Lane) -> str:
         f"**{lane.title}** · {links}\n",
         f"{document['why']}\n",
         f"From pack `{document['authority']}` a trial of this lane may touch, and nothing else:\n",
-        *(f"- **{knob.name}**: `{knob.at}` in {knob.range_text()}" for knob in lane.knobs),
+        *(f"- **{knob.name}**: `{knob.fields_text}` in {knob.range_text()}" for knob in lane.knobs),
+        *(f"- derived: `{row.at}` = `{row.expression}`" for row in lane.derived),
         *(f"- fixed: `{at}` = `{value}`" for at, value in document["fixed"].items()),
         f"\nSeeds {', '.join(map(str, lane.seeds))}. Budget {budget['trials']} trials or {budget['seconds']} s. "
         f"It closes GO if a trial meets band {document['decision']['accept_band']} on every seed without a veto.\n",

@@ -219,5 +219,5 @@ def _knobs(lane: Lane) -> page.Block:
     rows = []
     for knob in lane.knobs:
         limits = short(knob.low), short(knob.high), "log" if knob.log else short(knob.step)
-        rows.append((knob.name, knob.at, *((knob.range_text(), "", "") if knob.choices else limits)))
+        rows.append((knob.name, knob.fields_text, *((knob.range_text(), "", "") if knob.choices else limits)))
     return page.table(("knob", "field", "from", "to", "step"), rows)

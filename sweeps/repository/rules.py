@@ -28,7 +28,8 @@ from lanelock.sweeps.repository.impact import Impact, changed, pairs
 HOLDOUT, CONFIRM = "holdout_seeds", "confirm_seeds"
 _STORED = re.compile(r".+\.[0-9a-f]{12}")  # how a workspace calls a lock's file
 _PERMITS = (  # the fields of a lane that say what a lock may be; the others say how it is looked for
-    "engine", "until", "fixed", "knobs", "constraints", "seeds", "gates", "objectives", "runtime", "decision",
+    "engine", "until", "fixed", "constants", "knobs", "constraints", "derived", "seeds", "gates", "objectives",
+    "runtime", "decision",
 )  # fmt: skip
 
 
@@ -214,11 +215,25 @@ def _moved_packs(sides: Sides) -> Iterator[Refusal]:
 def _overstepped(path: str, sides: Sides) -> Iterator[Refusal]:
     lane = at(sides.after.locks[path], "lane")
     files = {other: row for other, row in sides.after.lanes.items() if row.get("id") == at(lane, "id")}
-    differs = {other: [*changes(_permits(row), _permits(lane))] for other, row in files.items()}
+    differs = {other: [*changes(_permits(_ranged(row, lane)), _permits(lane))] for other, row in files.items()}
     if differs and all(differs.values()):
         other, rows = next(iter(differs.items()))
         pointer, allowed, stated = rows[0]
         yield Refusal(path, f"its lane is not {other}: {pointer}: {short(stated)}, there {short(allowed)}")
+
+
+def _ranged(lane: Mapping[str, Any], locked: Any) -> Mapping[str, Any]:
+    """Returns a lane's file with the ranges that it leaves to the policy's schema, as the lock states them."""
+    knobs, stated = lane.get("knobs"), at(locked, "knobs")
+    if not isinstance(knobs, Mapping) or not isinstance(stated, Mapping):
+        return lane
+    rows = {name: {**_range_of(stated.get(name)), **row} for name, row in knobs.items() if isinstance(row, Mapping)}
+    return {**lane, "knobs": {**knobs, **rows}}
+
+
+def _range_of(knob: Any) -> dict[str, Any]:
+    named = ("low", "high", "choices")
+    return {key: knob[key] for key in named if key in knob} if isinstance(knob, Mapping) else {}
 
 
 def _permits(lane: Any) -> dict[str, Any]:

@@ -95,6 +95,8 @@ def varying(constraints: Sequence[Mapping[str, float]]) -> frozenset[str]:
 def _allowed(lane: Lane) -> Any:
     def canonical(params: Mapping[str, Any]) -> Mapping[str, Any] | None:
         values = lane.space.canonical(params)
+        if lane.space.balances:  # no point drawn freely keeps an equality
+            values = lane.space.nearby(values)
         return None if lane.space.broken(values) else values
 
     return canonical if lane.space.rules or any(knob.when for knob in lane.knobs) else None

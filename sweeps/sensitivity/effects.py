@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lanelock.sweeps.lanes.knob import Knob, Value
+from lanelock.sweeps.lanes.knob import Condition, Knob, Value
 from lanelock.sweeps.search.gaussian import Curve, curve, one_thread
 from lanelock.sweeps.search.proposals import distribution
 from lanelock.sweeps.search.unit_cube import Cube
@@ -77,13 +77,16 @@ class Box:
 
     def _active(self, knob: Knob, places: Array) -> NDArray[np.bool_]:
         """Returns at which places [m] a knob counts; a condition on a knob outside the box is taken to hold."""
-        named = None if knob.when is None else knob.when.knob
-        column = next((place for place, other in enumerate(self.knobs) if other.name == named), None)
-        if knob.when is None or column is None:
+        columns = {other.name: place for place, other in enumerate(self.knobs)}
+        if knob.when is None or not knob.when.names <= columns.keys():
             return np.ones(len(places), dtype=bool)
-        parent = self.knobs[column]
-        allowed = [parent.unit(value) for value in knob.when.values]
-        return self._active(parent, places) & (np.abs(places[:, [column]] - allowed) < 1e-9).any(axis=1)
+        parents = [self.knobs[columns[name]] for name in sorted(knob.when.names)]
+        active: NDArray[np.bool_] = np.all([self._active(parent, places) for parent in parents], axis=0)
+        if isinstance(knob.when, Condition):
+            active &= np.array([knob.when.holds(self.cube.values(place)) for place in places])
+            return active
+        allowed = [parents[0].unit(value) for value in knob.when.values]
+        return active & (np.abs(places[:, [columns[parents[0].name]]] - allowed) < 1e-9).any(axis=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,8 +36,9 @@ def able(lane: Lane, metric: Metric) -> tuple[Knob, ...]:
     last = order.get(metric.state, -1)
 
     def first(knob: Knob) -> int:
-        policy, pointer = split_address(knob.at)
-        return order.get(first_state(lane.authority.schemas[policy], pointer), -1)
+        fields = [split_address(address) for address in lane.moved_by(knob)]
+        states = [first_state(lane.authority.schemas[policy], pointer) for policy, pointer in fields]
+        return min(order.get(state, -1) for state in states)
 
     return tuple(knob for knob in lane.knobs if first(knob) <= last)
 
