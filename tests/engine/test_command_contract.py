@@ -1,6 +1,10 @@
 """Commands under the contract of every engine: results on stdout, in a folder of files, and from a server."""
 
+import atexit
 import sys
+import tempfile
+from functools import cache
+from pathlib import Path
 
 import pytest
 from programs import SCHEMA, program
@@ -45,19 +49,21 @@ for line in sys.stdin:
 """
 
 
+@cache
+def home(text):
+    """The folder of a program, also in a process that knows no fixtures."""
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    program(Path(folder.name), PYTHON + DRAWN + text)
+    return Path(folder.name)
+
+
 class Commands(EngineContract):
-    """A program that is written anew for every test."""
-
     text, command, output, server = "", "./program {config}", None, False
-
-    @pytest.fixture(autouse=True)
-    def written(self, tmp_path_factory):
-        self.folder = tmp_path_factory.mktemp("program")
-        program(self.folder, PYTHON + DRAWN + self.text)
 
     def make_engine(self):
         return CommandEngine(
-            "heater", self.command, DEFAULTS, folder=self.folder, output=self.output, server=self.server
+            "heater", self.command, DEFAULTS, folder=home(self.text), output=self.output, server=self.server
         )
 
     def make_pack(self):
@@ -81,10 +87,7 @@ class TestServer(Commands):
 
 @pytest.mark.parametrize("kind", [TestOnStdout, TestInAFolder, TestServer])
 def test_a_published_run_keeps_what_the_program_read_wrote_and_said(kind, tmp_path):
-    made = kind()
-    made.folder = tmp_path
-    program(tmp_path, PYTHON + DRAWN + kind.text)
-    engine, pack = made.make_engine(), made.make_pack()
+    engine, pack = kind().make_engine(), kind().make_pack()
     folder = engine.publish(engine.evaluate(pack, 1), tmp_path / "runs").folder
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     kept = {
