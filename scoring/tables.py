@@ -148,8 +148,13 @@ class _View:
 
     def named(self, names: Iterable[str], where: str) -> dict[str, pa.Table]:
         """Returns the tables that a query names, which SQL compares without case."""
-        exact = {name.casefold(): name for name in self._surfaces}
-        return {name: self.table(exact.get(name.casefold(), name), where) for name in sorted(names)}
+        return {name: self.table(self._exact(name, where), where) for name in sorted(names)}
+
+    def _exact(self, name: str, where: str) -> str:
+        alike = [other for other in self._surfaces if other.casefold() == name.casefold()]
+        if len(alike) > 1:
+            raise DataError(f"{where}: tables {alike[0]!r} and {alike[1]!r} are one name in SQL; rename one")
+        return alike[0] if alike else name
 
     def all(self) -> dict[str, pa.Table]:
         return {name: self.table(name) for name in self._surfaces}
