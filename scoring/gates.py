@@ -344,8 +344,13 @@ class GateSet:
 
     @property
     def least_seeds(self) -> int:
-        """The number of seeds that a grade needs: a single seed shows no variation to limit."""
-        return 2 if any(self.cross_seed_limits.values()) else 1
+        """The number of seeds that a grade needs: a single seed shows no variation to limit or to bound."""
+        return 2 if any(self.cross_seed_limits.values()) or self.over_seeds else 1
+
+    @property
+    def over_seeds(self) -> bool:
+        """Whether a gate asks for a bound over seeds, which no scorecard of a single seed shows."""
+        return any(gate.confidence is not None and gate.confidence.method == SEEDS for gate in self.gates)
 
     def select(self, ids: Sequence[str]) -> GateSet:
         """Returns only these gates, in this order. Raises PolicyError naming the first that is not in the file."""

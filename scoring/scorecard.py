@@ -313,7 +313,7 @@ def score(
 def combine(cards: Sequence[Scorecard], gates: GateSet) -> Scorecard:
     """Returns the worst over seeds: of each gate the worst result, of each metric the worst value.
 
-    A gate that asks for a bound over the seeds must also pass with that bound.
+    A gate that asks for a bound over the seeds must also pass with that bound, where there are several.
     """
     rows, shown = (
         tuple(
@@ -333,31 +333,23 @@ def combine(cards: Sequence[Scorecard], gates: GateSet) -> Scorecard:
     return Scorecard(_verdict(rows, gates), metrics, rows, seed, shown)
 
 
-def over_seeds(gates: GateSet) -> bool:
-    """Whether a gate asks for a bound over seeds, which no scorecard of a single seed shows."""
-    return any(gate.confidence is not None and gate.confidence.method == SEEDS for gate in gates.gates)
-
-
 def _over_seeds(gate: Gate, rows: Sequence[GateResult]) -> Iterator[GateResult]:
-    """Yields the result of the bound over seeds, where a gate asks for one: unknown on a single seed.
+    """Yields the result of the bound over several seeds, where a gate asks for one.
 
     Thresholds that follow the authority are the hardest of the seeds'.
     """
-    if gate.confidence is None or gate.confidence.method != SEEDS:
+    if gate.confidence is None or gate.confidence.method != SEEDS or len(rows) < 2:
         return
     values = [row.value for row in rows if row.value is not None]
     end = mean_bound(values, gate.confidence.level, gate.comparison) if len(values) == len(rows) else None
     hardest = max if gate.comparison == ">=" else min
     asked = {band: [row.thresholds[band] for row in rows] for band in rows[0].thresholds}
     thresholds = {band: None if None in row else hardest(row) for band, row in asked.items()}  # type: ignore[type-var]
-    note = "a bound needs two seeds" if end is None else f"bound of the mean over {len(rows)} seeds"
-    yield _result(gate, tuple(rows[0].passed), thresholds, end, None, note)
+    yield _result(gate, tuple(rows[0].passed), thresholds, end, None, f"bound of the mean over {len(rows)} seeds")
 
 
-def mean_bound(values: Sequence[float], level: float, comparison: str) -> float | None:
-    """Returns the pessimistic end of Student's one-sided interval of a mean; None for fewer than two values."""
-    if len(values) < 2:
-        return None
+def mean_bound(values: Sequence[float], level: float, comparison: str) -> float:
+    """Returns the pessimistic end of Student's one-sided interval of the mean of two values or more."""
     from scipy.special import stdtrit  # takes a tenth of a second
 
     t = round(float(stdtrit(len(values) - 1, level)), 12)

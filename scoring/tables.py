@@ -8,7 +8,6 @@ named with their digest, and another content is refused.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import io
 import math
 import sys
@@ -19,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -148,8 +148,13 @@ class _View:
 
     def named(self, names: Iterable[str], where: str) -> dict[str, pa.Table]:
         """Returns the tables that a query names, which SQL compares without case."""
-        exact = {name.casefold(): name for name in self._surfaces}
-        return {name: self.table(exact.get(name.casefold(), name), where) for name in sorted(names)}
+        return {name: self.table(self._exact(name, where), where) for name in sorted(names)}
+
+    def _exact(self, name: str, where: str) -> str:
+        alike = [other for other in self._surfaces if other.casefold() == name.casefold()]
+        if len(alike) > 1:
+            raise DataError(f"{where}: tables {alike[0]!r} and {alike[1]!r} are one name in SQL; rename one")
+        return alike[0] if alike else name
 
     def all(self) -> dict[str, pa.Table]:
         return {name: self.table(name) for name in self._surfaces}
@@ -328,17 +333,27 @@ class _Call:
 def _function(spec: str, sha256: str, root: Path) -> Callable[[Mapping[str, pa.Table]], Any]:
     """Returns a function. Raises IntegrityError if its module is another than the definition states."""
     module, _, attribute = spec.partition(":")
-    _same(_content(_source(module, root), f"function {spec}"), sha256, f"function {spec}: {_source(module, root)}")
-    with _importable(root):
-        found: Any = importlib.import_module(module)
+    path = _source(module, root)
+    content = _content(path, f"function {spec}")
+    _same(content, sha256, f"function {spec}: {path}")
+    found: Any = _executed(f"{module} {sha256[:12]}", path, content, root)
     for part in attribute.split("."):
         if not hasattr(found, part):
-            raise PolicyError(f"function {spec}: module {module} has no {attribute}")
+            raise PolicyError(f"function {spec}: {path} has no {attribute}")
         found = getattr(found, part)
     if not callable(found):
         raise PolicyError(f"function {spec}: {attribute} is {type(found).__name__}, not a function")
     called: Callable[[Mapping[str, pa.Table]], Any] = found
     return called
+
+
+def _executed(name: str, path: Path, content: bytes, root: Path) -> ModuleType:
+    """Returns a module made of exactly these bytes, whatever module of its name was imported before."""
+    module = sys.modules[name] = ModuleType(name)
+    module.__file__ = str(path)
+    with _importable(root):
+        exec(compile(content, str(path), "exec"), module.__dict__)
+    return module
 
 
 @contextmanager
@@ -357,14 +372,17 @@ def _importable(root: Path) -> Iterator[None]:
 
 
 def _source(module: str, root: Path) -> Path:
-    """Returns the file of a module. Raises PolicyError where it is not found, or is no file of Python."""
-    with _importable(root):
-        try:
-            found = find_spec(module)
-        except (ImportError, ValueError, AttributeError):
-            found = None
+    """Returns the file of a module: in the project's folder, else an installed one. Raises PolicyError without one."""
+    inside = root.joinpath(*module.split("."))
+    for path in (inside.with_suffix(".py"), inside / "__init__.py"):
+        if path.is_file():
+            return path
+    try:
+        found = find_spec(module)
+    except (ImportError, ValueError, AttributeError):
+        found = None
     if found is None or found.origin is None or not found.origin.endswith(".py"):
-        raise PolicyError(f"function: module {module!r} is not found as a Python file from {root}")
+        raise PolicyError(f"function: module {module!r} is not a Python file, in {root} or installed")
     return Path(found.origin)
 
 

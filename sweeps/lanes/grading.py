@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lanelock.scoring.scorecard import Scorecard, combine, over_seeds
+from lanelock.scoring.scorecard import Scorecard, combine
 from lanelock.sweeps.lanes.survey import Ground
 
 
 def objectives_of(ground: Ground, cards: Sequence[Scorecard]) -> tuple[float, ...] | None:
     """Returns the lane's objectives over the seeds that were run; None where a number is missing."""
     gates, values = ground.lane.gates, []
-    graded = [*cards, combine(cards, gates)] if len(cards) > 1 and over_seeds(gates) else cards
+    graded = [*cards, combine(cards, gates)] if len(cards) > 1 and gates.over_seeds else cards
     for objective in ground.lane.objectives:
         if objective.band is not None:
             skip = ground.unreachable[objective.band]
