@@ -57,7 +57,7 @@ class Shelf:
         self.workspace, self.sights = workspace, Sights(workspace)
         self._glanced: dict[Path, tuple[int, Closed]] = {}
         self._read: dict[Path, tuple[int, Lock]] = {}
-        self._moves: tuple[int, tuple[Move, ...]] = (-1, ())
+        self._moves: tuple[tuple[tuple[str, int], ...], tuple[Move, ...]] = ((("", 0),), ())  # files and their times
         self._weighed: tuple[float, Mapping[str, int]] = (0.0, {})
 
     def now(self) -> Now:
@@ -105,8 +105,7 @@ class Shelf:
 
     def moves(self) -> tuple[Move, ...]:
         """Returns every move of an alias, oldest first. Raises IntegrityError where one was changed."""
-        folder = self.workspace.promotions
-        at = folder.stat().st_mtime_ns if folder.is_dir() else 0
+        at = tuple((path.name, path.stat().st_mtime_ns) for path in sorted(self.workspace.promotions.glob("*.json")))
         if self._moves[0] != at:
             self._moves = at, moves(self.workspace)
         return self._moves[1]

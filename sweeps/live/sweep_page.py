@@ -108,11 +108,9 @@ def _ended(view: View) -> Iterator[Block]:
 
 def _bounds(view: View) -> Iterator[Block]:
     yield heading(2, "Gap to the proven bounds")
-    found = {}
-    if view.trials:
-        chosen = view.locked or view.ranked[0]
-        found = best_found(view.ledger.overall(chosen), view.trials, view.ledger)
-    table = bounds_table(view.ledger, found)
+    chosen = view.locked or next(iter(view.ranked), None)
+    found = {} if chosen is None else best_found(view.ledger.overall(chosen), view.trials, view.ledger)
+    table = bounds_table(view.ledger, found, chosen)
     yield Paragraph("No bound was proved for this lane; only trials can tell.") if table is None else table
 
 

@@ -18,7 +18,7 @@ from lanelock.scoring.gates import Severity
 from lanelock.sweeps.decision.decision import best_found, ranking
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.ledger import Ledger
-from lanelock.sweeps.lanes.survey import Ground
+from lanelock.sweeps.lanes.survey import Ground, objective_row
 from lanelock.sweeps.lanes.trial import Trial, engine_runs
 from lanelock.sweeps.pages import page
 from lanelock.sweeps.pages.text import short
@@ -191,23 +191,32 @@ def failures_table(history: Sequence[Trial]) -> page.Block | None:
     return page.table(("reason", "trials", "the last"), cells) if rows else None
 
 
-def bounds_table(ledger: Ledger, best: Mapping[str, float]) -> page.Block | None:
-    """Returns each proven bound beside the best that was found, by gate; None where no bound was proved."""
+def bounds_table(ledger: Ledger, best: Mapping[str, float], chosen: Trial | None) -> page.Block | None:
+    """Returns each proven bound beside what was found; None where no bound was proved.
+
+    `best`: gate -> the best that any trial reached. `chosen`: the trial whose objectives stand beside their bounds.
+    """
     graded = {gate.id for gate in ledger.ground.lane.gates.gates if gate.severity is Severity.GATE}
-    rows = [row for row in ledger.ground.reach if row.bound is not None and row.gate in graded]
-    return page.table(
-        ("gate", "asks", "best possible", "best found", "gap", "out of reach", "proof", "movable by"),
-        (
-            (row.gate, asked(row.comparison, row.thresholds), short(row.bound), short(best.get(row.gate)),
-             short(abs(best[row.gate] - row.bound)) if row.bound is not None and row.gate in best else "–",
-             ", ".join(band for band, can in row.reachable.items() if not can) or "–", row.proof, row.movable_by)
-            for row in rows
-        ),
-    ) if rows else None  # fmt: skip
+    named = {} if chosen is None else {objective_row(name): at for name, at in ledger.named(chosen).items()}
+    rows = [row for row in ledger.ground.reach if row.bound is not None and row.gate in graded | named.keys()]
+    head = ("gate", "asks", "best possible", "best found", "gap", "out of reach", "proof", "movable by")
+    return page.table(head, (tuple(_bound(row, {**best, **named}.get(row.gate))) for row in rows)) if rows else None
+
+
+def _bound(row: GateReach, found: float | None) -> Iterator[str]:
+    yield row.gate
+    yield asked(row.comparison, row.thresholds) if row.thresholds else "–"
+    yield short(row.bound)
+    yield short(found)
+    yield "–" if found is None or row.bound is None else short(abs(found - row.bound))
+    yield ", ".join(band for band, can in row.reachable.items() if not can) or "–"
+    yield row.proof
+    yield row.movable_by
 
 
 def _bounds(of: Closed) -> Iterator[page.Block]:
-    rows = bounds_table(of.ledger, best_found(of.lock.card(of.lane), of.history, of.ledger))
+    chosen = next((trial for trial in of.history if trial.number == of.lock.trial), None)
+    rows = bounds_table(of.ledger, best_found(of.lock.card(of.lane), of.history, of.ledger), chosen)
     if rows is None:
         yield page.Paragraph("No bound was proved, or an older version made this sweep and did not store bounds.")
         return

@@ -83,7 +83,7 @@ def test_without_one_rule_it_is_the_verdict_then_a_veto_then_the_margin(closed, 
     assert str(_by_verdict(("a", "b"), (far, plain), "B+")).startswith("b: both are FAIL; least margin to B+ ")
 
 
-def test_it_stands_last_in_every_form(here, closed, tmp_path):
+def test_it_stands_last_in_the_text_and_first_on_the_page(here, closed, tmp_path):
     place, _ = closed
     call = ("compare", "queue-1/0", "queue-1/1")
     stated = json.loads(here(*call, "--json", workspace=place.root)[1])
@@ -92,4 +92,5 @@ def test_it_stands_last_in_every_form(here, closed, tmp_path):
     line = f"{stated['preferred']}: {stated['because']}"
     assert text.split("\n\npage ")[0].endswith(f"\npreferred  {line}")
     page = (tmp_path / "page.html").read_text()
-    assert page.rindex("Preferred") > page.rindex("Metrics that are the same") and f"{line}." in page
+    first = page.index(f"preferred: {stated['preferred']}")
+    assert first < page.index(stated["because"]) < page.index("Gates, side by side"), "a reader looks for it first"
