@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,14 @@ from typing import Any
 from lanelock.engine.keep.receipts import file_digest
 from lanelock.policies import LanelockError
 from lanelock.policies.documents import digest, read_json
+from lanelock.policies.expressions import Expression
 from lanelock.policies.names import inside
+from lanelock.scoring.gates import GateSet
 from lanelock.sweeps.campaign.freezing import derived, pointed
 from lanelock.sweeps.campaign.phases import freeze as ended
+from lanelock.sweeps.campaign.plan import NO_OP, Phase, branches
 from lanelock.sweeps.campaign.records import BEGUN, Holder, PhaseRecord, begun_with, records_in
+from lanelock.sweeps.campaign.triggers import Trigger, condition, evaluated
 from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.proof.checks import Check, Findings, Proved, Unproved, Watch, collected, same
 from lanelock.sweeps.proof.evidence import gates_of, verify_evidence
@@ -79,11 +83,53 @@ def _derived(freeze: Freeze, workspace: Workspace) -> Iterator[Check | Proved | 
     except LanelockError as error:  # the lock or the evidence is missing, or was changed
         yield Check("lock and evidence", False, "as they were", str(error))
         return
+    try:
+        yield from _conditions(campaign, done)
+    except LanelockError as error:  # a metric that the record lacks
+        yield Check("conditions", False, "as the campaign's file states", str(error))
     for record in records[len(done) :]:
         stated = None if record.end is None else (record.end.freeze, record.end.status, record.reason)
         yield same(f"record {record.phase}", stated, (freeze.freeze_id, freeze.status, freeze.reason))
     yield from _moved(freeze, workspace)
     yield from _open(freeze, campaign["engine"])
+
+
+def _conditions(campaign: dict[str, Any], done: Sequence[PhaseRecord]) -> Iterator[Check | Unproved]:
+    """Yields, of each phase with conditions, whether these and the next phase follow from what the records state."""
+    gates, phases = gates_of_engine(campaign["engine"]), [*campaign["phases"]]
+    for place, record in enumerate(done):
+        row, where = campaign["phases"][record.phase], f"/phases/{record.phase}"
+        then, cases = branches(record.phase, row, phases, gates, where)
+        phase = Phase(record.phase, record.kind, record.title, record.why, row, then, None, None, cases=cases)
+        needed = condition(row["when"], phases, gates, f"{where}/when") if "when" in row else None
+        if record.skipped is None and (needed is not None or record.outcome in cases):
+            yield from _condition(record, done[:place], phase, needed, gates)
+
+
+def _condition(
+    record: PhaseRecord, before: Sequence[PhaseRecord], phase: Phase, needed: Expression | None, gates: GateSet
+) -> Iterator[Check | Unproved]:
+    outcomes, found = {row.phase: row.outcome for row in before}, list[Trigger]()
+
+    def holds(rule: Expression | None, metrics: Mapping[int, Mapping[str, float]]) -> bool:
+        assert rule is not None  # only the last branch of an outcome has none
+        found.append(evaluated(rule, metrics, outcomes, gates))
+        return found[-1].holds
+
+    measured = record.metrics or {}
+    if needed is not None:
+        # Of a phase that was played, the record has its candidate's metrics, not those of the pack before it.
+        seen = record.triggers[0].values if record.triggers else {}
+        numbers = {name: row for name, row in seen.items() if not isinstance(row, str)}
+        necessary = holds(needed, measured if record.outcome == NO_OP else {0: numbers})
+        yield same(f"record {record.phase}: needed", record.outcome != NO_OP, necessary)
+        if record.outcome != NO_OP and numbers:
+            yield Unproved(f"the metrics by which {record.phase} was needed: its record states them")
+    case = phase.case(record.outcome, lambda branch: holds(branch.when, measured), before)
+    yield same(f"record {record.phase}: conditions", [*map(asdict, record.triggers)], [*map(asdict, found)])
+    last = phase.then[record.outcome]
+    if last.at_most is None:
+        yield same(f"record {record.phase}: next", record.next, (case or last).next)
 
 
 def _followed(

@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from lanelock.engine.keep.receipts import file_digest
 from lanelock.engine.protocol import Run
 from lanelock.policies import Pack, pack_of
+from lanelock.policies.expressions import Expression
 from lanelock.policies.names import inside
 from lanelock.scoring.certification import Certification, certify
 from lanelock.scoring.gates import spelled
 from lanelock.scoring.scorecard import measured as measured_by
 from lanelock.scoring.scorecard import score
 from lanelock.sweeps.campaign.freezing import close, out_of_reach
-from lanelock.sweeps.campaign.plan import Campaign, Phase
+from lanelock.sweeps.campaign.plan import NO_OP, Campaign, Phase
 from lanelock.sweeps.campaign.records import (
     Answered,
     End,
@@ -34,6 +35,7 @@ from lanelock.sweeps.campaign.records import (
     Swept,
     Tried,
 )
+from lanelock.sweeps.campaign.triggers import Trigger, evaluated
 from lanelock.sweeps.decision.decision import best_found, refusal
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.survey import prospect
@@ -77,11 +79,26 @@ class Stage:
         if phase.kind == "authority":
             return self._authority(phase)
         assert start is not None  # an authority comes first
+        if (needed := self._needed(phase, start)) is not None and not needed.holds:
+            reason = f"not needed: {needed}"
+            return Result(outcome=NO_OP, reason=reason, metrics=self.measured(start.pack), triggers=(needed,)), None
+        result, candidate = self._played(phase, start, answer)
+        return (result if needed is None else replace(result, triggers=(needed,))), candidate
+
+    def _played(self, phase: Phase, start: Start, answer: tuple[str, Ruling] | None) -> Played:
         if phase.kind == "question":
             assert answer is not None  # without one, the campaign waits
             return self._question(phase, *answer)
         kinds = {"lane": self._lane, "certify": self._certify, "freeze": self._freeze}
         return kinds[phase.kind](phase, start)
+
+    def _needed(self, phase: Phase, start: Start) -> Trigger | None:
+        """Returns whether the condition of a phase holds for the pack that it starts from; None if it states none."""
+        return None if phase.when is None else self.trigger(phase.when, self.measured(start.pack))
+
+    def trigger(self, rule: Expression, metrics: Mapping[int, Mapping[str, float]]) -> Trigger:
+        """Returns a condition as it stands after the phases that were played."""
+        return evaluated(rule, metrics, {row.phase: row.outcome for row in self.records}, self.campaign.gates)
 
     def _skipped(self, ruling: Ruling) -> Played:
         reason = (
@@ -110,7 +127,7 @@ class Stage:
         lane = self._lane_of(phase, phase.lane.with_authority(start.pack))
         stated = {key: value for key, value in lane.document.items() if key in _STATED}
         tried = Tried(lane=stated, knobs={knob.name: KnobRange(knob.at, knob.extent) for knob in lane.knobs})
-        before = self._measured(start.pack) if self.campaign.floors or phase.material else {}
+        before = self.measured(start.pack) if self.campaign.floors or phase.material else {}
         result = Result(outcome="REFUSED", reason="", tried=tried, floors=self._floors(before, None))
         if why := self.campaign.frozen_move(lane):
             return replace(result, reason=f"not played: {why}; {BY_GATE}"), None
@@ -125,7 +142,7 @@ class Stage:
         candidate = Start(pack_of(name, lock.candidate_pack.policies, lane.engine.policy_schemas), closed.lock.name)
         if decision.best is not None:
             lane.admit(candidate.pack)  # raises if more than the lane's knobs moved
-        after = self._measured(candidate.pack)
+        after = self.measured(candidate.pack)
         result = replace(
             result,
             outcome=decision.outcome,
@@ -197,9 +214,9 @@ class Stage:
             track=self.track, proved=self.proved,
         )  # fmt: skip
         end = replace(end, freeze=frozen.freeze_id)
-        return Result(outcome="FROZEN", reason=reason, metrics=self._measured(start.pack), end=end), start
+        return Result(outcome="FROZEN", reason=reason, metrics=self.measured(start.pack), end=end), start
 
-    def _measured(self, pack: Pack) -> dict[int, dict[str, float]]:
+    def measured(self, pack: Pack) -> dict[int, dict[str, float]]:
         """Returns a pack's metrics by campaign seed, to the campaign's last state even if its lane stops earlier."""
         return {seed: measured(self.campaign, pack, seed) for seed in self.campaign.seeds}
 

@@ -7,8 +7,8 @@ the phases, `sweeps.campaign.checks` tells when one may close, `sweeps.campaign.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,19 @@ from lanelock.engine.resolved import Resolved
 from lanelock.policies import LaneError, Pack, PolicyError
 from lanelock.policies.documents import digest, resolve, shipped_schema, validate
 from lanelock.policies.errors import referred_to_by
+from lanelock.policies.expressions import Expression
 from lanelock.policies.notations import read_document
 from lanelock.policies.pack import first_state, split_address, states_in
 from lanelock.scoring.gates import GateSet
 from lanelock.scoring.scorecard import MetricSource, gates_of
 from lanelock.sweeps.campaign.checks import CHECKS
 from lanelock.sweeps.campaign.movement import Material
-from lanelock.sweeps.campaign.records import AUTHORITY, CANDIDATE
+from lanelock.sweeps.campaign.records import AUTHORITY, CANDIDATE, PhaseRecord
+from lanelock.sweeps.campaign.triggers import condition
 from lanelock.sweeps.engines import PackFinder, engine_named, metrics_named, open_pack
 from lanelock.sweeps.lanes.lane import Lane, beside, load_lane, pack_for
 
+NO_OP = "NO_OP"  # the outcome of a phase that was not needed
 _CARRIES_CANDIDATE = ("GO", "RETRY")  # the outcomes that carry the candidate where the file does not say
 
 
@@ -37,6 +40,7 @@ class Branch:
     carry: str  # CANDIDATE or AUTHORITY
     decision: str  # its name
     at_most: int | None  # how often a run may take it; None: as often as it comes
+    when: Expression | None = None  # what has to hold; None: nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +52,36 @@ class Phase:
     title: str
     why: str
     document: Mapping[str, Any]
-    then: Mapping[str, Branch]  # outcome -> what follows
+    then: Mapping[str, Branch]  # outcome -> what follows; of several branches the last, which needs no condition
     lane: Lane | None  # of a lane phase, with the authority its file names
     pack: Pack | None  # of an authority phase
     material: Material | None = None  # of a lane phase: what earns RETRY
+    cases: Mapping[str, tuple[Branch, ...]] = field(default_factory=dict)  # outcome -> the branches tried before that
+    when: Expression | None = None  # what makes the phase necessary; None: it always is
 
     @property
     def fallback(self) -> str:
         """The outcome whose branch is taken instead of one that was taken as often as it may, or of a skipped phase."""
         return "NO" if self.kind == "question" else "NO_GO"
+
+    def case(
+        self, outcome: str, holds: Callable[[Branch], bool], before: Sequence[PhaseRecord]
+    ) -> Branch | None:  # fmt: skip
+        """Returns the first branch of an outcome whose condition holds and that may still be taken; None: the last.
+
+        `before`: the phases that the run has played.
+        """
+        for branch in self.cases.get(outcome, ()):
+            key = self.id, outcome, branch.next
+            taken = sum((row.phase, row.outcome, row.next) == key for row in before)
+            if (branch.at_most is None or taken < branch.at_most) and holds(branch):
+                return branch
+        return None
+
+    def branches(self) -> Iterator[tuple[str, Branch]]:
+        """Yields every branch with its outcome, in the order in which they are tried."""
+        for outcome, last in self.then.items():
+            yield from ((outcome, branch) for branch in (*self.cases.get(outcome, ()), last))
 
     def follows(self, outcome: str, taken: int) -> tuple[str, Branch | None]:
         """Returns the outcome that counts and its branch, if its branch was taken so many times before; None: the end.
@@ -142,7 +167,10 @@ def load_campaign(name_or_path: str, find_pack: PackFinder = open_pack) -> Campa
             known = ", ".join(engine.states)
             raise LaneError(f"{path}: {where}/until: {until!r} is not a state of {engine.name}: {known}")
     gates = gates_of(metrics)
-    phases = {name: _phase(name, row, path, engine, gates, find_pack) for name, row in document["phases"].items()}
+    names = [*document["phases"]]
+    phases = {
+        name: _phase(name, row, path, engine, gates, find_pack, names) for name, row in document["phases"].items()
+    }
     _check(document, phases, gates, str(path))
     _check_frozen(document, engine, str(path))
     with referred_to_by(f"{path}: /record/rows"):
@@ -156,7 +184,13 @@ def load_campaign(name_or_path: str, find_pack: PackFinder = open_pack) -> Campa
 
 
 def _phase(
-    name: str, row: Mapping[str, Any], path: Path, engine: Resolved, gates: GateSet, find_pack: PackFinder
+    name: str,
+    row: Mapping[str, Any],
+    path: Path,
+    engine: Resolved,
+    gates: GateSet,
+    find_pack: PackFinder,
+    phases: Sequence[str],
 ) -> Phase:
     field = f"{path}: /phases/{name}"
     try:
@@ -167,29 +201,58 @@ def _phase(
         raise LaneError(f"{field}: {error}") from None
     if lane is not None and lane.engine.name != engine.name:
         raise LaneError(f"{field}/lane: {lane.id} is a lane of engine {lane.engine.name}, not of {engine.name}")
-    return Phase(name, row["kind"], row["title"], row.get("why", ""), row, _branches(name, row), lane, pack, material)
+    then, cases = branches(name, row, phases, gates, field)
+    when = condition(row["when"], phases, gates, f"{field}/when") if "when" in row else None
+    return Phase(
+        name, row["kind"], row["title"], row.get("why", ""), row, then, lane, pack, material, cases, when
+    )  # fmt: skip
 
 
-def _branches(name: str, row: Mapping[str, Any]) -> dict[str, Branch]:
-    return {
-        outcome: Branch(
-            branch["next"],
-            branch.get("carry", CANDIDATE if outcome in _CARRIES_CANDIDATE else AUTHORITY),
-            branch.get("decision") or _decision(name, outcome, row["then"]),
-            branch.get("at_most"),
-        )
-        for outcome, branch in row.get("then", {}).items()
-    }
+def branches(
+    name: str, row: Mapping[str, Any], phases: Sequence[str], gates: GateSet, where: str
+) -> tuple[dict[str, Branch], dict[str, tuple[Branch, ...]]]:
+    """Returns outcome -> the branch without a condition, and outcome -> those that are tried before it.
+
+    Raises LaneError for a list of branches whose last has a condition, or any other has none.
+    """
+    then, cases = dict[str, Branch](), dict[str, tuple[Branch, ...]]()
+    for outcome, given in row.get("then", {}).items():
+        field = f"{where}/then/{outcome}"
+        rows = given if isinstance(given, list) else [given]
+        found = [_branch(name, outcome, one, row["then"], phases, gates, field) for one in rows]
+        *before, then[outcome] = found
+        if then[outcome].when is not None:
+            raise LaneError(f"{field}: the last branch has a condition: nothing would follow where none holds")
+        if any(branch.when is None for branch in before):
+            raise LaneError(f"{field}: a branch before the last has no condition: none after it could be taken")
+        if before:
+            cases[outcome] = tuple(before)
+    return then, cases
 
 
-def _decision(phase: str, outcome: str, then: Mapping[str, Any]) -> str:
+def _branch(
+    phase: str, outcome: str, row: Mapping[str, Any], then: Mapping[str, Any], phases: Sequence[str], gates: GateSet,
+    where: str,
+) -> Branch:  # fmt: skip
+    return Branch(
+        row["next"],
+        row.get("carry", CANDIDATE if outcome in _CARRIES_CANDIDATE else AUTHORITY),
+        row.get("decision") or _decision(phase, outcome, row, then),
+        row.get("at_most"),
+        condition(row["when"], phases, gates, f"{where}/when") if "when" in row else None,
+    )
+
+
+def _decision(phase: str, outcome: str, branch: Mapping[str, Any], then: Mapping[str, Any]) -> str:
     """Returns the name of a decision that the file does not name: GO_P3, NO_GO_P3, GO_P3_RETRY_FROM_2A, ALLOW_X_NO."""
-    if outcome in ("YES", "NO"):
+    if outcome in ("YES", "NO", NO_OP):
         return f"{phase}_{outcome}".upper()
     if outcome == "RETRY":
-        return f"GO_{then[outcome]['next']}_RETRY_FROM_{phase}".upper()
-    granted = "GO" if outcome == "GO" else "NO_GO"
-    return f"{granted}_{then['GO']['next']}".upper()
+        return f"GO_{branch['next']}_RETRY_FROM_{phase}".upper()
+    if outcome == "GO":
+        return f"GO_{branch['next']}".upper()
+    granted = then["GO"][-1] if isinstance(then["GO"], list) else then["GO"]
+    return f"NO_GO_{granted['next']}".upper()
 
 
 def _check(document: Mapping[str, Any], phases: Mapping[str, Phase], gates: GateSet, where: str) -> None:
@@ -220,12 +283,19 @@ def _check(document: Mapping[str, Any], phases: Mapping[str, Phase], gates: Gate
 
 
 def _check_branches(phase: Phase, phases: Mapping[str, Phase], where: str) -> None:
-    for outcome, branch in phase.then.items():
+    for outcome, branch in phase.branches():
         field = f"{where}: /phases/{phase.id}/then/{outcome}"
         if branch.next not in phases:
             raise LaneError(f"{field}: no phase {branch.next!r} (known: {', '.join(phases)})")
-        if branch.at_most is not None and (outcome == phase.fallback or phase.fallback not in phase.then):
+        if (
+            branch.when is None
+            and branch.at_most is not None
+            and (outcome == phase.fallback or phase.fallback not in phase.then)
+        ):
             raise LaneError(f"{field}/at_most: another branch must be left when it is used up, and there is none")
+    if (phase.when is None) != (NO_OP not in phase.then):
+        has, lacks = ("when", f"then/{NO_OP}") if phase.when is not None else (f"then/{NO_OP}", "when")
+        raise LaneError(f"{where}: /phases/{phase.id}/{has}: needs {lacks} beside it")
     if (phase.material is None) != ("RETRY" not in phase.then) and phase.kind == "lane":
         has, lacks = ("material", "then/RETRY") if "RETRY" not in phase.then else ("then/RETRY", "material")
         raise LaneError(f"{where}: /phases/{phase.id}/{has}: needs {lacks} beside it")
@@ -276,7 +346,7 @@ def _reached(first: str, phases: Mapping[str, Phase]) -> set[str]:
     while ahead:
         if (name := ahead.pop()) not in reached:
             reached.add(name)
-            ahead += [branch.next for branch in phases[name].then.values()]
+            ahead += [branch.next for _, branch in phases[name].branches()]
     return reached
 
 
@@ -293,7 +363,7 @@ def _unbounded_loop(phases: Mapping[str, Phase]) -> list[str]:
             return [*above[above.index(name) :], name]
         if name in done:
             return []
-        onward = (branch.next for branch in phases[name].then.values() if branch.at_most is None)
+        onward = (branch.next for _, branch in phases[name].branches() if branch.at_most is None)
         loop = next(filter(None, (follow(to, (*above, name)) for to in onward)), [])
         done.add(name)
         return loop

@@ -19,7 +19,7 @@ from lanelock.policies import IntegrityError, LaneError, diff
 from lanelock.policies.names import inside
 from lanelock.sweeps.campaign.checks import CHECKS, Closing
 from lanelock.sweeps.campaign.phases import Stage, Start, findings_for
-from lanelock.sweeps.campaign.plan import Branch, Campaign, Phase
+from lanelock.sweeps.campaign.plan import NO_OP, Branch, Campaign, Phase
 from lanelock.sweeps.campaign.records import (
     AUTHORITY,
     CANDIDATE,
@@ -227,7 +227,7 @@ class _Player:
             lambda progress: self._watch(self.standing(phase, progress)),
         )
         result, candidate = stage.played(phase, start, answer)
-        result, branch = self._branch(phase, result)
+        result, branch = self._branch(phase, result, start, stage)
         holder = candidate if branch is not None and branch.carry == CANDIDATE and candidate is not None else start
         record = PhaseRecord(
             **{field.name: getattr(result, field.name) for field in fields(result)},
@@ -245,19 +245,40 @@ class _Player:
             pruned=pruned,
             waivers=tuple(text for played in self._done for text in played.waived) if result.end is not None else (),
         )
-        asked = () if result.skipped is not None else phase.done_when
+        asked = () if result.skipped is not None or result.outcome == NO_OP else phase.done_when
         self._write(replace(record, checks=tuple(self._evaluated(phase, record, name) for name in asked)), 0)
 
-    def _branch(self, phase: Phase, result: Result) -> tuple[Result, Branch | None]:
-        """Returns the branch of an outcome; a result whose branch was used up says so, and has the outcome taken."""
+    def _branch(self, phase: Phase, result: Result, start: Start | None, stage: Stage) -> tuple[Result, Branch | None]:
+        """Returns the branch of an outcome; a result whose branch was used up says so, and has the outcome taken.
+
+        The result states every condition that was evaluated, and the metrics that it was evaluated on.
+        """
         if result.skipped is not None:
             return result, phase.then[phase.fallback]
+        if phase.cases.get(result.outcome):
+            if result.metrics is None and start is not None:
+                result = replace(result, metrics=stage.measured(start.pack))
+            result, case = self._case(phase, result, stage)
+            if case is not None:
+                return result, case
         taken = sum(played.phase == phase.id and played.outcome == result.outcome for played in self._done)
         outcome, branch = phase.follows(result.outcome, taken)
         if outcome == result.outcome:
             return result, branch
         spent = f"{result.outcome} was taken {taken} times, as often as it may: {outcome} instead"
         return replace(result, outcome=outcome, reason=f"{result.reason}; {spent}"), branch
+
+    def _case(self, phase: Phase, result: Result, stage: Stage) -> tuple[Result, Branch | None]:
+        """Returns the result with the conditions of its outcome, and the first branch whose condition holds."""
+        seen = list(result.triggers)
+
+        def holds(branch: Branch) -> bool:
+            assert branch.when is not None  # only the last has none
+            seen.append(stage.trigger(branch.when, result.metrics or {}))
+            return seen[-1].holds
+
+        case = phase.case(result.outcome, holds, self._done)
+        return replace(result, triggers=tuple(seen)), case
 
     def _start(self) -> Start | None:
         """Returns what the phase before passed on; None at the first phase. Raises IntegrityError if it was changed."""

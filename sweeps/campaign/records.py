@@ -12,6 +12,7 @@ from lanelock.policies.names import check_name, inside
 from lanelock.policies.pack import CarriedPack, FieldChange
 from lanelock.scoring.feasibility import GateReach
 from lanelock.sweeps.campaign.movement import Movement
+from lanelock.sweeps.campaign.triggers import Trigger
 from lanelock.sweeps.decision.decision import Blocker
 from lanelock.sweeps.decision.runtime import Runtime
 from lanelock.sweeps.lanes.knob import Value
@@ -246,6 +247,7 @@ class Result:
     pinned: Mapping[int, Pinned] | None = None  # of an authority, by seed
     answered: Answered | None = None  # of a question
     skipped: Ruling | None = None  # why the phase was not played
+    triggers: tuple[Trigger, ...] = ()  # the conditions that decided whether it was needed, and what follows
 
     @property
     def ending(self) -> str:
@@ -319,6 +321,7 @@ class PhaseRecord(Result):
             pinned=None if "pinned" not in row else {int(seed): Pinned(**pin) for seed, pin in row["pinned"].items()},
             answered=None if "answered" not in row else Answered.of(row["answered"]),
             skipped=None if "skipped" not in row else Ruling(**row["skipped"]),
+            triggers=tuple(map(Trigger.of, row.get("triggers", ()))),
         )
 
     @property
@@ -350,6 +353,7 @@ class PhaseRecord(Result):
             "pinned": None if self.pinned is None else {str(seed): asdict(pin) for seed, pin in self.pinned.items()},
             "answered": None if self.answered is None else asdict(self.answered),
             "skipped": None if self.skipped is None else asdict(self.skipped),
+            "triggers": [asdict(trigger) for trigger in self.triggers],
         }
         return {name: value for name, value in fields.items() if value not in (None, [])}
 

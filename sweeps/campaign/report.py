@@ -19,6 +19,7 @@ from lanelock.sweeps.campaign.phases import measured
 from lanelock.sweeps.campaign.plan import Campaign
 from lanelock.sweeps.campaign.play import Standing
 from lanelock.sweeps.campaign.records import CANDIDATE, Answered, Floor, Graded, PhaseRecord, Pinned, Tried
+from lanelock.sweeps.campaign.triggers import Trigger
 from lanelock.sweeps.pages.page import Block, Heading, Paragraph, Points, as_html, as_markdown, table
 from lanelock.sweeps.pages.text import short
 from lanelock.sweeps.proof.certificate import grades
@@ -250,12 +251,20 @@ def _phase(campaign: Campaign, played: PhaseRecord) -> Iterator[Block]:
             (row.check, row.state, row.witness, "" if row.waiver is None else str(row.waiver)) for row in played.checks
         )
         yield table(("check", "", "witness", "waived by"), rows)
+    if played.triggers:
+        yield Heading(3, "Conditions")
+        conditions = ((row.rule, "holds" if row.holds else "does not hold", _seen(row)) for row in played.triggers)
+        yield table(("condition", "", "what it saw"), conditions)
     yield Heading(3, "Decided")
     yield Paragraph(f"{_decision(played)}: {played.reason}.")
     if played.holder is not None and played.next is not None:
         what = "its candidate" if played.carried == CANDIDATE else "what it started from"
         pack = played.holder.pack.digest[:16]
         yield Paragraph(f"Carried on to {campaign.phases[played.next].title}: {what}, pack {pack}.")
+
+
+def _seen(trigger: Trigger) -> str:
+    return ", ".join(f"{name} {value if isinstance(value, str) else short(value)}" for name, value in trigger.shown)
 
 
 def _answered(answered: Answered) -> Iterator[Block]:
