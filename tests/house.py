@@ -74,10 +74,6 @@ STANDS_ON = {  # room -> the rooms it may import; it may also import what those 
     "sweeps.notebook": {"engine", "sweeps.sweep"},
     "sweeps.terminal": {"sweeps.audit", "sweeps.live", "sweeps.project", "sweeps.repository"},
     "scoring": set(),
-    "scoring.distances": {"policies"},
-    "scoring.queries": {"policies"},
-    "scoring.resampling": {"scoring.gates", "scoring.queries"},
-    "scoring.tables": {"engine.protocol", "scoring.distances", "scoring.resampling"},
 }
 
 
