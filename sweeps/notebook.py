@@ -29,7 +29,7 @@ from lanelock.policies import LaneError
 from lanelock.policies.project import FILE, SEVERITIES, Project, project_of
 from lanelock.scoring.figures.drawing import Figure, png
 from lanelock.sweeps.engines import enlist
-from lanelock.sweeps.lanes.lane import Lane, load_lane
+from lanelock.sweeps.lanes.lane import Lane, lane_of_project
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.reports.study import closed
 from lanelock.sweeps.reports.trials_table import trials_frame
@@ -64,7 +64,7 @@ def lane_of_function(function: Callable[..., Any], **given: Any) -> Lane:
         parallel=project.engine.get("parallel", False),
     )  # fmt: skip
     enlist(project, made)
-    return load_lane(project.id)
+    return lane_of_project(project)
 
 
 def project_of_function(function: Callable[..., Any], given: Mapping[str, Any]) -> Project:

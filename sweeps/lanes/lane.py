@@ -22,11 +22,19 @@ from lanelock.policies.errors import referred_to_by
 from lanelock.policies.expressions import Expression, parse
 from lanelock.policies.notations import read_document
 from lanelock.policies.pack import CarriedPack, Schemas
-from lanelock.policies.project import FILE
+from lanelock.policies.project import FILE, Project
 from lanelock.scoring.chained import Railing
 from lanelock.scoring.gates import SEEDS, GateSet, load_gates, parse_gates
 from lanelock.scoring.scorecard import Defining, MetricSource, gates_of, keepsake_of, measured, source_for
-from lanelock.sweeps.engines import PackFinder, engine_named, metrics_named, open_pack, project_here
+from lanelock.sweeps.engines import (
+    PackFinder,
+    engine_named,
+    is_start,
+    metrics_named,
+    open_pack,
+    project_here,
+    start_of,
+)  # fmt: skip
 from lanelock.sweeps.lanes.candidates import read_candidates
 from lanelock.sweeps.lanes.declared import Derived, bounds_of, completed, derived_of, field_of, shown, space_of
 from lanelock.sweeps.lanes.knob import Knob, Value, is_number
@@ -385,14 +393,23 @@ def load_lane(name_or_path: str, find_pack: PackFinder = open_pack) -> Lane:
     """
     project = project_here()
     if project is not None and name_or_path in (project.id, FILE, str(project.file)):
-        with project.in_its_fields():
-            return _loaded(project.file, project.lane, find_pack)
+        return lane_of_project(project, find_pack)
     path = resolve(name_or_path, "lanes", ".json")
     if path.is_dir():
         raise LaneError(f"{path}: a lane is a file, this is a folder")
     if path.name == FILE:
         raise LaneError(f"{path}: a project's lane is played in its folder: cd {path.parent}")
     return _loaded(path, read_document(path), find_pack)
+
+
+def lane_of_project(project: Project, find_pack: PackFinder = open_pack) -> Lane:
+    """Returns the lane that a project stands for. Raises PolicyError or LaneError naming a field of its file."""
+
+    def find(name: str) -> tuple[Pack, Resolved]:
+        return (start_of(project), engine_named(project.id)) if is_start(name, project) else find_pack(name)
+
+    with project.in_its_fields():
+        return _loaded(project.file, project.lane, find)
 
 
 def _loaded(path: Path, document: Mapping[str, Any], find_pack: PackFinder) -> Lane:

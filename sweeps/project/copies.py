@@ -17,7 +17,7 @@ from lanelock.policies.pack import PACK
 from lanelock.policies.project import FILE, PARAMS, START, Project
 from lanelock.sweeps.workspace import writing
 
-_KINDS = ("packs", "lanes", "campaigns", "gates")  # of shipped documents, as a name is looked for
+_FILES = ("lanes", "campaigns", "gates")  # kinds of shipped documents that are a file; a pack is a folder
 _REFERENCES = ("authority", "pack", "lane", "file")  # fields that may hold a path seen from their file
 
 
@@ -45,11 +45,12 @@ def eject(project: Project, folder: Path) -> list[Path]:
 def copy(name: str, target: Path, project: Project | None) -> list[Path]:
     """Copies the pack, lane, campaign or gate file of that name, to go on with it. Returns the files.
 
-    A path that a lane or campaign gives is rewritten, so that it leads to the same place.
+    Where a pack and a lane have the same name, a target with a suffix means the lane. A path that a lane or campaign
+    gives is rewritten, so that it leads to the same place.
     """
     if project is not None and name in (START, project.id):
         return _own(project, name, target)
-    source = _found(name)
+    source = _found(name, to_file=target.suffix != "")
     if source.is_dir():
         texts = {path.name: path.read_text() for path in sorted(source.iterdir()) if path.suffix in SUFFIXES}
         return _written(target, texts)
@@ -69,10 +70,10 @@ def _own(project: Project, name: str, target: Path) -> list[Path]:
     return _written(file.parent, {file.name: _WRITERS.get(file.suffix, _text)(dict(project.lane))})
 
 
-def _found(name: str) -> Path:
+def _found(name: str, to_file: bool) -> Path:
     """Returns the shipped file or folder of that name, or the path. Raises PolicyError listing the shipped names."""
     refusals = []
-    for kind in _KINDS:
+    for kind in (*_FILES, "packs") if to_file else ("packs", *_FILES):
         try:
             return resolve(name, kind, "" if kind == "packs" else ".json")
         except PolicyError as error:

@@ -21,7 +21,10 @@ from filelock import FileLock
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from lanelock.engine.protocol import Serving
+from lanelock.policies import LanelockError
 from lanelock.policies.names import inside
+from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.lanes.trial import Input
 from lanelock.sweeps.proof.evidence import certified_on, check_files, claim_in
 from lanelock.sweeps.proof.lock import Lock
@@ -69,12 +72,16 @@ class Version:
 def follow(workspace: Workspace, report: Callable[[str], None] = lambda text: None) -> dict[str, str]:
     """Updates the model registry to the records of moves; a second call changes nothing. Returns alias -> version.
 
+    An engine whose candidates do not answer rows has aliases and no model.
+
     Reports, in a line each, what somebody else had changed in the registry; it is set right.
     """
     with FileLock(workspace.registry_lock):
         registry, history, standing = Registry(workspace), moves(workspace), holders(workspace)
         lefts, versions = read_left(workspace, registry.uri), dict[str, str]()
-        for model in sorted({*lefts, *(model_name(move.to.engine) for move in standing.values())}):
+        for model in sorted(
+            {*lefts, *(model_name(move.to.engine) for move in standing.values() if _serves(move.to.engine))}
+        ):
             here = {alias: move for alias, move in standing.items() if model_name(move.to.engine) == model}
             for difference in registry.differences(model, history, lefts.get(model)):
                 if difference.changed:
@@ -106,9 +113,19 @@ def compare(workspace: Workspace, alias: str | None = None) -> list[Difference]:
         text = f"{workspace.tracking_database}: there is no such database"
         return [Difference(text, "model" if lefts else "behind")]
     registry = Registry(workspace, reading=True)
-    for model in sorted({*lefts, *(model_name(move.to.engine) for move in standing.values())}):
+    for model in sorted(
+        {*lefts, *(model_name(move.to.engine) for move in standing.values() if _serves(move.to.engine))}
+    ):
         rows += registry.differences(model, history, lefts.get(model))
     return [row for row in rows if alias is None or row.alias in (None, alias)]
+
+
+def _serves(engine: str) -> bool:
+    """Whether an engine's candidates answer as models; of one that is not installed here they may."""
+    try:
+        return isinstance(engine_named(engine).own, Serving)
+    except LanelockError:
+        return True
 
 
 def _version(workspace: Workspace, move: Move) -> Version:

@@ -32,7 +32,8 @@ def best_document(closed: Closed) -> dict[str, Any] | None:
     measures = best.record.document["measures"]
     return {
         "trial": best.number,
-        "knobs": dict(best.values),
+        "values": dict(best.values),
+        "knobs": dict(best.values),  # the field's name up to version 0.2
         "objectives": closed.ledger.named(best) or None,
         "verdict": closed.decision.verdict,
         "metrics": measures,

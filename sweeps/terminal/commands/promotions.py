@@ -80,8 +80,8 @@ def _show(session: Session, workspace: Workspace, outcome: promotion.Promotion) 
         from lanelock.sweeps.record.registry import follow
 
         try:
-            version = follow(workspace, changed.append)[move.alias]
-            model = f"models:/{model_name(move.to.engine)}@{move.alias}"
+            version = follow(workspace, changed.append).get(move.alias)
+            model = None if version is None else f"models:/{model_name(move.to.engine)}@{move.alias}"
         except WorkspaceError as error:
             why = " ".join(str(error).split())
             say(f"the move is recorded; update the model registry with: lanelock sync ({why})")
@@ -101,6 +101,7 @@ def _show(session: Session, workspace: Workspace, outcome: promotion.Promotion) 
         if version is not None:
             text.append(f"serve it with mlflow.pyfunc.load_model({model!r}), version {version},")
             text.append(f"where MLFLOW_TRACKING_URI={shown(record_uri(workspace))}")
+        text.append(f"use its pack as: lanelock run --pack {move.alias} --seed N")
     else:
         text = [f"would move  {as_line(move)}"]
     session.show(document, "\n".join(text))

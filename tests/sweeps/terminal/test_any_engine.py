@@ -100,8 +100,10 @@ def test_a_lane_without_a_last_state_or_bounds_is_swept_and_its_lock_proved(thir
     code, said, err = third("sweep", TIDES / "lane.json", "--json")
     assert code == 0 and said["decision"] == "GO" and said["trials"]["number"] == 6, err
     assert third("verify", said["lock"], "--json")[1]["ok"]
-    promoted = third("promote", said["lock"], "--to", "candidate")
-    refused(promoted, "cannot register a model: engine tides has no serve()")
+    code, moved, _ = third("promote", said["lock"], "--to", "candidate", "--json")
+    assert code == 0 and moved["moved"] and moved["version"] is None, "an alias, and no model that could answer"
+    assert third("run", "--pack", "candidate", "--seed", 5, "--json")[0] == 0
+    assert third("sync", "--check", "--json")[0] == 0
     gates = third("feasibility", TIDES / "lane.json", "--json")[1]["gates"]
     assert [row["bound"] for row in gates] == [None, None], "nothing is frozen, and nothing is proved"
 
