@@ -150,7 +150,9 @@ class Supervisor:
         folder = self.folder / uuid4().hex
         (folder / WORK / folder_in_it).mkdir(parents=True)
         for name, data in files.items():
-            (folder / WORK / name).write_bytes(data)
+            path = folder / WORK / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(data)
         return folder
 
     def begin(self, program: Program, folder: Path, streams: Sequence[str | int]) -> None:

@@ -120,7 +120,7 @@ def test_the_log_of_a_failed_trial_is_a_file_of_its_record_and_no_other_trial_ha
             assert log.startswith(f"gain is {trial.values['gain']!r}\nTraceback") and log.endswith("unstable gain\n")
             assert "details" not in trial.record.document
         else:
-            assert entry.files == {}
+            assert "stderr.txt" not in entry.files
     assert failed
 
 
