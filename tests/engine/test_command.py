@@ -107,7 +107,7 @@ def test_files_of_the_users_folder_are_reached_by_their_names(tmp_path):
 @pytest.mark.parametrize(
     ("command", "options", "words"),
     [
-        ("./program {conf}", {}, ["{conf}", "known: {config}, {out}, {seed}, {args}, {params}, {world}, {folder}, {lev"]),
+        ("./program {conf}", {}, ["{conf}", "known: {config}, {out}, {seed}, {args}, {params}, {world}, {folder}"]),
         ("./program {level!r} {config}", {}, ["{level!r}"]),
         ("./program {config:3}", {}, ["{config:3}"]),
         ("./program '{\"a\": 1}' {config}", {}, ["{{ for a brace"]),
@@ -167,6 +167,7 @@ def test_a_parameter_called_like_a_placeholder_is_no_riddle(tmp_path):
         ("echo one >&2; echo unstable gain >&2; exit 7", {}, "exit 7: one | unstable gain"),
         ("echo told on stdout; exit 2", {}, "exit 2: told on stdout"),
         ("exit 3", {}, "exit 3"),
+        ("printf 'File x\\n  f(a)\\n  ~^^^\\nKeyError: a\\n' >&2; exit 1", {}, "exit 1: File x | f(a) | KeyError: a"),
         ("kill -SEGV $$", {}, "killed by SIGSEGV"),
         ("printf '\\033[31mred\\033[0m\\r\\n\\001two\\n' >&2; exit 1", {}, "exit 1: red | two"),
         ("echo the token is hunter22 >&2; exit 1", {"env": {"API_TOKEN": "hunter22"}}, "exit 1: the token is ***"),
