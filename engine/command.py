@@ -18,6 +18,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from lanelock.engine.commands import configuration
 from lanelock.engine.commands.once import Left, Once, output_of, reaching
 from lanelock.engine.commands.processes import Limits, Program
@@ -93,12 +96,12 @@ class CommandEngine(TableRuns):
             }
         )  # fmt: skip
 
-    def evaluate(self, pack: Pack, seed: int) -> Run:
-        """Returns one run. Raises EngineError, with the program's log as `details`, if it gives no result."""
+    def evaluate(self, pack: Pack, seed: int, *, upstream: Run | None = None) -> Run:
+        """Returns one run, on the tables of an upstream's. Raises EngineError, with the program's log as `details`."""
         began = time.perf_counter()
         params = configuration.exact(pack[self._policy], self.policy_schemas[self._policy])
         with self._files.unchanged(self._where):
-            result, left = self._way.answer(params, seed)
+            result, left = self._way.answer(params, seed, None if upstream is None else _files_of(upstream))
         surfaces = surfaces_of(result, self._where)
         return replace(run_of(self, pack, seed, surfaces, time.perf_counter() - began), sealed=left)
 
@@ -111,6 +114,16 @@ class CommandEngine(TableRuns):
         """Returns what the program printed besides its results."""
         left: Left = run.sealed
         return left.printed
+
+
+def _files_of(run: Run) -> dict[str, bytes]:
+    """Returns the tables of a run as Parquet files, by name."""
+    files = dict[str, bytes]()
+    for name, surface in run.surfaces.items():
+        sink = pa.BufferOutputStream()
+        pq.write_table(surface.table(), sink)
+        files[f"{name}.parquet"] = sink.getvalue().to_pybytes()
+    return files
 
 
 class _Files:

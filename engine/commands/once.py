@@ -11,7 +11,7 @@ from typing import Any
 from lanelock.engine.commands import configuration
 from lanelock.engine.commands.outputs import READERS, collected, read_json, result_of
 from lanelock.engine.commands.processes import STDERR, STDOUT, Program, in_short, ran
-from lanelock.engine.commands.template import ARGS, CONFIG, EVERYTHING, OUT, PARAMS, SEED, Template
+from lanelock.engine.commands.template import ARGS, CONFIG, EVERYTHING, OUT, PARAMS, SEED, WORLD, Template
 from lanelock.policies import DataError, EngineError, PolicyError
 
 
@@ -34,8 +34,14 @@ class Once:
     output: str  # a file, or a folder with a `/` at its end; empty: stdout
     where: str
 
-    def answer(self, params: Mapping[str, Any], seed: int) -> tuple[Any, Left]:
-        """Runs the command once, and returns its result. Raises EngineError, with its log, if there is none."""
+    def answer(self, params: Mapping[str, Any], seed: int, world: Mapping[str, bytes] | None) -> tuple[Any, Left]:
+        """Runs the command once, and returns its result. Raises EngineError, with its log, if there is none.
+
+        `world`: files of the world that it stands on, by name.
+        """
+        if (world is None) is (WORLD in self.template.used):
+            why = "it has no world" if world is None else "it has a world, which does not reach it"
+            raise EngineError(self.where, f"{why}: {{world}} in its command, and world in [engine], go together")
         whole = params if SEED in self.template.used or not self.seed_as else {**params, self.seed_as: seed}
         file, folder = (
             f"config.{self.config}",
@@ -43,9 +49,11 @@ class Once:
         )
         values = {name: configuration.as_text(value) for name, value in params.items()}
         values |= {CONFIG: file, OUT: self.output.rstrip("/"), SEED: str(seed), PARAMS: configuration.as_json(whole)}
+        values[WORLD] = WORLD
         arguments = self.template.filled(values, configuration.as_arguments(whole))
         given = {file: configuration.written(whole, self.config)} if CONFIG in self.template.used else {}
-        with ran(replace(self.program, arguments=arguments), given, folder) as run:
+        files = {**given, **{f"{WORLD}/{name}": data for name, data in (world or {}).items()}}
+        with ran(replace(self.program, arguments=arguments), files, folder) as run:
             run.hold(self.where)
             try:
                 return self._results(run.folder, run.work, given)

@@ -150,7 +150,9 @@ class Supervisor:
         folder = self.folder / uuid4().hex
         (folder / WORK / folder_in_it).mkdir(parents=True)
         for name, data in files.items():
-            (folder / WORK / name).write_bytes(data)
+            path = folder / WORK / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(data)
         return folder
 
     def begin(self, program: Program, folder: Path, streams: Sequence[str | int]) -> None:
@@ -236,7 +238,7 @@ def tail(path: Path, largest: int = LARGEST_DETAILS) -> str:
 def in_short(text: str) -> str:
     """Returns the last lines of what a program printed as one line that a terminal can show."""
     lines = [" ".join(_UNSHOWN.sub(" ", line).split()) for line in text.splitlines()[-100:]]
-    short = " | ".join([line for line in lines if line][-_LAST_LINES:])
+    short = " | ".join([line for line in lines if line.strip("~^ ")][-_LAST_LINES:])  # Python underlines with ~^
     return short if len(short) <= _LONGEST_REASON else f"…{short[-_LONGEST_REASON:]}"
 
 

@@ -154,8 +154,10 @@ class Servers:
         self._program, self._where = program, where
         self._idle = dict[int, list[Server]]()  # by the process that started them: a copy of it has none
 
-    def answer(self, params: Mapping[str, Any], seed: int) -> tuple[Any, Left]:
+    def answer(self, params: Mapping[str, Any], seed: int, world: Mapping[str, bytes] | None) -> tuple[Any, Left]:
         """Returns the result of a configuration, from a server that waits or a new one."""
+        if world is not None:
+            raise EngineError(self._where, "a server has no world; leave out server = true")
         idle = self._idle.setdefault(os.getpid(), [])
         server = next((kept for kept in taken(idle) if kept.alive), None) or Server(self._program, self._where)
         try:

@@ -3,7 +3,7 @@
     {config}   the path of the written configuration      {seed}     the seed
     {out}      the path of the output file or folder      {NAME}     one parameter
     {args}     --name value for every parameter           {folder}   the folder of the user's file
-    {params}   every parameter, as one JSON text
+    {params}   every parameter, as one JSON text          {world}    the folder of the world's tables, as Parquet
 
 `{{` and `}}` are braces. A word is one argument whatever is put in, since no shell ever sees it. A program with a `/`
 is seen from the user's folder, any other is found on PATH. An argument without placeholders that names a file below
@@ -22,8 +22,9 @@ from string import Formatter
 
 from lanelock.policies import EngineError, PolicyError
 
-CONFIG, OUT, SEED, ARGS, PARAMS, FOLDER = "config", "out", "seed", "args", "params", "folder"
-PLACEHOLDERS = (CONFIG, OUT, SEED, ARGS, PARAMS, FOLDER)
+CONFIG, OUT, SEED, ARGS, PARAMS = "config", "out", "seed", "args", "params"
+WORLD, FOLDER = "world", "folder"
+PLACEHOLDERS = (CONFIG, OUT, SEED, ARGS, PARAMS, WORLD, FOLDER)
 EVERYTHING = {CONFIG, ARGS, PARAMS}  # each carries all parameters
 _Word = tuple[tuple[str, str | None], ...]  # a text, and the placeholder after it
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs import SCHEMA, pack, program, shell, tables
 
+from lanelock.engine.chain import bind
 from lanelock.engine.command import CommandEngine
 from lanelock.engine.commands import configuration
 from lanelock.policies import EngineError, IntegrityError, LanelockError, PolicyError, pack_of
@@ -106,7 +107,7 @@ def test_files_of_the_users_folder_are_reached_by_their_names(tmp_path):
 @pytest.mark.parametrize(
     ("command", "options", "words"),
     [
-        ("./program {conf}", {}, ["{conf}", "known: {config}, {out}, {seed}, {args}, {params}, {folder}, {level}"]),
+        ("./program {conf}", {}, ["{conf}", "known: {config}, {out}, {seed}, {args}, {params}, {world}, {folder}"]),
         ("./program {level!r} {config}", {}, ["{level!r}"]),
         ("./program {config:3}", {}, ["{config:3}"]),
         ("./program '{\"a\": 1}' {config}", {}, ["{{ for a brace"]),
@@ -166,6 +167,7 @@ def test_a_parameter_called_like_a_placeholder_is_no_riddle(tmp_path):
         ("echo one >&2; echo unstable gain >&2; exit 7", {}, "exit 7: one | unstable gain"),
         ("echo told on stdout; exit 2", {}, "exit 2: told on stdout"),
         ("exit 3", {}, "exit 3"),
+        ("printf 'File x\\n  f(a)\\n  ~^^^\\nKeyError: a\\n' >&2; exit 1", {}, "exit 1: File x | f(a) | KeyError: a"),
         ("kill -SEGV $$", {}, "killed by SIGSEGV"),
         ("printf '\\033[31mred\\033[0m\\r\\n\\001two\\n' >&2; exit 1", {}, "exit 1: red | two"),
         ("echo the token is hunter22 >&2; exit 1", {"env": {"API_TOKEN": "hunter22"}}, "exit 1: the token is ***"),
@@ -176,7 +178,7 @@ def test_a_parameter_called_like_a_placeholder_is_no_riddle(tmp_path):
         ("echo '{\"a\": NaN}'", {}, "stdout: /a: nan is not a JSON number"),
         ("echo '{\"a\": 1'", {}, "stdout: line 2 column 1: not JSON"),
         ("echo '{\"a\": 1, \"a\": 2}'", {}, "stdout: /a: the field is given twice"),
-        ("echo 5", {}, "it is int 5"),
+        ("echo 5", {}, "is int 5"),
         ("echo '{\"a\": \"high\"}'", {}, "a: str 'high' is neither a number"),
         ("echo here >&2", {"output": "out.csv"}, "out.csv: the program wrote no such file: here"),
         (": > out.csv", {"output": "out.csv"}, "out.csv: the program left this file empty"),
@@ -291,3 +293,25 @@ def test_toml_has_no_null(tmp_path):
     engine = CommandEngine("heater", "./program {config}", schema, folder=tmp_path, config="toml")
     with pytest.raises(EngineError, match="TOML has no null"):
         engine.evaluate(pack_of("one", {"params": {"level": 1, "count": 1, "none": None}}, engine.policy_schemas), 1)
+
+
+def test_a_command_stands_on_the_tables_of_another_engines_run(tmp_path):
+    """Its world is a folder of Parquet files, and part of its run's id."""
+    schema = {**SCHEMA, "required": ["scale"], "properties": {"scale": {"type": "number"}}}
+    (tmp_path / "above").mkdir()
+    above = shell(tmp_path / "above", 'echo \'{"x": [1, 2], "n": 3}\'', policy="upper")
+    program(
+        tmp_path,
+        f"#!{sys.executable}\nimport json, sys\nimport pyarrow.parquet as pq\n"
+        "table = pq.read_table(sys.argv[1] + '/output.parquet').to_pydict()\n"
+        "print(json.dumps({'sum': sum(table['x']) * json.load(open(sys.argv[2]))['scale']}))\n",
+    )
+    make = lambda command: CommandEngine("lower", command, schema, folder=tmp_path)  # noqa: E731
+    schemas = {"upper": SCHEMA, "params": schema}
+    chained = pack_of("one", {"upper": {"level": 1, "count": 1}, "params": {"scale": 2}}, schemas)
+    run = bind(make("./program {world} {config}"), above).evaluate(chained, 1)
+    assert tables(run) == {"metrics": {"name": ["sum"], "value": [6.0]}}
+    with pytest.raises(EngineError, match="does not reach it"):
+        bind(make("./program {config}"), above).evaluate(chained, 1)
+    with pytest.raises(EngineError, match="it has no world"):
+        make("./program {world} {config}").evaluate(chained.part({"params": schema}), 1)
