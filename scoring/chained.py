@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -16,10 +17,31 @@ from typing import Any, Protocol, runtime_checkable
 from lanelock.engine.protocol import Run
 from lanelock.policies import PolicyError
 from lanelock.scoring.gates import Gate, GateSet, parse_gates
-from lanelock.scoring.scorecard import GateResult, MetricSource, Scorecard, gates_of, measured, score
+from lanelock.scoring.scorecard import (
+    Comparing,
+    Defining,
+    GateResult,
+    MetricSource,
+    Scorecard,
+    gates_of,
+    measured,
+    score,
+    source_for,
+)
 
 _REMEMBERED = 64  # scorecards of upstream runs
-_OWN = ("name", "gates_file", "measure", "sample", "reduce")  # what a chain has of its own, or cannot have
+_OWN = (
+    "name",
+    "gates_file",
+    "measure",
+    "sample",
+    "reduce",
+    "defined_by",
+    "completed",
+    "compares",
+    "keepsake",
+    "compared",
+)  # what a chain has of its own, or cannot have
 
 
 @runtime_checkable
@@ -69,6 +91,31 @@ class ChainMetrics:
     def measure(self, run: Run) -> Mapping[str, float]:
         """Returns the engine's own metrics, and how far its upstream's gates are kept."""
         return {**self._own.measure(run), **self._margins(run)}
+
+    def defined_by(self, gates: GateSet) -> ChainMetrics:
+        """Returns the chain whose engine's metrics are measured by the definitions of a gate file."""
+        other = copy(self)
+        other._own = source_for(self._own, gates)
+        return other
+
+    def completed(self, gates: GateSet) -> GateSet:
+        """Returns a lane's own gate file with the definitions of the engine's metrics."""
+        return self._own.completed(gates) if isinstance(self._own, Defining) else gates
+
+    @property
+    def compares(self) -> bool:
+        """Whether a metric of the engine compares with the authority's run."""
+        return isinstance(self._own, Comparing) and self._own.compares
+
+    def keepsake(self, run: Run) -> Any:
+        """Returns what the engine's metrics need of the authority's run."""
+        assert isinstance(self._own, Comparing)
+        return self._own.keepsake(run)
+
+    def compared(self, run: Run, keepsake: Any) -> Mapping[str, float]:
+        """Returns what `measure` does, with the metrics that compare."""
+        assert isinstance(self._own, Comparing)
+        return {**self._own.compared(run, keepsake), **self._margins(run)}
 
     def _margins(self, run: Run) -> dict[str, float]:
         world = run.upstream

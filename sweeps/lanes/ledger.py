@@ -83,6 +83,12 @@ class Ledger:
         names = (objective.name for objective in self.ground.lane.objectives)
         return dict(zip(names, trial.objectives, strict=True))
 
+    def terms(self, trial: Trial) -> dict[str, dict[str, float]]:
+        """Returns the terms of each objective that is an expression, as means over the seeds that were run."""
+        rows = list(trial.record.measures.values()) if trial.objectives is not None else []
+        expressed = (row for row in self.ground.lane.objectives if row.expression is not None and rows)
+        return {objective.name: objective.terms(rows) for objective in expressed}
+
     def band(self, trial: Trial, *, reachable_only: bool = False) -> str | None:
         """Returns the highest band that a trial meets on every seed of the lane; None below the lowest.
 

@@ -53,7 +53,7 @@ def gate_row(results: Sequence[GateResult]) -> GateRow:
     row = worst(results)
     return GateRow(
         row,
-        "missing" if row.value is None else short(row.value),
+        row.note or "missing" if row.value is None else short(row.value),
         tuple(short(result.value) for result in results),
         tuple(threshold_text(row.thresholds.get(band), _DASH) for band in row.passed),
         tuple(short(row.margins.get(band)) for band in row.passed),
@@ -109,4 +109,4 @@ def one_run_text(gates: GateSet, seed: int) -> str:
 def scorecard_text(card: Scorecard) -> str:
     """Returns a scorecard as text, the failed gates first."""
     parts = ("gate", "kind", "value", "", "bands", "margins", "holds")
-    return f"{card.verdict}\n\n{columns(*gate_table((card.gates,), parts, failed_first=True))}"
+    return f"{card.verdict}\n\n{columns(*gate_table(((*card.gates, *card.observed),), parts, failed_first=True))}"

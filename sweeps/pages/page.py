@@ -195,6 +195,7 @@ border-collapse:separate;overflow:hidden}
 .gates th:nth-child(4),.gates th:nth-child(5){width:16.4rem}.gates th:nth-child(6){width:6.6rem}
 .gates tbody th{font-weight:400;overflow-wrap:anywhere}.gates tbody th code{font-weight:700;font-size:.95em;
 display:block}
+.observed td,.observed th{color:var(--muted)}
 .gates tbody th p{margin:.15rem 0 0;font-size:.85rem;color:var(--muted)}.gates tbody th .muted{font-size:.85rem}
 .bars{display:block;max-width:100%;font-size:12px;overflow:visible}.legend .bars{display:inline-block}
 .chip{display:inline-block;padding:.05rem .55rem;border:1.5px solid var(--tone);border-radius:1rem;color:var(--tone);

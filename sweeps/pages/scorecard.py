@@ -31,6 +31,7 @@ _KINDS = {
     ),
     Severity.PRECONDITION: ("Preconditions", "Without these there is no grade at all."),
 }
+_OBSERVED = ("Observed", "Shown and not judged: no part of the verdict, of a margin or of what the search improves.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,11 @@ def blocks(report: Report) -> Iterator[page.Block]:
         if rows:
             yield page.Heading(3, title)
             yield page.Paragraph(text)
-            yield _gates(report, overall, rows)
+            yield _gates(report, [card.gates for card in report.cards], rows)
+    if overall.observed:
+        yield page.Heading(3, _OBSERVED[0])
+        yield page.Paragraph(_OBSERVED[1])
+        yield _gates(report, [card.observed for card in report.cards], range(len(overall.observed)), "gates observed")
     yield from _spreads(report)
     yield from _changes(report)
     if report.figures:
@@ -132,7 +137,7 @@ def _reasons(overall: Scorecard) -> list[tuple[str, str]]:
 
 
 def _against(row: GateResult) -> str:
-    value = "not measured" if row.value is None else f"{row.value:.6g}"
+    value = row.note or "not measured" if row.value is None else f"{row.value:.6g}"
     band = next((band for band, passed in row.passed.items() if not passed), list(row.passed)[-1])
     limit, on = row.thresholds.get(band), "" if row.seed is None else f" on seed {row.seed}"
     asks = "an unknown threshold" if limit is None else f"{SIGNS[row.comparison]} {threshold_text(limit)}"
@@ -185,17 +190,19 @@ def _legend(report: Report) -> page.Markup:
     return page.Markup(f'<ul class="legend">{items}<li>{bars}</li></ul>', "A margin below 0 fails.")
 
 
-def _gates(report: Report, overall: Scorecard, places: Sequence[int]) -> page.Markup:
+def _gates(
+    report: Report, of_cards: Sequence[Sequence[GateResult]], places: Sequence[int], style: str = "gates"
+) -> page.Markup:
     """Returns a table with one row per gate, the failed gates first."""
-    order = sorted(places, key=lambda at: overall.gates[at].full)
-    why = {gate.id: gate.why for gate in report.gates.gates}
-    rows = "".join(_gate_row(report, [card.gates[at] for card in report.cards], why) for at in order)
+    order = sorted(places, key=lambda at: all(rows[at].full for rows in of_cards))
+    why = {gate.id: gate.why for gate in (*report.gates.gates, *report.gates.observed)}
+    rows = "".join(_gate_row(report, [of_card[at] for of_card in of_cards], why) for at in order)
     top = "".join(f'<th scope="col" role="columnheader">{head}</th>' for head in ("gate", *_heads(report)))
     body = (
-        f'<table class="gates" role="table"><thead role="rowgroup"><tr role="row">{top}</tr></thead>'
+        f'<table class="{style}" role="table"><thead role="rowgroup"><tr role="row">{top}</tr></thead>'
         f'<tbody role="rowgroup">{rows}</tbody></table>'
     )
-    cards = [[card.gates[at] for at in order] for card in report.cards]
+    cards = [[of_card[at] for at in order] for of_card in of_cards]
     return page.Markup(body, _gates_in_words(cards, ("gate", "worst", "", "bands", "margins", "seed", "holds")))
 
 
@@ -203,7 +210,7 @@ def scorecard_markdown(card: Scorecard) -> str:
     """Returns a scorecard as a Markdown table, the failed gates first."""
     parts = ("gate", "metric", "kind", "value", "", "bands", "margins", "seed", "holds")
     head = f"**{card.verdict}**" + ("" if card.seed is None else f", seed {card.seed}")
-    return f"{head}\n\n{_gates_in_words((card.gates,), parts, failed_first=True)}"
+    return f"{head}\n\n{_gates_in_words(((*card.gates, *card.observed),), parts, failed_first=True)}"
 
 
 def _gates_in_words(cards: Sequence[Sequence[GateResult]], parts: Sequence[str], *, failed_first: bool = False) -> str:
@@ -222,6 +229,7 @@ def _gate_row(report: Report, rows: Sequence[GateResult], why: Mapping[str, str]
     beside = {seed: metrics[worst.metric] for seed, metrics in report.authority.items() if worst.metric in metrics}
     where = "every seed" if len({row.value for row in rows}) == 1 else f"seed {parts.seed}"
     on = f'<br><span class="muted">on {where}</span>' if len(rows) > 1 else ""
+    on += f'<br><span class="muted">{escape(worst.note)}</span>' if worst.note else ""
     cells = (
         f'<b>{parts.value}</b> <span class="muted">{escape(unit)}</span>{on}',
         _asks(worst), margin_bars(worst), seed_strip(rows, beside), _holds(worst),

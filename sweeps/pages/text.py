@@ -81,3 +81,8 @@ def size(count: int) -> str:
     while value >= 1000 and unit < len(_UNITS) - 1:
         value, unit = value / 1000, unit + 1
     return f"{value:.{0 if unit == 0 else 1}f} {_UNITS[unit]}"
+
+
+def terms_text(terms: Mapping[str, float]) -> str:
+    """Returns the terms of an objective with their values, and the sum."""
+    return f"{' + '.join(f'[{term}: {value:.4g}]' for term, value in terms.items())} = {sum(terms.values()):.6g}"

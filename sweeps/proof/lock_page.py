@@ -35,7 +35,7 @@ def lock_page(lock: Lock) -> Iterator[Block]:
         yield Heading(2, "What it fails")
         yield Points(tuple(map(str, lock.blockers)))
     yield Heading(2, "Scorecard")
-    yield table(*gate_table([card.gates for card in lock.cards(lane)], _GATES))
+    yield table(*gate_table([(*card.gates, *card.observed) for card in lock.cards(lane)], _GATES))
     yield Heading(2, "Metrics")
     measures = [lock.proof[seed].metrics for seed in lock.seeds]
     rows = ((name, *(short(metrics.get(name)) for metrics in measures)) for name in sorted(measures[0]))

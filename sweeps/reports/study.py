@@ -142,6 +142,19 @@ def _best(of: Closed) -> Iterator[page.Block]:
     gates = [strip.gate.id for strip in trials.strips]
     names = (*(row.name for row in trials.objectives), *gates, *(knob.name for knob in lane.knobs))
     yield page.table(("trial", "outcome", *names), (tuple(_candidate(of, row)) for row in rows[:_SHOWN]))
+    yield from _terms(of, [of.history[row] for row in rows[:_SHOWN]])
+
+
+def _terms(of: Closed, trials: Sequence[Trial]) -> Iterator[page.Block]:
+    """Yields the terms of each objective that is an expression, for the same trials."""
+    for objective in (row for row in of.lane.objectives if row.expression is not None):
+        found = [of.ledger.terms(trial)[objective.name] for trial in trials]
+        yield page.Paragraph(f"What {objective.name} is made of: {objective.expression}, each term's mean over seeds.")
+        rows = (
+            (str(trial.number), *(f"{value:.4g}" for value in terms.values()), f"{sum(terms.values()):.4g}")
+            for trial, terms in zip(trials, found, strict=True)
+        )
+        yield page.table(("trial", *found[0], objective.name), rows)
 
 
 def order_text(trials: Trials) -> str:

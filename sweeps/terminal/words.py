@@ -17,7 +17,7 @@ from lanelock.sweeps.lanes.ledger import STATES, Ledger
 from lanelock.sweeps.lanes.survey import Ground
 from lanelock.sweeps.lanes.trial import Trial, engine_runs
 from lanelock.sweeps.pages.gates import gate_table, reach_table
-from lanelock.sweeps.pages.text import columns, one_line, short
+from lanelock.sweeps.pages.text import columns, one_line, short, terms_text
 from lanelock.sweeps.proof.lock import Lock
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def best_document(closed: Closed) -> dict[str, Any] | None:
         "values": dict(best.values),
         "knobs": dict(best.values),  # the field's name up to version 0.2
         "objectives": closed.ledger.named(best) or None,
+        **({"terms": terms} if (terms := closed.ledger.terms(best)) else {}),
         "verdict": closed.decision.verdict,
         "metrics": measures,
     }
@@ -124,8 +125,9 @@ def closing(closed: Closed) -> str:
         knobs = ", ".join(f"{name} {short(value)}" for name, value in best.values.items())
         lines += [f"best trial {best.number}: {knobs}", ""]
         cards = closed.ledger.cards(best)
-        results = [cards[seed].gates for seed in lane.seeds if seed in cards]
+        results = [(*cards[seed].gates, *cards[seed].observed) for seed in lane.seeds if seed in cards]
         lines += [columns(*gate_table(results, ("gate", "kind", "", "bands", "seeds", "holds"))), ""]
+        lines += [*(f"{name} = {terms_text(terms)}" for name, terms in closed.ledger.terms(best).items())]
     if runtime is not None:
         seconds = f"{runtime.candidate_seconds:.3f} s against the authority's {runtime.authority_seconds:.3f} s"
         lines.append(f"runtime {seconds}: {runtime.ratio:.2f} times, limit {runtime.at_most:g}")

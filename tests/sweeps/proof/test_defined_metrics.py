@@ -1,6 +1,7 @@
 """A lane whose metrics are defined as data: it is searched, locked and proved from the lock alone."""
 
 import json
+import math
 import re
 import shutil
 
@@ -8,17 +9,25 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from conftest import forged
+from hypothesis import given
+from hypothesis import strategies as st
 from lanes import lane_with
 from pyarrow import parquet
 
-from lanelock.policies import IntegrityError, LaneError
+from lanelock.policies import IntegrityError, LaneError, PolicyError
 from lanelock.policies.documents import read_json
+from lanelock.policies.expressions import parse
 from lanelock.scoring.tables import TableMetrics
 from lanelock.sweeps import engines
+from lanelock.sweeps.pages import scorecard as scorecard_page
 from lanelock.sweeps.proof.evidence import certify_lock
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.verification import verify_lock
+from lanelock.sweeps.reports.scorecards import lock_report
+from lanelock.sweeps.search.composite import LaneComposite
+from lanelock.sweeps.search.predicted import over_arrays
 from lanelock.sweeps.sweep import play
+from lanelock.sweeps.terminal.words import best_document, closing
 from lanelock.sweeps.workspace import Workspace
 
 DEFINED = {
@@ -227,3 +236,45 @@ def test_engines_that_measure_by_their_own_code_read_no_definition(tmp_path):
         LaneError, match="/metrics/q1/wait_p90/definition: the metrics of queue are measured by its own"
     ):
         lane_with(tmp_path, gates={"file": str(tmp_path / "own.json"), "grade": ["wait"], "rails": []})
+
+
+def test_what_is_observed_and_each_term_are_shown(locked, source):
+    closed = locked[1]
+    lock = Lock.read(closed.lock)
+    text, page = closing(closed), scorecard_page.html(lock_report(lock, None, ()))
+    assert re.search(r"like +observe", text) and "cost = [2 * wait_p90: " in text
+    assert [*best_document(closed)["terms"]["cost"]] == ["2 * wait_p90", "10 * outside(at_once, 0.5, 0.8)", "-moved"]
+    assert "Observed" in page and 'class="gates observed"' in page and page.index("Observed") > page.index("Vetoes")
+
+
+def test_a_predicted_trial_is_judged_as_it_will_be(locked, source):
+    """The model's composite gives of a trial's own metrics what the trial got."""
+    closed = locked[1]
+    ground, ledger = closed.ground, closed.ledger
+    composite = LaneComposite(ground, reserve=-math.inf, band="B")
+    for trial in (trial for trial in closed.trials if ledger.complete(trial)):
+        outputs = composite.of_measures(trial.record.measures)
+        (objective,), violation = composite.score(outputs)
+        rows = [card.margins["B"] for card in ledger.overall(trial).gates if card.severity == "gate"]
+        assert objective == pytest.approx(trial.objectives[1])
+        one_seed = [
+            min(card.gates[at].margins["B"] for card in ledger.cards(trial).values()) for at in range(len(rows))
+        ]
+        assert (violation == 0) == all(margin >= 0 for margin in one_seed)
+
+
+@given(
+    st.sampled_from(
+        ["a + 2 * b", "max(a, b, 1) - min(a, b)", "outside(a, -1, b)", "abs(a) / b", "-a", "sum(a, b, 3)", "2"]
+    ),
+    st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=1, max_size=6),
+)
+def test_an_expression_over_arrays_is_the_expression_of_each_number(text, pairs):
+    expression = parse(text, "t")
+    arrays = {"a": np.array([a for a, _ in pairs], float), "b": np.array([b for _, b in pairs], float)}
+    found = over_arrays(expression, arrays)
+    for at, (a, b) in enumerate(pairs):
+        try:
+            assert found[at] == expression.value({"a": a, "b": b})
+        except PolicyError:
+            assert not math.isfinite(found[at])
