@@ -38,6 +38,7 @@ class Exactly:
     weights: Mapping[str, Fraction]
     sign: str
     limit: Fraction
+    scope: frozenset[str]  # the knobs of the whole text, of which this may be a part
 
     def gap(self, values: Values) -> Fraction:
         """Returns the sum minus its limit."""
@@ -61,6 +62,11 @@ class Rule:
     @property
     def names(self) -> frozenset[str]:
         return frozenset(self.weights)
+
+    @property
+    def scope(self) -> frozenset[str]:
+        """Returns the knobs that must count for the rule to count."""
+        return self.names if self.exactly is None else self.exactly.scope
 
     @property
     def equality(self) -> bool:
@@ -163,6 +169,7 @@ class Predicate:
 
     expression: Expression
     field: str
+    scope: frozenset[str]  # the knobs of the whole text, of which this may be a part
 
     @property
     def names(self) -> frozenset[str]:
@@ -198,13 +205,13 @@ def rules_of(row: Any, field: str, at: str, constants: Mapping[str, Any]) -> Ite
     except PolicyError as error:
         raise LaneError(str(error)) from None
     for part in expression.conjuncts():
-        rule = _compared(part, field) or Predicate(part, field)
+        rule = _compared(part, field, expression.names) or Predicate(part, field, expression.names)
         if not rule.names:
             raise LaneError(f"{at}: {field}: {part.text}: it names no knob whose value matters to it")
         yield rule
 
 
-def _compared(part: Expression, field: str) -> Rule | None:
+def _compared(part: Expression, field: str, scope: frozenset[str]) -> Rule | None:
     """Returns the rule of a text that compares two affine sides; None for any other."""
     for left, sign, right in part.comparisons():
         sides = left.affine(), right.affine()
@@ -214,12 +221,13 @@ def _compared(part: Expression, field: str) -> Rule | None:
         difference = {name: sides[0][0].get(name, Fraction(0)) - sides[1][0].get(name, Fraction(0)) for name in names}
         weights = {name: weight for name, weight in difference.items() if weight}
         limit = sides[1][1] - sides[0][1]
-        if any(not 1 / _FAR <= float(abs(number)) <= _FAR for number in (*weights.values(), limit or 1)):
+        numbers: tuple[Fraction, ...] = (*weights.values(), limit or Fraction(1))
+        if not all(Fraction(1, _FAR) <= abs(number) <= _FAR for number in numbers):
             return None  # floats would not tell where it is kept
         least = float(limit) if sign in (">", ">=", "==") else -math.inf
         most = float(limit) if sign in ("<", "<=", "==") else math.inf
         floats = {name: float(weight) for name, weight in weights.items()}
-        return Rule(floats, least, most, field, Exactly(part.text, weights, sign, limit))
+        return Rule(floats, least, most, field, Exactly(part.text, weights, sign, limit, scope))
     return None
 
 

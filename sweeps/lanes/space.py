@@ -349,13 +349,13 @@ class Space:
         return None
 
     def _surely_in_force(self, rule: Rule | Predicate, chosen: Values) -> bool:
-        knobs = (self.by_name[name] for name in rule.names)
+        knobs = (self.by_name[name] for name in rule.scope)
         return all(self._counts(knob, chosen) if knob.name in chosen else knob.when is None for knob in knobs)
 
     @cached_property
     def _tied(self) -> frozenset[str]:
         """Returns the names of the knobs that a rule names."""
-        return frozenset(name for rule in self.rules for name in rule.names)
+        return frozenset(name for rule in self.rules for name in rule.scope)
 
     @cached_property
     def _ordered(self) -> tuple[Knob, ...]:
@@ -370,7 +370,7 @@ class Space:
     def _in_force(self, values: Values) -> Iterator[Rule | Predicate]:
         if self.rules:
             active = self.active(values)
-            yield from (rule for rule in self.rules if rule.names <= active)
+            yield from (rule for rule in self.rules if rule.scope <= active)
 
     def _excess(self, values: Values) -> float:
         return math.fsum(abs(rule.excess(values)) for rule in self._in_force(values))
@@ -415,7 +415,7 @@ class Space:
 
     def _balanced(self, values: dict[str, Value], held: frozenset[str]) -> dict[str, Value]:
         for balance in self.balances:
-            if balance.rule.excess(values) and balance.rule.names <= self.active(values):
+            if balance.rule.excess(values) and balance.rule.scope <= self.active(values):
                 others = (other.rule.names for other in self.balances if other is not balance)
                 shared = frozenset(name for names in others for name in names)
                 apart = balance.settled(values, held | shared) if shared else None
@@ -620,6 +620,8 @@ def _check_rules(space: Space, at: str) -> None:
             if name not in space.by_name or not space.by_name[name].numeric:
                 stated = "" if rule.exactly is None else f"{rule.exactly.text}: "
                 raise LaneError(f"{at}: {rule.field}: {stated}{name} is not a knob of numbers")
+        if unknown := sorted(rule.scope - space.by_name.keys()):
+            raise LaneError(f"{at}: {rule.field}: {unknown[0]} is not a knob of the lane: {', '.join(space.by_name)}")
     domains = {name: space.domain(name) for name in space._tied}
     for rule in space.rules:
         if not rule.can_be_kept(domains):
@@ -632,7 +634,7 @@ def _check_rules(space: Space, at: str) -> None:
                 f"comes to {near[0]:.12g} or {near[1]:.12g}, never to what is asked for"
             )
     sums = [rule for rule in space.rules if isinstance(rule, Rule)]
-    always = [rule for rule in sums if all(space.by_name[name].when is None for name in rule.weights)]
+    always = [rule for rule in sums if all(space.by_name[name].when is None for name in rule.scope)]
     spans = {name: domain for name, domain in domains.items() if not isinstance(domain, frozenset)}
     if (contrary := _contradiction(always, spans)) is not None:
         raise LaneError(f"{at}: {contrary.field}: no candidate can keep it together with the other constraints")

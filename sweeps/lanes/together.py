@@ -20,7 +20,7 @@ from lanelock.policies.expressions import exact_number
 
 NEUTRAL = {"scale": 1.0, "shift": 0.0, "temper": 1.0}
 _PLACES = 12  # significant decimals of a tempered number, relative to the sum
-_HALVINGS = 64
+_HALVINGS = 32
 
 
 @dataclass(frozen=True, slots=True)
