@@ -55,7 +55,7 @@ SCRIPT = """
       note.textContent = fails ? 'It cannot be read any more; this is what was last seen.' : '';
     } catch { note.textContent = 'The server does not answer; this is what was last seen.'; }
     const every = Number(main.dataset.every);
-    if (every) setTimeout(look, Math.max(every, 10 * (performance.now() - began)));
+    if (every) setTimeout(look, Math.max(every, Math.min(5000, 8 * (performance.now() - began))));
   }
   function choose() {
     const boxes = [...document.querySelectorAll('input[name=trial]')], chosen = boxes.filter(box => box.checked);
