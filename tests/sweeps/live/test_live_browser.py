@@ -143,7 +143,8 @@ def test_every_page_fits_a_phone_and_a_desk_in_light_and_in_dark(page, seen, pla
                 paper = page.driver.execute_script("return getComputedStyle(document.body).backgroundColor")
                 assert paper == {"light": "rgb(245, 246, 248)", "dark": "rgb(13, 17, 23)"}[scheme]
                 if screenshots is not None and address == "/sweeps/queue-1" and width == SIZES[0]:
-                    clip = {"x": 0, "y": 0, "width": width, "height": 1160, "scale": 0.75}
+                    page.driver.execute_script("document.querySelector('.top .muted').innerText = 'mlruns'")
+                    clip = {"x": 0, "y": 0, "width": width, "height": 1540, "scale": 0.68}
                     asked = {"captureBeyondViewport": True, "clip": clip}
                     picture = page.driver.execute_cdp_cmd("Page.captureScreenshot", asked)["data"]
                     (screenshots / f"live-{scheme}.png").write_bytes(base64.b64decode(picture))
