@@ -1,4 +1,4 @@
-"""A real browser on the real comparison page: chromium, driven by selenium. Tests skip where it is not installed."""
+"""A real browser on the real pages, ours and MLflow's: chromium, driven by selenium. Tests skip where it is missing."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from contextlib import contextmanager
 
 import pytest
@@ -41,6 +42,7 @@ def browser():
     for flag in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu", "hide-scrollbars"):
         options.add_argument(f"--{flag}")
     options.add_argument(f"--window-size={width},{height}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
     try:
         driver.set_page_load_timeout(120)
@@ -74,6 +76,24 @@ def comparison_page(workspace, end=signal.SIGINT):
         finally:
             served.send_signal(end)
             assert served.wait(60) == (-end if end == signal.SIGKILL else 0), "it ends cleanly"
+
+
+def mlflow_root(served, seconds=120):
+    """Follows the link to MLflow, which starts its server, until that answers. Returns the address of its pages."""
+
+    class Staying(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, *arguments):
+            return None
+
+    opener, end = urllib.request.build_opener(Staying), time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            opener.open(served["mlflow"]).close()  # a page that says it is starting
+        except urllib.error.HTTPError as error:
+            assert error.code == 303, error.read()
+            return error.headers["Location"].rstrip("/")
+        time.sleep(0.2)
+    raise AssertionError(f"MLflow does not answer within {seconds} s")
 
 
 class Page:

@@ -146,7 +146,9 @@ class Pages:
     def scorecard(self, request: Request) -> Response:
         file = self.shelf.find(request.path_params["lock"])
         lock = self.shelf.lock(file)
-        made = self._once(("lock", lock.lock_id), lock.name, lambda: scorecard.blocks(lock_report(lock, None)))
+        made = self._once(
+            ("lock", lock.lock_id), lock.name, lambda: scorecard.blocks(lock_report(lock, self._world(lock)))
+        )
         return HTMLResponse(made)
 
     def study(self, request: Request) -> Response:
@@ -292,6 +294,12 @@ class Pages:
     def _proof(self, lock: Lock, file: Path) -> Proof:
         signed = signatures_text(file, trust_for(file, self.workspace))
         return Proof(signed, tuple(map(certified, self.shelf.evidence(lock))), self.verifying.of(file))
+
+    def _world(self, lock: Lock) -> Path | None:
+        """Returns the imported world of a lock, as its sweep's study names it; None where its engine draws its own."""
+        if lock.world_source != "imported":
+            return None
+        return self.shelf.look(lock.sweep, self.shelf.now())[1].ledger.ground.world
 
     def _in_mlflow(self, lane: str = "", sweep: str = "", number: int | None = None) -> str | None:
         if lane:

@@ -55,7 +55,7 @@ SCRIPT = """
       note.textContent = fails ? 'It cannot be read any more; this is what was last seen.' : '';
     } catch { note.textContent = 'The server does not answer; this is what was last seen.'; }
     const every = Number(main.dataset.every);
-    if (every) setTimeout(look, Math.max(every, 10 * (performance.now() - began)));
+    if (every) setTimeout(look, Math.max(every, Math.min(5000, 8 * (performance.now() - began))));
   }
   function choose() {
     const boxes = [...document.querySelectorAll('input[name=trial]')], chosen = boxes.filter(box => box.checked);
@@ -134,7 +134,10 @@ border-radius:50%;background:var(--tone,var(--line));border:2px solid var(--page
 .rows td[data-label]::before{content:attr(data-label);color:var(--muted);font-size:.88rem}
 .rows tr.locked{background:color-mix(in srgb,var(--good) 9%,var(--surface))}.rows tr.locked>*{background:none}
 }
-@media (max-width:30rem){.top .muted{margin-left:0;width:100%}.facts div{flex-wrap:wrap;gap:0 .8rem}}
+@media (min-width:66.01rem){.rows tbody th a{display:inline-block;max-width:17rem;overflow:hidden;
+text-overflow:ellipsis;white-space:nowrap;vertical-align:top}}
+@media (max-width:30rem){.chip{white-space:normal;overflow-wrap:anywhere}
+.top .muted{margin-left:0;width:100%}.facts div{flex-wrap:wrap;gap:0 .8rem}}
 @media (prefers-reduced-motion:no-preference){.progress i,.meter i{transition:width .3s}}
 """
 

@@ -56,7 +56,7 @@ def locks_page(
 def _aliases(moves: Sequence[Move], frozen: Mapping[str, str]) -> Iterator[Block]:
     yield heading(2, "Aliases")
     last = {move.alias: move for move in moves}
-    head = {"alias": "", "points to": "wide", "certified": "wide", "since": "num", "moved by": "wide"}
+    head = {"alias": "", "points to": "wide", "verdict": "wide", "since": "num", "moved by": "wide"}
     body = (("", _alias(alias, move)) for alias, move in sorted(last.items()))
     yield rows(head, body, "Aliases") if last else Paragraph("No alias points to a lock yet: `lanelock promote LOCK`.")
     if moves:
@@ -70,7 +70,8 @@ def _alias(alias: str, move: Move) -> Iterator[str]:
     to = move.to
     yield f"<b>{escape(alias)}</b>"
     yield f"{link(path('locks', to.lock_id), to.sweep)} <code>{to.lock_id[:12]}</code>"
-    yield f"{escape(str(to))}{f'; evidence {escape(to.evidence)}' if to.evidence else ''}"
+    profile, evidence = (f" by profile {to.profile}" if to.profile else ""), f"evidence {to.evidence}"
+    yield escape(f"{to.verdict}{profile}, {evidence if to.evidence else 'not certified'}")
     yield escape(move.at[:16].replace("T", " "))
     yield escape(f"{move.who}, {signature_of(move)}" + (", forced" if move.forced else ""))
 

@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from browser import comparison_page
+from browser import comparison_page, mlflow_root
 from conftest import child_environment
 
 from lanelock.policies.documents import shipped
@@ -115,11 +115,12 @@ def test_ui_serves_on_this_machine_alone_and_ctrl_c_leaves_nothing(tmp_path):
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_however_ui_is_ended_its_server_ends_with_it(tmp_path, end):
     with comparison_page(tmp_path / "ws", end=end) as served:
-        port = int(served["url"].rpartition(":")[2])
+        ports = [int(address.rpartition(":")[2]) for address in (served["url"], mlflow_root(served))]
+        assert all(reached("127.0.0.1", port) and not reached("127.0.0.2", port) for port in ports)
     patience = time.monotonic() + 20  # a killed one cannot wait for its server
-    while end == signal.SIGKILL and reached("127.0.0.1", port) and time.monotonic() < patience:
+    while end == signal.SIGKILL and reached("127.0.0.1", ports[1]) and time.monotonic() < patience:
         time.sleep(0.1)
-    assert not reached("127.0.0.1", port)
+    assert not any(reached("127.0.0.1", port) for port in ports)
 
 
 def test_a_port_that_is_taken_is_one_line(tmp_path):

@@ -43,7 +43,7 @@ def page(place, closed, screenshots):
     with browser.comparison_page(place.root) as served, browser.browser() as driver:
         (lane,) = served["lanes"]
         assert lane["lane"] == closed.ground.lane.id and lane["url"].startswith("http://127.0.0.1:")
-        shown = browser.Page(driver, served["url"], screenshots)
+        shown = browser.Page(driver, browser.mlflow_root(served), screenshots)
         shown.first = lane["url"]
         yield shown
 
