@@ -143,8 +143,9 @@ def _tried(hook: Hook, box: Box, tried: _Tried, mark: int, line: bytes) -> bool:
     answer, now = attempt(hook, notice), time.time()
     if not answer.why:
         box.delivered(mark)
-        box.explain("")
-        _tries(box).unlink(missing_ok=True)
+        if tried.tries:
+            box.explain("")
+            _tries(box).unlink(missing_ok=True)
         return True
     tried = tried.again(now, answer.after)
     if answer.final or tried.tries >= _TRIES or now - notice.at_ms / 1000 > _DAYS * 86400:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -87,7 +88,7 @@ class Notice:
     details: Mapping[str, Any] = field(default_factory=dict)  # plain JSON
 
     def line(self) -> bytes:
-        return json.dumps(asdict(self), sort_keys=True).encode() + b"\n"
+        return json.dumps(asdict(self), sort_keys=True, allow_nan=False).encode() + b"\n"
 
     @classmethod
     def read(cls, line: bytes) -> Notice:
@@ -228,10 +229,11 @@ def waiting(workspace: Workspace) -> tuple[Waiting, ...]:
 def tell_decision(workspace: Workspace, lock: Lock, objectives: Mapping[str, float]) -> str:
     """Announces the decision of a sweep that has closed. Returns why it could not be noted, or ""."""
     lane, event = lock.lane_document, "go" if lock.decision == "GO" else "no_go"
+    reached = {name: value if math.isfinite(value) else None for name, value in objectives.items()}  # JSON has no NaN
     text = f"{lock.decision}: {lock.sweep} ({lane['title']}): {lock.because}"
     return tell(
         workspace, event, lock.sweep, text, once=lock.lock_id, lane=lane["id"], verdict=lock.verdict,
-        reason=lock.because, trial=lock.trial, knobs=dict(lock.knobs), objectives=dict(objectives), lock=lock.lock_id,
+        reason=lock.because, trial=lock.trial, knobs=dict(lock.knobs), objectives=reached, lock=lock.lock_id,
     )  # fmt: skip
 
 

@@ -116,11 +116,14 @@ def until(true, seconds=60):
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=40)
 
 
-@given(
-    event=TEXT, at=st.integers(0, 2**53), subject=TEXT, text=TEXT, details=st.dictionaries(TEXT, st.integers() | TEXT)
+DETAILS = st.dictionaries(
+    TEXT, st.integers(1 - 2**53, 2**53 - 1) | st.floats(allow_nan=False, allow_infinity=False) | TEXT
 )
-def test_a_notice_is_one_line_and_reads_as_it_was(event, at, subject, text, details):
-    notice = Notice("0" * 32, event, at, subject, text, details)
+
+
+@given(at=st.integers(0, 2**53 - 1), text=TEXT, details=DETAILS)
+def test_a_notice_is_one_line_and_reads_as_it_was(at, text, details):
+    notice = Notice("0" * 32, "go", at, text, text, details)
     line = notice.line()
     assert Notice.read(line) == notice and line.count(b"\n") == 1 and line.endswith(b"\n")
 
@@ -136,10 +139,9 @@ def test_a_sweep_tells_its_decision_once_whatever_the_hook_answers(workspace, tm
     first = [body for body in server.bodies if "text" in body and "event" in body]
     assert len(server.seen) == 4 and len(set(server.ids)) == 2, "each was posted again with its own id"
     stated = json.loads(closed.lock.read_text())
+    assert closed.decision.outcome == "GO"
     for body in first:
-        assert (
-            body["event"] == ("go" if closed.decision.outcome == "GO" else "no_go") and body["subject"] == closed.sweep
-        )
+        assert (body["event"], body["subject"]) == ("go", closed.sweep)
         details = body["details"]
         assert details["reason"] == closed.decision.reason and details["lock"] == stated["lock_id"]
         assert details["lane"] == lane.id and details["objectives"] == closed.ledger.named(closed.decision.best)
@@ -183,8 +185,8 @@ def test_trials_that_fail_do_not_fail_a_sweep_and_a_hook_that_is_away_does_not_e
     [
         (500, "answers 500"),
         ("drop", "closed the connection"),
-        ("hang", "no whole answer"),
-        ("drip", "no whole answer"),
+        ("hang", "answer within"),
+        ("drip", "answer within"),
         ("nonsense", ""),
         (302, "a redirect, which is not followed"),
         (429, "answers 429"),
@@ -197,7 +199,7 @@ def test_what_may_pass_is_tried_again_with_the_same_id(workspace, server, monkey
         assert tell(workspace, "go", f"lane-{number}", "it is decided") == ""
     server.plan = [how]
     assert send(workspace, at_once=True) and why in waiting(workspace)[0].why
-    assert len(server.seen) == 1, "those behind it wait, in order"
+    until(lambda: len(server.seen) == 1)  # those behind it wait, in order
     assert send(workspace), "too soon for another attempt"
     assert len(server.seen) == 1
     monkeypatch.setattr(posting, "_ANSWER", 15.0)
@@ -215,16 +217,15 @@ def test_what_a_hook_refuses_is_given_up_and_the_next_is_posted(workspace, serve
     server.plan = [status]
     assert not send(workspace)
     (row,) = waiting(workspace)
-    assert (row.pending, row.given_up) == (
-        0,
-        1,
-    ) and f"go of lane-1 given up after 1 attempt: 127.0.0.1 answers {status}" in row.why
+    assert (row.pending, row.given_up) == (0, 1)
+    assert row.why == f"go of lane-1 given up after 1 attempt: 127.0.0.1 answers {status}"
     for command in ("status", "sync"):
         code, out, err = here(command, workspace=workspace.root)
         assert "given up" in out and "lanelock webhook retry chat" in out and SECRET not in out + err
         assert code == (1 if command == "sync" else 0)
     assert here("webhook", "retry", "chat", workspace=workspace.root)[:2] == (0, "nothing waits\n")
-    assert [body["subject"] for body in server.bodies] == ["lane-1", "lane-2", "lane-1"] or len(set(server.ids)) == 2
+    assert [body["subject"] for body in server.bodies[:3]] == ["lane-1", "lane-2", "lane-1"]
+    assert len(set(server.ids)) == 2
 
 
 def test_it_is_given_up_after_so_many_attempts_or_days(workspace, server, monkeypatch):
@@ -356,24 +357,25 @@ def test_no_secret_is_printed_stored_or_logged(workspace, server, monkeypatch, h
     assert "hush-hush" not in printed + written and SECRET not in printed + written
 
 
-BAD = {
+GOOD = {"name": "x", "events": ["go"], "url": "http://x"}
+BAD = {  # the hooks, or the whole text -> why they are refused
     '{"format": "lanelock.webhooks/1"}': "'hooks' is a required property",
     "{": "not JSON",
     '{"format": "lanelock.webhooks/2", "hooks": []}': "/format",
-    json.dumps({"format": "lanelock.webhooks/1", "hooks": [{"name": "x", "events": ["party"], "url": "http://x"}]}): "/hooks/0/events/0",
-    json.dumps({"format": "lanelock.webhooks/1", "hooks": [{"name": "x", "events": ["go"]}]}): "give one of url, url_env, url_file",
-    json.dumps({"format": "lanelock.webhooks/1", "hooks": [{"name": "x", "events": ["go"], "url": "http://x", "url_env": "X"}]}): "has url and url_env",
-    json.dumps({"format": "lanelock.webhooks/1", "hooks": [{"name": "../x", "events": ["go"], "url": "http://x"}]}): "/hooks/0/name",
-    json.dumps({"format": "lanelock.webhooks/1", "hooks": [{"name": "x", "events": ["go"], "url": "http://x"}] * 2}): "is the name of two hooks",
-}  # fmt: skip
+    json.dumps([{**GOOD, "events": ["party"]}]): "/hooks/0/events/0",
+    json.dumps([{"name": "x", "events": ["go"]}]): "give one of url, url_env, url_file",
+    json.dumps([{**GOOD, "url_env": "X"}]): "has url and url_env",
+    json.dumps([{**GOOD, "name": "../x"}]): "/hooks/0/name",
+    json.dumps([GOOD, GOOD]): "is the name of two hooks",
+    json.dumps([{**GOOD, "secret": "hush-hush"}]): "'secret'",
+}
 
 
 @pytest.mark.parametrize(("text", "why"), BAD.items(), ids=BAD.values())
 def test_a_bad_document_is_refused_before_a_budget_is_spent(workspace, tmp_path, here, text, why):
-    workspace.hooks.write_text(text)
+    workspace.hooks.write_text(f'{{"format": "lanelock.webhooks/1", "hooks": {text}}}' if text[0] == "[" else text)
     lane_with(tmp_path)
-    line = refused(here("sweep", str(tmp_path / "lane.json"), workspace=workspace.root), "webhooks.json")
-    assert why in line or "hooks" in line
+    refused(here("sweep", str(tmp_path / "lane.json"), "--quiet", workspace=workspace.root), "webhooks.json", why)
     assert not workspace.journal.exists()
     assert "was not noted" in tell(workspace, "go", "x", "y"), "what a running sweep says of it"
 
@@ -403,27 +405,17 @@ def test_the_document_may_lie_elsewhere(workspace, tmp_path, server, monkeypatch
         hooks_of(workspace)
 
 
-def test_commands_tell_of_refusals_and_verdicts(workspace, tmp_path, server, here):
-    lane_with(tmp_path, budget__trials=12)
-    events = ["go", "no_go", "refused", "certified", "not_certified", "promoted", "rolled_back"]
+def test_commands_tell_of_verdicts_moves_and_refusals(workspace, tmp_path, server, here):
+    events = ["refused", "certified", "not_certified", "promoted", "rolled_back"]
     declare(workspace, {"url": server.url, "events": events})
-    root = workspace.root
-    code = here("sweep", str(tmp_path / "lane.json"), "--quiet", workspace=root)[0]
-    lock = next(path.stem for path in workspace.locks.glob("*.json"))
+    root, lock = workspace.root, play(lane_with(tmp_path, budget__trials=12), workspace, track=False).lock.stem
     graded = here("certify", lock, "--seeds", "1", "--quiet", workspace=root)[0]
-    moved = here("promote", lock, "--to", "candidate", "--quiet", workspace=root)[0]
-    here("promote", lock, "--to", "candidate", "--dry-run", "--quiet", workspace=root)
-    denied = here("rollback", "candidate", "--quiet", workspace=root)[0]
+    assert here("promote", lock, "--to", "candidate", "--dry-run", "--quiet", workspace=root)[0] == 0
+    assert here("promote", lock, "--to", "candidate", "--quiet", workspace=root)[0] == 0
+    assert here("promote", lock, "--to", "certified", "--quiet", workspace=root)[0] == 1
+    assert here("rollback", "candidate", "--quiet", workspace=root)[0] == 1
     assert not send(workspace)
     told = [body["event"] for body in server.bodies]
-    assert told == [
-        "go" if code == 0 else "no_go",
-        "certified" if graded == 0 else "not_certified",
-        "promoted" if moved == 0 else "refused",
-        "refused" if denied else "rolled_back",
-    ]
-    assert here("webhook", "test", "chat", workspace=root) == (
-        0,
-        f"chat: taken by http://127.0.0.1:{server.port}\n",
-        "",
-    )
+    assert told == ["not_certified" if graded else "certified", "promoted", "refused", "refused"]
+    said = f"chat: taken by http://127.0.0.1:{server.port}\n"
+    assert here("webhook", "test", "chat", workspace=root) == (0, said, "")
