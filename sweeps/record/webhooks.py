@@ -16,6 +16,7 @@ import ipaddress
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -35,6 +36,8 @@ from lanelock.sweeps.record.outbox import Box
 from lanelock.sweeps.secrets import without_secrets
 from lanelock.sweeps.workspace import Workspace, writing
 
+# A value that an error quotes.
+_SECRET = re.compile(r"(: /hooks/\d+/(?:url|secret|headers)[^:]*: )(?:'[^']*'|\"[^\"]*\")")
 TEST = "test"  # the event of `lanelock webhook test`
 _ADDRESSES = ("url", "url_env", "url_file")
 _LONGEST = 2000  # characters of an address
@@ -125,7 +128,10 @@ def hooks_of(workspace: Workspace) -> tuple[Hook, ...]:
     if path is None:
         return ()
     document, where = read_json(path), str(path)
-    validate(document, shipped_schema("webhooks"), where)
+    try:
+        validate(document, shipped_schema("webhooks"), where)
+    except PolicyError as error:  # an address that was written where the name of its variable belongs is not quoted
+        raise PolicyError(_SECRET.sub(r"\1…", str(error), count=1)) from None
     hooks = list[Hook]()
     for number, row in enumerate(document["hooks"]):
         at = f"{where}: /hooks/{number}"

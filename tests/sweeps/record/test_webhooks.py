@@ -359,15 +359,18 @@ def test_no_secret_is_printed_stored_or_logged(workspace, server, monkeypatch, h
 
 GOOD = {"name": "x", "events": ["go"], "url": "http://x"}
 BAD = {  # the hooks, or the whole text -> why they are refused
-    '{"format": "lanelock.webhooks/1"}': "'hooks' is a required property",
+    '{"format": "lanelock.webhooks/1"}': "missing field hooks",
     "{": "not JSON",
     '{"format": "lanelock.webhooks/2", "hooks": []}': "/format",
     json.dumps([{**GOOD, "events": ["party"]}]): "/hooks/0/events/0",
     json.dumps([{"name": "x", "events": ["go"]}]): "give one of url, url_env, url_file",
     json.dumps([{**GOOD, "url_env": "X"}]): "has url and url_env",
     json.dumps([{**GOOD, "name": "../x"}]): "/hooks/0/name",
+    json.dumps(
+        [{"name": "x", "events": ["go"], "url_env": "http://x/hush-hush"}]
+    ): "/hooks/0/url_env: … does not match",
     json.dumps([GOOD, GOOD]): "is the name of two hooks",
-    json.dumps([{**GOOD, "secret": "hush-hush"}]): "'secret'",
+    json.dumps([{**GOOD, "secret": "hush-hush"}]): "unknown field secret",
 }
 
 
@@ -376,6 +379,7 @@ def test_a_bad_document_is_refused_before_a_budget_is_spent(workspace, tmp_path,
     workspace.hooks.write_text(f'{{"format": "lanelock.webhooks/1", "hooks": {text}}}' if text[0] == "[" else text)
     lane_with(tmp_path)
     refused(here("sweep", str(tmp_path / "lane.json"), "--quiet", workspace=workspace.root), "webhooks.json", why)
+    assert "hush-hush" not in here("webhook", "list", workspace=workspace.root)[2]
     assert not workspace.journal.exists()
     assert "was not noted" in tell(workspace, "go", "x", "y"), "what a running sweep says of it"
 
