@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from lanelock.sweeps.proof.lock import Lock, Search, make_lock
 from lanelock.sweeps.proof.lock_files import store_lock
 from lanelock.sweeps.proof.searched import continues
 from lanelock.sweeps.record.recorder import Recording, recording
+from lanelock.sweeps.record.webhooks import hooks_of, tell_decision, telling_failure
 from lanelock.sweeps.search.attempts import spent
 from lanelock.sweeps.search.beginning import NOTHING_FIRST, Beginning, first_of, take_over
 from lanelock.sweeps.search.played_by import other_code, played_by
@@ -72,6 +74,7 @@ class Closed:
     runtime: Runtime | None  # of an accepted candidate, where the lane sets a limit
     seconds: Mapping[str, float]  # "wall"; "search", with its tracking; "engine" and "scoring", over all trials
     stopped_by: str  # why the search ended
+    untold: str = ""  # why a webhook's event could not be noted
 
     @property
     def ground(self) -> Ground:
@@ -107,6 +110,7 @@ def play(
     """
     began = time.perf_counter()
     hold_open(workspace, lane.engine.name, "sweep")
+    hooks_of(workspace)  # raises before a budget is spent
     if name is not None:
         check_name(name, "a sweep")
     with workspace.alone(f"sweep-{lane.id}"):
@@ -120,13 +124,14 @@ def play(
         if resume:
             _check_beginning(studies, lane, name, beginning, workspace)
             lane, world = _resumed(studies, lane, name, workspace)
-        with recording(workspace, track) as recorder:
+        with recording(workspace, track) as recorder, ExitStack() as after:
             ground = survey(lane, world, reach)
             ledger = Ledger(ground)
             recorder.connected()  # raises before the study is created
             if not resume:
                 attributes = {**_attributes(ground, workspace), **first_of(ground, beginning, studies, workspace)}
             study = studies.open(name, lane) if resume else studies.create(name, lane, attributes)
+            after.enter_context(telling_failure(workspace, name, lane.title))
             if resume:
                 _check_budget(study.trials, lane, name)
             continues(study.name, study.origin, [trial.record.chain for trial in study.trials], workspace)
@@ -148,12 +153,17 @@ def play(
             path = store_lock(make_lock(ground, decision, study.name, search), workspace.locks)
             if runtime is not None:
                 documents["runtime.json"] = runtime.as_document()
-            record.close(kept, decision, Lock.read(path), documents)  # read back, as others will
+            lock = Lock.read(path)  # read back, as others will
+            record.close(kept, decision, lock, documents)
             parent = record.settle()
+    named = {} if decision.best is None else ledger.named(decision.best)
+    trouble = tell_decision(workspace, lock, named)
     seconds = {"wall": time.perf_counter() - began, "search": searched}
     for part in ("engine", "scoring"):
         seconds[part] = sum(trial.record.seconds.get(part, 0.0) for trial in study.history if trial.paid)
-    return Closed(study.name, decision, path, parent, tuple(study.history), ledger, runtime, seconds, stopped_by)
+    return Closed(
+        study.name, decision, path, parent, tuple(study.history), ledger, runtime, seconds, stopped_by, trouble
+    )
 
 
 def _search(

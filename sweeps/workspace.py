@@ -72,6 +72,8 @@ class Workspace:
     exports = Place("exports")
     worlds = Place("worlds")
     outbox = Place("outbox")  # letters to the tracking server
+    hooks = Place("webhooks.json")  # who is told of what happens here
+    webhooks = Place("webhooks")  # what each of them was told, or is to be
     prunes = Place("prunes")  # what each prune removed
     retention = Place("retention.json")  # what is kept, unless the shipped slots hold
     freezes = Place("freezes")  # what each freeze stands on, by the campaign's run

@@ -37,6 +37,7 @@ from lanelock.sweeps.campaign.records import (
 from lanelock.sweeps.campaign.rulings import Matter, read_ruling, write_ruling
 from lanelock.sweeps.proof.freezes import hold_open
 from lanelock.sweeps.proof.trust import trust_of
+from lanelock.sweeps.record.webhooks import hooks_of, tell
 from lanelock.sweeps.sweep import Progress
 from lanelock.sweeps.upkeep.retention import prune_before
 from lanelock.sweeps.workspace import Workspace
@@ -89,7 +90,14 @@ def play_campaign(
         player = _Player(campaign, workspace, folder, jobs, track, watch)
         if player.next_phase() is not None:
             hold_open(workspace, campaign.engine.name, "campaign", but=folder.name)
-        return player.play_on()
+            hooks_of(workspace)  # raises before a budget is spent
+        standing = player.play_on()
+    if standing.waiting is None:
+        last, run = standing.records[-1], standing.run
+        text = f"{last.ending}: {run} ({campaign.title}): {last.reason}"
+        lock = None if last.holder is None else last.holder.lock
+        tell(workspace, "campaign_closed", run, text, once=run, campaign=campaign.id, ending=last.ending, lock=lock)
+    return standing
 
 
 def _opened(campaign: Campaign, workspace: Workspace, resume: bool) -> Path:

@@ -28,6 +28,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from filelock import FileLock, Timeout
 
@@ -56,14 +57,20 @@ class Notes:
         return self.why or next(iter(self.aside.values()), "")
 
 
+class Lined(Protocol):
+    """What is put into a box: one line of bytes, with its end."""
+
+    def line(self) -> bytes: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Box:
     """The letters of one sweep to one server."""
 
     path: Path
 
-    def put(self, letters: Sequence[Letter], *, synced: bool = False) -> None:
-        """Appends letters, whole or not at all. Raises WorkspaceError if the disk refuses."""
+    def put(self, letters: Sequence[Lined], *, synced: bool = False) -> None:
+        """Appends letters, or what else is one line, whole or not at all. Raises WorkspaceError if the disk refuses."""
         lines = b"".join(letter.line() for letter in letters)
         with writing(self.path.parent), self._alone(), self.path.open("ab") as file:
             whole = _end_of_lines(self.path)
@@ -112,6 +119,10 @@ class Box:
         """Yields (where it begins, its mark for `delivered`, the line) of each letter to deliver; none set aside."""
         aside = self.notes().aside
         return (row for row in self._lines(self._mark()) if row[0] not in aside)
+
+    def lines(self) -> Iterator[tuple[int, int, bytes]]:
+        """Yields (where it begins, where it ends, the line) of each letter, delivered or not."""
+        return self._lines(0)
 
     def read(self, line: bytes) -> Letter:
         """Returns the letter in a line. Raises IntegrityError if it is none."""

@@ -109,7 +109,8 @@ def _views(
     gates = [_metric(name) for name in _measured(lane, vetoes)]
     sweeps = [decision, verdict, best_trial, *objectives, *_over_all(ground), *gates, lock, reason]
     yield SWEEPS_VIEW, "Sweeps and how they closed", _state(f"{_tag('kind')} = 'sweep'", _NEWEST, sweeps)
-    charts = _state(complete, by_rank, columns) | _charts(lane, gates)
+    beside = [name for name in columns if MARGINS not in name]  # MLflow keeps no view of more than 20,000 characters
+    charts = _state(complete, by_rank, beside) | _charts(lane, gates)
     yield "lanelock-charts", "Charts: knobs, margins, objectives", charts
 
 

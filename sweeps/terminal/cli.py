@@ -53,6 +53,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {  # name -> its module in commands/, 
     "sync": ("sync", "Deliver what still has to reach MLflow."),
     "ui": ("ui", "Open the MLflow comparison page."),
     "verify": ("locks", "Recompute a run, a lock, an evidence pack or a freeze."),
+    "webhook": ("webhooks", "Who is told of what happens here."),
     "world": ("worlds", "Build, import or describe a world."),
 }
 

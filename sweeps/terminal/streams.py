@@ -57,6 +57,12 @@ def say(text: str) -> None:
     print(printable(one_line(text)), file=sys.stderr, flush=True)
 
 
+def say_note(text: str) -> None:
+    """Prints a note on stderr; nothing where there is none."""
+    if text:
+        say(f"lanelock: note: {text}")
+
+
 def say_all(text: str) -> None:
     """Prints several lines on stderr."""
     for line in text.splitlines():

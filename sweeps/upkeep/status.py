@@ -14,6 +14,7 @@ from lanelock.sweeps.proof.freezes import freezes_in, reopened
 from lanelock.sweeps.proof.moves import Move, moves, signature_of
 from lanelock.sweeps.record.outbox import Outbox
 from lanelock.sweeps.record.registered import at_a_glance
+from lanelock.sweeps.record.webhooks import waiting as hooks_waiting
 from lanelock.sweeps.search.tally import Sweep, sweeps_in
 from lanelock.sweeps.workspace import Workspace, glance, phase_files, size_of
 
@@ -75,6 +76,7 @@ class Status:
     waiting: int  # pending uploads, in the outbox
     waits_for: str  # why they wait, or "" where that is not known
     registry: tuple[str, ...]  # what was changed in the workspace's own model registry
+    webhooks: tuple[str, ...] = ()  # what hooks have not taken, a line each
     moved: str = ""  # from where, as long as MLflow's database still names that place
 
     @property
@@ -112,6 +114,7 @@ def status(workspace: Workspace) -> Status:
         tuple(running_in(workspace, sweeps, campaigns)),
         *Outbox(workspace).pending(),
         tuple(difference.text for difference in at_a_glance(workspace, history) if difference.changed),
+        tuple(map(str, hooks_waiting(workspace))),
         as_notice(moved_from(workspace)),
     )
 

@@ -70,7 +70,6 @@ def test_it_is_swept_scored_tracked_and_locked_by_the_same_code(workspace, tmp_p
         waits = [measured["q1/wait_p90"] for measured in told.record.measures.values()]
         assert run.data.metrics["q1/wait_p90"] == max(waits), "the plain name is the worst over seeds"
         assert run.data.tags["lanelock.pack"] == told.record.pack
-        assert run.data.tags["lanelock.policy.queue_policy_v1"]
         assert ("crowd" in run.data.tags["lanelock.vetoed"]) == (told.constraints["crowd"] > 0)
         behind = run.data.tags["lanelock.state"] == "behind"
         assert behind == bool(told.record.stopped) and behind == ("against" in run.data.tags.get("lanelock.ended", ""))

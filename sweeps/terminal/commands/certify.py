@@ -14,9 +14,10 @@ from lanelock.sweeps.pages.gates import gate_table
 from lanelock.sweeps.pages.text import columns, short
 from lanelock.sweeps.proof.evidence import certify_lock
 from lanelock.sweeps.proof.lock_files import find_lock
+from lanelock.sweeps.record.webhooks import hooks_of, tell
 from lanelock.sweeps.terminal.completion import LOCK
 from lanelock.sweeps.terminal.session import JOBS, WORLD, Session, common_options
-from lanelock.sweeps.terminal.streams import say
+from lanelock.sweeps.terminal.streams import say, say_note
 
 MOST_SEED = 2**32 - 1
 
@@ -71,6 +72,7 @@ def certify(
         raise click.UsageError(f"--coverage: {coverage:g} % needs {needed} held-out seeds or more, of {MOST_HOLDOUT}")
     workspace = session.workspace()
     path = find_lock(lock, workspace)
+    hooks_of(workspace)  # raises before an hour is spent
 
     def watch(card: Scorecard) -> None:
         if session.live:
@@ -85,6 +87,9 @@ def certify(
     profiled = certified.profile
     if profiled is not None and minutes > profiled.minutes:
         say(f"lanelock: note: it took {minutes:.1f} minutes, profile {profiled.name} allows {profiled.minutes:g}")
+    event = "certified" if certified.verdict.passed else "not_certified"
+    told = f"{event}: {path.stem}: {certified.verdict}: {certified.reason}"
+    untold = tell(workspace, event, path.stem, told, verdict=str(certified.verdict), evidence=certified.folder.name)
     graded = certified.graded.as_document()
     document = {
         "verdict": str(certified.verdict),
@@ -107,6 +112,7 @@ def certify(
     if certified.holdout is not None:
         parts += ["", _table(certified.holdout, "held out")]
     session.show(document, "\n".join([*parts, "", f"evidence {certified.folder}"]))
+    say_note(untold)
     return 0 if certified.verdict.passed else 1
 
 

@@ -21,11 +21,12 @@ from lanelock.sweeps.pages.gates import floor_table, reach_table
 from lanelock.sweeps.proof.freezes import hold_open
 from lanelock.sweeps.proof.packs import finder
 from lanelock.sweeps.record.refusals import record_refusal
+from lanelock.sweeps.record.webhooks import tell
 from lanelock.sweeps.search.tally import sweeps_in
 from lanelock.sweeps.terminal import words
 from lanelock.sweeps.terminal.completion import LANE, PACK
 from lanelock.sweeps.terminal.session import JOBS, WORLD, Session, common_options
-from lanelock.sweeps.terminal.streams import say
+from lanelock.sweeps.terminal.streams import say, say_note
 from lanelock.sweeps.workspace import Workspace
 
 
@@ -92,6 +93,8 @@ def sweep(
     if reach is not None and not anyway and (refused := refusal(opened, reach)) is not None:
         record_refusal(opened, session.workspace(), refused, reach, folder)
         session.show(words.refused_document(refused), words.refusal_text(opened, refused, reach))
+        told = f"refused: {opened.id} ({opened.title}): {refused.reason}"
+        say_note(tell(session.workspace(), "refused", opened.id, told, lane=opened.id, reason=refused.reason))
         return 1
     # Imported here so that a refused lane never pays for the search and Optuna.
     from lanelock.sweeps.search.beginning import Beginning
@@ -111,6 +114,7 @@ def sweep(
             opened, workspace, world=folder, jobs=jobs, resume=resume, reach=reach, beginning=beginning, watch=watch
         )
     session.show(words.closed_document(closed), words.closing(closed))
+    say_note(closed.untold)
     return 0 if closed.decision.outcome == "GO" else 1
 
 

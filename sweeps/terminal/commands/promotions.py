@@ -11,13 +11,14 @@ from lanelock.sweeps.engines import world_folder
 from lanelock.sweeps.proof import promotion
 from lanelock.sweeps.proof.envelopes import SigningKey
 from lanelock.sweeps.proof.lock_files import find_lock
-from lanelock.sweeps.proof.moves import as_line
+from lanelock.sweeps.proof.moves import PROMOTE, as_line
 from lanelock.sweeps.record.outbox import record_uri
+from lanelock.sweeps.record.webhooks import tell
 from lanelock.sweeps.secrets import shown
 from lanelock.sweeps.terminal.completion import ALIAS, LOCK
 from lanelock.sweeps.terminal.progress import checking
 from lanelock.sweeps.terminal.session import KEY, WORLD, Session, common_options
-from lanelock.sweeps.terminal.streams import say
+from lanelock.sweeps.terminal.streams import say, say_note
 from lanelock.sweeps.workspace import Workspace
 
 DRY = click.option("--dry-run", is_flag=True, help="Check everything, move nothing.")
@@ -52,7 +53,7 @@ def promote(
         moved = promotion.promote(
             path, alias, workspace, force=force, why=why, dry_run=dry_run, world=tables, key=signing, watch=watch
         )
-    return _show(session, workspace, moved)
+    return _show(session, workspace, moved, dry_run)
 
 
 @click.command()
@@ -64,16 +65,28 @@ def promote(
 def rollback(session: Session, alias: str, why: str, dry_run: bool, key: Path | None) -> int:
     """Point ALIAS back to its previous lock."""
     workspace = session.as_it_stands() if dry_run else session.workspace()
-    return _show(session, workspace, promotion.rollback(alias, workspace, why=why, dry_run=dry_run, key=_read(key)))
+    moved = promotion.rollback(alias, workspace, why=why, dry_run=dry_run, key=_read(key))
+    return _show(session, workspace, moved, dry_run)
+
+
+def _told(workspace: Workspace, outcome: promotion.Promotion) -> str:
+    """Announces a move or its refusal. Returns why it could not be noted, or ""."""
+    move, stated = outcome.move, outcome.move.as_document()
+    if outcome.refusals:
+        why = "; ".join(outcome.refusals)
+        return tell(workspace, "refused", move.alias, f"refused: {move.alias} is not moved: {why}", move=stated)
+    event = "promoted" if move.kind == PROMOTE else "rolled_back"
+    return tell(workspace, event, move.alias, f"{event}: {as_line(move)}", move=stated)
 
 
 def _read(key: Path | None) -> SigningKey | None:
     return None if key is None else SigningKey.read(key)
 
 
-def _show(session: Session, workspace: Workspace, outcome: promotion.Promotion) -> int:
+def _show(session: Session, workspace: Workspace, outcome: promotion.Promotion, dry: bool) -> int:
     """Shows a move and, where it was recorded, brings the model registry up to date. Returns the exit code."""
     move, version, model, changed = outcome.move, None, None, list[str]()
+    untold = "" if dry else _told(workspace, outcome)
     if outcome.written:
         # Imported here: MLflow costs a second, which a dry run need not pay.
         from lanelock.sweeps.record.registered import model_name
@@ -105,6 +118,7 @@ def _show(session: Session, workspace: Workspace, outcome: promotion.Promotion) 
     else:
         text = [f"would move  {as_line(move)}"]
     session.show(document, "\n".join(text))
+    say_note(untold)
     for line in changed:
         say(f"not as the moves said in the registry, and set right: {line}")
     return 3 if changed else 1 if outcome.refusals else 0

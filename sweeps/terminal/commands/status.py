@@ -50,6 +50,8 @@ def _lines(now: upkeep.Status) -> Iterator[tuple[str, str]]:
     for index, line in enumerate(decided or ["none"]):
         yield "decided" if index == 0 else "", line
     why = f" ({now.waits_for})" if now.waits_for else ""
+    for line in now.webhooks:
+        yield "webhook", line
     yield "pending uploads", f"{now.waiting}{why}; deliver them with: lanelock sync" if now.waiting else "none"
 
 

@@ -11,6 +11,7 @@ import click
 from lanelock.sweeps.locations import relocate
 from lanelock.sweeps.proof.moves import moves
 from lanelock.sweeps.record.outbox import record_uri
+from lanelock.sweeps.record.webhooks import Waiting, waiting
 from lanelock.sweeps.secrets import shown
 from lanelock.sweeps.terminal.session import Session, common_options
 from lanelock.sweeps.terminal.streams import say
@@ -41,6 +42,7 @@ def sync(session: Session, redirect: bool, restore: bool, check: bool) -> int:
     done = deliver(workspace, uri, redirect, restore)
     changed = list[str]()
     aliases, away = ({}, done.away) if done.away else _aliases(workspace, changed.append)
+    hooks = _told(workspace)
     document = {
         "uri": shown(uri),
         "delivered": done.delivered,
@@ -54,11 +56,13 @@ def sync(session: Session, redirect: bool, restore: bool, check: bool) -> int:
         "away": away,
         "changed": changed,
         "moved_from": [*map(str, moved)],
+        "webhooks": [asdict(row) for row in hooks],
     }
     lines = [f"{shown(uri)}: {done.delivered} uploads delivered, {document['waiting']} pending"]
     lines += [f"  moved from {place}: MLflow's database now names {workspace.root}" for place in moved]
     lines += [f"  {sweep}: {count} pending{_because(done.why.get(sweep))}" for sweep, count in done.waiting.items()]
     lines += [f"  {alias} points to version {version}" for alias, version in aliases.items()]
+    lines += [f"  webhook {row}" for row in hooks]
     if away:
         lines.append(f"  {away}")
     if done.elsewhere:
@@ -68,7 +72,16 @@ def sync(session: Session, redirect: bool, restore: bool, check: bool) -> int:
         say(f"not as the moves say, and set right: {line}")
     for line in done.changed:
         say(line)
-    return 3 if changed or done.changed else 1 if done.waiting or away else 0
+    return 3 if changed or done.changed else 1 if done.waiting or away or hooks else 0
+
+
+def _told(workspace: Workspace) -> tuple[Waiting, ...]:
+    """Posts what hooks have not taken. Returns what they did not take now either."""
+    if waiting(workspace):
+        from lanelock.sweeps.record.posting import send  # what posts is imported where there is something to post
+
+        send(workspace, at_once=True)
+    return waiting(workspace)
 
 
 def _because(why: str | None) -> str:

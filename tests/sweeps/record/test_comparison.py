@@ -53,20 +53,23 @@ def test_the_first_view_shows_what_a_lane_is_about_in_the_order_that_it_is_asked
     lane = of.lane
     columns = state(comparison.views(of, [], 7), comparison.FIRST_VIEW)["selectedColumns"]
     objectives = [f"metrics.`{objective.name}`" for objective in lane.objectives]
-    assert columns[: 1 + len(objectives)] == ["tags.`lanelock.verdict`", *objectives]
-    assert columns[-2:] == ["tags.`lanelock.vetoed`", "tags.`lanelock.lock`"]
+    which = ["tags.`lanelock.locked`", "metrics.`rank`", "tags.`lanelock.sweep`", "tags.`lanelock.why_not`"]
     knobs = [f"params.`{knob.name}`" for knob in lane.knobs]
-    gates = columns[1 + len(objectives) : -2 - len(knobs)]
-    assert columns[-2 - len(knobs) : -2] == knobs
-    graded = {f"metrics.`{gate.metric}`" for gate in lane.gates.gates if gate.severity is Severity.GATE}
-    assert gates and set(gates) <= graded
+    assert columns[: 4 + len(knobs) + len(objectives)] == [*which, *knobs, *objectives], "knobs before what they gave"
+    assert columns[-3:] == [f"tags.`lanelock.{tag}`" for tag in ("verdict", "vetoed", "lock")]
+    rest = columns[4 + len(knobs) + len(objectives) : -3]
+    graded = [gate for gate in lane.gates.gates if gate.severity is Severity.GATE]
+    margins = [name for name in rest if name.startswith("metrics.`margin/")]
+    assert margins and set(margins) <= {f"metrics.`margin/{gate.id}`" for gate in graded}
+    gates = rest[len(margins) :]
+    assert rest == [*margins, *gates] and set(gates) <= {f"metrics.`{gate.metric}`" for gate in graded}
 
 
 def test_a_lane_of_s4_shows_the_gates_of_s4_and_the_veto_that_ended_a_trial():
     of = ground("p3_wide")
     columns = state(comparison.views(of, ["s4_cliff"], 7), comparison.FIRST_VIEW)["selectedColumns"]
     gates = ["max_p_median", "tail_share", "multigroup_share", "entropy_p50", "cliff"]
-    assert columns[3:8] == [f"metrics.`s4/{name}`" for name in gates]
+    assert columns[-8:-3] == [f"metrics.`s4/{name}`" for name in gates]
 
 
 def test_a_gate_out_of_reach_brings_the_margin_over_all_gates_beside_the_one_that_was_searched():
@@ -100,7 +103,7 @@ def test_a_note_says_what_a_lane_may_touch_and_what_to_search_for():
     for knob in lane.knobs:
         assert f"**{knob.name}**: `{knob.at}` in {knob.low} … {knob.high}" in said
     assert all(f"`{at}`" in said for at in lane.document["fixed"])
-    assert "tags.`lanelock.verdict` = 'PASS_BPLUS'" in said and "tags.`lanelock.vetoed` = 'none'" in said
+    assert "tags.lanelock.verdict = 'PASS_BPLUS'" in said and "tags.lanelock.state = 'complete'" in said
     assert said.splitlines()[0].startswith(f"**{lane.title}**") and "$EXPERIMENT" in said.splitlines()[0]
 
 

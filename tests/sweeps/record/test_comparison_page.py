@@ -77,18 +77,19 @@ def test_the_address_that_ui_prints_opens_the_columns_that_matter_in_the_order_o
     page.open(page.first)
     rows = page.rows()
     lane, best = closed.ground.lane, closed.decision.best
-    (margin, servers), reserve = (one.name for one in lane.objectives), lane.document["decision"]["margin_reserve"]
     assert len(closed.trials) >= 200 and closed.decision.outcome == "GO"
-    values = [(float(cells[f"metrics.`{margin}`"]), float(cells[f"metrics.`{servers}`"])) for cells in rows.values()]
-    assert all(one >= reserve for one, _ in values), "what has the margin in reserve"
-    order = [other for _, other in values]
-    assert order == sorted(order) and order[0] == best.objectives[1], "and of these the least first, as it is locked"
+    assert [float(cells["metrics.`rank`"]) for cells in rows.values()] == [*range(1, len(rows) + 1)]
+    first, *others = rows.values()
+    assert first["tags.`lanelock.locked`"] == "★ locked" and next(iter(rows)) == f"{closed.sweep}/{best.number}"
+    assert {cells["tags.`lanelock.locked`"] for cells in others} == {"-"}, "the locked trial alone, on top"
+    assert all(cells["tags.`lanelock.why_not`"] != "none" for cells in others)
+    assert {cells["tags.`lanelock.sweep`"] for cells in rows.values()} == {closed.sweep}
     named = [int(name.rpartition("/")[2]) for name in rows]
     assert all(recorded[number].data.tags["lanelock.vetoed"] == "none" for number in named)
     seen = set(next(iter(rows.values())))
-    assert {"tags.`lanelock.verdict`", *(f"metrics.`{one.name}`" for one in lane.objectives)} <= seen
+    assert {*(f"params.`{knob.name}`" for knob in lane.knobs), f"metrics.`{lane.objectives[0].name}`"} <= seen
     titles = page.text()
-    assert lane.title in titles and f"Candidates: {margin} in reserve, best {servers} first" in titles
+    assert lane.title in titles and "Candidates, in the order of" in titles
     page.keep("mlflow_runs")
 
 
@@ -128,7 +129,7 @@ def test_the_best_run_is_two_clicks_from_its_sweep(page, closed, recorded):
         "return [...document.images].filter(one => one.src.includes('study_') && one.naturalWidth > 0).length >= 5"
     )
     page.keep("mlflow_sweep")
-    link = f"a[href='#/experiments/{experiment}/runs/{recorded[best.number].info.run_id}']"
+    link = f"a[href^='#/experiments/{experiment}/runs/{recorded[best.number].info.run_id}?workflowType=']"
     address = page.driver.find_element("css selector", link).get_attribute("href")
     page.open(address)
     page.until("return document.body.innerText.includes('Locked as')")
@@ -173,6 +174,21 @@ def test_a_scorecard_opens_where_the_run_is(page, closed, recorded):
         page.until(f"return document.body.innerText.includes({gate.id!r})")
     assert closed.decision.verdict in page.text()
     page.keep("mlflow_scorecard")
+
+
+def test_the_page_of_a_sweep_compares_its_best_trial_with_the_runner_up(page, closed, recorded):
+    (experiment,) = {run.info.experiment_id for run in recorded.values()}
+    best, second = closed.decision.best.number, closed.decision.runner_up.trial
+    page.open(f"#/experiments/{experiment}/runs?viewStateShareKey=lanelock-sweeps&workflowType=machine_learning")
+    page.rows()
+    page.click(".ag-row a[href*='/runs/']")
+    page.until("return document.body.innerText.includes('compared: its best trial with')")
+    page.follow(f"the runner-up, trial {second}")
+    page.driver.switch_to.frame(page.until(lambda: page.driver.find_elements("css selector", "iframe"))[0])
+    page.until(
+        f"return document.body.innerText.includes('trial {closed.sweep}/{second} → trial {closed.sweep}/{best}')"
+    )
+    page.driver.switch_to.default_content()
 
 
 def test_every_trial_says_what_ended_it_what_it_changed_and_where_its_lock_is(page, closed, recorded):
