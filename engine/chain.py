@@ -22,8 +22,6 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import pyarrow as pa
-
 from lanelock.engine.protocol import Declaring, Engine, Keeping, Run, StateReport, Worlds
 from lanelock.engine.resolved import Resolved
 from lanelock.engine.tables import TableRuns
@@ -204,11 +202,6 @@ def upstream_codes(engine: Resolved) -> dict[str, str]:
     """Returns the code version of each engine that is an engine's world, by name, the nearest first."""
     _, *above = _engines(engine.own)
     return {one.name: Resolved(one).code_version for one in above}
-
-
-def tables_of(run: Run) -> dict[str, pa.Table]:
-    """Returns a run's surfaces as Arrow tables, by name: what a function takes as its world."""
-    return {name: surface.table() for name, surface in run.surfaces.items()}
 
 
 def draws_worlds(engine: Resolved, world: Path | None) -> bool:

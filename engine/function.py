@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from lanelock.engine.protocol import Run
-from lanelock.engine.resolved import run_of
+from lanelock.engine.resolved import Upstream, run_of
 from lanelock.engine.sources import attribute_sources, file_sources, function_sources, held, sources_of
 from lanelock.engine.tables import TableRuns, surfaces_of
 from lanelock.policies import EngineError, LaneError, Pack
@@ -61,31 +61,32 @@ class FunctionEngine(TableRuns):
         *,
         policy: str = "params",
         code: Sequence[str] = (),
-        world: Callable[[int], Run] | None = None,
+        world: Upstream | None = None,
         folder: Path | None = None,
         parallel: bool = False,
     ) -> None:
         """Looks at nothing but the names: the function is found at its first use.
 
         `function`: callable, or "module:attribute", imported from `folder` (default: the current one) or as installed.
-        `code`: further files that results depend on, seen from `folder`. `world`: gives the run below, by seed.
+        `code`: further files that results depend on, seen from `folder`. `world`: the engine whose run it stands on;
+        `engine.chain` joins the two.
         """
         self.name, self.policy_schemas = check_name(name, "an engine"), {policy: schema}
         self._where, self._policy, self._code, self._world = f"engine {name}", policy, (*code,), world
+        self.upstream = world
         self._folder = (folder or Path()).resolve()
         self._alone = nullcontext() if parallel else _ALONE
         if not (_NAMED.fullmatch(function) if isinstance(function, str) else callable(function)):
             raise LaneError(f"{self._where}: function: {function!r:.80} is neither a function nor MODULE:FUNCTION")
         self._given = function
 
-    def evaluate(self, pack: Pack, seed: int) -> Run:
+    def evaluate(self, pack: Pack, seed: int, *, upstream: Run | None = None) -> Run:
         """Returns one run. Raises EngineError for what the function raises, DataError for what it may not return."""
         began = time.perf_counter()
-        below = None if self._world is None else self._world(seed)
         with self._alone, _STDOUT.aside():
-            result = self._result(copy.deepcopy(dict(pack[self._policy])), seed, below, pack)
+            result = self._result(copy.deepcopy(dict(pack[self._policy])), seed, upstream, pack)
         surfaces = surfaces_of(result, self._where)
-        return run_of(self, pack, seed, surfaces, time.perf_counter() - began, below)
+        return run_of(self, pack, seed, surfaces, time.perf_counter() - began)
 
     @cached_property
     def code_version(self) -> str:
@@ -108,8 +109,8 @@ class FunctionEngine(TableRuns):
         call = _call_of(function, self._world is not None, f"{self._where}: {self._given}")
         return _Found(call, attribute_sources(home, attribute))
 
-    def _result(self, params: dict[str, Any], seed: int, below: Run | None, pack: Pack) -> Any:
-        world = None if below is None else {name: part.table() for name, part in below.surfaces.items()}
+    def _result(self, params: dict[str, Any], seed: int, upstream: Run | None, pack: Pack) -> Any:
+        world = None if upstream is None else {name: part.table() for name, part in upstream.surfaces.items()}
         try:
             result = self._found.call(params, seed, world)
         except OSError as error:  # a file that the function did not find is no fault of the workspace's disk

@@ -26,22 +26,11 @@ from lanelock.scoring.scorecard import (
     gates_of,
     measured,
     score,
-    source_for,
 )
 
+_KEPT = "kept/"  # the beginning of the metrics of rails
 _REMEMBERED = 64  # scorecards of upstream runs
-_OWN = (
-    "name",
-    "gates_file",
-    "measure",
-    "sample",
-    "reduce",
-    "defined_by",
-    "completed",
-    "compares",
-    "keepsake",
-    "compared",
-)  # what a chain has of its own, or cannot have
+_OWN = ("name", "gates_file", "measure", "rails", "railed", "sample", "reduce")  # a chain's own, or what it cannot have
 
 
 @runtime_checkable
@@ -63,17 +52,41 @@ class ChainMetrics:
         self.name, self._own, self._upstream, self._state = own.name, own, upstream, state
         self._gates = gates_of(upstream)
         self._kept = tuple(gate for gate in self._gates.gates if gate.thresholds)
-        self.rails = tuple(f"keeps_{gate.id}" for gate in self._kept)
+        self.rails = tuple(f"keeps_{gate.id}"[:80] for gate in self._kept)
         self.gates_file: str | Path | Mapping[str, Any] = self.railed(gates_of(own)).document
         self._won: dict[str, Scorecard] = {}
+        self._adopt(own)
+
+    def _adopt(self, own: MetricSource) -> None:
+        """Takes over the optional parts of the engine's own metrics, and adds the rails to what these measure."""
+        self._own = own
         for part in (name for name in dir(own) if not name.startswith("_") and name not in _OWN):
             setattr(self, part, getattr(own, part))
+        if isinstance(own, Comparing):
+            self.compared = lambda run, keepsake: {**own.compared(run, keepsake), **self._margins(run)}
+        if isinstance(own, Defining):
+            self.defined_by = lambda gates: self._measuring(own.defined_by(self._bare(gates)))
+            self.completed = lambda gates: self.railed(own.completed(self._bare(gates)))
+
+    def _measuring(self, own: MetricSource) -> ChainMetrics:
+        """Returns the same chain with other metrics of its engine's own."""
+        other = copy(self)
+        other._adopt(own)
+        return other
+
+    def _bare(self, gates: GateSet) -> GateSet:
+        """Returns a gate file without the rails and their metrics."""
+        document = gates.document
+        metrics = {name: row for name, row in document["metrics"].items() if not name.startswith(_KEPT)}
+        rows = [row for row in document["gates"] if row["id"] not in self.rails]
+        return parse_gates({**document, "metrics": metrics, "gates": rows}, f"gates {document['id']}")
 
     def railed(self, gates: GateSet) -> GateSet:
+        """Returns a gate file with the rails and their metrics."""
         document = gates.document
-        if taken := sorted({f"kept/{gate.id}" for gate in self._kept} & {*document["metrics"]}):
+        if taken := sorted({f"{_KEPT}{gate.id}" for gate in self._kept} & {*document["metrics"]}):
             raise PolicyError(f"gates {document['id']}: /metrics/{taken[0]}: the name of a rail of its upstream")
-        metrics = {**document["metrics"], **{f"kept/{gate.id}": self._metric(gate) for gate in self._kept}}
+        metrics = {**document["metrics"], **{f"{_KEPT}{gate.id}": self._metric(gate) for gate in self._kept}}
         return parse_gates(
             {**document, "metrics": metrics, "gates": [*document["gates"], *map(self._rail, self._kept)]},
             f"gates {document['id']}",
@@ -85,37 +98,12 @@ class ChainMetrics:
 
     def _rail(self, gate: Gate) -> dict[str, Any]:
         why = f"What {self._upstream.name} passes, whatever comes after it must still pass: {gate.why}"[:400]
-        row = {"id": f"keeps_{gate.id}"[:80], "metric": f"kept/{gate.id}", "severity": "rail", "comparison": ">="}
+        row = {"id": f"keeps_{gate.id}"[:80], "metric": f"{_KEPT}{gate.id}", "severity": "rail", "comparison": ">="}
         return {**row, "threshold": 0.0, "why": why}
 
     def measure(self, run: Run) -> Mapping[str, float]:
         """Returns the engine's own metrics, and how far its upstream's gates are kept."""
         return {**self._own.measure(run), **self._margins(run)}
-
-    def defined_by(self, gates: GateSet) -> ChainMetrics:
-        """Returns the chain whose engine's metrics are measured by the definitions of a gate file."""
-        other = copy(self)
-        other._own = source_for(self._own, gates)
-        return other
-
-    def completed(self, gates: GateSet) -> GateSet:
-        """Returns a lane's own gate file with the definitions of the engine's metrics."""
-        return self._own.completed(gates) if isinstance(self._own, Defining) else gates
-
-    @property
-    def compares(self) -> bool:
-        """Whether a metric of the engine compares with the authority's run."""
-        return isinstance(self._own, Comparing) and self._own.compares
-
-    def keepsake(self, run: Run) -> Any:
-        """Returns what the engine's metrics need of the authority's run."""
-        assert isinstance(self._own, Comparing)
-        return self._own.keepsake(run)
-
-    def compared(self, run: Run, keepsake: Any) -> Mapping[str, float]:
-        """Returns what `measure` does, with the metrics that compare."""
-        assert isinstance(self._own, Comparing)
-        return {**self._own.compared(run, keepsake), **self._margins(run)}
 
     def _margins(self, run: Run) -> dict[str, float]:
         world = run.upstream
@@ -125,7 +113,7 @@ class ChainMetrics:
         instead = {name: run.surfaces[name] for name in world.surfaces if name in run.surfaces}
         now = self._graded(replace(world, surfaces={**world.surfaces, **instead})) if instead else won
         before, after = ({row.id: row for row in card.gates} for card in (won, now))
-        return {f"kept/{gate.id}": _margin(before[gate.id], after[gate.id]) for gate in self._kept}
+        return {f"{_KEPT}{gate.id}": _margin(before[gate.id], after[gate.id]) for gate in self._kept}
 
     def _graded_once(self, world: Run) -> Scorecard:
         key = f"{world.run_id} {world.code_version}"

@@ -357,11 +357,86 @@ class GateSet:
         rows = {row["id"]: row for row in self.document["gates"]}
         if unknown := [name for name in ids if name not in rows]:
             raise PolicyError(f"/gates/grade: {unknown[0]!r} is not a gate of {self.document['id']}: {', '.join(rows)}")
-        return parse_gates({**self.grading, "gates": [rows[name] for name in ids]}, str(self.document["id"]))
+        chosen = {**self.grading, "gates": [rows[name] for name in ids]}
+        if "profiles" in chosen:
+            chosen["profiles"] = {name: _limiting(row, ids) for name, row in chosen["profiles"].items()}
+        return parse_gates(chosen, str(self.document["id"]))
+
+    def under(self, profile: Profile | None) -> GateSet:
+        """Returns these gates with the limits that a profile states for its seeds; as they are where it states none."""
+        row = {} if profile is None else self.document["profiles"][profile.name]
+        if profile is None or not {*_LIMITS} & {*row}:
+            return self
+        where = f"gates {self.document['id']}: /profiles/{profile.name}"
+        return parse_gates(_limited(self.document, row, where), where)
 
     def with_rails(self, rows: Sequence[Mapping[str, Any]]) -> GateSet:
         """Returns these gates and further rows of the same shape."""
         return parse_gates({**self.document, "gates": [*self.document["gates"], *rows]}, "/gates/rails")
+
+
+_LIMITS = ("limits", "cross_seed")  # the fields of a profile that limit otherwise than the file
+_OF_GATES = ("threshold", "thresholds", "corridor", "corridors")  # the fields of a gate that limits take the place of
+
+
+def _limiting(profile: Mapping[str, Any], ids: Sequence[str]) -> dict[str, Any]:
+    """Returns a profile's document with the limits of these gates alone."""
+    limits = {gate: row for gate, row in profile.get("limits", {}).items() if gate in ids}
+    rest = {name: value for name, value in profile.items() if name != "limits"}
+    return rest | ({"limits": limits} if limits else {})
+
+
+def _limited(document: Mapping[str, Any], profile: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Returns a gate file, without profiles, in which the limits of a profile stand instead of its own."""
+    limits, variation = profile.get("limits", {}), profile.get("cross_seed", {})
+    by_id = {row["id"]: row for row in document["gates"]}
+    for gate in limits:
+        if gate not in by_id or not {*_OF_GATES} & {*by_id[gate]}:
+            why = (
+                "is not a gate of the file" if gate not in by_id else "follows the authority, which no profile changes"
+            )
+            raise PolicyError(f"{where}/limits/{gate}: {gate!r} {why}")
+    rows = [_limited_row(row, limits[row["id"]]) if row["id"] in limits else row for row in document["gates"]]
+    plain = {name: value for name, value in document.items() if name not in ("profiles", PROMOTION)}
+    if variation:
+        own = document.get("cross_seed", {"metrics": [*variation], "cv_at_most": next(iter(variation.values()))})
+        plain["cross_seed"] = {**own, "limits": {**own.get("limits", {}), **variation}}
+    return {**plain, "gates": rows}
+
+
+def _limited_row(row: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, Any]:
+    rest = {name: value for name, value in row.items() if name not in _OF_GATES}
+    return {**rest, "corridors" if row["comparison"] == WITHIN else "thresholds": dict(limits)}
+
+
+def _check_limits(gates: GateSet, where: str) -> None:
+    """Raises PolicyError where the limits of a profile cannot be, or a stronger profile asks less than a weaker one."""
+    rows = gates.document.get("profiles", {})
+    if not any({*_LIMITS} & {*row} for row in rows.values()):
+        return
+    whole = [
+        (profile.name, parse_gates(_limited(gates.document, rows[profile.name], at), at))
+        for profile in gates.profiles.values()
+        for at in [f"{where}: /profiles/{profile.name}"]
+    ]
+    for (weak, weaker), (strong, stronger) in pairwise(whole):
+        if looser := next(_looser(weaker, stronger), None):
+            raise PolicyError(f"{where}: /profiles/{strong}/{looser}: asks less than {weak}, the weaker profile")
+
+
+def _looser(weaker: GateSet, stronger: GateSet) -> Iterator[str]:
+    """Yields the limits in which a stronger profile asks less."""
+    for one, other in zip(weaker.gates, stronger.gates, strict=True):
+        for band, wide in one.thresholds.items():
+            low, high = span(one.comparison, wide)
+            least, most = (
+                span(one.comparison, other.thresholds[band]) if band in other.thresholds else (-math.inf, math.inf)
+            )
+            if least < low or most > high:
+                yield f"limits/{one.id}/{band}"
+    for metric, row in weaker.cross_seed_limits.items():
+        given = stronger.cross_seed_limits.get(metric, {})
+        yield from (f"cross_seed/{metric}/{band}" for band, most in row.items() if given.get(band, math.inf) > most)
 
 
 def _grading(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -421,7 +496,9 @@ def parse_gates(document: Mapping[str, Any], where: str) -> GateSet:
     observed = tuple(gate for gate in gates if gate.severity is Severity.OBSERVE)
     judging = tuple(gate for gate in gates if gate.severity is not Severity.OBSERVE)
     verdicts = _verdicts(document.get("verdicts", {}), bands, where)
-    return GateSet(document, bands, metrics, judging, verdicts, profiles, observed)
+    gate_set = GateSet(document, bands, metrics, judging, verdicts, profiles, observed)
+    _check_limits(gate_set, where)
+    return gate_set
 
 
 def _definition(row: Mapping[str, Any]) -> Mapping[str, Any] | None:

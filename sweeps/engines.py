@@ -227,7 +227,8 @@ def _made(project: Project) -> Engine:
     if "function" in table:
         from lanelock.engine.function import FunctionEngine
 
-        return FunctionEngine(project.id, table["function"], schema, **shared, parallel=table.get("parallel", False))
+        further = {"parallel": table.get("parallel", False), "world": _world_of(project)}
+        return FunctionEngine(project.id, table["function"], schema, **shared, **further)
     from lanelock.engine.command import CommandEngine
 
     further = {name: table[name] for name in _OF_COMMANDS if name in table}

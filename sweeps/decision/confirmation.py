@@ -1,4 +1,4 @@
-"""Confirms a candidate on fresh seeds before it is locked.
+"""Confirms a candidate on fresh seeds before it is locked, and on the witness seeds of its lane before those.
 
 The least intervention sits on the edge of what holds, so a candidate may hold on the seeds of the lane by luck. The
 fresh seeds follow from the candidate's own digest: nobody could have searched on them. A candidate that holds less on
@@ -43,10 +43,13 @@ def fresh_seeds(pack_digest: str, count: int, used: Sequence[int], purpose: str 
 
 
 def confirm_seeds(lane: Lane, world: Path | None, pack: Pack) -> tuple[int, ...]:
-    """Returns the fresh seeds of a candidate: as many as the lane declares, or `USUAL` where seeds draw worlds."""
+    """Returns the witness seeds of a lane, and a candidate's fresh ones.
+
+    Fresh are as many as the lane declares, or `USUAL` where seeds draw worlds.
+    """
     usual = USUAL if draws_worlds(lane.engine, world) else 0
     count = lane.document["decision"].get("confirm_seeds", usual)
-    return fresh_seeds(pack.digest, count, lane.seeds, "confirm/")
+    return (*lane.witness, *fresh_seeds(pack.digest, count, (*lane.seeds, *lane.witness), "confirm/"))
 
 
 def decide_confirmed(history: Sequence[Trial], ledger: Ledger, confirm: Confirm | None = None) -> Decision:
@@ -110,18 +113,23 @@ def confirm_on(ground: Ground, pack: Pack, seeds: Sequence[int], claimed: str) -
         except (IntegrityError, WorkspaceError):
             raise
         except (Exception, SystemExit) as error:  # whatever the engine raises: this candidate does not hold there
-            fault = f"fresh seed {seed}: {cause(error)}"
+            fault = f"{kind_of(seed, lane)} seed {seed}: {cause(error)}"
             blocker = Blocker("confirmation", "", accept, None, None, seed)
             return Confirmation({}, None, fault, (blocker,))
         cards.append(card)
         if not fault and (row := _below(card, claimed)) is not None:
             blockers = (Blocker(row.id, row.metric, claimed, row.value, row.thresholds.get(claimed), seed),)
             seen = "is not measured, and" if row.value is None else f"{row.value:.6g}"
-            fault = f"fresh seed {seed}: {row.id} {seen} does not hold {claimed}"
+            fault = f"{kind_of(seed, lane)} seed {seed}: {row.id} {seen} does not hold {claimed}"
         if _below(card, accept) is not None:
             break
     metrics = {int(card.seed or 0): dict(card.metrics) for card in cards}
     return Confirmation(metrics, band_of(cards, lane), fault, blockers)
+
+
+def kind_of(seed: int, lane: Lane) -> str:
+    """Returns what a seed is that the search did not see: one of the lane's, or one that follows from the candidate."""
+    return "witness" if seed in lane.witness else "fresh"
 
 
 def band_of(cards: Sequence[Scorecard], lane: Lane) -> str | None:
@@ -133,9 +141,8 @@ def graded_on(lane: Lane, pack: Pack, seed: int, world: Path | None) -> Scorecar
     """Returns the scorecard of a pack on any seed. The authority is run only where a gate follows it."""
     follows = any(gate.relative is not None for gate in lane.gates.gates)
     run = lane.engine.evaluate(pack, seed, world=world, until=lane.until)
-    return score(
-        lane.measure(run, world), lane.gates, seed=seed, authority=lane.yardstick(seed, world) if follows else None
-    )
+    authority = lane.yardstick(seed, world) if follows else None
+    return score(lane.measure(run, world), lane.gates_on(seed), seed=seed, authority=authority)
 
 
 def _below(card: Scorecard, band: str) -> GateResult | None:

@@ -41,6 +41,8 @@ from lanelock.sweeps.lanes.knob import Knob, Value, is_number
 from lanelock.sweeps.lanes.sampler_names import AUTO, known_samplers
 from lanelock.sweeps.lanes.space import Space
 
+WITNESS = "witness"  # the profile of a gate file whose limits count on a lane's witness seeds
+
 
 @dataclass(frozen=True, slots=True)
 class Objective:
@@ -121,6 +123,15 @@ class Lane:
     @property
     def seeds(self) -> tuple[int, ...]:
         return tuple(map(int, self.document["seeds"]))  # JSON may write 4 as 4.0
+
+    @property
+    def witness(self) -> tuple[int, ...]:
+        """The seeds that the search does not see, and on which a candidate must hold before it is taken."""
+        return tuple(map(int, self.document.get("witness", ())))
+
+    def gates_on(self, seed: int) -> GateSet:
+        """Returns the gates that grade a seed: on witness seeds with the limits of the profile of that name."""
+        return self.gates.under(self.gates.profiles.get(WITNESS)) if seed in self.witness else self.gates
 
     @property
     def until(self) -> str:
@@ -543,6 +554,8 @@ def _check(lane: Lane, where: str) -> None:
         raise LaneError(f"{where}: /sampler/name: {name!r} is not one of {', '.join(known_samplers())}")
     if name == "cmaes" and lane.document.get("aim") == "front" and len(lane.objectives) > 1:
         raise LaneError(f"{where}: /sampler/name: cmaes improves one objective, and /aim is front")
+    if both := sorted({*lane.seeds} & {*lane.witness}):
+        raise LaneError(f"{where}: /witness: {both[0]} is one of /seeds, so that the search would see it")
     _check_reserve(lane, f"{where}: /decision")
     if set(lane.references) != set(lane.document.get("references", {})):
         raise LaneError(f"{where}: /references: the packs given are {sorted(lane.references)}")

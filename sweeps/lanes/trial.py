@@ -61,20 +61,16 @@ class TrialRecord:
     @property
     def document(self) -> dict[str, Any]:
         """JSON; what has its default is left out."""
-        stored = (part for part in fields(self) if part.compare)
+        stored = (part for part in fields(self) if part.compare and part.name != "staged")
         stated = {part.name: value for part in stored if (value := getattr(self, part.name)) != part.default}
-        del stated["staged"]
-        staged = {stage: _by_text(by_seed) for stage, by_seed in self.staged.items()}
-        return (
-            stated
-            | ({"staged": staged} if staged else {})
-            | {
-                "measures": _by_text(self.measures),
-                "policies": dict(self.policies),
-                "worlds": {str(seed): world for seed, world in self.worlds.items()},
-                "seconds": dict(self.seconds),
-            }
-        )
+        if self.staged:
+            stated["staged"] = {stage: _by_text(by_seed) for stage, by_seed in self.staged.items()}
+        return stated | {
+            "measures": _by_text(self.measures),
+            "policies": dict(self.policies),
+            "worlds": {str(seed): world for seed, world in self.worlds.items()},
+            "seconds": dict(self.seconds),
+        }
 
 
 @dataclass(frozen=True, slots=True)

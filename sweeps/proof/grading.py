@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,8 @@ class Examination:
 
     def holdout_seeds(self, asked: Sequence[int], count: int) -> tuple[int, ...]:
         """Returns the first `count` held-out seeds; more seeds begin with the same."""
-        return fresh_seeds(self.pack.digest, count, (*asked, *self.lock.seeds))
+        witness = map(int, self.lock.lane_document.get("witness", ()))
+        return fresh_seeds(self.pack.digest, count, (*asked, *self.lock.seeds, *witness))
 
     def bundled(self, asked: Sequence[int]) -> tuple[int, ...]:
         """Returns the seeds whose runs are to be bundled: those that the profile requires, if it asks for bundles."""
@@ -122,11 +124,15 @@ class Examination:
         bundles = profile is not None and profile.bundled and isinstance(self.engine.own, Publishing)
         return profile.seeds if profile is not None and bundles else ()
 
-    def run(self, seed: int, bundled: bool = False) -> Proof:
+    def graded_by(self, asked: Sequence[int]) -> GateSet:
+        """Returns the gates with the limits of the profile that these seeds meet."""
+        return self.gates.under(self.gates.profile_of(asked))
+
+    def run(self, seed: int, bundled: bool = False, gates: GateSet | None = None) -> Proof:
         """Runs one seed to the last state, measures every row and scores it. Nothing of the run itself is kept."""
         run = self.engine.evaluate(self.pack, seed, world=self.world)
         keepsake = keepsake_of(self.metrics, partial(self._authority, seed))
-        card = score(measured(self.metrics, run, keepsake), self.gates, seed=seed, authority=None)
+        card = score(measured(self.metrics, run, keepsake), gates or self.gates, seed=seed, authority=None)
         document = {
             "seed": seed,
             "run_id": run.run_id,
@@ -147,18 +153,20 @@ class Examination:
 
         Where the caller stops, seeds that have not begun are not run.
         """
-        seeds, bundled = (*asked, *fresh), self.bundled(asked)
+        seeds, bundled, gates = (*asked, *fresh), self.bundled(asked), self.graded_by(asked)
         with ThreadPoolExecutor(jobs, thread_name_prefix="seed") as workers:
             try:
-                yield from zip(seeds, workers.map(self.run, seeds, [seed in bundled for seed in seeds]), strict=True)
+                bundling = [seed in bundled for seed in seeds]
+                yield from zip(seeds, workers.map(self.run, seeds, bundling, repeat(gates)), strict=True)
             finally:
                 workers.shutdown(cancel_futures=True)
 
     def conclude(self, proofs: Mapping[int, Proof], asked: Sequence[int], confidence: float) -> Finding:
         """Grades the proofs of the seeds asked for and, apart from them, of all others, which were held out."""
-        graded = certify([proofs[seed].card for seed in asked], self.gates)
+        gates = self.graded_by(asked)
+        graded = certify([proofs[seed].card for seed in asked], gates)
         fresh = [proof.card for seed, proof in proofs.items() if seed not in asked]
-        holdout = certify(fresh, self.gates) if fresh else None
+        holdout = certify(fresh, gates) if fresh else None
         profile = self.gates.profile_of(asked)
         preconditions = (*self._required(asked, profile), *self._preconditions(proofs))
         verdict, reason = conclude(graded, holdout, preconditions, self.gates)

@@ -391,7 +391,12 @@ def reason_of(decision: Decision, lane: Lane, vetoed: Sequence[str]) -> str:
         return "; ".join([*failing, *map(str, decision.blockers)]) or "it could not be graded on every seed"
     reason = f"every gate of band {_band(decision, lane)} holds on seeds {', '.join(map(str, lane.seeds))}"
     fresh = decision.confirmation
-    return reason if fresh is None else f"{reason}, and {fresh.band} on {len(fresh.metrics)} fresh seeds"
+    if fresh is None:
+        return reason
+    witness = [seed for seed in fresh.metrics if seed in lane.witness]
+    on = [f"witness seeds {', '.join(map(str, witness))}"] if witness else []
+    count = len(fresh.metrics) - len(witness)
+    return f"{reason}, and {fresh.band} on {' and '.join([*on, *([f'{count} fresh seeds'] if count else [])])}"
 
 
 def _band(decision: Decision, lane: Lane) -> str:

@@ -28,8 +28,8 @@ from lanelock.sweeps.repository.impact import Impact, changed, pairs
 HOLDOUT, CONFIRM = "holdout_seeds", "confirm_seeds"
 _STORED = re.compile(r".+\.[0-9a-f]{12}")  # how a workspace calls a lock's file
 _PERMITS = (  # the fields of a lane that say what a lock may be; the others say how it is looked for
-    "engine", "until", "fixed", "constants", "knobs", "constraints", "derived", "seeds", "gates", "objectives",
-    "runtime", "decision",
+    "engine", "until", "fixed", "constants", "knobs", "constraints", "derived", "seeds", "witness",
+    "gates", "objectives", "runtime", "decision",
 )  # fmt: skip
 
 
@@ -103,6 +103,7 @@ def _fewer_seeds(sides: Sides) -> Iterator[Refusal]:
     for path, old, new in (*pairs(before.lanes, after.lanes), *pairs(before.locks, after.locks)):
         yield from _without(path, "/seeds", old.get("seeds"), new.get("seeds"))
     for path, old, new in pairs(before.lanes, after.lanes):
+        yield from _without(path, "/witness", old.get("witness"), new.get("witness"))
         fewer = at(new, "decision", CONFIRM)
         if fewer is not None and _number(fewer) < _number(at(old, "decision", CONFIRM)):
             yield Refusal(path, f"/decision/{CONFIRM}: {at(old, 'decision', CONFIRM)} became fewer")

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lanes import QUEUE
 
-from lanelock.engine.chain import bind, tables_of, upstream_codes, upstream_runs
+from lanelock.engine.chain import bind, upstream_codes, upstream_runs
 from lanelock.engine.resolved import Resolved
 from lanelock.engine.segment_2b.run import SEGMENT_2B, Segment2B
 from lanelock.engine.testing import EngineContract
@@ -176,7 +176,7 @@ def test_a_run_is_known_by_its_pack_its_upstreams_and_its_seed(at, value, seed):
     (world,) = upstream_runs(after)
     alone = Resolved(queue_engine.QueueEngine()).evaluate(moved.part(queue_engine.QueueEngine.policy_schemas), seed)
     assert (world.run_id, world.surfaces, world.pack) == (alone.run_id, alone.digests(), alone.pack.digest)
-    assert {*tables_of(after.upstream)} == {"waits"}
+    assert {*after.upstream.surfaces} == {"waits"}
 
 
 def test_a_world_is_computed_once_however_many_ask_at_once():
@@ -338,3 +338,42 @@ def test_a_forged_upstream_is_found(tmp_path, workspace):
     del proof["1"]["upstream"]
     differ = [check.name for check in verify_lock(forged(closed.lock, tmp_path, proof=proof)) if not check.ok]
     assert differ == ["seed 1: engines upstream"]
+
+
+PROJECT = """
+[engine]
+id = "desk"
+function = "desk:simulate"
+world = {engine = "queue", pack = "PACK"}
+[params]
+pay = {value = 1.0, low = 0.5, high = 4.0}
+[metrics]
+minutes = {unit = "minutes"}
+[gates]
+quick = "minutes <= 6, 5"
+[sweep]
+minimize = "minutes"
+seeds = [1, 2]
+trials = 4
+"""
+SIMULATE = """
+def simulate(params, seed, world):
+    waits = world["waits"]
+    minutes = [wait + busy + params["pay"] for wait, busy in zip(waits["wait"].to_pylist(), waits["busy"].to_pylist())]
+    return {"minutes": sorted(minutes)[int(0.9 * len(minutes))], "leaves": {"minutes": minutes}}
+"""
+
+
+def test_a_project_of_one_file_stands_on_another_engines_run(tmp_path, workspace, monkeypatch):
+    (tmp_path / "lanelock.toml").write_text(PROJECT.replace("PACK", str(QUEUE / "till_queue")))
+    (tmp_path / "desk.py").write_text(SIMULATE)
+    monkeypatch.chdir(tmp_path)
+    ours = load_lane("desk")
+    assert set(ours.authority.policies) == {"params", "queue_policy_v1"}
+    assert [gate.id for gate in ours.gates.gates if gate.id.startswith("keeps_")] == [
+        "keeps_wait", "keeps_at_once", "keeps_crowd",
+    ]  # fmt: skip
+    closed = play(ours, workspace, track=False)
+    lock = Lock.read(closed.lock)
+    assert lock.decision == "GO" and [run.engine for run in lock.proof[1].upstream] == ["queue"]
+    assert verify_lock(closed.lock, workspace=workspace).ok

@@ -15,9 +15,10 @@ import pyarrow as pa
 import pytest
 from conftest import child_environment
 
+from lanelock.engine.chain import bind
 from lanelock.engine.function import FunctionEngine
 from lanelock.engine.protocol import Publishing
-from lanelock.engine.resolved import Resolved
+from lanelock.engine.resolved import Resolved, Upstream
 from lanelock.engine.tables import surfaces_of
 from lanelock.engine.testing import contract_of
 from lanelock.policies import DataError, EngineError, Failed, LaneError, LanelockError, pack_of
@@ -223,9 +224,16 @@ def downstream(params, seed, world):
 
 
 def test_a_function_may_stand_on_another_engines_run():
-    made = run(downstream, 9, world=lambda seed: run(upstream, seed))
+    below = FunctionEngine("wait", upstream, SCHEMA, policy="above")
+
+    def stands(function, seed, fixed=None):
+        engine = bind(engine_of(function, world=Upstream("wait", fixed)), below, fixed)
+        documents = {"params": {"demand": 3}, "above": {"demand": 3}}
+        return Resolved(engine).evaluate(pack_of("start", documents, engine.policy_schemas), seed)
+
+    made = stands(downstream, 9)
     assert rows(made) == {"most": 9.0}
-    alone, other = run(seedless, 9), run(downstream, 9, world=lambda seed: run(upstream, 8))
+    alone, other = run(seedless, 9), stands(downstream, 9, fixed=8)
     assert (
         len({made.world_digest, alone.world_digest, other.world_digest})
         == 3
