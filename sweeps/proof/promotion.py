@@ -31,7 +31,7 @@ from pathlib import Path
 
 from lanelock.engine.keep.receipts import file_digest, text_of
 from lanelock.engine.keep.staging import place, staging
-from lanelock.engine.protocol import Publishing, Serving
+from lanelock.engine.protocol import Publishing
 from lanelock.policies import LaneError
 from lanelock.policies.documents import shipped
 from lanelock.policies.names import inside
@@ -105,8 +105,6 @@ def promote(
     """
     trust = trust_of(workspace) if trust is None else trust
     rule, lock, history = _rule(alias), Lock.read(path), moves(workspace, trust)
-    if not isinstance(engine_named(lock.engine).own, Serving):
-        raise LaneError(f"cannot register a model: engine {lock.engine} has no serve()")
     gates = gates_of_engine(lock.engine)
     certified = evidence_of(lock, workspace, gates)
     counted = _counting(rule, certified, gates)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
-from lanelock.policies import WorkspaceError
-from lanelock.sweeps.engines import world_folder
+from lanelock.engine.protocol import Serving
+from lanelock.policies import LanelockError, WorkspaceError
+from lanelock.sweeps.engines import engine_named, world_folder
 from lanelock.sweeps.proof import promotion
 from lanelock.sweeps.proof.envelopes import SigningKey
 from lanelock.sweeps.proof.lock_files import find_lock
@@ -71,6 +73,21 @@ def _read(key: Path | None) -> SigningKey | None:
     return None if key is None else SigningKey.read(key)
 
 
+def _registered(engine: str, model: str, version: str, workspace: Workspace) -> list[str]:
+    """Returns how to use a registered model; of an engine that serves no rows, its lock is what can be read."""
+    where = f"where MLFLOW_TRACKING_URI={shown(record_uri(workspace))}"
+    if _serves(engine):
+        return [f"serve it with mlflow.pyfunc.load_model({model!r}), version {version},", where]
+    return [f"registered with its lock as {model}, version {version},", where]
+
+
+def _serves(engine: str) -> bool:
+    """Whether an engine answers single rows; yes where it is not here, since a rollback works without it."""
+    with suppress(LanelockError):
+        return isinstance(engine_named(engine).own, Serving)
+    return True
+
+
 def _show(session: Session, workspace: Workspace, outcome: promotion.Promotion) -> int:
     """Shows a move and, where it was recorded, brings the model registry up to date. Returns the exit code."""
     move, version, model, changed = outcome.move, None, None, list[str]()
@@ -99,8 +116,7 @@ def _show(session: Session, workspace: Workspace, outcome: promotion.Promotion) 
     elif outcome.written:
         text = [as_line(move)]
         if version is not None:
-            text.append(f"serve it with mlflow.pyfunc.load_model({model!r}), version {version},")
-            text.append(f"where MLFLOW_TRACKING_URI={shown(record_uri(workspace))}")
+            text += _registered(move.to.engine, str(model), version, workspace)
     else:
         text = [f"would move  {as_line(move)}"]
     session.show(document, "\n".join(text))
