@@ -42,7 +42,7 @@ PARTS: Mapping[type, str] = {  # optional protocol -> the consequence of lacking
     Worlds: "it uses no world",
     Feeding: "it has no input data sets",
     Sharding: "it does not run in shards",
-    Serving: "its candidates can be locked, but no model can be registered",
+    Serving: "no model is registered for its aliases",
 }
 
 

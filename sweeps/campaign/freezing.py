@@ -94,7 +94,7 @@ def _asked(holder: Holder, workspace: Workspace, why: str, proved: set[str]) -> 
             refusals = promote(path, alias, workspace, why=why, proved=proved).refusals
         except (IntegrityError, WorkspaceError):
             raise
-        except LanelockError as error:  # the engine does not serve, or its world is not here
+        except LanelockError as error:  # such as a world that is not here
             refusals = (str(error),)
         yield {"alias": alias, "refused": "; ".join(() if _points(alias, path, workspace) else refusals)}
 
