@@ -167,28 +167,15 @@ def _kind(value: Any) -> str:
     return f"{type(value).__name__} {value!r}"[:100]
 
 
-def run_of(
-    engine: Engine, pack: Pack, seed: int, surfaces: Mapping[str, Surface], seconds: float = 0.0,
-    below: Run | None = None,
-) -> Run:  # fmt: skip
-    """Returns the run of an engine with one state, with its id, key and digests.
-
-    `below`: the run that it stands on as its world; None: it has no world.
-    """
+def run_of(engine: Engine, pack: Pack, seed: int, surfaces: Mapping[str, Surface], seconds: float = 0.0) -> Run:
+    """Returns the run of an engine with one state and no world, with its id, key and digests."""
     own = Resolved(engine)
-    world = NO_WORLD if below is None else world_of(below)
     policies = {name: policy.digest for name, policy in pack.policies.items()}
-    inputs = {} if below is None else {"world": world}
-    address = {"state": own.states[0], "code": own.code_version, "policies": policies, "inputs": inputs, "seed": seed}
+    address = {"state": own.states[0], "code": own.code_version, "policies": policies, "inputs": {}, "seed": seed}
     rows = sum(surface.rows for surface in surfaces.values())
     report = StateReport(own.states[0], digest(address), rows, seconds, False, address)
-    run_id = digest([own.name, world, pack.digest, seed])[:32]
+    run_id = digest([own.name, NO_WORLD, pack.digest, seed])[:32]
     return Run(
-        run_id, own.name, seed, pack, world, own.code_version, surfaces, (report,),
+        run_id, own.name, seed, pack, NO_WORLD, own.code_version, surfaces, (report,),
         fingerprint=own.fingerprint,
     )  # fmt: skip
-
-
-def world_of(run: Run) -> str:
-    """Returns the digest (hex64) of a run as the world of others: of its id, its code and its surfaces."""
-    return digest({"run": run.run_id, "code": run.code_version, "surfaces": run.digests()})
