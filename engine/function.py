@@ -26,10 +26,9 @@ from threading import Lock, RLock
 from types import ModuleType
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-
+from lanelock.engine.chain import tables_of
 from lanelock.engine.protocol import Run
-from lanelock.engine.resolved import Upstream, run_of
+from lanelock.engine.resolved import run_of
 from lanelock.engine.sources import attribute_sources, file_sources, function_sources, held, sources_of
 from lanelock.engine.tables import TableRuns, surfaces_of
 from lanelock.policies import EngineError, LaneError, Pack
@@ -45,8 +44,8 @@ class FunctionEngine(TableRuns):
     """A function as an engine with one policy and one state, both named after what they are.
 
     `function` takes `(params, seed)`: the policy as a new plain dict, and an integer. A function that has no parameter
-    for the seed gives the same result on every seed. With a `world`, it also takes `world`: the tables of the run that
-    it stands on, by name.
+    for the seed gives the same result on every seed. One with a parameter `world` stands on the run of another engine
+    (`engine.chain`), and takes its tables by name.
 
     `parallel`: whether the function may run on several threads at once. By default calls wait for each other, since a
     function that seeds NumPy's or Python's global generator, or keeps a global variable, would give results that
@@ -61,19 +60,16 @@ class FunctionEngine(TableRuns):
         *,
         policy: str = "params",
         code: Sequence[str] = (),
-        world: Upstream | None = None,
         folder: Path | None = None,
         parallel: bool = False,
     ) -> None:
         """Looks at nothing but the names: the function is found at its first use.
 
         `function`: callable, or "module:attribute", imported from `folder` (default: the current one) or as installed.
-        `code`: further files that results depend on, seen from `folder`. `world`: the engine whose run it stands on;
-        `engine.chain` joins the two.
+        `code`: further files that results depend on, seen from `folder`.
         """
         self.name, self.policy_schemas = check_name(name, "an engine"), {policy: schema}
-        self._where, self._policy, self._code, self._world = f"engine {name}", policy, (*code,), world
-        self.upstream = world
+        self._where, self._policy, self._code = f"engine {name}", policy, (*code,)
         self._folder = (folder or Path()).resolve()
         self._alone = nullcontext() if parallel else _ALONE
         if not (_NAMED.fullmatch(function) if isinstance(function, str) else callable(function)):
@@ -83,10 +79,10 @@ class FunctionEngine(TableRuns):
     def evaluate(self, pack: Pack, seed: int, *, upstream: Run | None = None) -> Run:
         """Returns one run. Raises EngineError for what the function raises, DataError for what it may not return."""
         began = time.perf_counter()
+        world = {} if upstream is None else {"world": tables_of(upstream)}
         with self._alone, _STDOUT.aside():
-            result = self._result(copy.deepcopy(dict(pack[self._policy])), seed, upstream, pack)
-        surfaces = surfaces_of(result, self._where)
-        return run_of(self, pack, seed, surfaces, time.perf_counter() - began)
+            result = self._result(copy.deepcopy(dict(pack[self._policy])), seed, world, pack)
+        return run_of(self, pack, seed, surfaces_of(result, self._where), time.perf_counter() - began)
 
     @cached_property
     def code_version(self) -> str:
@@ -98,19 +94,16 @@ class FunctionEngine(TableRuns):
     def _found(self) -> _Found:
         """The function, how it is called, and what it consists of. Raises LaneError or EngineError."""
         if not isinstance(self._given, str):
-            call = _call_of(self._given, self._world is not None, self._where)
-            return _Found(call, function_sources(self._given, self._where))
+            return _Found(_call_of(self._given, self._where), function_sources(self._given, self._where))
         module, attribute = self._given.split(":")
         with _STDOUT.aside():
             home = _imported(module, self._folder, self._where)
         function = _attribute(home, attribute, f"{self._where}: {self._given}")
         for top in {file.partition("/")[0].partition(".")[0] for file in sources_of(home)}:
             _check_home(top, self._folder, self._where)
-        call = _call_of(function, self._world is not None, f"{self._where}: {self._given}")
-        return _Found(call, attribute_sources(home, attribute))
+        return _Found(_call_of(function, f"{self._where}: {self._given}"), attribute_sources(home, attribute))
 
-    def _result(self, params: dict[str, Any], seed: int, upstream: Run | None, pack: Pack) -> Any:
-        world = None if upstream is None else {name: part.table() for name, part in upstream.surfaces.items()}
+    def _result(self, params: dict[str, Any], seed: int, world: Mapping[str, Any], pack: Pack) -> Any:
         try:
             result = self._found.call(params, seed, world)
         except OSError as error:  # a file that the function did not find is no fault of the workspace's disk
@@ -120,7 +113,7 @@ class FunctionEngine(TableRuns):
         return result
 
 
-_Call = Callable[[dict[str, Any], int, Mapping[str, pa.Table] | None], Any]  # parameters, seed, world
+_Call = Callable[[dict[str, Any], int, Mapping[str, Any]], Any]  # of parameters, seed, and `world` if there is one
 
 
 class _Found(NamedTuple):
@@ -130,21 +123,33 @@ class _Found(NamedTuple):
     sources: Mapping[str, str]
 
 
-def _call_of(function: Callable[..., Any], has_world: bool, where: str) -> _Call:
+def _call_of(function: Callable[..., Any], where: str) -> _Call:
     """Returns the call of a function that takes the seed by name, by place, or not at all. Raises LaneError."""
     named, placed = _takes_seed(function, where)
-
-    def call(params: dict[str, Any], seed: int, world: Mapping[str, pa.Table] | None) -> Any:
-        options = {**({"seed": seed} if named else {}), **({"world": world} if has_world else {})}
-        return function(params, *((seed,) if placed else ()), **options)
-
-    options = {**({"seed": 0} if named else {}), **({"world": {}} if has_world else {})}
     try:
-        with suppress(ValueError):  # compiled code may not say what it takes
-            inspect.signature(function).bind({}, *((0,) if placed else ()), **options)
-    except TypeError as error:
-        raise LaneError(f"{where}: cannot be called with (params, seed): {error}") from None
+        signature = inspect.signature(function)
+    except ValueError:  # compiled code may not say what it takes
+        signature = None
+
+    def call(params: dict[str, Any], seed: int, world: Mapping[str, Any]) -> Any:
+        places, names = (seed,) if placed else (), {**({"seed": seed} if named else {}), **world}
+        _check_fit(signature, (params, *places), names, where)
+        return function(params, *places, **names)
+
     return call
+
+
+def _check_fit(
+    signature: inspect.Signature | None, places: tuple[Any, ...], names: Mapping[str, Any], where: str
+) -> None:
+    """Raises LaneError if a function does not take what it would be given."""
+    try:
+        if signature is not None:
+            signature.bind(*places, **names)
+    except TypeError as error:
+        taken = ", ".join(("params", "seed", *names.keys() & {"world"}))
+        hint = "; no engine is named as its world" if "world" not in names and "'world'" in str(error) else ""
+        raise LaneError(f"{where}: cannot be called with ({taken}): {error}{hint}") from None
 
 
 def _takes_seed(function: Callable[..., Any], where: str) -> tuple[bool, bool]:

@@ -18,7 +18,7 @@ from conftest import child_environment
 from lanelock.engine.chain import bind
 from lanelock.engine.function import FunctionEngine
 from lanelock.engine.protocol import Publishing
-from lanelock.engine.resolved import Resolved, Upstream
+from lanelock.engine.resolved import Resolved
 from lanelock.engine.tables import surfaces_of
 from lanelock.engine.testing import contract_of
 from lanelock.policies import DataError, EngineError, Failed, LaneError, LanelockError, pack_of
@@ -215,31 +215,23 @@ def test_what_a_function_prints_goes_to_stderr(capfd):
         assert err.count(f"by {how}\n") == 8
 
 
-def upstream(params, seed):
+def waits_of(params, seed):
     return {"wait": [float(seed), 2.0]}
 
 
-def downstream(params, seed, world):
+def most(params, seed, world):
     return {"most": max(world["output"]["wait"].to_pylist())}
 
 
 def test_a_function_may_stand_on_another_engines_run():
-    below = FunctionEngine("wait", upstream, SCHEMA, policy="above")
-
-    def stands(function, seed, fixed=None):
-        engine = bind(engine_of(function, world=Upstream("wait", fixed)), below, fixed)
-        documents = {"params": {"demand": 3}, "above": {"demand": 3}}
-        return Resolved(engine).evaluate(pack_of("start", documents, engine.policy_schemas), seed)
-
-    made = stands(downstream, 9)
-    assert rows(made) == {"most": 9.0}
-    alone, other = run(seedless, 9), stands(downstream, 9, fixed=8)
-    assert (
-        len({made.world_digest, alone.world_digest, other.world_digest})
-        == 3
-        == len({made.run_id, alone.run_id, other.run_id})
-    )
-    assert made.states[0].address["inputs"] == {"world": made.world_digest}
+    queue = FunctionEngine("queue", waits_of, SCHEMA, policy="queue")
+    chain = bind(engine_of(most), queue)
+    pack = pack_of("start", {"params": {"demand": 3}, "queue": {"demand": 1}}, chain.policy_schemas)
+    assert rows(Resolved(chain).evaluate(pack, 9)) == {"most": 9.0}
+    with pytest.raises(LaneError, match="missing a required argument: 'world'; no engine is named as its world"):
+        run(most)
+    with pytest.raises(LaneError, match=r"\(params, seed, world\): got an unexpected keyword argument 'world'"):
+        Resolved(bind(engine_of(by_place), queue)).evaluate(pack, 9)
 
 
 # --- where it is found --------------------------------------------------------------------------------------------
