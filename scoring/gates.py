@@ -125,6 +125,9 @@ class Confidence:
     of: str | None = None  # wilson: the metric that counts the rows of the share
     resamples: int = RESAMPLES
 
+    def __str__(self) -> str:
+        return f"{self.method} bound at {100 * self.level:g} %"
+
     @property
     def resampled(self) -> bool:
         """Whether the metric source has to measure it: it takes a run's rows."""
@@ -148,18 +151,22 @@ class Strata:
         return self.at_least if self.at_least is not None else math.ceil(round(self.share * count, 9))
 
     def deciding(self, metric: str, comparison: str, measures: Mapping[str, float]) -> tuple[float | None, str]:
-        """Returns the value of the stratum that decides, the worst of the best that are needed, or None and why."""
+        """Returns the value of the stratum that decides, the worst of the best that are needed, and what it is.
+
+        None, and why, where too few strata have a value.
+        """
         counted = measures.get(strata_key(metric))
         if counted is None or not counted >= 1:
             return None, "it has no strata"
         inside = strata_key(metric, "")
         values = sorted(
-            (value for name, value in measures.items() if name.startswith(inside) and not math.isnan(value)),
+            ((value, name) for name, value in measures.items() if name.startswith(inside) and not math.isnan(value)),
             reverse=comparison == ">=",
         )
         if (needed := self.needed(int(counted))) > len(values):
             return None, f"{needed} strata must hold, and {len(values)} of {int(counted)} have a value"
-        return values[needed - 1], ""
+        value, name = values[needed - 1]
+        return value, f"stratum {name.removeprefix(inside)}: {needed} of {int(counted)} must hold"
 
 
 def strata_key(metric: str, stratum: str | None = None) -> str:
@@ -190,9 +197,10 @@ class Gate:
         return self.support is None and self.confidence is None and self.strata is None
 
     def compared(self, measures: Mapping[str, float]) -> tuple[float | None, str]:
-        """Returns the number that it compares on a run, and why there is none; empty where its metric is missing.
+        """Returns the number that it compares on a run, and what it is, or why there is none.
 
-        With strata it is the deciding stratum's, with confidence the pessimistic end of the bound.
+        The text is empty where the number is its metric's own, present or missing. With strata the number is that of
+        the stratum that decides, with confidence the pessimistic end of the bound.
         """
         if self.support is not None and (lacking := self.support.lacking(measures)):
             return None, lacking
@@ -203,8 +211,12 @@ class Gate:
             return value, ""
         if self.confidence.resampled:
             end = measures.get(key := self.confidence.key(self.metric, self.comparison))
-            return end, "" if end is not None else f"{key} is not measured"
-        return share_bound(value, measures.get(str(self.confidence.of)), self.confidence.level, self.comparison)
+            lacking = f"{key} is not measured"
+        else:
+            end, lacking = share_bound(
+                value, measures.get(str(self.confidence.of)), self.confidence.level, self.comparison
+            )
+        return end, lacking if end is None else f"{self.confidence} of {value:.6g}"
 
     def margin(self, value: float, threshold: Threshold) -> float:
         """Returns the signed distance to the nearer end of the passing values, over the scale; >= 0 passes."""

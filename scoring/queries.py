@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from lanelock.policies import DataError, PolicyError
@@ -60,6 +60,7 @@ class Sql:
     tables: frozenset[str]
 
 
+@lru_cache(maxsize=512)
 def read(text: str, where: str) -> Sql:
     """Returns a SELECT, or an expression over a table. Raises PolicyError naming what it may not say."""
     whole = _WHOLE.match(text) is not None

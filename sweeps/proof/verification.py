@@ -71,7 +71,8 @@ def _unproved(lock: Lock, lane: Lane) -> Iterator[Unproved]:
     """Yields what a lock states and nobody can prove from its numbers."""
     yield Unproved(f"made by {Provenance(**lock.made_by)}")
     yield Unproved("the budget of its lane, and what its packs are called")
-    if left_out := sorted({gate["id"] for gate in lock.gates["gates"]} - {gate.id for gate in lane.gates.gates}):
+    shown = {gate.id for gate in (*lane.gates.gates, *lane.gates.observed)}
+    if left_out := sorted({gate["id"] for gate in lock.gates["gates"]} - shown):
         yield Unproved(f"gates that its lane does not grade: {', '.join(left_out)}")
     if lock.code_version != lane.engine.code_version:
         yield Unproved(f"made by engine code {lock.code_version[:12]}: {lane.engine.code_version[:12]} is installed")

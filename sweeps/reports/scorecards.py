@@ -12,7 +12,7 @@ from lanelock.engine.resolved import Resolved
 from lanelock.policies import IntegrityError, Pack, diff, load_pack
 from lanelock.scoring.figures.drawing import Figure
 from lanelock.scoring.figures.sides import Showing
-from lanelock.scoring.scorecard import gates_of, measured, score
+from lanelock.scoring.scorecard import gates_of, keepsake_of, measured, score
 from lanelock.sweeps.engines import engine_named, metrics_named, publisher_of
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.ledger import Ledger
@@ -33,6 +33,7 @@ def run_report(folder: Path, workspace: Workspace) -> Report:
     engine, source = engine_named(run.engine), metrics_named(run.engine)
     gates = gates_of(source)
     baseline, profile = _baseline(engine, run, folder), gates.profile_text([run.seed])
+    keepsake = None if baseline is run else keepsake_of(source, lambda: baseline)
     pack = f"{workspace.remembered(run.run_id)['pack']} " if workspace.recalls(run.run_id) else ""
     facts = {
         "run": run.run_id,
@@ -43,12 +44,13 @@ def run_report(folder: Path, workspace: Workspace) -> Report:
         "engine": run.engine,
         "code": _code(run.code_version, engine.code_version),
     }
+    beside = measured(source, baseline, keepsake)
     return Report(
         kind="run",
         name=run.run_id,
-        cards=(score(measured(source, run), gates, seed=run.seed, authority=None),),
+        cards=(score(measured(source, run, keepsake), gates, seed=run.seed, authority=None),),
         gates=gates,
-        authority={run.seed: {name: at for name, at in measured(source, baseline).items() if math.isfinite(at)}},
+        authority={run.seed: {name: at for name, at in beside.items() if math.isfinite(at)}},
         beside="itself: its engine names no baseline" if baseline is run else f"authority {baseline.pack.name}",
         facts=facts,
         notes=(),
