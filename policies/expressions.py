@@ -132,8 +132,10 @@ class Expression:
 
     def given(self, values: Mapping[str, Any]) -> Expression:
         """Returns the expression with some names replaced by their values: numbers, texts, true or false."""
-        missing = self.names & values.keys()
-        return self.part(_Given(values).visit(copy.deepcopy(self.node))) if missing else self
+        if not self.names & values.keys():
+            return self
+        node = _Given(values).visit(copy.deepcopy(self.node))
+        return Expression(self.text, self.where, frozenset(_names(node)), node)
 
     def numbers(self) -> tuple[float, ...]:
         """Returns the numbers that the text names."""

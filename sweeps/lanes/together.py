@@ -15,7 +15,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from lanelock.policies import LaneError
+from lanelock.policies import LaneError, PolicyError
 from lanelock.policies.expressions import exact_number
 
 NEUTRAL = {"scale": 1.0, "shift": 0.0, "temper": 1.0}
@@ -124,7 +124,10 @@ class Together:
             return content
         start, by = exact_number(content), exact_number(value)
         exact = start * by if self.by == "scale" else start + by
-        return round(exact) if address in self.integers else float(exact)
+        try:
+            return round(exact) if address in self.integers else float(exact)
+        except OverflowError:
+            raise PolicyError(f"{address}: {self.by} by {value:g} gives a number beyond all numbers") from None
 
 
 def numbers_of(contents: Mapping[str, Any]) -> dict[str, float]:

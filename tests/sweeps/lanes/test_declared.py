@@ -54,7 +54,7 @@ def test_a_pack_that_the_lane_cannot_give_is_refused_by_field(tmp_path):
     found = mix_lane(tmp_path, **NASTY)
     good = found.candidate({**found.space.start, "open": True, "scale": 1.2}).documents()["mix_policy_v1"]
     for change, says in [
-        ({"ceiling": 0.5}, f"{P}ceiling is 0.5, not 0.7; it follows from cap + 0.1 * 1"),
+        ({"ceiling": 0.5}, f"{P}ceiling is 0.5, not 0.7; it follows from cap + 0.1 * speed"),
         ({"weights": [0.4, 0.3, 0.2, 0.1]}, f"{P}weights (temper) holds what no value of the knob temper gives"),
         ({"shares": {"a": 0.2, "b": 0.3, "c": 0.4}}, "breaks /constraints/0: a + b + c == 1 (a 0.2, b 0.3, c 0.4)"),
         ({"open": False}, "the knob scale counts only while open"),
