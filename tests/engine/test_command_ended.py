@@ -22,6 +22,7 @@ for i in 1 2 3 4 5; do (mark child$i; sleep 1000) & done
 setsid sh -c 'trap "" TERM; echo $$ > "$0/pids/.s"; mv "$0/pids/.s" "$0/pids/session"; sleep 1000' "$here" &
 (setsid sh -c '(sh -c "echo \\$PPID" > "$0/pids/.d"; mv "$0/pids/.d" "$0/pids/daemon"; sleep 1000) &' "$here" &)
 """
+ALL = 'while [ $(ls "$here/pids" | wc -l) -lt {} ]; do sleep 0.01; done'
 COMMAND = "./program {folder} {config}"
 ALONE = """
 import sys
@@ -47,15 +48,13 @@ def test_a_family_is_gone_when_its_time_is_over(tmp_path):
     engine = shell(tmp_path, FAMILY + "mark head; sleep 1000", COMMAND, timeout_s=1.5)
     with pytest.raises(EngineError, match=r"ran longer than 1\.5 s, killed"):
         engine.evaluate(pack(), 1)
-    ids = pids(tmp_path, 8)
-    assert len(ids) == 8 and gone(ids)
+    assert gone(pids(tmp_path, 1)), "those that had started by then: all eight, unless the machine is busy"
 
 
 def test_what_a_program_leaves_behind_is_gone_when_it_has_ended(tmp_path):
     """Also before its results are read: nothing writes into them any more."""
     (tmp_path / "pids").mkdir()
-    waits = 'while [ $(ls "$here/pids" | wc -l) -lt 7 ]; do sleep 0.01; done; echo \'{"a": 1}\''
-    engine = shell(tmp_path, FAMILY + waits, COMMAND)
+    engine = shell(tmp_path, FAMILY + ALL.format(7) + "; echo '{\"a\": 1}'", COMMAND)
     assert tables(engine.evaluate(pack(), 1))["metrics"]["value"] == [1.0]
     ids = pids(tmp_path, 7)
     assert len(ids) == 7 and not any(map(lives, ids))
@@ -85,7 +84,7 @@ def test_a_family_ends_with_whoever_runs_it(tmp_path, number, server):
 def test_a_server_between_two_questions_ends_with_whoever_asked(tmp_path):
     place = tmp_path / "temporary"
     place.mkdir()
-    text = f'{FAMILY}mark head; while read line; do echo \'{{"id": 1, "result": {{"a": 1}}}}\'; done'
+    text = f'{FAMILY}mark head; {ALL.format(8)}; while read line; do echo \'{{"id": 1, "result": {{"a": 1}}}}\'; done'
     (tmp_path / "pids").mkdir()
     shell(tmp_path, text, "./program {folder}", server=True)
     script = ALONE.format(tests=str(Path(__file__).parents[1]), folder=str(tmp_path), command="./program {folder}",
