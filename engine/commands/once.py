@@ -10,7 +10,7 @@ from typing import Any
 
 from lanelock.engine.commands import configuration
 from lanelock.engine.commands.outputs import READERS, collected, read_json, result_of
-from lanelock.engine.commands.processes import STDERR, STDOUT, Program, in_short, ran
+from lanelock.engine.commands.processes import STDERR, STDOUT, Program, Ran, in_short, ran
 from lanelock.engine.commands.template import ARGS, CONFIG, EVERYTHING, OUT, PARAMS, SEED, WORLD, Template
 from lanelock.policies import DataError, EngineError, PolicyError
 
@@ -20,7 +20,7 @@ class Left:
     """What a program was given and what it left, as files by path: kept where its run is published."""
 
     compared: Mapping[str, bytes]  # the same in every run: the configuration and the results
-    printed: Mapping[str, bytes]  # its logs, which may say when and where it ran
+    printed: Mapping[str, bytes]  # the last MiB of its logs, which may say when and where it ran
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,35 +43,29 @@ class Once:
             why = "it has no world" if world is None else "it has a world, which does not reach it"
             raise EngineError(self.where, f"{why}: {{world}} in its command, and world in [engine], go together")
         whole = params if SEED in self.template.used or not self.seed_as else {**params, self.seed_as: seed}
-        file, folder = (
-            f"config.{self.config}",
-            self.output if self.output.endswith("/") else str(Path(self.output).parent),
-        )
+        file, is_folder = f"config.{self.config}", self.output.endswith("/")
         values = {name: configuration.as_text(value) for name, value in params.items()}
         values |= {CONFIG: file, OUT: self.output.rstrip("/"), SEED: str(seed), PARAMS: configuration.as_json(whole)}
         values[WORLD] = WORLD
+        folder = self.output if is_folder else str(Path(self.output).parent)
         arguments = self.template.filled(values, configuration.as_arguments(whole))
         given = {file: configuration.written(whole, self.config)} if CONFIG in self.template.used else {}
         files = {**given, **{f"{WORLD}/{name}": data for name, data in (world or {}).items()}}
         with ran(replace(self.program, arguments=arguments), files, folder) as run:
             run.hold(self.where)
             try:
-                return self._results(run.folder, run.work, given)
+                return self._results(run, given)
             except DataError as error:
                 log = run.said()
                 raise EngineError(self.where, ": ".join(filter(None, (str(error), in_short(log)))), log) from None
 
-    def _results(self, folder: Path, work: Path, given: Mapping[str, bytes]) -> tuple[Any, Left]:
-        largest = self.program.limits.file
-        if not self.output:
-            printed = collected(folder, STDOUT, largest)
-            return read_json(printed[STDOUT], STDOUT), Left({**given, **printed}, _logs(folder, STDERR))
-        files = collected(work, self.output, largest)
-        return result_of(files, self.output.endswith("/")), Left({**given, **files}, _logs(folder, STDERR, STDOUT))
-
-
-def _logs(folder: Path, *names: str) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in names}
+    def _results(self, run: Ran, given: Mapping[str, bytes]) -> tuple[Any, Left]:
+        logs = {name: run.log(name).encode() for name in ((STDERR, STDOUT) if self.output else (STDERR,))}
+        if self.output:
+            files = collected(run.work, self.output, self.program.limits.file)
+            return result_of(files, self.output.endswith("/")), Left({**given, **files}, logs)
+        files = collected(run.folder, STDOUT, self.program.limits.file)
+        return read_json(files[STDOUT], STDOUT), Left({**given, **files}, logs)
 
 
 def reaching(template: Template, config: str, seed_as: str, parameters: Sequence[str], where: str) -> Template:

@@ -79,19 +79,19 @@ class Ran:
     def work(self) -> Path:
         return self.folder / WORK
 
-    @property
-    def stdout(self) -> Path:
-        return self.folder / STDOUT
-
     def hold(self, where: str) -> None:
         """Raises EngineError, with the end of its stderr, unless the program ended well and within its limits."""
-        why, printed = reason(self.ended, self.program.limits), self.said()
-        if why:
+        if why := reason(self.ended, self.program.limits):
+            printed = self.said()
             raise EngineError(where, ": ".join(filter(None, (why, in_short(printed)))), printed)
 
     def said(self) -> str:
-        """Returns its stderr, or its stdout where that is empty: the last MiB, without secrets."""
-        return masked(tail(self.folder / STDERR) or tail(self.folder / STDOUT), self.program.environment)
+        """Returns its stderr, or its stdout where that is empty."""
+        return self.log(STDERR) or self.log(STDOUT)
+
+    def log(self, name: str) -> str:
+        """Returns what it printed there: the last MiB, without secrets."""
+        return masked(tail(self.folder / name), self.program.environment)
 
 
 @contextmanager
