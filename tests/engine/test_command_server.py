@@ -14,10 +14,10 @@ from lanelock.policies import EngineError, IntegrityError, pack_of
 ANSWER = """
 import json, os, sys, time
 here = sys.argv[1]
-with open(f"{here}/.pid", "w") as file:
+with open(f"{here}/.{os.getpid()}", "w") as file:
     file.write(str(os.getpid()))
 os.makedirs(f"{here}/pids", exist_ok=True)
-os.rename(f"{here}/.pid", f"{here}/pids/{os.getpid()}")
+os.rename(f"{here}/.{os.getpid()}", f"{here}/pids/{os.getpid()}")
 
 def answer(text):
     sys.stdout.write(text)
