@@ -21,6 +21,8 @@ DOORS = {
     "optuna": {
         f"sweeps/search/{name}.py" for name in ("study", "proposals", "samplers", "surrogate", "composite", "unit_cube")
     },
+    "starlette": {"sweeps/live/app.py", "sweeps/live/guards.py"},
+    "uvicorn": {"sweeps/live/server.py"},
 }
 
 
