@@ -1,8 +1,8 @@
 """Screening: the candidates of a batch run in cheaper stages, and only those that promise most go on.
 
 It is the race over seeds, one step earlier: candidates are ranked by what they promise in a stage, in the order of the
-decision, and each stage keeps its share of the batch. The authority placed in the box is always run in full, so that no
-sweep ends on less than it began with. Screening ends trials; it accepts none.
+decision, and each stage keeps its share of the batch. No stage ends the authority placed in the box,
+so that no sweep ends on less than it began with. Screening ends trials; it accepts none.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class LaneComposite:
         named = [_output(gate) for gate in gates] + [name for row in lane.objectives for name in row.names]
         self._metrics = tuple(dict.fromkeys(named))
         self._seeds = lane.seeds
-        self._exact = [stage.name for stage, _ in ground.stages if stage.exact]
+        self._stages = [stage.name for stage, _ in ground.stages]
         must = [gate for gate in gates if gate.severity is not Severity.GATE]
         self._must = [self._corridor(gate, _bands_that_count(gate, ground), ground) for gate in must]
         self._graded = {
@@ -111,15 +111,15 @@ class LaneComposite:
         """Returns each metric on each seed [metrics * seeds], NaN on seeds that were not run; None if the trial failed.
 
         A metric that is missing on a seed that was run means that the trial cannot be graded: it failed. Of a trial
-        that a stage ended, only what the full run would have measured counts.
+        that a stage ended, what the stages measured stands for the full run: it guides proposals, and decides nothing.
         """
         document = trial.user_attrs.get(RECORD)
         if document is None or document.get("failure"):
             return None
         record = TrialRecord.of(document)
-        if not (measures := record.measures):  # a stage ended it: what an exact stage measured is true of the full run
-            exact = [record.staged[name].items() for name in self._exact if name in record.staged]
-            return self.of_measures(dict(chain.from_iterable(exact))) if record.staged else None
+        if not (measures := record.measures):  # a stage ended it
+            staged = [record.staged[name].items() for name in self._stages if name in record.staged]
+            return self.of_measures(dict(chain.from_iterable(staged))) if record.staged else None
         if any(self._value(name, row) is None for row in measures.values() for name in self._metrics):
             return None
         return self.of_measures(measures)
