@@ -16,7 +16,7 @@ from lanelock.scoring.certification import certify
 from lanelock.scoring.figures.bars import margin_bars, seed_strip
 from lanelock.scoring.figures.drawing import Figure
 from lanelock.scoring.figures.sides import SIGNS
-from lanelock.scoring.gates import GateSet, Severity, threshold_text
+from lanelock.scoring.gates import Gate, GateSet, Severity, threshold_text
 from lanelock.scoring.scorecard import GateResult, Scorecard, combine
 from lanelock.sweeps.pages import page
 from lanelock.sweeps.pages.gates import gate_row, gate_table
@@ -195,8 +195,8 @@ def _gates(
 ) -> page.Markup:
     """Returns a table with one row per gate, the failed gates first."""
     order = sorted(places, key=lambda at: all(rows[at].full for rows in of_cards))
-    why = {gate.id: gate.why for gate in (*report.gates.gates, *report.gates.observed)}
-    rows = "".join(_gate_row(report, [of_card[at] for of_card in of_cards], why) for at in order)
+    gates = {gate.id: gate for gate in (*report.gates.gates, *report.gates.observed)}
+    rows = "".join(_gate_row(report, [of_card[at] for of_card in of_cards], gates) for at in order)
     top = "".join(f'<th scope="col" role="columnheader">{head}</th>' for head in ("gate", *_heads(report)))
     body = (
         f'<table class="{style}" role="table"><thead role="rowgroup"><tr role="row">{top}</tr></thead>'
@@ -222,11 +222,12 @@ def _heads(report: Report) -> tuple[str, ...]:
     return "worst" if several else "value", "asks", "margin", "seeds" if several else "seed", "holds"
 
 
-def _gate_row(report: Report, rows: Sequence[GateResult], why: Mapping[str, str]) -> str:
+def _gate_row(report: Report, rows: Sequence[GateResult], gates: Mapping[str, Gate]) -> str:
     parts = gate_row(rows)
-    worst = parts.result
+    worst, gate = parts.result, gates[parts.result.id]
     unit = report.gates.metrics[worst.metric].unit
-    beside = {seed: metrics[worst.metric] for seed, metrics in report.authority.items() if worst.metric in metrics}
+    compared = {seed: gate.compared(metrics)[0] for seed, metrics in report.authority.items()}
+    beside = {seed: value for seed, value in compared.items() if value is not None}
     where = "every seed" if len({row.value for row in rows}) == 1 else f"seed {parts.seed}"
     on = f'<br><span class="muted">on {where}</span>' if len(rows) > 1 else ""
     on += f'<br><span class="muted">{escape(worst.note)}</span>' if worst.note else ""
@@ -240,7 +241,7 @@ def _gate_row(report: Report, rows: Sequence[GateResult], why: Mapping[str, str]
     )
     return (
         f'<tr role="row" id="gate-{escape(worst.id)}"><th scope="row" role="rowheader"><code>{escape(worst.id)}</code>'
-        f'<span class="muted">{escape(worst.metric)}</span><p>{escape(why[worst.id])}</p></th>{body}</tr>'
+        f'<span class="muted">{escape(worst.metric)}</span><p>{escape(gate.why)}</p></th>{body}</tr>'
     )
 
 
