@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup sweep test test-all test-mutants test-postgres chaos bench bench-scale bench-growth bench-search docs ui lint lock clean
+.PHONY: setup sweep test test-all test-mutants test-postgres chaos bench bench-adapters bench-scale bench-growth bench-search docs ui lint lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -59,6 +59,10 @@ test-postgres: setup
 
 bench: setup
 	$(BIN)/python -m tests.bench
+
+# What an adapter costs a run beside a bare call; seconds.
+bench-adapters: setup
+	$(BIN)/python -m tests.bench_adapters
 
 bench-scale: setup
 	$(BIN)/python -m tests.bench_scale
