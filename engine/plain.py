@@ -1,6 +1,6 @@
 """Columns of any library as Arrow arrays in one plain form, so that the same values give the same bytes.
 
-A column is a list, tuple, range, NumPy array of one dimension, Arrow array, or pandas Series or Index. Chunks,
+A column is a list, tuple, range, NumPy array of one dimension, Arrow array, or pandas Series, Index or array. Chunks,
 dictionaries (pandas categories), widths of offsets and what lies below a null are not kept; aware moments are in UTC;
 -0.0 is 0.0, and every NaN has the same bits. A NaN stays a NaN, while None, NaT, pandas' NA, and a NaN among objects
 become nulls. Values are copied.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from numpy.typing import NDArray
 from lanelock.engine.columns import arrow, numbers_of
 from lanelock.policies import DataError
 
+_EXTENSION = "api.extensions.ExtensionArray"
+_COLUMNS = ("Series", "Index", _EXTENSION)  # of pandas
 UNFIT = (pa.ArrowException, ValueError, TypeError, OverflowError)  # what Arrow says of values that it cannot hold
 
 
@@ -30,7 +33,7 @@ def is_column(value: Any) -> bool:
         return value.ndim > 0 and value.dtype.names is None
     if isinstance(value, list | tuple | range):
         return not are_rows(value)
-    return isinstance(value, pa.Array | pa.ChunkedArray) or is_pandas(value, "Series") or is_pandas(value, "Index")
+    return isinstance(value, pa.Array | pa.ChunkedArray) or any(is_pandas(value, kind) for kind in _COLUMNS)
 
 
 def are_rows(value: Any) -> bool:
@@ -39,9 +42,9 @@ def are_rows(value: Any) -> bool:
 
 
 def is_pandas(value: Any, kind: str) -> bool:
-    """Returns whether a value is of one of pandas' types, without importing pandas: else it cannot be one."""
+    """Returns whether a value is of a type of pandas, by its name there; pandas is not imported for the answer."""
     pandas = sys.modules.get("pandas")
-    return pandas is not None and isinstance(value, getattr(pandas, kind, ()))
+    return pandas is not None and isinstance(value, attrgetter(kind)(pandas))
 
 
 def plain_column(values: Any, where: str) -> pa.Array:
@@ -64,6 +67,8 @@ def _as_arrow(values: Any, where: str) -> pa.Array | pa.ChunkedArray:
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values
     if not isinstance(values, np.ndarray | list | tuple | range):  # of pandas
+        if is_pandas(values, _EXTENSION):
+            values = sys.modules["pandas"].Series(values)
         if _awareness(values.dtype) is not None:
             moments = pa.array(values.array.tz_convert(None).to_numpy())
             return moments.cast(pa.timestamp(moments.type.unit, "UTC"))

@@ -1,6 +1,7 @@
-"""What engines return, as surfaces: the same content gives the same bytes, and what fits nowhere is named."""
+"""What engines return, as surfaces and as published runs: the same content gives the same bytes."""
 
 import datetime as dt
+import json
 import struct
 from decimal import Decimal
 from fractions import Fraction
@@ -9,12 +10,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lanelock.engine.resolved import run_of
 from lanelock.engine.surface import digest_of, table_digest
-from lanelock.engine.tables import metrics_of, surfaces_of
-from lanelock.policies import DataError
+from lanelock.engine.tables import TableRuns, metrics_of, surfaces_of
+from lanelock.policies import DataError, IntegrityError, pack_of
 
 ROWS = st.lists(
     st.tuples(
@@ -26,7 +28,7 @@ ROWS = st.lists(
         st.one_of(st.none(), st.lists(st.integers(0, 9), max_size=3)),
     ),
     min_size=1,
-    max_size=40,
+    max_size=20,
 )
 KINDS = [pa.int64(), pa.float64(), pa.string(), pa.bool_(), pa.timestamp("us"), pa.list_(pa.int64())]
 NAMES = ["count", "wait", "law", "open", "at", "path"]
@@ -62,8 +64,10 @@ def in_other_forms(table):
     yield pd.concat([frame, frame]).iloc[len(frame) :]
     yield frame.astype({"law": "category"}).set_axis([f"row {i}" for i in range(len(frame))])
     yield frame.set_index("count")
+    yield {name: frame[name].array for name in NAMES}
 
 
+@settings(max_examples=15)
 @given(rows=ROWS)
 def test_the_same_content_gives_the_same_bytes(rows):
     table = table_of(rows)
@@ -77,6 +81,7 @@ def test_the_same_content_gives_the_same_bytes(rows):
         assert other.digest() == expected.digest() == table_digest(other.table()), number
 
 
+@settings(max_examples=15)
 @given(rows=ROWS)
 def test_other_content_gives_other_bytes(rows):
     table = table_of(rows)
@@ -202,3 +207,70 @@ def test_what_is_no_table_is_refused_by_table_column_and_row(result, message):
     with pytest.raises(DataError) as refused:
         surfaces_of(result, "engine e")
     assert str(refused.value).startswith(f"engine e: {message}") and "\n" not in str(refused.value)
+
+
+# --- published runs -------------------------------------------------------------------------------------------------
+
+COLUMNS = {
+    **{
+        str(kind): pa.array([1, None, 0], kind)
+        for kind in (
+            pa.int8(), pa.uint64(), pa.float16(), pa.float32(), pa.timestamp("s"), pa.timestamp("ns"),
+            pa.timestamp("us", "Asia/Tokyo"), pa.time32("s"), pa.time64("ns"), pa.date32(),
+            pa.duration("s"), pa.duration("ns"), pa.decimal32(5, 2), pa.decimal256(50, 3),
+        )
+    },
+    "day": pa.array([86_400_000, None, 0], pa.date64()),
+    "text": ["a", None, "\0é"],
+    "bytes": pa.array([b"ab", None, b""]),
+    "two": pa.array([b"ab", None, b"cd"], pa.binary(2)),
+    "flag": [True, None, False],
+    "nothing": [None, None, None],
+    "lists": [[[1.5], None, []], None, []],
+    "parts": pa.array([{"x": [1.0, np.nan], "y": None}, None, {"x": None, "y": "b"}]),
+    "pair": pa.array([[1, 2], None, [3, 4]], pa.list_(pa.int64(), 2)),
+}  # fmt: skip
+
+
+class Printing(TableRuns):
+    """An engine whose log says something else in each run."""
+
+    name, policy_schemas = "printing", {"params": {"type": "object", "additionalProperties": False}}
+    code_version, runs = "0" * 64, 0
+
+    def evaluate(self, pack, seed):
+        self.runs += 1
+        return run_of(self, pack, seed, surfaces_of({"seed": seed, **COLUMNS}, "engine printing"))
+
+    def files(self, run):
+        return {"in/config.json": b"{}"}
+
+    def logs(self, run):
+        return {"stderr.txt": f"run {self.runs}".encode()}
+
+
+def printed(tmp_path):
+    engine = Printing()
+    pack = pack_of("start", {"params": {}}, engine.policy_schemas)
+    run = engine.evaluate(pack, 1)
+    return engine, pack, run, engine.publish(run, tmp_path / "runs").folder
+
+
+def test_every_kind_of_column_comes_back_from_a_published_run(tmp_path):
+    engine, _, run, folder = printed(tmp_path)
+    opened = engine.open_run(folder)
+    assert opened.surfaces["output"].schema == run.surfaces["output"].schema
+    assert opened.digests() == run.digests() and opened.states[0].address == run.states[0].address
+    lines = (engine.export(run, tmp_path / "exports") / "output.jsonl").read_text().splitlines()
+    assert len(lines) == 3 and [json.loads(line)["text"] for line in lines] == ["a", None, "\0é"]
+
+
+def test_what_a_program_printed_is_kept_and_not_compared(tmp_path):
+    engine, pack, _, folder = printed(tmp_path)
+    assert (folder / "logs" / "stderr.txt").read_text() == "run 1" and (folder / "files/in/config.json").is_file()
+    assert engine.publish(engine.evaluate(pack, 1), tmp_path / "runs").folder == folder
+    assert engine.replay(folder, tmp_path / "scratch").identical
+    (folder / "logs" / "stderr.txt").write_text("another")
+    assert [name for name, _ in engine.faults(folder)] == ["logs/stderr.txt"]
+    with pytest.raises(IntegrityError, match=r"run_receipt\.json: published before with other bytes"):
+        engine.publish(engine.evaluate(pack, 1), tmp_path / "runs")
