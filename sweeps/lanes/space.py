@@ -549,6 +549,8 @@ def _plain_condition(knob: Knob, known: Mapping[str, Knob]) -> Knob:
 
 def _meant(condition: Expression, parent: Knob) -> tuple[Value, ...]:
     """Returns the choices for which a condition on one knob is true; nothing where it cannot be told."""
+    if any(value not in parent.choices for _, values in condition.asked() for value in values):
+        return ()  # a slip of the pen, perhaps: `_check_text` says which
     try:
         return tuple(value for value in parent.choices if condition.exact({parent.name: value}) is True)
     except PolicyError:

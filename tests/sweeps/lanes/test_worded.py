@@ -226,6 +226,11 @@ def test_a_chain_of_conditions_is_followed_to_its_end():
         ({"a": SHARE, "b": SHARE}, ["a + b == 1", "a + b == 0.5"], "together with the other constraints"),
         ({"a": {**SHARE, "when": "b > 2"}, "b": SHARE}, [], "/knobs/a/when: b > 2 is false for all values"),
         ({"a": {**SHARE, "when": "z > 2"}}, [], "z is not a knob of the lane: a"),
+        (
+            {"l": {"choices": ["x", "y"]}, "a": {**SHARE, "when": "l in ['x', 'Y']"}},
+            [],
+            "'Y' is not a value of l: x, y",
+        ),
         ({"a": {**SHARE, "when": "b > 0"}, "b": {**SHARE, "when": "a > 0"}}, [], "a depends on itself"),
         ({"a": {**SHARE, "when": "a > 0"}}, [], "a depends on itself"),
         ({"a": {**SHARE, "when": "b +"}, "b": SHARE}, [], "column 3: cannot be read from here"),
