@@ -52,7 +52,7 @@ def test_an_example_is_ready_sweeps_past_its_failing_corner_and_is_proved(exampl
 @pytest.mark.parametrize("example", CORNERS)
 def test_an_example_ends_with_a_lock_in_its_highest_band(example, tmp_path, monkeypatch, here):
     monkeypatch.chdir(project(example, tmp_path))
-    code, out, err = here("sweep", "--json", workspace=tmp_path / "ws")
+    code, out, _ = here("sweep", "--json", workspace=tmp_path / "ws")
     swept = json.loads(out)
     assert (swept["decision"], code) == ("GO", 0), swept["reason"]
     assert swept["best"]["verdict"] == "PASS_BPLUS"
