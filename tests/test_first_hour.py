@@ -24,7 +24,7 @@ def lines_of(name):
 
 def test_a_simulator_and_its_configuration_take_fifteen_lines_each():
     assert len(lines_of("desk.py")) <= 15 and len(lines_of("lanelock.toml")) <= 15
-    assert len(lines_of("water/lanelock.toml")) <= 17
+    assert len(lines_of("reservoir/lanelock.toml")) <= 17
 
 
 def answers(command, folder, environment):
