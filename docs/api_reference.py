@@ -19,6 +19,7 @@ def write(folder: Path) -> None:
     """Writes index.html and a page per module. A warning of pdoc, such as a name that does not resolve, is an error."""
     for name in lanelock.__all__:
         setattr(lanelock, name, getattr(lanelock, name))
+    lanelock.engine = lanelock.engine.__call__  # a package that is called: what it does then is what is public of it
     pdoc.render.configure(docformat="google", show_source=False, footer_text=f"Lanelock {lanelock.__version__}")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from html import unescape
+from inspect import ismodule
 
 import pytest
 from conftest import ROOT, child_environment
@@ -37,7 +38,8 @@ def test_every_public_name_has_a_section_that_says_what_it_is(pages):
     assert documented(page) == set(lanelock.__all__)
     words = " ".join(plain(page))
     for name in lanelock.__all__:
-        first = getattr(lanelock, name).__doc__.strip().splitlines()[0]
+        public = getattr(lanelock, name)
+        first = (public.__call__ if ismodule(public) else public).__doc__.strip().splitlines()[0]
         assert " ".join(plain(first)) in words, name
 
 

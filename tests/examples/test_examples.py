@@ -8,7 +8,7 @@ import sys
 import tomllib
 
 import pytest
-from conftest import ROOT, child_environment
+from conftest import ROOT
 
 EXAMPLES = ROOT / "examples"
 # example -> values of its knobs at which its engine fails, and what it says
@@ -32,35 +32,28 @@ def project(example, folder):
     return place
 
 
-def lanelock(*arguments, cwd):
-    """The answer as JSON, and the exit code, of a command in a folder."""
-    call = [sys.executable, "-m", "lanelock", *map(str, arguments), "--json"]
-    place = {"LANELOCK_WORKSPACE": str(cwd / ".lanelock")}
-    child = subprocess.run(call, capture_output=True, text=True, cwd=cwd, env=child_environment(**place))
-    assert child.stdout, child.stderr
-    return json.loads(child.stdout), child.returncode
-
-
 @pytest.mark.parametrize("example", CORNERS)
-def test_an_example_is_ready_sweeps_past_its_failing_corner_and_is_proved(example, tmp_path):
+def test_an_example_is_ready_sweeps_past_its_failing_corner_and_is_proved(example, tmp_path, monkeypatch, here):
     place = project(example, tmp_path)
-    checked, code = lanelock("check", cwd=place)
-    assert (checked["ok"], code) == (True, 0), checked["problems"]
+    monkeypatch.chdir(place)
+    code, out, err = here("check", workspace=tmp_path / "ws")
+    assert code == 0 and "each twice, with the same bytes" in out, (out, err)
 
     corner, said = CORNERS[example]
     (place / "corner.json").write_text(json.dumps([corner]))
-    swept, _ = lanelock("sweep", "--trials", 4, "--enqueue", "corner.json", cwd=place)
-    assert swept["trials"]["number"] == 4 and swept["trials"]["failed"] == 1
-    assert said in json.dumps(swept)
-    verified, code = lanelock("verify", swept["sweep"], cwd=place)
-    assert (verified["ok"], code) == (True, 0)
+    code, out, err = here("sweep", "--trials", 3, "--enqueue", "corner.json", workspace=tmp_path / "ws")
+    assert code in (0, 1) and "\n3 trials in " in out, (out, err)
+    assert re.search(rf"; failed [123]: seed \d: .*{said}", out), out
+    code, out, err = here("verify", f"{example}-1", workspace=tmp_path / "ws")
+    assert code == 0 and "checks, 0 differ" in out, (out, err)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("example", CORNERS)
-def test_an_example_ends_with_a_lock_in_its_highest_band(example, tmp_path):
-    place = project(example, tmp_path)
-    swept, code = lanelock("sweep", cwd=place)
+def test_an_example_ends_with_a_lock_in_its_highest_band(example, tmp_path, monkeypatch, here):
+    monkeypatch.chdir(project(example, tmp_path))
+    code, out, _ = here("sweep", "--json", workspace=tmp_path / "ws")
+    swept = json.loads(out)
     assert (swept["decision"], code) == ("GO", 0), swept["reason"]
     assert swept["best"]["verdict"] == "PASS_BPLUS"
 
