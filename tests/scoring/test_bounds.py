@@ -69,7 +69,7 @@ def test_less_than_its_support_is_no_grade_and_says_so(count, least, value):
 @settings(max_examples=50)
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=4), st.floats(-5, 5))
 def test_a_bound_over_seeds_is_students_and_stands_beside_every_seed(values, threshold):
-    row = {"metric": "m", "threshold": threshold, "confidence": {"level": 0.95, "method": "seeds"}}
+    row = {"metric": "m", "threshold": threshold, "scale": 1, "confidence": {"level": 0.95, "method": "seeds"}}
     gates = parse_gates(gates_of("m", rows=[row]), "g")
     cards = [score({"m": value}, gates, seed=at, authority=None) for at, value in enumerate(values)]
     low = mean(values) - T95[len(values) - 1] * stdev(values) / math.sqrt(len(values))
