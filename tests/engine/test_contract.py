@@ -117,7 +117,7 @@ def test_what_is_no_engine_is_refused_by_what_it_lacks(monkeypatch):
         Resolved(type("Half", (), {"name": "half"})())
     monkeypatch.setattr(engines, "_load", lambda group, name: (name, QueueEngine()))
     with pytest.raises(LaneError, match="the entry point 'other' gives an engine named 'queue'"):
-        engines._installed_engine.__wrapped__("other")
+        engines._installed_engine.__wrapped__("other", ())
 
 
 def test_what_an_engine_does_not_take_is_refused_by_name(tmp_path):
