@@ -26,7 +26,6 @@ from threading import Lock, RLock
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from lanelock.engine.chain import tables_of
 from lanelock.engine.protocol import Run
 from lanelock.engine.resolved import run_of
 from lanelock.engine.sources import attribute_sources, file_sources, function_sources, held, sources_of
@@ -79,7 +78,7 @@ class FunctionEngine(TableRuns):
     def evaluate(self, pack: Pack, seed: int, *, upstream: Run | None = None) -> Run:
         """Returns one run. Raises EngineError for what the function raises, DataError for what it may not return."""
         began = time.perf_counter()
-        world = {} if upstream is None else {"world": tables_of(upstream)}
+        world = {} if upstream is None else {"world": {name: part.table() for name, part in upstream.surfaces.items()}}
         with self._alone, _STDOUT.aside():
             result = self._result(copy.deepcopy(dict(pack[self._policy])), seed, world, pack)
         return run_of(self, pack, seed, surfaces_of(result, self._where), time.perf_counter() - began)

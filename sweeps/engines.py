@@ -227,8 +227,7 @@ def _made(project: Project) -> Engine:
     if "function" in table:
         from lanelock.engine.function import FunctionEngine
 
-        further = {"parallel": table.get("parallel", False), "world": _world_of(project)}
-        return FunctionEngine(project.id, table["function"], schema, **shared, **further)
+        return FunctionEngine(project.id, table["function"], schema, **shared, parallel=table.get("parallel", False))
     from lanelock.engine.command import CommandEngine
 
     further = {name: table[name] for name in _OF_COMMANDS if name in table}

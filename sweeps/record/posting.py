@@ -1,6 +1,6 @@
 """Posts the notices that wait for hooks: in order per hook, each until the hook takes it or it is given up.
 
-`start` begins a process of its own and returns at once: it outlives the command, tries for two minutes and ends; what
+`webhooks.tell` starts a process of its own for it, which outlives the command, tries for two minutes and ends; what
 waits then is tried by the next event, by `lanelock sync` or by `lanelock webhook retry`. One process at a time posts to
 a hook. A hook that does not answer, or answers that it may later, is tried again after 2, 4, 8, … seconds, at most an
 hour apart; a notice is given up after `_TRIES` attempts or `_DAYS`, or at once where the hook refuses it. Redirects are
@@ -15,12 +15,9 @@ import hashlib
 import hmac
 import http.client
 import json
-import os
 import queue
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -43,14 +40,10 @@ from lanelock.sweeps.workspace import Workspace, write_whole
 _PAUSE, _LONGEST_PAUSE = 2.0, 3600.0  # seconds before the second attempt, and between any two
 _TRIES, _DAYS = 30, 7.0
 _ANSWER = 15.0  # seconds that a hook has for its whole answer
-_LIFE = 120.0  # seconds that the process of `start` goes on trying
+_LIFE = 120.0  # seconds that the process goes on trying
 _AT_ONCE = 200  # notices that one hook is posted before the next hook's turn
 _KEPT = 1 << 20  # bytes of a box that is kept when all of it was posted, so that nothing is announced twice
 _LATER = (408, 409, 421, 425, 429)  # statuses below 500 that may be gone later
-_START = (
-    "import os, sys\nif os.fork():\n    os._exit(0)\nos.setsid()\n"  # nobody's child: its starter need not wait for it
-    "from lanelock.sweeps.record.posting import main\nmain(sys.argv[1])\n"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +75,6 @@ class _Tried:
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *arguments: object) -> None:
         """Follows none: the notice and its headers are for the address that was declared."""
-
-
-def start(workspace: Workspace) -> None:
-    """Starts a process that posts what waits, and does not wait for it."""
-    paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
-    command, nothing = [sys.executable, "-c", _START, str(workspace.root)], subprocess.DEVNULL
-    subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": paths}, stdin=nothing, stdout=nothing, stderr=nothing,
-        check=False, timeout=60,
-    )  # fmt: skip
 
 
 def main(root: str) -> None:

@@ -8,8 +8,7 @@ twice, after a kill, has the effect of writing it once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-from mlflow.entities import Metric, RunTag
+from dataclasses import replace
 
 from lanelock.sweeps.record.letters import Entry, Heading
 from lanelock.sweeps.record.limits import tag_taken, taken
@@ -112,8 +111,9 @@ class Tracking:
         with self._store.explained():
             for number, place in entry.metrics.items():
                 if (run_id := runs.get(int(number))) is not None:
-                    lacks = RunTag(WHY_NOT, tag_taken(entry.tags[number]))
-                    self._client.log_batch(run_id, [Metric(RANK, place, entry.at_ms, 0)], tags=[lacks])
+                    self._store.write(
+                        run_id, {}, replace(entry, metrics={RANK: place}, tags={WHY_NOT: entry.tags[number]})
+                    )
 
     def close_sweep(self, heading: Heading, parent: str, best: str | None, entry: Entry) -> None:
         """Writes the decision on the parent run and completes it; `best` is the run of the best trial.

@@ -17,6 +17,8 @@ import json
 import math
 import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -41,6 +43,10 @@ _SECRET = re.compile(r"(: /hooks/\d+/(?:url|secret|headers)[^:]*: )(?:'[^']*'|\"
 TEST = "test"  # the event of `lanelock webhook test`
 _ADDRESSES = ("url", "url_env", "url_file")
 _LONGEST = 2000  # characters of an address
+_START = (
+    "import os, sys\nif os.fork():\n    os._exit(0)\nos.setsid()\n"  # nobody's child: its starter need not wait for it
+    "from lanelock.sweeps.record.posting import main\nmain(sys.argv[1])\n"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +194,20 @@ def tell(workspace: Workspace, event: str, subject: str, text: str, *, once: str
             known = f"{hook.name} {event} {subject} {once or uuid4().hex}"
             name = hashlib.sha256(known.encode("utf-8", "replace")).hexdigest()[:32]
             put(workspace, hook, Notice(name, event, now, subject, text, details))
-        from lanelock.sweeps.record.posting import start  # what posts is imported where there is something to post
-
-        start(workspace)
+        _start_posting(workspace)
     except Exception as error:  # a sweep is not failed by who wanted to hear of it
         return f"webhooks: {event} of {subject} was not noted: {error}"
     return ""
+
+
+def _start_posting(workspace: Workspace) -> None:
+    """Starts a process that posts what waits, and does not wait for it."""
+    paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+    command, nothing = [sys.executable, "-c", _START, str(workspace.root)], subprocess.DEVNULL
+    subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": paths}, stdin=nothing, stdout=nothing, stderr=nothing,
+        check=False, timeout=60,
+    )  # fmt: skip
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_tables import gates_of, run_of, source_of
+from test_table_metrics import gates_of, run_of, source_of
 
 from lanelock.policies import DataError, PolicyError
 from lanelock.scoring.certification import certify

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import csv, parquet
-from test_tables import gates_of, run_of, source_of
+from test_table_metrics import gates_of, run_of, source_of
 
 from lanelock.policies import DataError, IntegrityError
 from lanelock.scoring.distances import distance, sample_of

@@ -17,7 +17,7 @@ from lanelock.sweeps.record.mlflow_store import Store
 from lanelock.sweeps.record.outbox import Outbox
 from lanelock.sweeps.secrets import shown, without_secrets
 from lanelock.sweeps.sweep import play
-from lanelock.sweeps.terminal import ui_server
+from lanelock.sweeps.live import mlflow_server
 from lanelock.sweeps.workspace import Workspace
 
 ANY = st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF, exclude_categories=("Cc", "Cs")), max_size=24)
@@ -129,8 +129,8 @@ def test_the_server_of_the_page_is_told_its_store_on_no_command_line(tmp_path):
     place, port = Workspace.at(tmp_path), free_port()
     Store(place)  # makes the database
     uri = f"sqlite:///{place.tracking_database}?timeout=77"
-    with ui_server._server(uri, place, port, place.server_log) as server:
-        ui_server._await(server, f"http://127.0.0.1:{port}", place.server_log)
+    with mlflow_server._server(uri, place, port, place.server_log) as server:
+        mlflow_server._await(server, f"http://127.0.0.1:{port}", place.server_log)
         ours = [path for path in Path("/proc").glob("[0-9]*") if _group(path) == server.pid]
         lines = [(path / "cmdline").read_bytes().replace(b"\0", b" ").decode() for path in ours]
         assert len(lines) >= 2 and any("mlflow" in line for line in lines)
