@@ -35,10 +35,12 @@ DEFAULTS: Mapping[str, Any] = {
     "seconds": 3600,
     "batch": 4,
     "reserve": 0,
+    "confirm_seeds": 8,
 }  # of [sweep]
 _BANDS = ("B", "B+", "A", "A+")
 _OWN = {  # fields of [sweep] that are no lane's
     "title", "why", "minimize", "maximize", "seeds", "trials", "seconds", "max_failures", "batch", "accept", "reserve",
+    "confirm_seeds",
     "decision", "constraints",
 }  # fmt: skip
 _MEANING = ("unit", "what", "worst", "state")  # fields of a metric that do not define it
@@ -192,7 +194,7 @@ class Project:
         kind = self._type_of(name, row)
         bounds = {bound: row[bound] for bound in ("minimum", "maximum") if bound in row}
         words = " ".join(filter(None, (row.get("what"), f"[{row['unit']}]" if "unit" in row else "")))
-        return {"type": kind, **bounds, **({"description": words} if words else {})}
+        return {"type": kind, **bounds, "default": row["value"], **({"description": words} if words else {})}
 
     def _type_of(self, name: str, row: Mapping[str, Any]) -> str:
         """Returns the JSON type of a parameter: that of its value, its range and its choices together."""
@@ -301,7 +303,8 @@ class Project:
     def _reserve(self) -> dict[str, Any]:
         """Returns the decision's fields beside the band: the reserve, and whatever [sweep.decision] states."""
         own = self._sweep.get("decision", {})
-        return own if "reserve" in own or "margin_reserve" in own else {"margin_reserve": self._sweep["reserve"], **own}
+        reserve = {} if "reserve" in own or "margin_reserve" in own else {"margin_reserve": self._sweep["reserve"]}
+        return {**reserve, "confirm_seeds": self._sweep["confirm_seeds"], **own}
 
 
 def find_project(start: Path | None = None) -> Path | None:

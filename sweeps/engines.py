@@ -10,7 +10,8 @@ both, and so are its metrics.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache, lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -20,7 +21,7 @@ from lanelock.engine.chain import Chain, bind
 from lanelock.engine.keep.published import RECEIPT, engine_of
 from lanelock.engine.protocol import Engine, Publishing
 from lanelock.engine.resolved import PARTS, Resolved, Upstream
-from lanelock.policies import EngineError, LaneError, Pack, PolicyError, load_pack, pack_of
+from lanelock.policies import EngineError, LaneError, LanelockError, Pack, PolicyError, load_pack, pack_of
 from lanelock.policies.documents import LARGEST, resolve
 from lanelock.policies.errors import blamed, cause, referred_to_by
 from lanelock.policies.files import read_bytes
@@ -30,7 +31,16 @@ from lanelock.scoring.chained import ChainMetrics
 from lanelock.scoring.scorecard import MetricSource
 
 _ENGINES, _METRICS = "lanelock.engines", "lanelock.metrics"
-_OF_COMMANDS = ("config", "seed_as", "output", "server", "timeout_s", "memory_mb", "env")  # fields of [engine]
+_OF_COMMANDS = (
+    "config",
+    "seed_as",
+    "output",
+    "server",
+    "timeout_s",
+    "memory_mb",
+    "output_mb",
+    "env",
+)  # fields of [engine]
 _ENLISTED = dict[str, Project]()  # by engine, for this process
 _MADE = dict[Project, Resolved]()  # an engine stays the same object, with the processes it has started
 Part = TypeVar("Part")
@@ -123,12 +133,19 @@ def engine_with(part: type[Part], name: str | None) -> Resolved:
         return engine_named(name)
     if (project := project_here()) is not None and isinstance(engine_named(project.id).own, part):
         return engine_named(project.id)
-    able = [engine for engine in map(engine_named, sorted(installed())) if isinstance(engine.own, part)]
+    able = [engine for engine in _loaded() if isinstance(engine.own, part)]
     if len(able) == 1:
         return able[0]
     if not able:
         raise LaneError(f"no installed engine has {part.__name__} (lanelock.engine.protocol): {PARTS[part]}")
     raise LaneError(f"--engine: name one of {', '.join(engine.name for engine in able)}")
+
+
+def _loaded() -> Iterator[Resolved]:
+    """Yields the installed engines, except those that cannot be loaded: nobody asked for them."""
+    for name in sorted(installed()):
+        with suppress(LanelockError):
+            yield engine_named(name)
 
 
 def project_here() -> Project | None:

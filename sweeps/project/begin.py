@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from lanelock.sweeps.engines import installed
 from lanelock.sweeps.workspace import FOLDER, write_new, write_whole, writing
 
 SCHEMA = "project.schema.json"
+_PLACEHOLDERS = ("config", "out", "seed", "args", "params", "folder", "world")  # of a command that are no parameter
 _LARGEST = 1 << 20  # bytes of a source that is looked into
 
 
@@ -61,7 +63,7 @@ def _function(folder: Path, function: str) -> tuple[str, Source]:
 
 
 def _command(command: str) -> tuple[str, Source]:
-    """Returns the lines of [engine] for a command. A program says nothing of its parameters."""
+    """Returns the lines of [engine] for a command. Of its parameters a program says those that its template names."""
     try:
         words = shlex.split(command)
     except ValueError as error:
@@ -75,7 +77,8 @@ def _command(command: str) -> tuple[str, Source]:
         "# timeout_s = 60     # after which a run is ended and its trial fails",
         "# memory_mb = 512",
     ]
-    return "\n".join(lines), Source({}, ())
+    named = (name for word in words for name in re.findall(r"(?<!{){([A-Za-z][A-Za-z0-9_]*)}", word))
+    return "\n".join(lines), Source({name: 1 for name in named if name not in _PLACEHOLDERS}, ())
 
 
 def read_source(path: Path, function: str) -> Source:
@@ -112,10 +115,21 @@ def _returned(function: ast.FunctionDef) -> Iterator[str]:
     """Yields the keys of the dicts that a function returns, where it writes them out."""
     for node in ast.walk(function):
         match node:
-            case ast.Return(value=ast.Dict(keys=keys)):
-                yield from (key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str))
+            case ast.Return(value=ast.Dict(keys=keys, values=values)):
+                rows = zip(keys, values, strict=True)
+                names = (key.value for key, value in rows if isinstance(key, ast.Constant) and _may_be_number(value))
+                yield from (name for name in names if isinstance(name, str))
             case ast.Return(value=ast.Call(func=ast.Name(id="dict"), keywords=keywords)):
-                yield from (keyword.arg for keyword in keywords if keyword.arg is not None)
+                named = (row.arg for row in keywords if _may_be_number(row.value))
+                yield from (name for name in named if name is not None)
+
+
+def _may_be_number(value: ast.expr) -> bool:
+    """Whether an expression may be a number: what is written as a list, a table or a text is none."""
+    if isinstance(value, ast.Call):
+        called = value.func.attr if isinstance(value.func, ast.Attribute) else getattr(value.func, "id", "")
+        return called not in ("DataFrame", "table", "list", "dict", "array", "tolist", "asarray")
+    return not isinstance(value, ast.List | ast.ListComp | ast.Dict | ast.DictComp | ast.Tuple | ast.JoinedStr)
 
 
 def _text(name: str, engine: str, source: Source) -> str:
@@ -123,7 +137,7 @@ def _text(name: str, engine: str, source: Source) -> str:
     params = source.params or {"speed": 1.0, "load": 10}
     first, *others = params
     metric, *further = source.metrics or ("output",)
-    known = f"  # read from the source: {', '.join(params)}" if source.params else ""
+    known = f"  # as the engine names them: {', '.join(params)}" if source.params else ""
     moving = [f"{first} = {{ value = {_toml(params[first])}, low = 0, high = 100 }}"]
     fixed = [f"{other} = {_toml(params[other])}" for other in others]
     return "\n".join([

@@ -31,7 +31,7 @@ class Checked:
 
     project: Project
     lane: Lane
-    seconds: Mapping[int, float]  # by seed, of the first run
+    seconds: Mapping[int, float]  # by seed, of the faster run: the first one loads what it needs
     problems: tuple[str, ...]  # each ends a sweep before it begins, or spoils its result
     notes: tuple[str, ...]
     cards: tuple[Scorecard, ...]  # of the start, by seed; empty where it could not be graded
@@ -56,7 +56,11 @@ def check_project(project: Project, lane: Lane) -> Checked:
         began = time.perf_counter()
         first[seed] = lane.engine.evaluate(lane.start, seed, until=lane.until)
         seconds[seed] = time.perf_counter() - began
-    again = {seed: lane.engine.evaluate(lane.start, seed, until=lane.until) for seed in reversed(lane.seeds)}
+    again = dict[int, Run]()
+    for seed in reversed(lane.seeds):
+        began = time.perf_counter()
+        again[seed] = lane.engine.evaluate(lane.start, seed, until=lane.until)
+        seconds[seed] = min(seconds[seed], time.perf_counter() - began)
     problems = [*_differences(first, again), *_unmeasured(lane, first)]
     cards = () if problems else _graded(survey(lane, None, ()), first)
     return Checked(project, lane, seconds, tuple(problems), tuple(_notes(project, first, lane)), cards)
@@ -67,7 +71,10 @@ def settings_of(project: Project, lane: Lane) -> Iterator[Setting]:
     document, sweep = project.document, project.document.get("sweep", {})
     code = project.engine.get("code")
     yield Setting("engine.id", project.id, "id" not in project.engine)
-    yield Setting("engine.code", code or f"what it imports: version {lane.engine.code_version[:12]}", code is None)
+    covers = "the function and what it imports" if "function" in project.engine else "its program"
+    yield Setting(
+        "engine.code", f"{', '.join(code or [covers])}: version {lane.engine.code_version[:12]}", code is None
+    )
     for name in ("timeout_s", "memory_mb"):
         if "command" in project.engine:
             yield Setting(f"engine.{name}", project.engine.get(name, "no limit"), name not in project.engine)

@@ -69,7 +69,7 @@ def test_a_short_file_has_a_default_for_everything_else(tmp_path):
     assert of.gates["metrics"]["fill_rate"]["worst"] == "lowest"
     assert of.lane["knobs"] == {"reorder_point": {"at": "params#/reorder_point", "low": 10, "high": 120}}
     assert (of.lane["seeds"], of.lane["budget"], of.lane["batch"]) == ([1, 2, 3], {"trials": 40, "seconds": 3600}, 4)
-    assert of.lane["decision"] == {"accept_band": "B", "margin_reserve": 0}
+    assert of.lane["decision"] == {"accept_band": "B", "margin_reserve": 0, "confirm_seeds": 8}
     assert [row["name"] for row in of.lane["objectives"]] == ["margin"]
 
 
@@ -90,16 +90,16 @@ def test_each_table_becomes_its_document(tmp_path):
     assert {row["id"]: row["severity"] for row in of.gates["gates"]} == {
         "wait": "gate", "fill": "gate", "space": "veto", "kept": "rail",
     }  # fmt: skip
-    assert of.schema["properties"]["cap"] == {"type": "number", "minimum": 0, "maximum": 1}
-    assert of.schema["properties"]["floor"] == {"type": "number", "description": "Least share. [share]"}
-    assert of.schema["properties"]["weights"] == {"type": "array"}
+    assert of.schema["properties"]["cap"] == {"type": "number", "minimum": 0, "maximum": 1, "default": 1}
+    assert of.schema["properties"]["floor"] == {"type": "number", "default": 0.2, "description": "Least share. [share]"}
+    assert of.schema["properties"]["weights"] == {"type": "array", "default": [0.2, 0.3, 0.5]}
     assert of.lane["knobs"]["tilt"] == {"at": "params#/weights", "by": "temper", "low": 0.5, "high": 2.0}
     assert of.lane["knobs"]["cap"]["when"] == "law == 'smooth'" and "minimum" not in of.lane["knobs"]["cap"]
     assert of.lane["derived"] == {"params#/ceiling": "cap + 0.2"}
     assert of.lane["constraints"] == ["floor <= cap - 0.1"]
     assert of.lane["objectives"][1] == {"name": "mean_stock", "direction": "minimize", "metric": "mean_stock"}
     assert of.lane["budget"] == {"trials": 9, "seconds": 3600, "max_failures": 3}
-    assert of.lane["decision"] == {"accept_band": "B", "margin_reserve": 0.1}
+    assert of.lane["decision"] == {"accept_band": "B", "margin_reserve": 0.1, "confirm_seeds": 8}
     assert of.lane["sampler"] == {"name": "random", "seed": 3}
     assert {"max_stock", "mean_stock", "wait_p90", "fill_rate"} == set(of.gates["metrics"])
 

@@ -13,11 +13,11 @@ from servers import free_port
 
 from lanelock.policies import WorkspaceError
 from lanelock.sweeps.lanes.lane import load_lane
+from lanelock.sweeps.live import mlflow_server
 from lanelock.sweeps.record.mlflow_store import Store
 from lanelock.sweeps.record.outbox import Outbox
 from lanelock.sweeps.secrets import shown, without_secrets
 from lanelock.sweeps.sweep import play
-from lanelock.sweeps.live import mlflow_server
 from lanelock.sweeps.workspace import Workspace
 
 ANY = st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF, exclude_categories=("Cc", "Cs")), max_size=24)

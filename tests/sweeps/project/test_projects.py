@@ -196,7 +196,7 @@ def test_what_is_not_shipped_is_not_copied(tmp_path):
 @lanelock.engine(params={"slots": {"value": 12, "low": 2, "high": 20}}, gates={"wait": "wait <= 3, 2"}, seeds=[1, 2])
 def declared(params, seed):
     """A function that declares what a sweep of it needs."""
-    return {"wait": 10 / params["slots"] + seed / 100}
+    return {"wait": 10 / params["slots"] + seed % 7 / 100}
 
 
 def test_a_declared_function_is_swept_from_python(tmp_path):

@@ -63,6 +63,10 @@ CALLS = {  # every command, and a quick call of it: {run}, {lock} and {sweep} ar
     "webhook list": (),
     "webhook test": ELSEWHERE,  # in record/test_webhooks.py: it needs a server
     "webhook retry": (),
+    "init": ELSEWHERE,  # in project/test_projects.py: they need a project, and refuse to write a file twice
+    "check": ELSEWHERE,
+    "eject": ELSEWHERE,
+    "copy": ELSEWHERE,
     "ui": SERVES,
 }
 
