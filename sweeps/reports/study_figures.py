@@ -171,6 +171,8 @@ def _scatter(axis: Any, trials: Trials, x: NDArray[Any], y: NDArray[np.float64])
     names = np.array(trials.outcome)
     for name, style in _styles(trials):
         rows = np.isin(names, name.split("\n")) & np.isfinite(x) & np.isfinite(y)
+        if not rows.any():  # such as failed trials, which have no values
+            continue
         label = name if "\n" not in name else f"{VETOED}others"
         axis.scatter(x[rows], y[rows], s=24, linewidth=1.1, zorder=3, label=f"{label} ({rows.sum()})", **style)
     if trials.chosen is not None:
