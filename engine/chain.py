@@ -29,6 +29,7 @@ from lanelock.policies import IntegrityError, LaneError, Pack
 from lanelock.policies.documents import digest
 
 _REMEMBERED = 16  # runs of an upstream
+_BYTES = 1 << 30  # of all tables of the remembered runs together
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,12 @@ class World:
 
     run: Run
     digest: str
+    size: int  # bytes of its tables
 
     @classmethod
     def of(cls, run: Run) -> World:
-        return cls(run, digest({"run_id": run.run_id, "code": run.code_version, "surfaces": run.digests()}))
+        known = digest({"run_id": run.run_id, "code": run.code_version, "surfaces": run.digests()})
+        return cls(run, known, sum(surface.table().nbytes for surface in run.surfaces.values()))
 
 
 def bind(own: Engine, upstream: Engine, seed: int | None = None) -> Chain:
@@ -172,7 +175,18 @@ class _Worlds:
                 with self._lock:
                     self._known.pop(key, None)
                 future.set_exception(error)
+            else:
+                self._make_room(key)
         return future.result()
+
+    def _make_room(self, newest: tuple[str, int]) -> None:
+        """Forgets the oldest runs while all together are too large, but never the newest."""
+        with self._lock:
+            sizes = {key: world.result().size for key, world in self._known.items() if world.done()}
+            for key in [key for key in sizes if key != newest]:
+                if sum(sizes.values()) <= _BYTES:
+                    return
+                del self._known[key], sizes[key]
 
 
 @dataclass(frozen=True, slots=True)

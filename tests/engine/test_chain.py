@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lanes import QUEUE
 
+from lanelock.engine import chain as chains
 from lanelock.engine.chain import bind, upstream_codes, upstream_runs
 from lanelock.engine.resolved import Resolved
 from lanelock.engine.segment_2b.run import SEGMENT_2B, Segment2B
@@ -377,3 +378,16 @@ def test_a_project_of_one_file_stands_on_another_engines_run(tmp_path, workspace
     lock = Lock.read(closed.lock)
     assert lock.decision == "GO" and [run.engine for run in lock.proof[1].upstream] == ["queue"]
     assert verify_lock(closed.lock, workspace=workspace).ok
+
+
+def test_large_worlds_are_forgotten_and_the_newest_stays(monkeypatch):
+    """The runs that are remembered are bounded by their bytes, so that a large upstream does not fill the memory."""
+    worlds, made = chains._Worlds(), []
+
+    def get(seed):
+        return worlds.get(("pack", seed), lambda: made.append(seed) or chains.World(None, str(seed), 10))
+
+    monkeypatch.setattr(chains, "_BYTES", 25)
+    for seed in (1, 2, 3, 2, 1):
+        assert get(seed).digest == str(seed)
+    assert made == [1, 2, 3, 1], "two fit, and the third makes the oldest go"
