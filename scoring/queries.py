@@ -178,7 +178,9 @@ def run(text: str, tables: Mapping[str, pa.Table], where: str) -> list[tuple[Any
         with _limited(connection):
             return connection.execute(text).fetchall()
     except _errors() as error:
-        raise DataError(f"{where}: {_line(str(error))}") from None
+        late = type(error).__name__ == "InterruptException"
+        why = f"took longer than {LIMIT_S:g} s and was ended" if late else _line(str(error))
+        raise DataError(f"{where}: {why}") from None
     finally:
         for name in tables:
             connection.unregister(name)

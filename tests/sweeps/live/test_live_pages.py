@@ -128,6 +128,8 @@ def test_a_form_without_this_servers_token_changes_nothing(closed, ask, token):
     assert ask.post("/sweeps/queue-1/trials/1/lock", own=False, **form).status == 403
     long = {"why": "x" * 30_000}
     assert ask.post("/sweeps/queue-1/trials/1/lock", **long).status == 403, "longer than any form"
+    many = {f"field{number}": "x" for number in range(30)}
+    assert ask.post("/sweeps/queue-1/trials/1/lock", **many).status == 403, "more fields than any form"
     assert sorted(closed[0].locks.iterdir()) == before
 
 
