@@ -43,6 +43,8 @@ from lanelock.sweeps.lanes.space import Space
 
 WITNESS = "witness"  # the profile of a gate file whose limits count on a lane's witness seeds
 
+_GREATEST = 1e300  # of a metric: sums and differences of a few stay finite, and an axis can be drawn
+
 
 @dataclass(frozen=True, slots=True)
 class Objective:
@@ -617,7 +619,7 @@ def _check_reserve(lane: Lane, where: str) -> None:
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if math.isfinite(value)}
+    return {name: value for name, value in metrics.items() if abs(value) < _GREATEST}
 
 
 def pack_for(engine: Resolved, name: str, find_pack: PackFinder) -> Pack:

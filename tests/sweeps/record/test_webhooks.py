@@ -18,7 +18,7 @@ from lanes import lane_with, leaky_lane, refused
 
 from lanelock.policies import PolicyError
 from lanelock.sweeps.lanes.lane import load_lane
-from lanelock.sweeps.record import posting
+from lanelock.sweeps.record import posting, webhooks
 from lanelock.sweeps.record.posting import attempt, send
 from lanelock.sweeps.record.webhooks import Notice, box_of, hooks_of, put, tell, waiting
 from lanelock.sweeps.sweep import play
@@ -96,7 +96,7 @@ def server():
 @pytest.fixture
 def workspace(tmp_path, monkeypatch):
     monkeypatch.delenv("LANELOCK_WEBHOOKS", raising=False)
-    monkeypatch.setattr(posting, "start", lambda workspace: None)  # each test says who posts
+    monkeypatch.setattr(webhooks, "_start_posting", lambda workspace: None)  # each test says who posts
     return Workspace.at(tmp_path / "ws")
 
 

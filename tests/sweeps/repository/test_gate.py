@@ -335,7 +335,7 @@ def test_documents_that_are_not_valid(repository):
     changed(repository / "tuned" / "queue_policy_v1.json", servers=0)
     gated = stopped(repository, "lane.json", "/budget/trials: 0 is below the minimum 1", code=1)
     said = [(row.path, row.why) for row in gated.refused]
-    assert ("pack", "pack.json: /: unknown field more (known: $schema, engine)") in said
+    assert ("pack", "pack.json: /: unknown field more (known: $schema, engine, upstream)") in said
     assert ("tuned", "tuned/queue_policy_v1.json: /servers: 0 is below the minimum 1") in said
 
 
