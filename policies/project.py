@@ -50,6 +50,7 @@ _FIELDS = tuple(  # of a lane -> of the file
     (re.compile(pattern), field)
     for pattern, field in (
         (r"(?<=: )/knobs/(?=\w+)", "/params/"),
+        (r"(?<=: )/(?=: unknown field)", "/sweep"),
         (r"(?<=: )/budget/", "/sweep/"),
         (r"(?<=: )/decision/accept_band", "/sweep/accept"),
         (r"(?<=: )/decision/margin_reserve", "/sweep/reserve"),

@@ -10,6 +10,8 @@ from functools import cached_property
 from typing import Any
 
 from lanelock.engine.protocol import Run
+from lanelock.engine.surface import Surface
+from lanelock.policies.errors import LaneError
 from lanelock.policies.project import DEFAULTS, Project
 from lanelock.scoring.scorecard import Scorecard, combine
 from lanelock.sweeps.lanes.lane import Lane
@@ -112,23 +114,26 @@ def _unmeasured(lane: Lane, runs: Mapping[int, Run]) -> Iterator[str]:
     for name in lane.needed:
         seeds = [seed for seed, metrics in measures.items() if not math.isfinite(metrics.get(name, math.nan))]
         if seeds:
-            given = ", ".join(f"{key} ({', '.join(_columns(run))})" for run in [*runs.values()][:1]
-                              for key in run.surfaces)  # fmt: skip
+            surfaces = runs[lane.seeds[0]].surfaces
+            given = ", ".join(f"{key} ({', '.join(_columns(surface))})" for key, surface in surfaces.items())
             yield f"metric {name} is missing or not finite on seed {seeds[0]}; the engine gives {given}"
 
 
-def _columns(run: Run) -> list[str]:
-    """Returns the names that a run offers to metrics: its numbers, and the columns of its tables."""
-    names = list[str]()
-    for surface in run.surfaces.values():
-        table = surface.table()
-        names += table["name"].to_pylist() if table.column_names == ["name", "value"] else table.column_names
-    return names[:40]
+def _columns(surface: Surface) -> list[str]:
+    """Returns the names that a surface offers to metrics: its numbers, or its columns."""
+    table = surface.table()
+    names = table["name"].to_pylist() if table.column_names == ["name", "value"] else table.column_names
+    return list(names[:40])
 
 
 def _notes(project: Project, runs: Mapping[int, Run], lane: Lane) -> Iterator[str]:
     if len(runs) > 1 and len({tuple(run.digests().values()) for run in runs.values()}) == 1:
         yield "every seed gives the same: one seed is enough, or the engine does not use it"
+    try:
+        lane.admit(lane.start)
+    except LaneError as error:
+        why = str(error).removeprefix(f"lane {lane.id}: ")
+        yield f"the start is no candidate ({why}): a sweep begins with the nearest one"
 
 
 def _graded(ground: Ground, runs: Mapping[int, Run]) -> tuple[Scorecard, ...]:

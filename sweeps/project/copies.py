@@ -18,7 +18,7 @@ from lanelock.policies.project import FILE, PARAMS, START, Project
 from lanelock.sweeps.workspace import writing
 
 _FILES = ("lanes", "campaigns", "gates")  # kinds of shipped documents that are a file; a pack is a folder
-_REFERENCES = ("authority", "pack", "lane", "file")  # fields that may hold a path seen from their file
+_REFERENCES = ("$schema", "authority", "pack", "lane", "file")  # fields that may hold a path seen from their file
 
 
 def eject(project: Project, folder: Path) -> list[Path]:

@@ -295,7 +295,10 @@ def make_lock(
         pack, proof, whole = _proved(ground, decision)
     for seed, recorded in (best.record.measures if best is not None else {}).items():
         if proof[seed].metrics != recorded:
-            raise IntegrityError(f"{sweep}: the candidate on seed {seed} does not measure what the sweep recorded")
+            raise IntegrityError(
+                f"{sweep}: the candidate on seed {seed} does not measure what the sweep recorded: the engine gives "
+                "other results the second time, or something that it reads was changed"
+            )
     knobs = {} if best is None else dict(best.values)
     measures = {seed: row.metrics for seed, row in proof.items()}
     ran = decision.confirmation

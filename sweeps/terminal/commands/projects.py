@@ -98,7 +98,11 @@ def eject(session: Session, to: Path) -> int:
 @click.argument("to", type=click.Path(path_type=Path))
 @common_options
 def copy(session: Session, name: str, to: Path) -> int:
-    """Copy a pack, a lane, a campaign or a gate file to change it."""
+    """Copy a pack, a lane, a campaign or a gate file to change it.
+
+    Where a pack and a lane have the same name, TO with a suffix (mine.json)
+    means the lane, and a folder (mine) the pack.
+    """
     files = copy_document(name, to, project_here())
     session.show({"files": list(map(str, files))}, "\n".join(map(str, files)))
     return 0

@@ -132,7 +132,31 @@ def test_check_names_what_is_not_deterministic_and_what_is_not_measured(foyer, h
     shutil.copy(foyer / "foyer.py", foyer / "hall2.py")
     code, out, _ = here("check", workspace=foyer / ".lanelock")
     assert code == 1 and "metric wait_p99 is missing or not finite on seed 1; the engine gives" in out
-    assert "wait_p90" in out
+    assert "the engine gives metrics (wait_p90, slots)" in out
+
+
+def test_check_lists_each_table_with_its_own_columns(foyer, here):
+    source = (foyer / "foyer.py").read_text().replace('"slots": params["slots"]}', '"calls": {"wait": wait}}')
+    (foyer / "foyer.py").write_text(source)
+    _, out, _ = here("check", workspace=foyer / ".lanelock")
+    assert "metric slots is missing" in out and "the engine gives metrics (wait_p90), calls (wait)\n" in out
+
+
+@pytest.mark.parametrize(("value", "noted"), [(2, False), (18, False), (1, True), (19, True)])
+def test_check_notes_a_start_outside_its_range(foyer, here, value, noted):
+    knob = f"value = {value}, low = 2, high = 18"
+    source = (foyer / "foyer.py").read_text().replace('params["slots"] > 18', 'params["slots"] > 19')
+    (foyer / "foyer.py").write_text(source)
+    (foyer / FILE).write_text(PROJECT.replace("value = 12, low = 2, high = 20", knob))
+    _, out, _ = here("check", workspace=foyer / ".lanelock")
+    assert ("outside the knob slots: 2 … 18" in out) == noted
+
+
+def test_a_sweep_of_an_engine_that_draws_at_random_says_what_may_be_wrong(foyer, here):
+    source = (foyer / "foyer.py").read_text()
+    (foyer / "foyer.py").write_text(source.replace("default_rng(seed)", "default_rng()"))
+    code, _, err = here("sweep", workspace=foyer / ".lanelock")
+    assert code == 3 and "the engine gives other results the second time" in err
 
 
 @pytest.mark.parametrize(
@@ -142,7 +166,7 @@ def test_check_names_what_is_not_deterministic_and_what_is_not_measured(foyer, h
         ("trials = 8", "trials = 0", "/sweep/trials: 0 is below the minimum 1"),
         ('{ name = "random" }', '{ name = "annealing" }', "/sweep/sampler/name: 'annealing' is not one of"),
         ("seeds = [1, 2]", 'seeds = [1, 2]\naccept = "C"', "/sweep/accept: not one of"),
-        ("seeds = [1, 2]", "seeds = [1, 2]\ncolour = 1", "unknown field colour"),
+        ("seeds = [1, 2]", "seeds = [1, 2]\ncolour = 1", "lanelock.toml: /sweep: unknown field colour"),
         ('"foyer:simulate"', '"foyer:simulat"', "simulat"),
         ('"foyer:simulate"', '"hallo:simulate"', "hallo"),
         ('"foyer"\n', '"queue"\n', "/engine/id: queue is the name of an installed engine"),
@@ -180,6 +204,7 @@ def test_a_shipped_document_is_copied_and_means_the_same(tmp_path, name):
     with pytest.raises(WorkspaceError, match="exists"):
         copy(name, target, None)
     if name == "p3_wide":
+        assert (tmp_path / json.loads(target.read_text())["$schema"]).is_file()  # an editor completes the copy
         assert load_lane(str(target)).identity == load_lane(name).identity
         for suffix in (".toml", ".yaml"):
             (file,) = copy(name, tmp_path / f"lane{suffix}", None)
