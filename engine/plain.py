@@ -8,6 +8,7 @@ become nulls. Values are copied.
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -224,6 +225,21 @@ def _values(array: pa.Array, valid: NDArray[Any] | None) -> pa.Buffer:
             numbers[np.isnan(numbers)] = np.nan
             numbers += 0.0
     return pa.py_buffer(raw)
+
+
+def number_of(value: Any) -> float | None:
+    """Returns a number of any library as a float, and None for anything else; an array must have no dimension."""
+    try:
+        if isinstance(value, np.generic | np.ndarray):
+            if value.ndim > 0 or value.dtype.kind not in "biufO":
+                return None
+        elif isinstance(value, str | bytes | bytearray):
+            return None
+        return float(value)
+    except OverflowError:  # a whole number that no float holds
+        return math.inf
+    except (TypeError, ValueError):
+        return None
 
 
 def shown(value: Any) -> str:

@@ -33,7 +33,7 @@ from lanelock.engine.keep import published
 from lanelock.engine.keep.published import receipt_in
 from lanelock.engine.keep.receipts import write_json
 from lanelock.engine.keep.staging import place, staging, write_file
-from lanelock.engine.plain import UNFIT, are_rows, copied, is_column, is_pandas, plain_column, said, shown
+from lanelock.engine.plain import UNFIT, are_rows, copied, is_column, is_pandas, number_of, plain_column, said, shown
 from lanelock.engine.protocol import Published, Replayed, Run, StateReport
 from lanelock.engine.surface import Surface
 from lanelock.policies import DataError, IntegrityError, LaneError, Pack, pack_of
@@ -278,22 +278,13 @@ def _sorted_out(result: Mapping[Any, Any], where: str) -> tuple[dict[str, float]
 
 
 def _number(value: Any, where: str) -> float:
-    """Returns a number of any library as a float; an array is one only if it has no dimension."""
-    try:
-        if isinstance(value, np.generic | np.ndarray):
-            kind = value.dtype.kind if value.ndim == 0 else ""
-            if kind not in "biufO":
-                raise TypeError
-        elif isinstance(value, str | bytes | bytearray):
-            raise TypeError
-        return float(value)
-    except OverflowError:  # a whole number that no float holds
-        return math.inf
-    except (TypeError, ValueError):
+    number = number_of(value)
+    if number is None:
         raise DataError(
             f"{where}: {shown(value)} is neither a number, a column nor a table; "
             "a number that cannot be measured is given as NaN"
-        ) from None
+        )
+    return number
 
 
 # --- tables of any library as columns -------------------------------------------------------------------------------

@@ -12,8 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-
+from lanelock.engine.plain import number_of, shown
 from lanelock.engine.protocol import Run
 from lanelock.policies import DataError, PolicyError
 from lanelock.policies.documents import shipped_schema, validate
@@ -21,7 +20,6 @@ from lanelock.policies.errors import blamed
 from lanelock.scoring.feasibility import Bound, Box, Floor
 from lanelock.scoring.gates import SEEDS, Gate, GateSet, Severity, Threshold, Verdict, highest, load_gates, parse_gates
 
-_NUMBERS = "biuf"  # kinds of numpy's types
 MISSING = 10.0  # violation of a veto or rail without a value: ten scales past its threshold
 
 
@@ -268,7 +266,7 @@ def numbers(metrics: Mapping[str, Any], engine: str, seed: int) -> dict[str, flo
     Raises DataError naming engine, metric and seed where a value is no number, such as a text or a complex number.
     """
     if not isinstance(metrics, Mapping):
-        raise DataError(f"engine {engine}: its metrics on seed {seed} are {_shown(metrics)}; give a mapping by name")
+        raise DataError(f"engine {engine}: its metrics on seed {seed} are {shown(metrics)}; give a mapping by name")
     return {
         _name(name, engine, seed): _number(value, f"engine {engine}: metric {name} on seed {seed}")
         for name, value in metrics.items()
@@ -277,25 +275,15 @@ def numbers(metrics: Mapping[str, Any], engine: str, seed: int) -> dict[str, flo
 
 def _name(name: object, engine: str, seed: int) -> str:
     if not isinstance(name, str):
-        raise DataError(f"engine {engine}: on seed {seed} a metric is named {_shown(name)}; a name is a string")
+        raise DataError(f"engine {engine}: on seed {seed} a metric is named {shown(name)}; a name is a string")
     return name
 
 
 def _number(value: Any, where: str) -> float:
-    """Returns a number of any library as a float. An array counts as a number only if it has no dimension."""
-    try:
-        kind = value.dtype.kind if isinstance(value, np.generic | np.ndarray) and value.ndim == 0 else "-"
-        if kind in _NUMBERS or not isinstance(value, np.generic | np.ndarray | str | bytes | complex):
-            return float(value)
-    except (TypeError, ValueError):
-        pass
-    except OverflowError:
-        return math.inf
-    raise DataError(f"{where}: {_shown(value)} is not a number; give a float, or NaN where it cannot be measured")
-
-
-def _shown(value: object) -> str:
-    return f"{type(value).__name__} {value!r:.60}"
+    number = number_of(value)
+    if number is None:
+        raise DataError(f"{where}: {shown(value)} is not a number; give a float, or NaN where it cannot be measured")
+    return number
 
 
 def score(

@@ -1,8 +1,8 @@
 """Screening: the candidates of a batch run in cheaper stages, and only those that promise most go on.
 
 It is the race over seeds, one step earlier: candidates are ranked by what they promise in a stage, in the order of the
-decision, and each stage keeps its share of the batch. No stage ends the authority placed in the box,
-so that no sweep ends on less than it began with. Screening ends trials; it accepts none.
+decision, and each stage keeps its share of the batch. No stage ends the authority placed in the box, so that no sweep
+ends on less than it began with. Screening ends trials; it accepts none.
 """
 
 from __future__ import annotations
@@ -101,9 +101,8 @@ def _ends(stage: Stage, ledger: Ledger, ran: _Ran, reserve: float) -> Mapping[in
         elif broken := [name for name, violation in outcome.constraints.items() if violation > 0]:
             ends[number] = f"stage {stage.name}: {', '.join(broken)} would end it", ""
     standing = [number for number in ran if number not in ends]
-    standing.sort(
-        key=lambda number: _promise(ran[number], ledger, reserve), reverse=True
-    )  # equal ones keep their order
+    # Sorting is stable, so that equal ones keep their order.
+    standing.sort(key=lambda number: _promise(ran[number], ledger, reserve), reverse=True)
     kept = stage.kept(len(ran))
     for place, number in enumerate(standing[kept:], kept + 1):
         ends[number] = f"stage {stage.name}: place {place} of {len(ran)}, {kept} go on", ""

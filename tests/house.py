@@ -38,7 +38,7 @@ STANDS_ON = {  # room -> the rooms it may import; it may also import what those 
     "engine.steps": {"engine.keep"},
     "engine.chain": {"engine.resolved", "engine.tables"},
     "engine.testing": {"engine.function"},
-    "scoring.scorecard": {"scoring.feasibility"},
+    "scoring.scorecard": {"engine.plain", "scoring.feasibility"},
     "engine.segment_2b": {"engine.arithmetic", "engine.steps"},
     "scoring.chained": {"scoring.scorecard"},
     "scoring.certification": {"scoring.scorecard"},

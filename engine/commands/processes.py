@@ -223,16 +223,16 @@ def _name_of(number: int) -> str:
         return f"signal {number}"
 
 
-def tail(path: Path, largest: int = LARGEST_DETAILS) -> str:
+def tail(path: Path) -> str:
     """Returns the end of a file, with a line on what was left out; empty if there is no such file."""
     try:
         with open_file(path) as file:
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - largest))
-            text = file.read(largest).decode(errors="replace")
+            file.seek(max(0, size - LARGEST_DETAILS))
+            text = file.read(LARGEST_DETAILS).decode(errors="replace")
     except OSError:
         return ""
-    return text if size <= largest else f"({size - largest:,} bytes before this are left out)\n{text}"
+    return text if size <= LARGEST_DETAILS else f"({size - LARGEST_DETAILS:,} bytes before this are left out)\n{text}"
 
 
 def in_short(text: str) -> str:

@@ -169,8 +169,8 @@ def live(name: str, blocks: Iterable[Block]) -> Iterator[Block]:
     yield markup("</div>")
 
 
-def heading(level: int, text: str, anchor: str = "") -> Markup:
-    return markup(f"<h{level}{f' id={anchor}' if anchor else ''}>{escape(text)}</h{level}>")
+def heading(level: int, text: str) -> Markup:
+    return markup(f"<h{level}>{escape(text)}</h{level}>")
 
 
 def note(html: str) -> Markup:
