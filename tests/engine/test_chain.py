@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import ClassVar
@@ -13,7 +14,7 @@ import till
 from conftest import forged
 from hypothesis import given
 from hypothesis import strategies as st
-from lanes import QUEUE
+from lanes import TESTS
 
 from lanelock.engine import chain as chains
 from lanelock.engine.chain import bind, upstream_codes, upstream_runs
@@ -32,8 +33,9 @@ from lanelock.sweeps.search.played_by import played_by
 from lanelock.sweeps.sweep import play
 from lanelock.sweeps.workspace import Workspace
 
+CHAINED = TESTS / "chained_engines"
 LANE = {
-    "id": "till", "title": "Quick tills", "why": "A test.", "engine": "till", "authority": str(QUEUE / "till_pack"),
+    "id": "till", "title": "Quick tills", "why": "A test.", "engine": "till", "authority": str(CHAINED / "till_pack"),
     "fixed": {},
     "knobs": {
         "pay": {"at": "till_policy_v1#/pay", "low": 0.5, "high": 4.0},
@@ -46,12 +48,20 @@ LANE = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module", autouse=True)
+def installed():
+    """Makes the chains' engines known to the tests of this module alone."""
+    sys.path.append(str(CHAINED))
+    yield
+    sys.path.remove(str(CHAINED))
+
+
 def chain(name="till"):
     return bind(getattr(till, {"till": "ENGINE", "mall": "MALL"}[name]), queue_engine.QueueEngine())
 
 
 def pack_of_till(engine=None):
-    return load_pack(QUEUE / "till_pack", (engine or chain()).policy_schemas, "till")
+    return load_pack(CHAINED / "till_pack", (engine or chain()).policy_schemas, "till")
 
 
 def lane(folder, **changed):
@@ -154,10 +164,10 @@ class TestTillBehindATill(EngineContract):
 def test_a_pack_names_the_pack_of_its_upstream_and_has_the_policies_of_both(tmp_path):
     pack = pack_of_till()
     assert set(pack.policies) == {"till_policy_v1", "queue_policy_v1"}
-    shutil.copytree(QUEUE / "till_pack", tmp_path / "till_pack")
+    shutil.copytree(CHAINED / "till_pack", tmp_path / "till_pack")
     with pytest.raises(PolicyError, match=r"pack\.json: /upstream: "):
         load_pack(tmp_path / "till_pack", chain().policy_schemas)
-    shutil.copytree(QUEUE / "till_queue", tmp_path / "till_queue")
+    shutil.copytree(CHAINED / "till_queue", tmp_path / "till_queue")
     assert load_pack(tmp_path / "till_pack", chain().policy_schemas).digest == pack.digest
     (tmp_path / "till_pack" / "pack.json").write_text('{"engine": "till", "upstream": "."}')
     with pytest.raises(PolicyError, match=r"/upstream: \.: not the folder of another pack"):
@@ -272,7 +282,7 @@ def test_a_run_without_its_upstream_has_no_grade():
 
 
 def test_every_lane_keeps_the_rails_whatever_gate_file_it_names(tmp_path):
-    document = json.loads((QUEUE / "till_gates.json").read_text())
+    document = json.loads((CHAINED / "till_gates.json").read_text())
     (tmp_path / "own.json").write_text(json.dumps({**document, "id": "own"}))
     for gates in (LANE["gates"], LANE["gates"] | {"file": str(tmp_path / "own.json")}):
         kept = [gate.id for gate in lane(tmp_path, gates=gates).gates.gates]
@@ -284,7 +294,7 @@ def test_every_lane_keeps_the_rails_whatever_gate_file_it_names(tmp_path):
 
 def test_a_lock_of_a_chain_is_proved_without_any_pack_on_disk(tmp_path, workspace):
     for name in ("till_pack", "till_queue"):
-        shutil.copytree(QUEUE / name, tmp_path / name)
+        shutil.copytree(CHAINED / name, tmp_path / name)
     closed = play(lane(tmp_path, authority=str(tmp_path / "till_pack")), workspace, track=False)
     shutil.rmtree(tmp_path / "till_queue")
     shutil.rmtree(tmp_path / "till_pack")
@@ -299,7 +309,7 @@ def test_a_lock_of_a_chain_is_proved_without_any_pack_on_disk(tmp_path, workspac
 
 def test_an_upstream_pack_edited_between_trial_and_resume_is_named(tmp_path, workspace):
     for name in ("till_pack", "till_queue"):
-        shutil.copytree(QUEUE / name, tmp_path / name)
+        shutil.copytree(CHAINED / name, tmp_path / name)
     own = {"authority": str(tmp_path / "till_pack")}
     closed = play(lane(tmp_path, **own), workspace, track=False)
     (tmp_path / "till_queue" / "queue_policy_v1.json").write_text('{"arrivals": 9.0, "service": 1.0, "servers": 12}')
@@ -366,7 +376,7 @@ def simulate(params, seed, world):
 
 
 def test_a_project_of_one_file_stands_on_another_engines_run(tmp_path, workspace, monkeypatch):
-    (tmp_path / "lanelock.toml").write_text(PROJECT.replace("PACK", str(QUEUE / "till_queue")))
+    (tmp_path / "lanelock.toml").write_text(PROJECT.replace("PACK", str(CHAINED / "till_queue")))
     (tmp_path / "desk.py").write_text(SIMULATE)
     monkeypatch.chdir(tmp_path)
     ours = load_lane("desk")

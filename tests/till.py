@@ -59,7 +59,7 @@ class MallEngine(TillEngine):
 
 class TillMetrics:
     name = "till"
-    gates_file = Path(__file__).parent / "till_gates.json"
+    gates_file = Path(__file__).parent / "chained_engines" / "till_gates.json"
 
     def measure(self, run):
         return {"till/minutes_p90": float(np.quantile(run.surfaces["leaves"]["minutes"], 0.9))}
