@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -33,7 +33,6 @@ from lanelock.policies.documents import parse_json, read_json, shipped_schema, v
 from lanelock.policies.errors import cause
 from lanelock.policies.files import read_bytes
 from lanelock.policies.names import inside
-from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.record.outbox import Box
 from lanelock.sweeps.secrets import without_secrets
 from lanelock.sweeps.workspace import Workspace, writing
@@ -43,6 +42,9 @@ _SECRET = re.compile(r"(: /hooks/\d+/(?:url|secret|headers)[^:]*: )(?:'[^']*'|\"
 TEST = "test"  # the event of `lanelock webhook test`
 _ADDRESSES = ("url", "url_env", "url_file")
 _LONGEST = 2000  # characters of an address
+if TYPE_CHECKING:
+    from lanelock.sweeps.proof.lock import Lock  # NumPy and Arrow, which `status` does without
+
 _START = (
     "import os, sys\nif os.fork():\n    os._exit(0)\nos.setsid()\n"  # nobody's child: its starter need not wait for it
     "from lanelock.sweeps.record.posting import main\nmain(sys.argv[1])\n"

@@ -86,8 +86,10 @@ def pruned(workspace):
 
 def test_pruning_a_copy_frees_the_copy_and_leaves_the_original_alone(original, copied, here):
     before = digests(original.root)
+    held = sum(path.stat().st_size for path in copied.artifacts.rglob("*") if path.is_file())
     code, out, _ = here("prune", "--apply", "--json", workspace=copied.root)
-    assert code == 0 and json.loads(out)["bytes"] == 4000
+    left = sum(path.stat().st_size for path in copied.artifacts.rglob("*") if path.is_file())
+    assert code == 0 and json.loads(out)["bytes"] == held - left > 4000
     assert not list(copied.artifacts.rglob("large.bin"))
     assert digests(original.root) == before
 
@@ -99,7 +101,7 @@ def test_a_copy_is_read_as_it_is_and_says_where_it_came_from(original, copied, h
     assert len(compared.behind) == 1 and f"moved from {original.root}," in compared.behind[0]
     assert here("status", "--json", workspace=copied.root)[1].count(f"moved from {original.root},") == 1
     assert here("verify", "candidate", workspace=copied.root)[1].count(f"moved from {original.root},") == 1
-    assert sum(item.bytes for item in survey(copied, Shelf(copied, reading=True).sweeps()).remove) == 4000
+    assert sum(item.bytes for item in survey(copied, Shelf(copied, reading=True).sweeps()).remove) > 4000
     changed = {name for name, was in digests(copied.root).items() if before.get(name) != was}
     assert not changed, "reading sets nothing right: the disk may be read-only"
 

@@ -81,6 +81,7 @@ def test_it_is_swept_scored_tracked_and_locked_by_the_same_code(workspace, tmp_p
         "scorecard.html",
         "measures.json",
         "pack.json",
+        "provenance.json",
     }
     card = json.loads(Path(client.download_artifacts(best.info.run_id, "scorecard.json", str(tmp_path))).read_text())
     validate(card, shipped_schema("scorecard"), "scorecard.json")

@@ -100,7 +100,7 @@ def test_a_running_sweep_has_no_places_and_a_resumed_one_moves_the_star(tmp_path
 def test_what_an_earlier_version_wrote_is_read_compared_and_gone_on_with(tmp_path):
     workspace, lane, trial = Workspace.at(tmp_path / "ws"), lane_with(tmp_path), Entries.trial
 
-    def former(self, one):
+    def former(self, one, details=""):
         with patch.object(Entries, "trial", trial):
             return Entries.former(self, one)
 
