@@ -165,8 +165,7 @@ def bench_record(size: Size) -> None:
 
 def bare(ground: Ground, values: list[dict]) -> float:
     """Returns the seconds of the engine and the scoring alone on these trials."""
-    packs = [ground.lane.candidate(knobs) for knobs in values]
-    return seconds(lambda: [evaluate(ground, pack, ground.lane.seeds) for pack in packs])
+    return seconds(lambda: [evaluate(ground, knobs, ground.lane.seeds) for knobs in values])
 
 
 def by_hand(ground: Ground, folder: Path, trials: int) -> tuple[float, list[dict]]:
@@ -197,8 +196,7 @@ def by_hand(ground: Ground, folder: Path, trials: int) -> tuple[float, list[dict
         for number in range(trials):
             trial = study.ask()
             values = {knob.name: suggested(trial, knob) for knob in lane.knobs}
-            pack = lane.candidate(values)
-            outcome = evaluate(ground, pack, lane.seeds)
+            pack, outcome = lane.candidate(values), evaluate(ground, values, lane.seeds)
             cards = [score(metrics, lane.gates, seed=seed, authority=ground.authority[seed])
                      for seed, metrics in outcome.record.measures.items()]  # fmt: skip
             overall = combine(cards, lane.gates)

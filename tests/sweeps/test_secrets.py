@@ -1,6 +1,7 @@
 """No user, password or token of an address reaches a terminal, a file, a command line or a message passed on."""
 
 import os
+import time
 import urllib.request
 from pathlib import Path
 from urllib.parse import quote
@@ -9,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lanes import QUEUE, refused
-from servers import free_port
 
 from lanelock.policies import WorkspaceError
 from lanelock.sweeps.lanes.lane import load_lane
@@ -126,17 +126,21 @@ def test_letters_that_wait_name_their_server_without_its_secrets(tmp_path):
 
 
 def test_the_server_of_the_page_is_told_its_store_on_no_command_line(tmp_path):
-    place, port = Workspace.at(tmp_path), free_port()
+    uri = f"sqlite:///{tmp_path / 'ws' / 'mlflow.db'}?timeout=77"
+    place = Workspace.at(tmp_path / "ws", uri)
     Store(place)  # makes the database
-    uri = f"sqlite:///{place.tracking_database}?timeout=77"
-    with mlflow_server._server(uri, place, port, place.server_log) as server:
-        mlflow_server._await(server, f"http://127.0.0.1:{port}", place.server_log)
-        ours = [path for path in Path("/proc").glob("[0-9]*") if _group(path) == server.pid]
+    server = mlflow_server.MlflowServer(place)
+    try:
+        while (root := server.root()) is None:
+            time.sleep(0.1)
+        ours = [path for path in Path("/proc").glob("[0-9]*") if _group(path) == server._server.pid]
         lines = [(path / "cmdline").read_bytes().replace(b"\0", b" ").decode() for path in ours]
         assert len(lines) >= 2 and any("mlflow" in line for line in lines)
         assert not any(uri in line or "timeout=77" in line for line in lines), lines
         assert "timeout=77" not in place.server_log.read_text()
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/ajax-api/2.0/mlflow/experiments/search?max_results=1").close()
+        urllib.request.urlopen(f"{root}/ajax-api/2.0/mlflow/experiments/search?max_results=1").close()
+    finally:
+        server.end()
 
 
 def _group(process):
