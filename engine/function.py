@@ -105,6 +105,11 @@ class FunctionEngine(TableRuns):
     def _result(self, params: dict[str, Any], seed: int, world: Mapping[str, Any], pack: Pack) -> Any:
         try:
             result = self._found.call(params, seed, world)
+        except KeyError as error:
+            if not error.args or error.args[0] in params or not isinstance(error.args[0], str):
+                raise
+            known = f"KeyError: {error.args[0]!r}; the parameters are {', '.join(params)}"
+            raise EngineError(f"{self._where}: pack {pack.name}, seed {seed}", known) from error
         except OSError as error:  # a file that the function did not find is no fault of the workspace's disk
             raise EngineError(f"{self._where}: pack {pack.name}, seed {seed}", cause(error)) from error
         if inspect.iscoroutine(result):

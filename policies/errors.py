@@ -72,7 +72,8 @@ def referred_to_by(where: str) -> Iterator[None]:
     try:
         yield
     except LanelockError as error:
-        raise error.worded(f"{where}: {error}") from None
+        said = str(error).removeprefix(f"{where}: ")  # it may name the document by itself
+        raise error.worded(f"{where}: {said}") from None
 
 
 def cause(error: BaseException) -> str:

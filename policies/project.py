@@ -43,6 +43,10 @@ _OWN = {  # fields of [sweep] that are no lane's
     "confirm_seeds",
     "decision", "constraints",
 }  # fmt: skip
+_COMPILED = (  # fields of a lane that follow from the rest of the file
+    "$schema", "id", "engine", "authority", "fixed", "knobs", "derived", "gates", "objectives", "budget", "after",
+    "waiver",
+)  # fmt: skip
 _MEANING = ("unit", "what", "worst", "state")  # fields of a metric that do not define it
 _RANGE = {"low", "high", "choices"}  # of which one makes a parameter a knob
 _SAYS = {"value", "minimum", "maximum", "unit", "what"}  # fields of a parameter that are no knob's
@@ -204,6 +208,8 @@ class Project:
         if kinds == {"integer", "number"}:
             return "number"
         if len(kinds) > 1:
+            odd = {end: _TYPES[type(row[end])] for end in ("value", "low", "high", "step") if end in row}
+            kinds = {f"{end} is of type {kind}" for end, kind in odd.items()} or kinds
             raise PolicyError(
                 f"{self.where}: /params/{name}: its values are of several types: {', '.join(sorted(kinds))}"
             )
@@ -321,11 +327,24 @@ def read_project(file: Path) -> Project:
 
 def project_of(document: Mapping[str, Any], file: Path) -> Project:
     """Returns the project that a document states as if it stood in `file`."""
+    _check_words(document, str(file))
     validate(document, shipped_schema("project"), str(file))
     project = Project(document, file)
     if "params" not in document and "schema" not in project.engine:
         raise PolicyError(f"{file}: /params: missing: the parameters with which the engine is run")
     return project
+
+
+def _check_words(document: Mapping[str, Any], where: str) -> None:
+    """Raises PolicyError for an id that is no name, and for a field of [sweep] that neither the file nor a lane has."""
+    engine, sweep = document.get("engine"), document.get("sweep", {})
+    name = engine.get("id") if isinstance(engine, Mapping) else None
+    if isinstance(name, str) and not re.fullmatch("[a-z][a-z0-9_]{0,39}", name):
+        raise PolicyError(f"{where}: /engine/id: {name!r} is no name: small letters, digits and _, a letter first")
+    own = shipped_schema("project")["properties"]["sweep"]["properties"]
+    known = {*own, *shipped_schema("lane")["properties"]} - set(_COMPILED)
+    if isinstance(sweep, Mapping) and (unknown := sorted(set(sweep) - known)):
+        raise PolicyError(f"{where}: /sweep: unknown field {unknown[0]} (known: {', '.join(sorted(known))})")
 
 
 def _is_table(row: Any) -> bool:

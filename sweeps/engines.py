@@ -22,7 +22,7 @@ from lanelock.engine.keep.published import RECEIPT, engine_of
 from lanelock.engine.protocol import Engine, Publishing
 from lanelock.engine.resolved import PARTS, Resolved, Upstream
 from lanelock.policies import EngineError, LaneError, LanelockError, Pack, PolicyError, load_pack, pack_of
-from lanelock.policies.documents import LARGEST, resolve
+from lanelock.policies.documents import resolve
 from lanelock.policies.errors import blamed, cause, referred_to_by
 from lanelock.policies.files import read_bytes
 from lanelock.policies.pack import PACK, engine_in
@@ -41,6 +41,7 @@ _OF_COMMANDS = (
     "output_mb",
     "env",
 )  # fields of [engine]
+_LARGEST = 1 << 20  # bytes of a project's file
 _ENLISTED = dict[str, Project]()  # by engine, for this process
 _MADE = dict[Project, Resolved]()  # an engine stays the same object, with the processes it has started
 Part = TypeVar("Part")
@@ -156,7 +157,11 @@ def project_here() -> Project | None:
     file = find_project()
     if file is None:
         return None
-    project = _read(file, read_bytes(file, LARGEST))
+    try:
+        content = read_bytes(file, _LARGEST)
+    except OSError as error:
+        raise PolicyError(f"{file}: cannot be read: {error.strerror}") from None
+    project = _read(file, content)
     if project.id in installed():
         raise PolicyError(f"{file}: /engine/id: {project.id} is the name of an installed engine; choose another")
     return project

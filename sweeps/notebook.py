@@ -72,6 +72,8 @@ def project_of_function(function: Callable[..., Any], given: Mapping[str, Any]) 
     if not callable(function):
         raise LaneError(f"sweep: {function!r:.60} is not a function; give simulate(params, seed)")
     name = getattr(function, "__name__", type(function).__name__)
+    if "id" not in given and not name.isidentifier():
+        raise LaneError(f"sweep: the function is called {name}; name the engine with id=")
     module = str(getattr(function, "__module__", "__main__"))
     head = {
         "id": name.lower(),

@@ -95,7 +95,7 @@ class Confirmation:
         return {"band": self.band, "metrics": {str(seed): dict(metrics) for seed, metrics in self.metrics.items()}}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Lock:
     """A lock. Law: `Lock.of(lock.document) == lock`, and the id follows from the other fields."""
 
@@ -129,6 +129,9 @@ class Lock:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lock_id", digest(self._body))
+
+    def __repr__(self) -> str:
+        return f"<lock {self.name}: {self.decision}, {self.verdict}>"
 
     @classmethod
     def of(cls, document: Mapping[str, Any], where: str) -> Lock:

@@ -212,7 +212,8 @@ def _uncertified(alias: str, rule: Rule, gates: GateSet, evidence: Evidence | No
         says = f"its certification {evidence.folder.name} says {evidence.verdict}"
         yield f"{says}, which stands against this lock: tune again for another"
     elif rule.highest and evidence.verdict != gates.verdicts[-1]:
-        yield f"its certification says {evidence.verdict}, {gates.verdicts[-1]} is needed"
+        below = next((name for name, other in ALIASES.items() if other.certified and not other.highest), alias)
+        yield f"its certification says {evidence.verdict}, {gates.verdicts[-1]} is needed; {below} takes any band"
     elif asked is not None and evidence.strength <= [*gates.profiles].index(asked.name):
         met = f"meets profile {evidence.profile}" if evidence.profile else "is on seeds that meet no profile"
         yield f"its certification {met}, {alias} needs {asked.name}; {run}"
@@ -239,6 +240,11 @@ def _stale(lock: Lock, alias: str, history: tuple[Move, ...], force: bool) -> li
         return [f"{alias} points to it already"]
     if force or present.pack == lock.authority.digest:
         return []
+    if present.engine != lock.engine:
+        return [
+            f"{alias} points to {present.sweep}, a lock of engine {present.engine}; keep a workspace per engine, or "
+            "give --force with --why"
+        ]
     parent, pack = lock.authority.digest[:12], present.pack[:12]
     return [
         f"its parent is pack {parent}, but {alias} points to {present.sweep}, pack {pack}; "

@@ -121,7 +121,7 @@ def test_a_wider_range_leaves_the_schema_as_it_was(tmp_path):
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        (SHORT.replace("[engine]\n", "[engine]\nid = 'A b'\n"), "/engine/id: 'A b' does not match"),
+        (SHORT.replace("[engine]\n", "[engine]\nid = 'A b'\n"), "/engine/id: 'A b' is no name: small letters"),
         (SHORT.replace("function", "functions"), "/engine"),
         (SHORT.replace("[gates]", "[gate]"), "unknown field gate (known: "),
         (SHORT.replace("function", "command = 'x'\nfunction"), "/engine: give exactly one of: function, or command"),
@@ -133,6 +133,7 @@ def test_a_wider_range_leaves_the_schema_as_it_was(tmp_path):
         (SHORT.replace('fill = "fill_rate >= 0.95, 0.98"', ""), "/gates: missing; give one at least"),
         (SHORT + '[sweep]\nminimize = "a"\nmaximize = "b"\n', "/sweep: give minimize or maximize, not both"),
         (SHORT.replace("[params]", "[sweep]\n[params2]"), "unknown field params2"),
+        (SHORT + "[sweep]\nminimise = 'stock'\n", "/sweep: unknown field minimise (known: accept, "),
         ("[engine]\nfunction = 'a:b'\n", "/params: missing"),
     ],
 )

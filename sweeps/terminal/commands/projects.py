@@ -21,6 +21,7 @@ from lanelock.sweeps.project.copies import eject as eject_documents
 from lanelock.sweeps.proof.packs import finder
 from lanelock.sweeps.terminal.completion import FOLDER, LANE
 from lanelock.sweeps.terminal.session import Session, common_options
+from lanelock.sweeps.terminal.streams import say
 
 _NEXT = ("lanelock check", "lanelock sweep", "lanelock ui")
 
@@ -62,6 +63,9 @@ def check(session: Session) -> int:
     }
     rows = [(row.field, short(row.value), "default" if row.default else "") for row in settings]
     session.show(document, "\n\n".join(_parts(checked, columns(("setting", "value", "from"), rows))))
+    if session.quiet:
+        for problem in checked.problems:
+            say(f"lanelock: {problem}")
     return 0 if checked.ok else 1
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import lanelock
-from lanelock.policies import PolicyError, WorkspaceError
+from lanelock.policies import LaneError, PolicyError, WorkspaceError
 from lanelock.policies.project import FILE
 from lanelock.sweeps.engines import project_here
 from lanelock.sweeps.lanes.lane import load_lane
@@ -230,12 +230,27 @@ def test_a_declared_function_is_swept_from_python(tmp_path):
     assert isinstance(swept.trials, pd.DataFrame) and len(swept.trials) == 6
     assert swept.best == swept.lock.document["knobs"] if "knobs" in swept.lock.document else swept.best["slots"] > 4
     assert swept.figures["study_history"]._repr_png_().startswith(b"\x89PNG")
+    assert repr(swept.lock) == f"<lock {swept.lock.name}: GO, {swept.lock.verdict}>"
     assert "GO" in repr(swept) and "slots" in swept._repr_html_() and "<img" in swept.figures._repr_html_()
     assert declared({"slots": 5}, 1) == {"wait": 2.01}, "the function stays what it is"
 
 
 def test_a_wrong_keyword_is_named(tmp_path):
-    with pytest.raises(PolicyError, match="colour"):
+    with pytest.raises(PolicyError, match="/sweep: unknown field colour"):
         lanelock.sweep(declared, colour="red", workspace=tmp_path / "w")
-    with pytest.raises(lanelock.policies.LaneError if hasattr(lanelock, "policies") else Exception):
+    with pytest.raises(LaneError, match="3 is not a function"):
         lanelock.sweep(3, workspace=tmp_path / "w")
+    with pytest.raises(LaneError, match="the function is called <lambda>; name the engine with id="):
+        lanelock.sweep(lambda params, seed: {}, params={"a": 1}, workspace=tmp_path / "w")
+
+
+def test_a_parameter_that_is_not_there_is_named_with_those_that_are(foyer, here):
+    (foyer / FILE).write_text(PROJECT.replace("load = 10", "laod = 10"))
+    code, _, err = here("check", workspace=foyer / ".lanelock")
+    assert code == 2 and "KeyError: 'load'; the parameters are laod, slots" in err and err.count("\n") == 1
+
+
+def test_a_quiet_check_still_says_what_is_wrong(foyer, here):
+    (foyer / FILE).write_text(PROJECT.replace("wait_p90 <= 3", "wait_p9 <= 3"))
+    code, out, err = here("check", "--quiet", workspace=foyer / ".lanelock")
+    assert (code, out) == (1, "") and "metric wait_p9 is missing" in err
