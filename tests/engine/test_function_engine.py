@@ -205,7 +205,7 @@ def test_what_a_function_prints_goes_to_stderr(capfd):
     out, err = capfd.readouterr()
     assert out == "the answer\n"
     for how in ("Python", "the system", "a program"):
-        assert err.count(f"by {how}\n") == 8
+        assert err.count(f"by {how}") == 8  # the ends of lines may change places between threads
 
 
 def waits_of(params, seed):
