@@ -232,6 +232,11 @@ def metrics_of(numbers: Mapping[str, float]) -> Surface:
     return _surface(METRICS, {"name": names, "value": copied(values)})
 
 
+def is_metrics(table: pa.Table) -> bool:
+    """Whether a table is one of named numbers, as `metrics_of` makes it."""
+    return bool(table.column_names == ["name", "value"])
+
+
 def surface_of(name: str, table: Any, where: str) -> Surface:
     """Returns one table as a surface. Raises DataError naming table, column and row."""
     if not is_name(name):

@@ -48,15 +48,19 @@ def read_json(path: Path, *, largest: int = LARGEST, ids: bool = False) -> Any:
 
     `ids`: whole numbers may be of any size, as the ids of a table are.
     """
+    return parse_json(content_of(path, largest), str(path), ids=ids)
+
+
+def content_of(path: Path, largest: int = LARGEST) -> bytes:
+    """Returns the bytes of a document's file. Raises PolicyError naming the file and why it cannot be read."""
     try:
-        data = read_bytes(path, largest)
+        return read_bytes(path, largest)
     except FileNotFoundError:
         raise PolicyError(f"{path}: no such file") from None
     except OSError as error:
         raise PolicyError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError:  # a name with a null character
         raise PolicyError(f"{path}: not a name that a file can have") from None
-    return parse_json(data, str(path), ids=ids)
 
 
 def parse_json(text: str | bytes, where: str, *, ids: bool = False) -> Any:

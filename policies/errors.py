@@ -43,7 +43,7 @@ class EngineError(LaneError):
 
     def worded(self, text: str) -> LanelockError:
         where, _, _ = text.rpartition(f": {self.what}")
-        return EngineError(where or text, self.what)
+        return EngineError(where or text, self.what, self.details)
 
 
 class WorkspaceError(LanelockError):

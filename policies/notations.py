@@ -15,25 +15,24 @@ from typing import Any, ClassVar
 
 import yaml
 
-from lanelock.policies.documents import LARGEST, MARK, read_json, strict, unique_keys
+from lanelock.policies.documents import MARK, content_of, parse_json, strict, unique_keys
 from lanelock.policies.errors import PolicyError
-from lanelock.policies.files import read_bytes
 
 SUFFIXES = (".json", ".toml", ".yaml", ".yml")  # the canonical one first
 
 
 def read_document(path: Path) -> Any:
     """Returns the content of a JSON, TOML or YAML file, by its suffix. Raises PolicyError naming file and field."""
+    return parse_document(content_of(path), path)
+
+
+def parse_document(content: bytes, path: Path) -> Any:
+    """Returns what the content of a file means, by the file's suffix. Raises PolicyError naming file and field."""
     parse = _PARSERS.get(path.suffix)
     if parse is None:
-        return read_json(path)
+        return parse_json(content, str(path))
     try:
-        data = read_bytes(path, LARGEST)
-        document = parse(data.decode("utf-8").removeprefix(MARK))
-    except FileNotFoundError:
-        raise PolicyError(f"{path}: no such file") from None
-    except OSError as error:
-        raise PolicyError(f"{path}: cannot be read: {error.strerror}") from None
+        document = parse(content.decode("utf-8").removeprefix(MARK))
     except UnicodeDecodeError as error:
         raise PolicyError(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from None
     except (ValueError, yaml.YAMLError) as error:

@@ -17,6 +17,7 @@ from typing import Any
 
 from lanelock.policies.documents import read_json, shipped_schema, validate
 from lanelock.policies.errors import LanelockError, PolicyError, referred_to_by
+from lanelock.policies.expressions import parse
 from lanelock.policies.gate_lines import gate_row
 from lanelock.policies.names import name_from
 from lanelock.policies.notations import read_document
@@ -264,8 +265,6 @@ class Project:
     @cached_property
     def _measured(self) -> tuple[str, ...]:
         """The names of all metrics: those with a table or definition, those of gates and of what is improved."""
-        from lanelock.policies.expressions import parse
-
         graded = [row["metric"] for row in self._gate_rows]
         supports = [row["support"]["metric"] for row in self._gate_rows if "support" in row]
         aims = [(key, self._sweep[key]) for key in ("minimize", "maximize") if key in self._sweep]

@@ -25,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from lanelock.engine.protocol import Run
+from lanelock.engine.tables import METRICS, is_metrics
 from lanelock.policies import DataError, IntegrityError, PolicyError
 from lanelock.policies.documents import read_json, resolve
 from lanelock.policies.files import read_bytes
@@ -33,7 +34,6 @@ from lanelock.scoring.gates import Gate, GateSet, parse_gates, strata_key
 from lanelock.scoring.queries import Sql, number, one_number, quoted, read, run
 from lanelock.scoring.resampling import bound_of
 
-NUMBERS = "metrics"  # the surface of the numbers that an engine gives, with columns name and value
 AUTHORITY = "authority"
 _MOST_STRATA = 100
 _BESIDE = {  # the fields that stand beside a definition's kind
@@ -123,7 +123,7 @@ class _View:
         self.numbers = self._numbers()
 
     def _numbers(self) -> dict[str, float]:
-        if NUMBERS not in self._surfaces or (table := self.table(NUMBERS)).column_names != ["name", "value"]:
+        if METRICS not in self._surfaces or not is_metrics(table := self.table(METRICS)):
             return {}
         values = (math.nan if value is None else value for value in table["value"].to_pylist())
         return dict(zip(table["name"].to_pylist(), values, strict=True))
@@ -131,7 +131,7 @@ class _View:
     @property
     def names(self) -> list[str]:
         """Names of the tables."""
-        return [name for name in self._surfaces if name != NUMBERS or not self.numbers]
+        return [name for name in self._surfaces if name != METRICS or not self.numbers]
 
     def table(self, name: str | None, where: str = "") -> pa.Table:
         """Returns a table, without a name the only one. Raises DataError naming those that there are."""

@@ -22,11 +22,11 @@ from lanelock.engine.keep.published import RECEIPT, engine_of
 from lanelock.engine.protocol import Engine, Publishing
 from lanelock.engine.resolved import PARTS, Resolved, Upstream
 from lanelock.policies import EngineError, LaneError, LanelockError, Pack, PolicyError, load_pack, pack_of
-from lanelock.policies.documents import resolve
+from lanelock.policies.documents import content_of, resolve
 from lanelock.policies.errors import blamed, cause, referred_to_by
-from lanelock.policies.files import read_bytes
+from lanelock.policies.notations import parse_document
 from lanelock.policies.pack import PACK, engine_in
-from lanelock.policies.project import FILE, START, Project, find_project, read_project
+from lanelock.policies.project import FILE, START, Project, find_project, project_of
 from lanelock.scoring.chained import ChainMetrics
 from lanelock.scoring.scorecard import MetricSource
 
@@ -157,14 +157,16 @@ def project_here() -> Project | None:
     file = find_project()
     if file is None:
         return None
-    try:
-        content = read_bytes(file, _LARGEST)
-    except OSError as error:
-        raise PolicyError(f"{file}: cannot be read: {error.strerror}") from None
-    project = _read(file, content)
-    if project.id in installed():
-        raise PolicyError(f"{file}: /engine/id: {project.id} is the name of an installed engine; choose another")
+    project = _read(file, content_of(file, _LARGEST))
+    _check_free(project)
     return project
+
+
+def _check_free(project: Project) -> None:
+    """Raises PolicyError where a project's engine has the name of an installed one."""
+    if project.id in installed():
+        where = f"{project.where}: /engine/id"
+        raise PolicyError(f"{where}: {project.id} is the name of an installed engine; choose another")
 
 
 def project_named(name: str) -> Project | None:
@@ -188,18 +190,11 @@ def _installed(path: tuple[str, ...]) -> frozenset[str]:
     return frozenset(point.name for point in entry_points(group=_ENGINES))
 
 
-def enlist(project: Project, engine: Engine | None = None) -> None:
-    """Makes a project's engine known in this process, as if its file lay in the current folder.
-
-    `engine` is the engine itself, where it cannot be made from the file: a function in memory.
-    """
-    if project.id in installed():
-        raise PolicyError(
-            f"{project.where}: /engine/id: {project.id} is the name of an installed engine; choose another"
-        )
+def enlist(project: Project, engine: Engine) -> None:
+    """Makes the engine of a project that no file states, such as a function in memory, known in this process."""
+    _check_free(project)
     _ENLISTED[project.id] = project
-    if engine is not None:
-        _MADE[project] = _joined(Resolved(engine), _world_of(project), ())
+    _MADE[project] = _joined(Resolved(engine), _world_of(project), ())
 
 
 def start_of(project: Project) -> Pack:
@@ -225,8 +220,8 @@ def is_start(name: str, project: Project) -> bool:
 
 @lru_cache(maxsize=16)
 def _read(file: Path, content: bytes) -> Project:
-    """Returns the project in a file; `content`, so that a changed file is read again."""
-    return read_project(file)
+    """Returns the project in a file, by its content: parsed once for as long as that stays the same."""
+    return project_of(parse_document(content, file), file)
 
 
 def _engine_of(project: Project, after: tuple[str, ...]) -> Resolved:

@@ -45,7 +45,7 @@ STANDS_ON = {  # room -> the rooms it may import; it may also import what those 
     "scoring.distances": {"policies"},
     "scoring.queries": {"policies"},
     "scoring.resampling": {"scoring.gates", "scoring.queries"},
-    "scoring.tables": {"engine.protocol", "scoring.distances", "scoring.resampling"},
+    "scoring.tables": {"engine.tables", "scoring.distances", "scoring.resampling"},
     "scoring.figures": {"scoring.scorecard"},
     "sweeps.engines": {"engine.chain", "engine.command", "engine.function", "scoring.chained", "scoring.tables"},
     "scoring.segment_2b": {"engine.segment_2b", "scoring.figures"},

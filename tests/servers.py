@@ -39,6 +39,28 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def answers(call, port, environment, folder=None):
+    """Whether the page that a call serves on a port can be reached; it is ended as by Ctrl-C."""
+    with subprocess.Popen(
+        call, cwd=folder, env=environment, stdout=-3, stderr=-3, start_new_session=True
+    ) as child:  # fmt: skip
+        try:
+            for _ in range(600):
+                with socket.socket() as caller:
+                    if caller.connect_ex(("127.0.0.1", port)) == 0:
+                        return True
+                if child.poll() is not None:
+                    return False
+                time.sleep(0.1)
+        finally:
+            os.killpg(child.pid, signal.SIGINT)
+            try:
+                child.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(child.pid, signal.SIGKILL)
+    return False
+
+
 class Postgres:
     """A PostgreSQL server in a temporary folder: `with Postgres() as database: database.url("mlflow")`."""
 

@@ -11,17 +11,15 @@ The pages' convention, which docs/README.md states, is the whole of it:
 import os
 import re
 import shlex
-import signal
-import socket
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import pytest
 from conftest import ROOT, child_environment
+from servers import answers, free_port
 
 from lanelock.engine.segment_2b.run import SEGMENT_2B
 from lanelock.engine.steps import Memory
@@ -128,26 +126,8 @@ def typed(command, capfd):
 
 def served(command):
     """Whether a command that serves answers, on a port of our own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    call = [*shlex.split(command), "--port", str(port)]
-    with subprocess.Popen(call, env=child_environment(), stdout=-3, stderr=-3, start_new_session=True) as child:
-        try:
-            for _ in range(600):
-                with socket.socket() as caller:
-                    if caller.connect_ex(("127.0.0.1", port)) == 0:
-                        return True
-                if child.poll() is not None:
-                    return False
-                time.sleep(0.1)
-        finally:
-            os.killpg(child.pid, signal.SIGINT)
-            try:
-                child.wait(20)
-            except subprocess.TimeoutExpired:
-                os.killpg(child.pid, signal.SIGKILL)
-    return False
+    port = free_port()
+    return answers([*shlex.split(command), "--port", str(port)], port, child_environment())
 
 
 # Minutes each: they certify, promote and resume on whole runs of segment 2B.

@@ -3,13 +3,11 @@
 import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
-import time
 
 import pytest
 from conftest import ROOT
+from servers import answers, free_port
 from test_docs import Saved, holds, steps
 from test_wheel import installed, wheel  # noqa: F401  fixtures
 
@@ -27,30 +25,6 @@ def test_a_simulator_and_its_configuration_take_fifteen_lines_each():
     assert len(lines_of("reservoir/lanelock.toml")) <= 17
 
 
-def answers(command, folder, environment):
-    """Whether the page that a command serves can be reached; it is ended as by Ctrl-C."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    call = ["bash", "-c", f"exec {command} --port {port}"]
-    with subprocess.Popen(call, cwd=folder, env=environment, stdout=-3, stderr=-3, start_new_session=True) as child:
-        try:
-            for _ in range(600):
-                with socket.socket() as caller:
-                    if caller.connect_ex(("127.0.0.1", port)) == 0:
-                        return True
-                if child.poll() is not None:
-                    return False
-                time.sleep(0.1)
-        finally:
-            os.killpg(child.pid, signal.SIGINT)
-            try:
-                child.wait(20)
-            except subprocess.TimeoutExpired:
-                os.killpg(child.pid, signal.SIGKILL)
-    return False
-
-
 @pytest.mark.slow
 def test_a_new_user_with_a_wheel_gets_from_an_empty_folder_to_a_promoted_lock(installed, tmp_path):  # noqa: F811
     if not shutil.which("awk"):
@@ -63,7 +37,9 @@ def test_a_new_user_with_a_wheel_gets_from_an_empty_folder_to_a_promoted_lock(in
             (tmp_path / step.name).parent.mkdir(exist_ok=True)
             (tmp_path / step.name).write_text(step.text)
         elif step.serves:
-            assert answers(step.command, tmp_path, environment), step.command
+            port = free_port()
+            call = ["bash", "-c", f"exec {step.command} --port {port}"]
+            assert answers(call, port, environment, tmp_path), step.command
         else:
             call = ["bash", "-c", step.command]
             child = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True)

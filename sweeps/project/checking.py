@@ -11,6 +11,7 @@ from typing import Any
 
 from lanelock.engine.protocol import Run
 from lanelock.engine.surface import Surface
+from lanelock.engine.tables import is_metrics
 from lanelock.policies.errors import LaneError
 from lanelock.policies.project import DEFAULTS, Project
 from lanelock.scoring.scorecard import Scorecard, combine
@@ -122,7 +123,7 @@ def _unmeasured(lane: Lane, runs: Mapping[int, Run]) -> Iterator[str]:
 def _columns(surface: Surface) -> list[str]:
     """Returns the names that a surface offers to metrics: its numbers, or its columns."""
     table = surface.table()
-    names = table["name"].to_pylist() if table.column_names == ["name", "value"] else table.column_names
+    names = table["name"].to_pylist() if is_metrics(table) else table.column_names
     return list(names[:40])
 
 

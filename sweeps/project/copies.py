@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
+import yaml
 
 from lanelock.policies import PolicyError, WorkspaceError
 from lanelock.policies.documents import SCHEMAS, resolve
@@ -112,8 +113,6 @@ def _text(document: Any) -> str:
 
 
 def _yaml(document: Any) -> str:
-    import yaml
-
     text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
     return text
 
