@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -81,9 +82,20 @@ def modules(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Yields every module that a file imports, anywhere in it; `from package import module` gives the module."""
-    for node in ast.walk(ast.parse(path.read_text())):
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Returns every node of a file's syntax tree, which many tests walk."""
+    return tuple(ast.walk(ast.parse(path.read_text())))
+
+
+@cache
+def imports(path: Path) -> tuple[str, ...]:
+    """Returns every module that a file imports, anywhere in it; `from package import module` gives the module."""
+    return tuple(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[str]:
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -93,6 +105,7 @@ def imports(path: Path) -> Iterator[str]:
                 yield inner if _file(inner) else str(node.module)
 
 
+@cache
 def _file(module: str) -> Path | None:
     """Returns the file of one of our modules, or None for any other name."""
     place = ROOT.joinpath(*module.removeprefix("lanelock.").split("."))

@@ -70,16 +70,15 @@ def neutral():
 
 def strings_of(path):
     """Every string of a file, docstrings among them; an attribute's name in `getattr` is none."""
-    tree = ast.parse(path.read_text())
-    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    calls = (node for node in house.nodes(path) if isinstance(node, ast.Call))
     names = {id(call.args[1]) for call in calls if isinstance(call.func, ast.Name) and call.func.id == "getattr"}
-    constants = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in names)
+    constants = (node for node in house.nodes(path) if isinstance(node, ast.Constant) and id(node) not in names)
     return [node.value for node in constants if isinstance(node.value, str)]
 
 
 def names_of(path):
     """Every name that a file gives or uses."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in house.nodes(path):
         names = (getattr(node, part, None) for part in ("id", "attr", "arg", "name", "asname"))
         yield from (name for name in names if isinstance(name, str))
 
@@ -122,7 +121,7 @@ def test_no_module_but_the_workspace_names_what_lies_in_one():
     names = {place.name for place in vars(Workspace).values() if isinstance(place, Place)}
     assert {"mlflow.db", "campaigns", "outbox"} <= names
     for path in house.modules("sweeps"):
-        for node in ast.walk(ast.parse(path.read_text())) if path.name != "workspace.py" else ():
+        for node in house.nodes(path) if path.name != "workspace.py" else ():
             if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and isinstance(node.right, ast.Constant):
                 inside = isinstance(node.left, ast.Attribute) and node.left.attr == "root"
                 assert not inside and node.right.value not in names, f"{path}:{node.lineno}: ask the workspace for it"
