@@ -52,7 +52,7 @@ class Size:
 
     def pack(self):
         """Returns the pack that the engine is measured with."""
-        pack = load_pack("p3", SEGMENT_2B.policy_schemas)
+        pack = load_pack("p3_recorded", SEGMENT_2B.policy_schemas)
         return pack if self.merchants is None else pack.with_knobs({"world_v1#/merchants/count": self.merchants})
 
 
@@ -94,20 +94,21 @@ def bench_oracle(size: Size) -> None:
     fast = {state.name: state.seconds for state in run.states}
     world, (layout, effects, mix) = run.upstream, (pack[name] for name in (
         "alias_layout_policy_v1", "day_effect_policy_v1", "group_mix_regularizer_v1"))  # fmt: skip
-    sites = np.diff(world.site_offsets)
+    orders = np.split(world.site_order, world.site_offsets[1:-1])
     s3, s4 = run.surfaces["s3_day_effects"], run.surfaces["s4_group_weights"]
 
     def s1_slow() -> None:
-        for merchant, count in zip(world.merchant_id, sites, strict=True):
-            laws.site_weights(int(merchant), int(count), layout)
+        for merchant, its in zip(world.merchant_id, orders, strict=True):
+            laws.site_weights(int(merchant), its.tolist(), layout)
 
     def s3_slow() -> None:
         days = s3["utc_day"]
         for i, merchant in enumerate(world.merchant_id):
+            its = orders[i].tolist()
             zones = [world.zones[z] for z in world.group_zone[world.group_offsets[i] : world.group_offsets[i + 1]]]
             for d, day in enumerate(days.values):
                 for rank, zone in enumerate(zones):
-                    laws.day_effect(world.digest, SEED, int(merchant), int(sites[i]), zone, rank, d, day, effects)
+                    laws.day_effect(world.digest, SEED, int(merchant), its, zone, rank, d, day, effects)
 
     def s4_slow() -> None:
         keys = np.stack([s4["merchant_id"], s4["utc_day"].codes.astype(np.uint64)])

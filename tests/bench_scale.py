@@ -30,7 +30,7 @@ SIZES, SHORT = (1, 10, 100), (0.02, 0.04)  # times the reference world
 
 def measured(times: float, jobs: int) -> dict[str, object]:
     """Returns rows, seconds, peak memory and metrics of a world `times` as large as the reference."""
-    pack = load_pack("p3", SEGMENT_2B.policy_schemas)
+    pack = load_pack("p3_recorded", SEGMENT_2B.policy_schemas)
     play(Segment2B(), pack.with_knobs({"world_v1#/merchants/count": 20}))
     engine = Segment2B().sharded(SHARD, jobs)
     large = pack.with_knobs({"world_v1#/merchants/count": round(times * REFERENCE)})
@@ -83,7 +83,7 @@ def main(sizes: tuple[float, ...]) -> None:
     jobs = os.cpu_count() or 1
     worlds = [apart(times, jobs) for times in sizes]
     exponent = np.polyfit(np.log([w["rows"] for w in worlds]), np.log([w["seconds"] for w in worlds]), 1)[0]
-    print(f"scale: pack p3, S0 to S4, metrics and scorecard, shards of {SHARD} merchants, {jobs} threads")
+    print(f"scale: pack p3_recorded, S0 to S4, metrics and scorecard, shards of {SHARD} merchants, {jobs} threads")
     head = ("world", "merchants", "sites", "rows of S4", "world s", "all s", "µs per row", "peak GB")
     print(columns(head, [
         (f"{w['times']:g}x", f"{w['merchants']:,}", f"{w['sites']:,}", f"{w['rows']:,}", f"{w['draw_seconds']:.2f}",

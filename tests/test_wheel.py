@@ -132,8 +132,10 @@ def test_it_works_in_a_project_that_has_folders_of_the_same_names(installed, pro
 
 def test_the_folders_of_a_project_do_not_shadow_ours(installed, project):
     """`python -m` puts the current folder first on the path, where their `engine` lies."""
-    said = run(installed.python, "-m", "lanelock", "policy", "digest", "p3", "--json", cwd=project, env=clean())
-    assert json.loads(said)["pack"] == "p3"
+    said = run(
+        installed.python, "-m", "lanelock", "policy", "digest", "p3_recorded", "--json", cwd=project, env=clean()
+    )
+    assert json.loads(said)["pack"] == "p3_recorded"
     assert run(installed.packages.parents[2] / "bin" / "lanelock", "--version", cwd=project, env=clean()).endswith(
         "0.2.0\n"
     )

@@ -72,7 +72,12 @@ _UPSTREAM = (draw_world, world_import, world_receipt, user_tables, cells, geogra
 _ROSTER = (rng_log, s5_roster)
 _AUDIT = (s7_audit, s7_evidence, s7_weights, s7_arrivals)
 _STATES = (s0_gate, s1_site_weights, s2_alias_index, s3_day_effects, s4_group_weights, *_ROSTER, s5_routing)
-_WITHIN = {"grid": "S3", "raw mix": "S4", "roster": "S5"}  # steps with a key of their own -> their state
+_WITHIN = {
+    "ranking": "S1",
+    "grid": "S3",
+    "raw mix": "S4",
+    "roster": "S5",
+}  # steps with a key of their own -> their state
 _BASE = Stands(
     (protocol, surface, columns, world, frozen, tables, arithmetic, mass, streams),
     ("numpy", "numba", "pyarrow", "tzfpy"),
@@ -259,17 +264,20 @@ class Segment2B:
         stamp, surfaces, audit = s0.created_utc, dict[str, Surface](), None
         across = Across(cuts, upstream, int(pack[EFFECTS]["horizon"]["days"]))
         if "S1" in wanted:
-            s1 = step("S1", ("world",), (LAYOUT,), (s1_site_weights,),
-                      lambda policy: across(s1_site_weights.site_weights, upstream, policy[LAYOUT], stamp))  # fmt: skip
+            ranks = None if pack[LAYOUT]["law"] == "uniform" else step(
+                "ranking", ("world",), (), (s1_site_weights,), lambda _: s1_site_weights.ranking(upstream),
+                keep=False)  # fmt: skip
+            s1 = step("S1", ("world",), (LAYOUT,), (s1_site_weights,), lambda policy: across(
+                s1_site_weights.site_weights, upstream, policy[LAYOUT], stamp, ranks))  # fmt: skip
             surfaces[s1.name] = s1
         if "S2" in wanted:
             s2 = step("S2", ("world", "S1"), (LAYOUT,), (s2_alias_index, s1_site_weights),
                       lambda policy: s2_alias_index.alias_index(upstream, s1, policy[LAYOUT]))  # fmt: skip
             surfaces |= {surface.name: surface for surface in s2}
         if "S3" in wanted:
-            rows = step("grid", ("world",), (EFFECTS,), (s3_day_effects, s1_site_weights),
+            rows = step("grid", ("world",), (EFFECTS,), (s3_day_effects,),
                         lambda policy: s3_day_effects.grid(upstream, policy[EFFECTS]), keep=False)  # fmt: skip
-            s3 = step("S3", ("world", "grid"), (EFFECTS,), (s3_day_effects, s1_site_weights),
+            s3 = step("S3", ("world", "grid"), (EFFECTS,), (s3_day_effects,),
                       lambda policy: across(s3_day_effects.day_effects, upstream, rows, policy[EFFECTS], seed, stamp),
                       draws=True)  # fmt: skip
             surfaces[s3.name] = s3
@@ -318,7 +326,7 @@ def _arrivals(step: Steps, file: Path, upstream: World) -> tuple[Surface, str]:
     """Returns an imported roster and its digest, the key: the same arrivals in another file recompute nothing."""
 
     def read(policy: Reads) -> Surface:
-        days, stamp = s3_day_effects.horizon(policy[EFFECTS]), str(policy[WORLD]["verified_utc"])
+        days, stamp = s3_day_effects.horizon(policy[EFFECTS]), s0_gate.verified_utc(policy[WORLD])
         opened = roster_import.open_roster(file, upstream, days, policy[ROUTING], stamp)
         if user_tables.file_digest(file) != files:  # else the key would name other arrivals
             raise DataError(f"{file}: the roster changed while it was being read; run again")

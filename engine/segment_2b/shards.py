@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from lanelock.engine.segment_2b.states.s1_site_weights import Ranking
 from lanelock.engine.segment_2b.world import Grid, World
 from lanelock.engine.surface import Categories, Column, Surface
 from lanelock.engine.workers import mapped
@@ -49,14 +50,14 @@ class Across:
         self._spans = cuts.spans(world)
 
     def __call__(self, law: Callable[..., Any], *inputs: Any) -> Any:
-        """Returns `law(*inputs)`, cutting worlds, grids, surfaces and raw mixes among the inputs, nothing else."""
+        """Returns `law(*inputs)`, cutting worlds, grids, rankings, surfaces and raw mixes, nothing else."""
         if len(self._spans) == 1:
             return law(*inputs)
         parts = mapped(lambda span: law(*(self._cut(value, span) for value in inputs)), self._spans, self._threads)
         return joined(list(parts))
 
     def _cut(self, value: Any, span: Span) -> Any:
-        if isinstance(value, World | Grid):
+        if isinstance(value, World | Grid | Ranking):
             return value.shard(*span)
         if isinstance(value, Surface) and "site_order" in value.columns:
             sites = self._world.site_offsets

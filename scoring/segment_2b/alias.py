@@ -62,7 +62,7 @@ def _furthest(words: Any, offset: Any, length: Any, sites: Any, p: Any, whole: f
             return whole
         mass = np.zeros(n, np.int64)
         for k in range(n):
-            own, alias = np.int64(words[base + 4 + k]), np.int64(words[base + 4 + n + k])
+            own, alias = np.int64(words[base + 4 + 2 * k]), np.int64(words[base + 5 + 2 * k])
             if alias >= n:
                 return whole
             mass[k] += own

@@ -7,7 +7,7 @@ no law here covers such a field, its metrics get no bound.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from lanelock.engine.segment_2b.draw_world import zone_overrides
 from lanelock.engine.segment_2b.world import World
 from lanelock.policies import Pack
 from lanelock.scoring.feasibility import Bound, Box
-from lanelock.scoring.segment_2b.samples import run_starts
+from lanelock.scoring.segment_2b.samples import RANK, run_starts
 
 WORLD, LAYOUT, EFFECTS, MIX = (
     "world_v1", "alias_layout_policy_v1", "day_effect_policy_v1", "group_mix_regularizer_v1",
@@ -36,6 +36,7 @@ MIX_DOWN = {  # the end of each knob of S4 that pulls every day furthest towards
     f"{MIX}#/enabled": 1, f"{MIX}#/max_p_group_soft_cap": -1, f"{MIX}#/regularization_strength": 1,
     f"{MIX}#/entropy_floor": 1, f"{MIX}#/knee": -1, f"{MIX}#/apply_when_groups_ge": -1,
 }  # fmt: skip
+MIX_LAW = f"{MIX}#/law"
 _ROUNDING = 1e-12  # covers a share rounded to quanta of 2^-48, and a rounded logarithm
 
 
@@ -49,10 +50,9 @@ def segment_2b_bounds(box: Box, measure: Any) -> Iterator[Bound]:
         yield from site_bounds(box, np.diff(world.site_offsets))
     if "S3" in box.states:
         yield from effect_bounds(box)
-    if set(box.moves) <= set(MIX_DOWN):
-        yield from mix_bounds(measure(box.run(box.corner(MIX_DOWN), "S4")), int(np.diff(world.group_offsets).max()))
-        least = box.corner({address: -side for address, side in MIX_DOWN.items()})
-        yield from intervention_bounds(measure(box.run(least, "S4")))
+    if set(box.moves) <= {*MIX_DOWN, MIX_LAW}:
+        yield from mix_bounds(_by_law(box, 1, measure), int(np.diff(world.group_offsets).max()))
+        yield from intervention_bounds(_by_law(box, -1, measure))
 
 
 # --- the world: the most groups of a merchant -----------------------------------------------------------
@@ -159,8 +159,9 @@ def site_bounds(box: Box, sites: NDArray[np.int64]) -> Iterator[Bound]:
     """Yields what caps, floors and site counts allow the weights, for any exponents.
 
     A merchant's median |p - 1/N| is at most 1/N: if it were more, half the sites would hold more than 2/N each.
-    After cap and floor the first site holds at most max(cap, floor), and the second at least its floor. The sum of
-    squares is at least 1/N and at most what a top share of that size allows.
+    Where the cap acts, the first site holds the cap, and the others at most the rest. The floor moves mass from the
+    first site to the second until the second reaches it or the two are even. The sum of squares is at least 1/N and at
+    most what a top share of that size allows.
     """
     profile, moves = box.start[LAYOUT]["profile_mixture_v2"], box.moves
     top, lead = np.ones(len(sites)), np.ones(len(sites))
@@ -169,16 +170,17 @@ def site_bounds(box: Box, sites: NDArray[np.int64]) -> Iterator[Bound]:
             name: moves.get(f"{LAYOUT}#/profile_mixture_v2/{name}/{bucket}", (profile[name][bucket],))
             for name in ("top1_soft_cap", "second_site_floor")
         }
-        cap, floor = max(ends["top1_soft_cap"]), ends["second_site_floor"]
+        least, cap, floor = min(ends["top1_soft_cap"]), max(ends["top1_soft_cap"]), min(ends["second_site_floor"])
         here = (sites >= low) & (sites <= high) & (sites > 1)
-        top[here] = max(cap, *floor)
-        lead[here] = max(cap - min(floor), *floor)
+        top[here] = max(cap, 1.0 - least)
+        lead[here] = max(cap - floor, 1.0 - 2.0 * least, 0.0)
     quantum = 4.0 * 2.0 ** -int(min(moves.get(f"{LAYOUT}#/quantised_bits", (box.start[LAYOUT]["quantised_bits"],))))
     even = 1.0 / sites
     residual, gap = float(np.median(even)) + quantum, float(np.median(lead)) + quantum
     whole = np.floor(1.0 / top)
     squares = np.minimum(whole * top**2 + np.maximum(0.0, 1.0 - whole * top) ** 2, 1.0)
-    spread = float(np.quantile(squares, 0.75) - np.quantile(even, 0.25)) + quantum
+    upper, lower = np.quantile(squares, 0.75, method=RANK), np.quantile(even, 0.25, method=RANK)
+    spread = float(upper - lower) + quantum
     rows = (
         ("residual", residual, f"median |p - 1/N| <= 1/N, whose median over merchants is {residual:.6f}"),
         ("gap", gap, f"first less second <= cap - floor, whose median over merchants is {gap:.6f}"),
@@ -239,8 +241,15 @@ def _effect(box: Box, pack: Pack, column: str) -> NDArray[Any]:
 # --- S4: the mix --------------------------------------------------------------------------------------------
 
 
-def mix_bounds(corner: Mapping[str, float], most_groups: int) -> Iterator[Bound]:
-    """Yields bounds from S4's metrics at the corner that pulls furthest towards uniform, if only knobs of S4 move.
+def _by_law(box: Box, pull: int, measure: Any) -> list[Mapping[str, float]]:
+    """Returns S4's metrics under each law of the box, at the corner that pulls furthest (1) or least (-1)."""
+    corner = box.corner({address: pull * side for address, side in MIX_DOWN.items()})
+    packs = [corner.with_knobs({MIX_LAW: law}) for law in box.moves.get(MIX_LAW, (corner[MIX]["law"],))]
+    return [measure(box.run(pack, "S4")) for pack in packs]
+
+
+def mix_bounds(corners: Sequence[Mapping[str, float]], most_groups: int) -> Iterator[Bound]:
+    """Yields bounds from S4's metrics at the corners that pull furthest towards uniform, if only knobs of S4 move.
 
     Both laws blend a day towards uniform, p = (1 - w) q + w/n, and w grows as the cap and the knee fall and as
     strength and entropy floor rise. As w grows, every max p falls, every entropy rises, and visible groups stay
@@ -254,17 +263,17 @@ def mix_bounds(corner: Mapping[str, float], most_groups: int) -> Iterator[Bound]
     ):
         if metric == "s4/multigroup_share" and most_groups > 20:
             continue
-        value = corner[metric]
+        value = (min if kind == "at_least" else max)(corner[metric] for corner in corners)
         proof = f"{metric} {sign} {value:.6f}: the corner of the box that pulls every day furthest towards uniform"
         yield Bound(metric, kind, value + rounding, proof, "S3")
 
 
-def intervention_bounds(corner: Mapping[str, float]) -> Iterator[Bound]:
-    """Yields the least intervention, from S4's metrics at the corner that pulls least, if only knobs of S4 move.
+def intervention_bounds(corners: Sequence[Mapping[str, float]]) -> Iterator[Bound]:
+    """Yields the least intervention, from S4's metrics at the corners that pull least, if only knobs of S4 move.
 
     A day that is blended by w moves w times its distance to uniform, and w is least at that corner.
     """
-    value = corner["s4/intervention"]
+    value = min(corner["s4/intervention"] for corner in corners)
     if np.isfinite(value):
         proof = f"s4/intervention >= {value:.6f}: the corner of the box that pulls every day least towards uniform"
         yield Bound("s4/intervention", "at_least", value - _ROUNDING, proof, "S4")

@@ -7,7 +7,7 @@ may stand on different worlds: what they have in common is found by name, never 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from lanelock.engine.arithmetic import interpolated
 from lanelock.engine.protocol import Run
+from lanelock.engine.segment_2b.states.s3_day_effects import SEGMENTS, segments
 from lanelock.scoring.figures import axes
 from lanelock.scoring.figures.axes import Mark, Pair
 from lanelock.scoring.figures.drawing import Figure
 from lanelock.scoring.figures.palette import LIGHT
 from lanelock.scoring.figures.sides import Sides
 from lanelock.scoring.gates import GateSet
-from lanelock.scoring.segment_2b.bounds import BUCKETS
 from lanelock.scoring.segment_2b.mixes import S4, mix_figures
 from lanelock.scoring.segment_2b.places import calendar_figure, map_figure
 from lanelock.scoring.segment_2b.samples import run_starts, sample_days, sample_sites, std_by_group
@@ -108,7 +108,8 @@ def _draw_lead(leads: Pair, marks: tuple[Mark, ...], canvas: Any) -> None:
 
 
 def _by_segment(sides: Sides) -> Figure:
-    spreads = sides.of(_merchant_spreads)
+    policy = sides.candidate.pack["day_effect_policy_v1"]["sigma_gamma_policy_v2"]["segments"]
+    spreads = sides.of(partial(_merchant_spreads, policy=policy))
     pairs = {name: (spreads[0][name], spreads[1][name]) for name in spreads[1]}
     boxes = {f"{name}\nn = {len(pair[1]):,}": pair for name, pair in pairs.items() if len(pair[0]) and len(pair[1])}
     middle = [float(np.median(spread["all"])) for spread in spreads]
@@ -120,16 +121,15 @@ def _by_segment(sides: Sides) -> Figure:
     return Figure("s3_by_segment", "S3 · volatility of merchants by size", caption, 330, draw)
 
 
-def _merchant_spreads(run: Run) -> dict[str, NDArray[np.float64]]:
-    """Returns the standard deviations of gamma of all merchants that have one, and of those of each size."""
+def _merchant_spreads(run: Run, policy: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
+    """Returns the standard deviations of gamma of all merchants that have one, and of those of each segment."""
     spread = sample_days(run.surfaces[S3], run.pack["day_effect_policy_v1"]).spread
-    sites, known = np.diff(run.upstream.site_offsets), np.isfinite(spread)
-    sizes = {f"{name}\n{_range(*ends)}": (sites >= ends[0]) & (sites <= ends[1]) for name, ends in BUCKETS.items()}
+    segment, known = segments(run.upstream, policy), np.isfinite(spread)
+    mid, large = policy["mid_from"], policy["large_from"]
+    counted = "sites" if policy["counts"] == "sites" else "site orders"
+    names = (f"< {mid} {counted}", f"{mid}–{large - 1} {counted}", f"≥ {large} {counted}")
+    sizes = {f"{size}\n{name}": segment == i for i, (size, name) in enumerate(zip(SEGMENTS, names, strict=True))}
     return {"all": spread[known], **{name: spread[known & rows] for name, rows in sizes.items()}}
-
-
-def _range(low: int, high: int) -> str:
-    return f"{low}–{high} sites" if high < 1 << 40 else f"≥ {low} sites"
 
 
 def _draw_boxes(rows: Any, marks: tuple[Mark, ...], canvas: Any) -> None:

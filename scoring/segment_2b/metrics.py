@@ -29,6 +29,7 @@ from lanelock.scoring.segment_2b.floors import tail_floor
 from lanelock.scoring.segment_2b.roster import GATES, arrivals, sample_roster
 from lanelock.scoring.segment_2b.samples import (
     MOVED_BITS,
+    RANK,
     DaySample,
     MixSample,
     SiteSample,
@@ -116,7 +117,7 @@ def _horizon(run: Run) -> Mapping[str, Any]:
 
 def site_weights(samples: Sequence[SiteSample]) -> dict[str, float]:
     """Returns S1's metrics: distance from even weights, lead of the first site, spread between merchants."""
-    low, high = np.quantile(_all(samples, "hhi"), [0.25, 0.75])
+    low, high = np.quantile(_all(samples, "hhi"), [0.25, 0.75], method=RANK)
     return {
         "s1/residual": float(np.median(_all(samples, "residual"))),
         "s1/gap": float(np.median(_all(samples, "gap"))),
@@ -132,7 +133,7 @@ def day_effects(samples: Sequence[DaySample]) -> dict[str, float]:
     excess, squares = (_exact_sum(_all(samples, name)) for name in ("excess", "squares"))
     return {
         "s3/merchant_std_median": middle,
-        "s3/merchant_std_upper_tail": float(np.quantile(spread, 0.9) / middle) if middle > 0 else np.nan,
+        "s3/merchant_std_upper_tail": float(np.quantile(spread, 0.9, method=RANK) / middle) if middle > 0 else np.nan,
         "s3/tz_nonzero_share": _share(int(np.sum(between > APART)), len(between)),
         "s3/tz_std_median": _median(between),
         "s3/gamma_mean": 1.0 + excess / rows,

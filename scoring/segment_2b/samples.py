@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from lanelock.engine.segment_2b.world import World
 from lanelock.engine.surface import Surface
 
 TAIL, VISIBLE = 0.95, 0.05  # shares: of a group that takes nearly the whole day; of a group that is visible
+RANK: Final = "nearest"  # quantiles of merchants are values that occur, as in the record
 CELL = 0.0025  # cell width of the cliff's histogram of max p
 MOVED_BITS = 53  # each day's delta mass is rounded to quanta of 2^-53 and summed exactly
 _LOW_BITS = 26  # quanta are summed in two halves, so that the sum of 2^36 days fits

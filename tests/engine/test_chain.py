@@ -106,7 +106,7 @@ class TestAtlasBehindSegment2B(EngineContract):
         return bind(atlas.ENGINE, Segment2B())
 
     def make_pack(self):
-        documents = load_pack("p3", SEGMENT_2B.policy_schemas, SEGMENT_2B.name).documents()
+        documents = load_pack("p3_recorded", SEGMENT_2B.policy_schemas, SEGMENT_2B.name).documents()
         documents["route_rng_policy_v1"]["roster"]["arrivals_per_merchant_day"] = 0.1
         return pack_of("atlas", {**documents, "atlas_policy_v1": {"night_ends": 6}}, self.make_engine().policy_schemas)
 

@@ -37,7 +37,7 @@ class TestSegment2B(EngineContract):
         return Segment2B()
 
     def make_pack(self):
-        pack = load_pack("p3", SEGMENT_2B.policy_schemas, SEGMENT_2B.name)
+        pack = load_pack("p3_recorded", SEGMENT_2B.policy_schemas, SEGMENT_2B.name)
         return pack.with_knobs({"route_rng_policy_v1#/roster/arrivals_per_merchant_day": 0.1})
 
     def make_metrics(self):

@@ -112,7 +112,7 @@ def copied(ground: Ground, root: Path) -> Ground:
 def _files(ground: Ground) -> None:
     """Copies what a user writes by hand: the queue's pack, lanes, campaign and gates, and a pack of segment 2B."""
     shutil.copytree(QUEUE, ground.files / "queue", ignore=shutil.ignore_patterns("*.py", "*.dist-info", "__pycache__"))
-    shutil.copytree(resolve("p3", "packs"), ground.files / "p3")
+    shutil.copytree(resolve("p3_recorded", "packs"), ground.files / "p3_recorded")
     shutil.copytree(resolve("p3", "lanes", ".json").parent, ground.files / "lanes")
     few = read_json(QUEUE / "lane.json")["knobs"]
     candidates = [{name: row["low"] for name, row in few.items()}, {name: row["high"] for name, row in few.items()}]
@@ -191,7 +191,7 @@ def _plain(kind: pa.DataType) -> pa.DataType:
 @cache
 def policies() -> Pack:
     """Returns the shipped pack that tables are read under."""
-    return load_pack("p3", SEGMENT_2B.policy_schemas)
+    return load_pack("p3_recorded", SEGMENT_2B.policy_schemas)
 
 
 def world_in(folder: Path) -> World:

@@ -196,9 +196,10 @@ SUBJECTS = (
         lambda ground: ("pack",),
     ),
     Subject(
-        "policy_2b", _every(lambda g: g.files / "p3", "*.json"), "json",
-        (Reader("load_pack", "free", lambda g: _digest(load_pack(g.files / "p3", SEGMENT_2B.policy_schemas))),),
-        lambda ground: ("p3",),
+        "policy_2b", _every(lambda g: g.files / "p3_recorded", "*.json"), "json",
+        (Reader("load_pack", "free",
+                lambda g: _digest(load_pack(g.files / "p3_recorded", SEGMENT_2B.policy_schemas))),),
+        lambda ground: ("p3_recorded",),
     ),
     Subject(
         "lane", _one(_queue("lane.json")), "json",

@@ -57,13 +57,20 @@ def bucket(sites):
 # --- S1 ---------------------------------------------------------------------------------------------
 
 
-def site_weights(merchant_id, sites, policy):
-    """One merchant's weights in site order, before and after quantising."""
+def hashed(*parts):
+    """The recorded hash: the first eight bytes of SHA-256 over the law's name and the parts, as a number."""
+    text = "|".join(map(str, ("2B.S1.profile_mixture_v2", *parts)))
+    return (int.from_bytes(hashlib.sha256(text.encode("ascii")).digest()[:8], "big") + 0.5) / 2**64
+
+
+def site_weights(merchant_id, orders, policy):
+    """One merchant's weights, quantised, of the sites with these orders."""
+    sites = len(orders)
     if policy["law"] == "uniform":
         return [1.0 / sites] * sites
     law, size = policy["profile_mixture_v2"], bucket(sites)
     shares = {name: law["mixture"][name][size] for name in ("hub_spoke", "heavy_tail", "near_uniform")}
-    u, upto, component = stable("s1/component", merchant_id), 0.0, "near_uniform"
+    u, upto, component = hashed(merchant_id, "component"), 0.0, "near_uniform"
     for name, share in shares.items():
         upto += share / sum(shares.values())
         if u <= upto:
@@ -84,10 +91,11 @@ def site_weights(merchant_id, sites, policy):
     if sites > 1 and weights[0] > cap:
         rest = (1 - cap) / (1 - weights[0])
         weights = [cap, *(weight * rest for weight in weights[1:])]
-    if sites > 1 and weights[1] < floor:
-        weights[1] = floor
-        weights = normalised(weights)
-    scores = [stable("s1/rank", place, merchant_id) for place in range(sites)]
+    if sites > 1 and weights[1] < floor and weights[1] < weights[0]:
+        both = weights[0] + weights[1]
+        weights[1] = min(floor, both / 2)  # out of the first site's mass, and never past it
+        weights[0] = both - weights[1]
+    scores = [hashed(merchant_id, order, "site") for order in orders]
     placed = [0.0] * sites
     for weight, place in zip(weights, sorted(range(sites), key=lambda i: scores[i]), strict=True):
         placed[place] = weight
@@ -103,21 +111,33 @@ def normalised(weights):
 # --- S3 ---------------------------------------------------------------------------------------------
 
 
-def day_effect(fingerprint, seed, merchant_id, sites, zone, rank, day_index, day, policy):
+def segment(orders, policy):
+    """A merchant's segment in S3, which is not S1's bucket: how many sites it has, or how many different orders."""
+    count = len(orders) if policy["counts"] == "sites" else len(set(orders))
+    return "large" if count >= policy["large_from"] else "mid" if count >= policy["mid_from"] else "small"
+
+
+def day_effect(fingerprint, seed, merchant_id, orders, zone, rank, day_index, day, policy):
     """(gamma, log gamma, sigma) of one row."""
     u = uniform(key_of(f"{fingerprint}/{seed}/{policy['rng_stream_id']}"), day_index * 65536 + rank, merchant_id)
     z = NormalDist().inv_cdf(u)
     if policy["law"] == "scalar_sigma_v1":
         sigma, weekly = policy["scalar_sigma_v1"]["sigma"], 0.0
     else:
-        law, size = policy["sigma_gamma_policy_v2"], bucket(sites)
-        prefix = max((p for p in law["tz_multipliers"] if zone.startswith(p)), key=len, default=None)
-        multiplier = law["tz_multiplier_default"] if prefix is None else law["tz_multipliers"][prefix]
+        law = policy["sigma_gamma_policy_v2"]
+        size, multiplier = segment(orders, law["segments"]), law["tz_multiplier_default"]
+        for rule in reversed(law["tz_multipliers"]):  # so that the first that fits is the last to be taken
+            if zone.startswith(rule["prefix"]):
+                multiplier = rule["multiplier"]
         jitter = 1 + law["jitter_amplitude"] * (2 * stable("s3/jitter", merchant_id) - 1)
-        sigma = min(max(law["base_sigma"][size] * multiplier * jitter, law["sigma_min"]), law["sigma_max"])
+        sigma = min(
+            max(law["base_sigma"].get(size, law["base_sigma"]["default"]) * multiplier * jitter, law["sigma_min"]),
+            law["sigma_max"],
+        )
         phase = 2 * math.pi * stable("s3/phase", merchant_id)
         weekday = dt.date.fromisoformat(day).weekday()
-        weekly = law["weekly_amplitude"][size] * math.sin(2 * math.pi * weekday / 7 + phase)
+        amplitude = law["weekly_amplitude"].get(size, law["weekly_amplitude"]["default"])
+        weekly = amplitude * math.sin(2 * math.pi * weekday / 7 + phase)
     log_gamma = -sigma * sigma / 2 + sigma * z + weekly
     gamma = math.exp(log_gamma)
     if policy["law"] == "sigma_gamma_policy_v2":

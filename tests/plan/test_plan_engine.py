@@ -22,7 +22,7 @@ def tiny(tmp_path_factory):
 @pytest.mark.plan("1.6", "2.3", "P2.2.3", "P3.1.2")
 @pytest.mark.parametrize("name", ["world_v1", "day_effect_policy_v1", "group_mix_regularizer_v1"])
 def test_each_policy_is_an_entry_of_what_is_sealed_and_a_change_shows_there(packs, name):
-    world, pack = tiny_world(), packs("p3")
+    world, pack = tiny_world(), packs("p3_recorded")
     knob = {
         "world_v1": ("world_v1#/merchants/count", 90),
         "day_effect_policy_v1": ("day_effect_policy_v1#/horizon/days", 6),
@@ -51,7 +51,7 @@ def test_each_policy_is_an_entry_of_what_is_sealed_and_a_change_shows_there(pack
 )  # fmt: skip
 def test_a_change_computes_its_state_and_what_follows_it(packs, tiny, knob, value, moved):
     """S0 seals anew and S7 audits anew whatever changed; a state whose inputs are the same is taken as it was."""
-    engine, pack = Segment2B(), packs("p3").with_knobs({"route_rng_policy_v1#/roster/mode": "realism"})
+    engine, pack = Segment2B(), packs("p3_recorded").with_knobs({"route_rng_policy_v1#/roster/mode": "realism"})
     engine.evaluate(pack, 42, world=tiny)
     changed = engine.evaluate(pack.with_knobs({knob: value}), 42, world=tiny)
     assert {state.name for state in changed.states if not state.reused} == {"S0", *moved.split(), "S7"}
@@ -69,7 +69,12 @@ def test_a_change_computes_its_state_and_what_follows_it(packs, tiny, knob, valu
     ],
 )  # fmt: skip
 def test_every_row_says_how_it_came_about(packs, tiny, surface, columns):
-    found = Segment2B().evaluate(packs("p3"), 42, world=tiny, until=TABLES[surface].state).surfaces[surface].table()
+    found = (
+        Segment2B()
+        .evaluate(packs("p3_recorded"), 42, world=tiny, until=TABLES[surface].state)
+        .surfaces[surface]
+        .table()
+    )
     assert columns <= set(found.column_names)
     for column in columns:
         assert found[column].null_count == 0 and len(found[column]) == found.num_rows > 0

@@ -176,12 +176,12 @@ def test_knobs_move_what_exists_within_its_bounds_and_nothing_else(packs):
 
 
 def test_a_difference_names_the_field_and_the_first_state_it_touches(packs):
-    rows = {(change.policy, change.pointer): change for change in diff(packs("baseline"), packs("p3"))}
+    rows = {(change.policy, change.pointer): change for change in diff(packs("baseline"), packs("p3_recorded"))}
     assert rows["alias_layout_policy_v1", "/law"].state == "S1"
     assert rows["day_effect_policy_v1", "/law"].state == "S3"
     enabled = rows[MIX, "/enabled"]
     assert (enabled.before, enabled.after, enabled.state) == (False, True, "S4")
-    assert diff(packs("p3"), packs("p3")) == []
+    assert diff(packs("p3_recorded"), packs("p3_recorded")) == []
     wide = {change.pointer: change.state for change in diff(packs("p2"), packs("p3_wide"))}
     assert wide["/breadth/breadth"] == "1B" or wide["/breadth/breadth"] == "1A"
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from lanelock.engine.segment_2b.world import World
 from lanelock.policies import Pack, PolicyError
@@ -52,7 +54,13 @@ def seal(world: World, pack: Pack, seed: int, roster_sha256: str | None = None) 
     if roster_sha256 is not None:
         assets.append(Asset("arrival_roster", "roster", "imported", roster_sha256))
     assets.sort(key=lambda asset: asset.asset_id)
-    return SealedInputs(world.digest, pack.digest, seed, str(pack["world_v1"]["verified_utc"]), tuple(assets))
+    return SealedInputs(world.digest, pack.digest, seed, verified_utc(pack["world_v1"]), tuple(assets))
+
+
+def verified_utc(policy: Mapping[str, Any]) -> str:
+    """Returns the world policy's verified time with the six fraction digits that every published time has."""
+    seconds, _, fraction = str(policy["verified_utc"]).removesuffix("Z").partition(".")
+    return f"{seconds}.{fraction.ljust(6, '0')}Z"
 
 
 def run_id_of(pack: Pack, seed: int, sealed: SealedInputs) -> str:

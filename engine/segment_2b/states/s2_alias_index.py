@@ -5,7 +5,7 @@ subtraction fills every column of the alias table to exactly 2^bits; a column's 
 loses nothing while bits <= 32. A column that needs no alias points at itself, with any threshold (here
 2^32 - 1). So decoding gives the quanta back exactly.
 
-A slice is u32 n_sites, u32 prob_qbits, two reserved u32, then n thresholds u32, then n aliases u32, all
+A slice is u32 n_sites, u32 prob_qbits, two reserved u32, then per site u32 threshold and u32 alias, all
 little-endian; 16 + 8n bytes, so every slice is 8-byte aligned.
 """
 
@@ -64,7 +64,7 @@ def decode(blob: bytes, offset: int, length: int) -> NDArray[np.float64]:
         raise IntegrityError(
             f"alias.bin: offset {offset}: not a slice of {length} bytes with {PROB_QBITS}-bit thresholds"
         )
-    own, alias = words[_HEADER : _HEADER + n], words[_HEADER + n :]
+    own, alias = words[_HEADER::2], words[_HEADER + 1 :: 2]
     if alias.max() >= n:
         raise IntegrityError(f"alias.bin: offset {offset}: an alias points past the {n} sites of the slice")
     mass = np.zeros(n, np.int64)
@@ -93,13 +93,13 @@ def _fill(offsets: Any, quanta: Any, bits: int, at: Any, words: Any) -> None:
             smalls -= 1
             lo = small[smalls]
             hi = large[larges - 1]  # exact integers: while one column lacks mass, another has a surplus
-            words[base + 4 + lo] = left[lo] << (32 - bits)
-            words[base + 4 + n + lo] = hi
+            words[base + 4 + 2 * lo] = left[lo] << (32 - bits)
+            words[base + 5 + 2 * lo] = hi
             left[hi] -= full - left[lo]
             if left[hi] < full:
                 larges -= 1
                 small[smalls] = hi
                 smalls += 1
         for k in range(larges):
-            words[base + 4 + large[k]] = np.uint32(0xFFFFFFFF)
-            words[base + 4 + n + large[k]] = large[k]
+            words[base + 4 + 2 * large[k]] = np.uint32(0xFFFFFFFF)
+            words[base + 5 + 2 * large[k]] = large[k]

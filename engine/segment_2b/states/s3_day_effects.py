@@ -1,8 +1,11 @@
 """S3: day effects. log gamma = -sigma^2/2 + sigma z + weekly, one draw per row, gamma = exp(log gamma).
 
-Laws `scalar_sigma_v1` (one sigma) and `sigma_gamma_policy_v2` (sigma by size bucket, zone and merchant,
-a weekly wave, gamma clipped). z is standard normal by the inverse CDF of the row's own uniform, whose counter
-is (day * 65536 + group rank, merchant id), so a merchant's draws do not depend on other merchants.
+Laws `scalar_sigma_v1` (one sigma) and `sigma_gamma_policy_v2` (sigma by segment, zone and merchant, a weekly wave,
+gamma clipped). The policy says what the segments are: by how many sites a merchant has, or, as in the record, by how
+many different site orders, which restart in each country.
+
+z is standard normal by the inverse CDF of the row's own uniform, whose counter is (day * 65536 + group rank, merchant
+id), so a merchant's draws do not depend on other merchants.
 """
 
 from __future__ import annotations
@@ -18,11 +21,11 @@ from numpy.typing import NDArray
 from lanelock.engine.arithmetic import exp, log, sin
 from lanelock.engine.compiled import compiled
 from lanelock.engine.segment_2b import streams
-from lanelock.engine.segment_2b.states.s1_site_weights import BUCKETS, size_bucket
 from lanelock.engine.segment_2b.tables import constant, published
 from lanelock.engine.segment_2b.world import Grid, World
 from lanelock.engine.surface import Categories, Surface
 
+SEGMENTS = ("small", "mid", "large")
 _DAY_STRIDE = 65536  # exceeds the number of groups of any merchant
 
 
@@ -96,13 +99,13 @@ def shape(
         return np.full(size, float(policy["scalar_sigma_v1"]["sigma"])), np.zeros(size), np.zeros(size)
     law = policy["sigma_gamma_policy_v2"]
     groups = np.diff(world.group_offsets)
-    bucket = size_bucket(world)
-    base = np.array([law["base_sigma"][name] for name in BUCKETS])[bucket]
+    segment = segments(world, law["segments"])
+    base = _by_segment(law["base_sigma"])[segment]
     jitter = 1.0 + law["jitter_amplitude"] * (2.0 * streams.stable_uniform("s3/jitter", world.merchant_id) - 1.0)
     by_zone = np.array([zone_multiplier(zone, law) for zone in world.zones])
     sigma = np.repeat(base * jitter, groups) * by_zone[world.group_zone]
     sigma = np.clip(sigma, law["sigma_min"], law["sigma_max"])
-    amp = np.array([law["weekly_amplitude"][name] for name in BUCKETS])[bucket]
+    amp = _by_segment(law["weekly_amplitude"])[segment]
     phase = 2.0 * np.pi * streams.stable_uniform("s3/phase", world.merchant_id)
     weekday = np.array([dt.date.fromisoformat(day).weekday() for day in rows.days])
     wave = amp[:, None] * _sines(2.0 * np.pi * weekday / 7.0 + phase[:, None])  # [m, d]
@@ -134,7 +137,22 @@ def _sines(angles: Any) -> Any:
     return out
 
 
+def segments(world: World, policy: Mapping[str, Any]) -> NDArray[np.int64]:
+    """Returns [m] an index into SEGMENTS, by the count that the policy names."""
+    counts = np.diff(world.site_offsets)
+    if policy["counts"] == "distinct_site_orders":
+        owner = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+        orders = np.unique(owner << 32 | world.site_order.astype(np.int64))
+        counts = np.bincount(orders >> 32, minlength=len(counts))
+    return np.searchsorted([policy["mid_from"], policy["large_from"]], counts, side="right")
+
+
+def _by_segment(values: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Returns one value per segment: its own, else the default."""
+    return np.array([values.get(name, values["default"]) for name in SEGMENTS], np.float64)
+
+
 def zone_multiplier(zone: str, law: Mapping[str, Any]) -> float:
-    """Returns the multiplier of the longest prefix of `zone` that the policy names, else the default."""
-    prefixes = [prefix for prefix in law["tz_multipliers"] if zone.startswith(prefix)]
-    return float(law["tz_multipliers"][max(prefixes, key=len)] if prefixes else law["tz_multiplier_default"])
+    """Returns the multiplier of the first rule whose prefix `zone` has, else the default."""
+    fitting = (rule["multiplier"] for rule in law["tz_multipliers"] if zone.startswith(rule["prefix"]))
+    return float(next(fitting, law["tz_multiplier_default"]))

@@ -19,7 +19,7 @@ def evidence(packs, tmp_path_factory):
     """A sound run of a tiny world with virtual merchants."""
     folder = tmp_path_factory.mktemp("world")
     write_world(tiny_world(virtual=[3]), folder)
-    run = Segment2B().evaluate(packs("p3"), 42, world=folder)
+    run = Segment2B().evaluate(packs("p3_recorded"), 42, world=folder)
     sealed = seal(run.upstream, run.pack, run.seed)
     return s7_evidence.Evidence(run.upstream, run.pack, run.seed, sealed, run.surfaces)
 
@@ -177,7 +177,9 @@ def test_every_check_is_seen_to_fail():
 def test_a_roster_that_leaves_a_day_out_fails(packs, evidence, tmp_path, mode):
     """All that S5 and S6 make of the roster is made again, so that nothing but the day is amiss."""
     write_world(evidence.world, tmp_path)
-    run = Segment2B().evaluate(packs("p3").with_knobs({"route_rng_policy_v1#/roster/mode": mode}), 42, world=tmp_path)
+    run = Segment2B().evaluate(
+        packs("p3_recorded").with_knobs({"route_rng_policy_v1#/roster/mode": mode}), 42, world=tmp_path
+    )
     roster, pack = run.surfaces["s5_arrival_roster"], run.pack
     left = roster.part(np.flatnonzero((roster["merchant_id"] != 2) | (roster["utc_day"].codes > 0)))
     routing, stamp = pack["route_rng_policy_v1"], run.sealed.created_utc
@@ -214,7 +216,7 @@ def test_an_arrival_routed_to_nobody_and_a_log_with_a_row_too_few_fail(evidence)
 
 @pytest.mark.plan("2.3")
 def test_inputs_that_are_not_those_sealed_fail(evidence, packs):
-    other = packs("p3").with_knobs({"route_rng_policy_v1#/roster/size_exponent": 0.25})
+    other = packs("p3_recorded").with_knobs({"route_rng_policy_v1#/roster/size_exponent": 0.25})
     assert failed(dataclasses.replace(evidence, pack=other)) == {"inputs are those sealed"}
 
 

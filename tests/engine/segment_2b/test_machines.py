@@ -17,7 +17,7 @@ from lanelock.engine.segment_2b.world_import import write_world
 from lanelock.scoring.segment_2b.metrics import SEGMENT_2B as METRICS
 
 PLAIN_CODE = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
-PACKS = {"p3": "S4", "p3_wide": "S7"}  # and the last state: together they use every law but the recorded day effects
+PACKS = {"baseline": "S4", "p3_recorded": "S4", "p3_wide": "S7"}  # and the last state
 CALL = """
 import json, sys
 from lanelock.engine.segment_2b.run import SEGMENT_2B
@@ -77,7 +77,7 @@ print([name for name in __cpu_dispatch__ if __cpu_features__[name]])
 def published_elsewhere(packs, tmp_path):
     """Returns the workspace and the folder of a run whose receipt names another machine's fingerprint."""
     write_world(tiny_world(), tmp_path / "world")
-    run = Segment2B().evaluate(packs("p3"), 42, world=tmp_path / "world")
+    run = Segment2B().evaluate(packs("p3_recorded"), 42, world=tmp_path / "world")
     assert run.fingerprint == Resolved(SEGMENT_2B).fingerprint == SEGMENT_2B.fingerprint
     other = replace(run, fingerprint="0" * 64)
     return tmp_path / "workspace", SEGMENT_2B.publish(other, tmp_path / "workspace" / "runs").folder
@@ -101,5 +101,5 @@ def test_nothing_is_named_where_machines_agree_or_one_is_unknown(published_elsew
 
 def test_the_arithmetic_stands_in_every_key(packs, tmp_path):
     write_world(tiny_world(), tmp_path)
-    run = Segment2B().evaluate(packs("p3"), 42, world=tmp_path)
+    run = Segment2B().evaluate(packs("p3_recorded"), 42, world=tmp_path)
     assert {state.address["arithmetic"] for state in run.states} == {"arithmetic_v1"}

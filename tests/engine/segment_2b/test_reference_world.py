@@ -24,7 +24,7 @@ def test_reference_world_meets_the_facts(seed):
     assert said["small_single_group_share"] >= 0.6
 
 
-@pytest.mark.parametrize("name", ["baseline", "p1", "p2", "p3", "p3_wide"])
+@pytest.mark.parametrize("name", ["baseline", "p1", "p2", "p3_recorded", "p3_smooth", "p3_wide"])
 def test_every_merchant_day_sums_to_exactly_one_in_any_order(name):
     pack = load_pack(name, SEGMENT_2B.policy_schemas)
     run = SEGMENT_2B.evaluate(pack, 42, until="S4")

@@ -20,7 +20,7 @@ UTC = pa.timestamp("us", "UTC")
 
 @pytest.fixture
 def policy(packs):
-    return packs("p3")["route_rng_policy_v1"]
+    return packs("p3_recorded")["route_rng_policy_v1"]
 
 
 def rows_of(**columns):

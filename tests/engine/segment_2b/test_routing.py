@@ -47,7 +47,7 @@ LAWS = st.fixed_dictionaries(
 
 @cache
 def pack():
-    return load_pack("p3", SEGMENT_2B.policy_schemas)
+    return load_pack("p3_recorded", SEGMENT_2B.policy_schemas)
 
 
 def routed(world, law, seed):

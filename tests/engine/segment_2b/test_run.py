@@ -33,7 +33,7 @@ def tiny(tmp_path_factory):
 def test_the_reference_run_is_the_golden_one(packs, request):
     """`pytest --golden` writes the file anew; a change to it is a change of the engine's law."""
     lines = []
-    for name in ("baseline", "p1", "p2", "p3", "p3_wide"):
+    for name in ("baseline", "p1", "p2", "p3_recorded", "p3_wide"):
         run = SEGMENT_2B.evaluate(packs(name), 42)
         lines += [
             f"{name}/world:{run.world_digest}",
@@ -47,7 +47,7 @@ def test_the_reference_run_is_the_golden_one(packs, request):
 
 @pytest.mark.plan("1.4")
 def test_surfaces_have_their_declared_schema_key_and_order(packs):
-    run = SEGMENT_2B.evaluate(packs("p3"), 7)
+    run = SEGMENT_2B.evaluate(packs("p3_recorded"), 7)
     assert set(run.surfaces) == set(TABLES)
     for name, surface in run.surfaces.items():
         table, spec = surface.table(), TABLES[name]
@@ -79,7 +79,7 @@ def test_a_knob_recomputes_its_own_state_and_what_follows(packs, tiny):
 
 def test_forgetting_changes_nothing(packs, tiny):
     small, large = Segment2B(memory_bytes=1), Segment2B()
-    for name in ("p1", "p2", "p3"):
+    for name in ("p1", "p2", "p3_recorded"):
         assert (
             small.evaluate(packs(name), 5, world=tiny).digests() == large.evaluate(packs(name), 5, world=tiny).digests()
         )
@@ -87,7 +87,7 @@ def test_forgetting_changes_nothing(packs, tiny):
 
 def test_any_state_may_be_the_last(packs, tiny):
     for last in SEGMENT_2B.states:
-        run = Segment2B().evaluate(packs("p3"), 42, world=tiny, until=last)
+        run = Segment2B().evaluate(packs("p3_recorded"), 42, world=tiny, until=last)
         assert run.states[-1].name == min(last, "S7") and (run.audit is None or run.audit.passed)
 
 
@@ -97,7 +97,7 @@ def test_an_unknown_state_is_refused(packs):
 
 
 def test_published_and_opened_it_is_the_same_run(packs, tiny, tmp_path):
-    run = Segment2B().evaluate(packs("p3"), 42, world=tiny)
+    run = Segment2B().evaluate(packs("p3_recorded"), 42, world=tiny)
     folder = publish(run, tmp_path)
     assert publish(run, tmp_path) == folder, "publishing again is a no-op"
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [run.run_id], "no staging is left"
@@ -109,7 +109,7 @@ def test_published_and_opened_it_is_the_same_run(packs, tiny, tmp_path):
 
 @pytest.mark.parametrize("name", ["parquet", "policies", "receipt", "extra", "gone"])
 def test_a_changed_byte_is_found(packs, tiny, tmp_path, name):
-    run = Segment2B().evaluate(packs("p3"), 42, world=tiny)
+    run = Segment2B().evaluate(packs("p3_recorded"), 42, world=tiny)
     folder = publish(run, tmp_path)
     victim = {
         "parquet": next(folder.rglob("s3_day_effects/**/*.parquet")),

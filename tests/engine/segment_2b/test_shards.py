@@ -73,7 +73,7 @@ def whole(name):
     return {name: digest for name, digest in run.digests().items() if TABLES[name].state in Segment2B.by_merchant}
 
 
-@pytest.fixture(params=["baseline", "p3"], scope="module")
+@pytest.fixture(params=["baseline", "p3_recorded"], scope="module")
 def name(request):
     return request.param
 
@@ -106,7 +106,7 @@ def test_any_size_and_any_number_of_workers_give_the_same_run(name, merchants, j
 
 def test_the_reference_world_is_the_same_on_two_workers(packs):
     """Many rows: threads do meet in the kernels."""
-    pack = packs("p3")
+    pack = packs("p3_recorded")
     whole, cut = Segment2B(), Segment2B().sharded(100, 2)
     assert cut.evaluate(pack, 42, until="S4").digests() == whole.evaluate(pack, 42, until="S4").digests()
 
@@ -140,7 +140,7 @@ def test_a_shard_of_a_shard_is_a_shard_and_an_empty_one_is_refused(pack):
 
 
 def test_cuts_are_whole_merchants_of_about_equal_rows(packs):
-    world = SEGMENT_2B.evaluate(packs("p3"), 42, until="S0").upstream
+    world = SEGMENT_2B.evaluate(packs("p3_recorded"), 42, until="S0").upstream
     for cuts in (Cuts(50), Cuts(1), Cuts(None, 3), Cuts(10**9)):
         spans = cuts.spans(world)
         assert [*spans[0][:1], *(last for _, last in spans)] == [0, *(first for first, _ in spans[1:]), 1238]

@@ -39,7 +39,7 @@ def tiny(tmp_path_factory):
 @pytest.fixture(scope="module")
 def published(tiny, packs, tmp_path_factory):
     """A small run, published: (run, folder)."""
-    run = Segment2B().evaluate(packs("p3").with_knobs({ROUTING: 2.0}), 42, world=tiny)
+    run = Segment2B().evaluate(packs("p3_recorded").with_knobs({ROUTING: 2.0}), 42, world=tiny)
     return run, store.publish(run, tmp_path_factory.mktemp("runs"))
 
 
@@ -158,7 +158,9 @@ def test_other_inputs_under_a_receipt_that_holds_are_found_by_verify(lanelock, p
     shutil.copytree(folder, copy)
     assert lanelock("verify", run.run_id, workspace=tmp_path)[0] == 0
     path = copy / "policies" / "group_mix_regularizer_v1.json"
-    write_json(path, packs("p3").with_knobs({"group_mix_regularizer_v1#/enabled": False})["group_mix_regularizer_v1"])
+    write_json(
+        path, packs("p3_recorded").with_knobs({"group_mix_regularizer_v1#/enabled": False})["group_mix_regularizer_v1"]
+    )
     receipt = read_receipt(copy / RUN)
     index, flag = (next(copy.glob(f"validation/*/{name}")) for name in ("index.json", "_passed.flag"))
     names = [row["path"] for row in json.loads(index.read_text())["files"]]
@@ -172,7 +174,7 @@ def test_other_inputs_under_a_receipt_that_holds_are_found_by_verify(lanelock, p
 
 def test_a_drawn_world_and_the_same_one_from_a_folder_are_two_runs(packs, tmp_path):
     """Their surfaces are the same, and each is replayed the way it came: one drawn again, one read."""
-    pack = packs("p3").with_knobs({ROUTING: 0.1, "world_v1#/merchants/count": 50})
+    pack = packs("p3_recorded").with_knobs({ROUTING: 0.1, "world_v1#/merchants/count": 50})
     engine = Segment2B().keeping(tmp_path / "cache", 1 << 30)
     drawn = engine.evaluate(pack, 7)
     write_world(drawn.upstream, tmp_path / "world")
@@ -239,7 +241,20 @@ main(sys.argv[1:])
 def test_killed_between_staging_and_rename_nothing_is_published_and_the_next_run_repairs(
     lanelock, tiny, tmp_path, before
 ):
-    call = ("run", "--pack", "p3", "--seed", 42, "--world", tiny, "--publish", "--cache-gb", 0, "--workspace", tmp_path)
+    call = (
+        "run",
+        "--pack",
+        "p3_recorded",
+        "--seed",
+        42,
+        "--world",
+        tiny,
+        "--publish",
+        "--cache-gb",
+        0,
+        "--workspace",
+        tmp_path,
+    )
     assert child(KILLED, before, *call).returncode == -signal.SIGKILL
     assert any(path.name.startswith(".staging-") and path.is_dir() for path in (tmp_path / "runs").iterdir())
     code, _, err = lanelock("score", "0" * 32, "--workspace", tmp_path)
@@ -251,7 +266,7 @@ def test_killed_between_staging_and_rename_nothing_is_published_and_the_next_run
 
 
 def test_killed_while_a_state_is_kept_the_cache_is_sound(lanelock, tiny, tmp_path):
-    call = ("run", "--pack", "p3", "--seed", 42, "--world", tiny, "--workspace", tmp_path)
+    call = ("run", "--pack", "p3_recorded", "--seed", 42, "--world", tiny, "--workspace", tmp_path)
     assert child(KILLED, "rename", *call).returncode == -signal.SIGKILL
     assert list((tmp_path / "cache").glob(".staging-*/*.arrow"))
     code, made, err = lanelock(*call, "--json")
@@ -299,7 +314,7 @@ def test_a_full_disk_leaves_nothing_half_published(lanelock, tiny, tmp_path):
         call = (
             "run",
             "--pack",
-            "p3",
+            "p3_recorded",
             "--seed",
             42,
             "--world",
@@ -324,7 +339,7 @@ def test_two_processes_may_run_and_publish_the_same_at_once(tiny, tmp_path):
         "lanelock",
         "run",
         "--pack",
-        "p3",
+        "p3_recorded",
         "--seed",
         "42",
     ]
@@ -354,7 +369,7 @@ def test_runs_of_other_places_threads_and_shards_are_the_same_bytes(lanelock, tm
 
 
 def test_a_state_that_raises_leaves_everything_sound(packs, tiny, tmp_path, monkeypatch):
-    engine, pack = Segment2B().keeping(tmp_path / "cache", 1 << 30), packs("p3").with_knobs({ROUTING: 2.0})
+    engine, pack = Segment2B().keeping(tmp_path / "cache", 1 << 30), packs("p3_recorded").with_knobs({ROUTING: 2.0})
     with monkeypatch.context() as broken:
         broken.setattr(s5_routing, "route", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -369,13 +384,15 @@ def test_a_state_that_raises_leaves_everything_sound(packs, tiny, tmp_path, monk
 
 
 def test_what_is_read_back_is_what_was_computed(packs, tiny, tmp_path):
-    kept = [Segment2B().keeping(tmp_path, 1 << 30).evaluate(packs("p3"), 42, world=tiny) for _ in range(2)]
+    kept = [Segment2B().keeping(tmp_path, 1 << 30).evaluate(packs("p3_recorded"), 42, world=tiny) for _ in range(2)]
     assert all(state.reused for state in kept[1].states)
     assert kept[0].digests() == kept[1].digests() and kept[0].audit == kept[1].audit
 
 
 def test_the_digest_of_a_kept_surface_is_kept_with_it_and_a_part_has_its_own(packs, tiny, tmp_path, monkeypatch):
-    first, again = [Segment2B().keeping(tmp_path, 1 << 30).evaluate(packs("p3"), 42, world=tiny) for _ in range(2)]
+    first, again = [
+        Segment2B().keeping(tmp_path, 1 << 30).evaluate(packs("p3_recorded"), 42, world=tiny) for _ in range(2)
+    ]
     assert first.digests() == {name: table_digest(made.table()) for name, made in again.surfaces.items()}
     part = again.surfaces["s4_group_weights"].part(slice(0, 5))
     assert part.digest() == table_digest(part.table()) != again.surfaces["s4_group_weights"].digest()
@@ -385,7 +402,7 @@ def test_the_digest_of_a_kept_surface_is_kept_with_it_and_a_part_has_its_own(pac
 
 def test_a_corrupt_entry_is_named_set_aside_and_computed_anew(packs, tiny, tmp_path):
     def evaluate():
-        return Segment2B().keeping(tmp_path, 1 << 30).evaluate(packs("p3"), 42, world=tiny)
+        return Segment2B().keeping(tmp_path, 1 << 30).evaluate(packs("p3_recorded"), 42, world=tiny)
 
     first = evaluate()
     key = next(state.key for state in first.states if state.name == "S4")
@@ -403,7 +420,7 @@ def test_a_corrupt_entry_is_named_set_aside_and_computed_anew(packs, tiny, tmp_p
 def test_a_cache_that_names_code_to_call_calls_nothing(packs, tiny, tmp_path):
     """Whoever may write a shared cache must not decide what its readers run."""
     cache, mark = tmp_path / "cache", tmp_path / "mark"
-    pack = packs("p3")
+    pack = packs("p3_recorded")
     Segment2B().keeping(cache, 1 << 30).evaluate(pack, 42, world=tiny, until="S4")
     manifests = sorted(cache.glob("??/*/manifest.json"))
     assert manifests
@@ -417,7 +434,7 @@ def test_a_cache_that_names_code_to_call_calls_nothing(packs, tiny, tmp_path):
 
 
 def test_the_cache_stays_within_its_bound_the_least_recently_used_out_first(packs, tiny, tmp_path):
-    bound, pack = 6 << 20, packs("p3").with_knobs({ROUTING: 1.0})
+    bound, pack = 6 << 20, packs("p3_recorded").with_knobs({ROUTING: 1.0})
     for seed in range(6):
         os.utime(tmp_path)
         Segment2B().keeping(tmp_path, bound).evaluate(pack, seed, world=tiny)
@@ -430,8 +447,8 @@ def test_editing_a_policy_moves_its_states_and_explain_says_why(lanelock, packs,
     def run(moves):
         folder = tmp_path / f"pack{len(list(tmp_path.iterdir()))}"
         folder.mkdir()
-        shutil.copy(POLICIES / "segment_2b" / "packs" / "p3" / "pack.json", folder)
-        for name, document in packs("p3").with_knobs(moves).documents().items():
+        shutil.copy(POLICIES / "segment_2b" / "packs" / "p3_recorded" / "pack.json", folder)
+        for name, document in packs("p3_recorded").with_knobs(moves).documents().items():
             (folder / f"{name}.json").write_text(json.dumps(document))
         call = ("run", "--pack", folder, "--seed", 42, "--world", tiny, "--json")
         code, made, err = lanelock(*call, workspace=tmp_path / "w")
@@ -479,7 +496,7 @@ def test_a_run_published_elsewhere_explains_what_its_states_read(lanelock, publi
 
 @pytest.mark.plan("2.3")
 def test_a_state_reads_what_it_declares_and_s0_sealed(packs):
-    pack = packs("p3")
+    pack = packs("p3_recorded")
     step = Steps(Stands((), ()), Memory(1 << 20), pack, 42)
     assert step("T1", (), ("world_v1",), (), lambda policy: policy["world_v1"]["verified_utc"])
     with pytest.raises(IntegrityError, match="T2: reads world_v1, which it does not declare"):
@@ -509,7 +526,7 @@ def test_no_pass_no_read(lanelock, tiny, tmp_path, damage, said):
     world = tmp_path / "world"
     shutil.copytree(tiny, world)
     damage(world)
-    code, out, err = lanelock("run", "--pack", "p3", "--seed", 42, "--world", world, workspace=tmp_path / "w")
+    code, out, err = lanelock("run", "--pack", "p3_recorded", "--seed", 42, "--world", world, workspace=tmp_path / "w")
     assert code == 3 and out == "" and said in err and err.count("\n") == 1
 
 
@@ -532,7 +549,7 @@ def roster(tmp_path):
 
 def fed(world, file):
     """Returns the command of a run with an imported roster."""
-    return ("run", "--pack", "p3", "--seed", 42, "--world", world, "--feed", f"roster={file}")
+    return ("run", "--pack", "p3_recorded", "--seed", 42, "--world", world, "--feed", f"roster={file}")
 
 
 def test_a_roster_from_outside_is_routed_published_and_replayed(lanelock, tiny, roster, tmp_path):

@@ -36,7 +36,7 @@ MANY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthChe
 
 @pytest.fixture
 def policy(packs):
-    return packs("p3")
+    return packs("p3_recorded")
 
 
 def read(path):

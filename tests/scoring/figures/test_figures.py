@@ -68,7 +68,7 @@ def test_every_figure_of_the_issue_is_there(figures):
 @pytest.mark.parametrize(("until", "count"), [(0, 0), (1, 3), (3, 6), (4, 10)])
 def test_a_run_that_ended_early_has_the_figures_of_what_it_holds(packs, until, count):
     world = tiny_world()
-    candidate, authority = tiny_run(packs("p3"), world, until), tiny_run(packs("baseline"), world)
+    candidate, authority = tiny_run(packs("p3_recorded"), world, until), tiny_run(packs("baseline"), world)
     assert len(METRICS.figures(candidate, authority, GATES)) == count
 
 
@@ -182,7 +182,7 @@ def test_text_is_legible_in_both_themes(theme):
 
 def test_figures_of_a_drawn_world_need_no_merchant_with_several_zones(packs):
     world = tiny_world(sites={1: {"Asia/Tokyo": 3}, 2: {"Europe/Paris": 2}})
-    alone = tiny_run(packs("p3"), world)
+    alone = tiny_run(packs("p3_recorded"), world)
     one_day = replace(alone, surfaces={})
     assert METRICS.figures(one_day, alone, GATES) == []
     assert all(svg(figure) for figure in METRICS.figures(alone, alone, GATES))

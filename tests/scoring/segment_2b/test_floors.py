@@ -8,7 +8,7 @@ from lanelock.scoring.scorecard import Flooring, floors
 from lanelock.scoring.segment_2b.metrics import SEGMENT_2B as METRICS
 
 
-@pytest.fixture(scope="module", params=["p2", "p3"])
+@pytest.fixture(scope="module", params=["p2", "p3_recorded"])
 def run(request, packs):
     return Segment2B().evaluate(packs(request.param).with_knobs({"world_v1#/merchants/count": 120}), 7, until="S4")
 

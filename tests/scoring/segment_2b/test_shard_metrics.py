@@ -26,7 +26,7 @@ def run_of(name):
     return Segment2B().evaluate(pack, 42, until="S4")
 
 
-@pytest.fixture(params=["baseline", "p3"])
+@pytest.fixture(params=["baseline", "p3_recorded"])
 def run(request):
     return run_of(request.param)
 
@@ -44,14 +44,16 @@ def cut(run, edges):
         yield dataclasses.replace(run, surfaces=parts, upstream=run.upstream.shard(first, last))
 
 
-@given(st.sampled_from(["baseline", "p3"]), st.sets(st.integers(1, MERCHANTS - 1), max_size=10))
+@given(st.sampled_from(["baseline", "p3_recorded"]), st.sets(st.integers(1, MERCHANTS - 1), max_size=10))
 def test_cutting_changes_no_bit_of_a_metric(name, edges):
     samples = [METRICS.sample(part) for part in cut(run_of(name), edges)]
     assert METRICS.reduce(samples) == METRICS.measure(run_of(name))
 
 
 @given(
-    st.sampled_from(["baseline", "p3"]), st.sets(st.integers(1, MERCHANTS - 1), min_size=2, max_size=8), st.randoms()
+    st.sampled_from(["baseline", "p3_recorded"]),
+    st.sets(st.integers(1, MERCHANTS - 1), min_size=2, max_size=8),
+    st.randoms(),
 )
 def test_neither_does_the_order_of_merchants(name, edges, random):
     samples = [METRICS.sample(part) for part in cut(run_of(name), edges)]
@@ -139,7 +141,7 @@ COLUMNS = [
 
 
 @given(
-    st.sampled_from(["baseline", "p3"]),
+    st.sampled_from(["baseline", "p3_recorded"]),
     st.sampled_from(COLUMNS),
     st.floats(0, 1, exclude_max=True),
     st.sampled_from([-1.0, 0.0, 0.5, 2.0, 1e300]),

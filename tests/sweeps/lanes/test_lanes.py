@@ -108,7 +108,7 @@ def test_a_guard_needs_its_reference(tmp_path):
 def test_another_authority_or_reference_is_another_lane(tmp_path, packs):
     lane = load_lane("p2")
     assert lane.with_authority(packs("p1")).identity == lane.identity
-    assert lane.with_authority(packs("p3")).identity != lane.identity
+    assert lane.with_authority(packs("p3_recorded")).identity != lane.identity
     assert lane_with(tmp_path, "p2", references={"baseline": "p1"}).identity != lane.identity
 
 
@@ -132,7 +132,7 @@ def test_a_candidate_is_timed_beside_its_authority_round_by_round(packs, monkeyp
     assert time_candidate(timed, lane.authority, None).holds, "a pack beside itself"
     assert len({seed for seed, _ in worlds}) == len(worlds), "each its own seed: no state is reused"
     assert {until for _, until in worlds} == {lane.document["runtime"]["until"]}
-    assert time_candidate(load_lane("p3"), packs("p3"), None) is None, "it asks for nothing"
+    assert time_candidate(load_lane("p3"), packs("p3_recorded"), None) is None, "it asks for nothing"
 
 
 @pytest.mark.plan("4.2.5", "P1.1B.3")

@@ -57,7 +57,7 @@ def pages(tmp_path_factory, packs, screenshots):
     made = {
         "lock": html(lock_report(Lock.read(swept.lock), None)),
         "study": study_page.html(study_page.closed(swept.sweep, workspace)),
-        "run": html(run_report(publish(SEGMENT_2B.evaluate(packs("p3"), 7), workspace.runs), workspace)),
+        "run": html(run_report(publish(SEGMENT_2B.evaluate(packs("p3_recorded"), 7), workspace.runs), workspace)),
     }
     for name, text in made.items():
         (folder / f"{name}.html").write_text(text)

@@ -16,7 +16,7 @@ MIX = "group_mix_regularizer_v1"
 
 def pack_with(tmp_path, old, new, policy=MIX):
     folder = tmp_path / "mine"
-    shutil.copytree(ROOT / "segment_2b" / "packs" / "p3", folder)
+    shutil.copytree(ROOT / "segment_2b" / "packs" / "p3_recorded", folder)
     path = folder / f"{policy}.json"
     text = path.read_text()
     assert old in text
@@ -35,7 +35,7 @@ def pack_with(tmp_path, old, new, policy=MIX):
     ],
 )
 def test_a_bad_policy(lanelock, tmp_path, old, new, field, bound):
-    text = (ROOT / "segment_2b" / "packs" / "p3" / f"{MIX}.json").read_text()
+    text = (ROOT / "segment_2b" / "packs" / "p3_recorded" / f"{MIX}.json").read_text()
     if '"entropy_floor"' in old:
         now = json.loads(text)["entropy_floor"]
         old = f'"entropy_floor": {now}'
@@ -52,8 +52,8 @@ def test_a_missing_and_an_unknown_policy(lanelock, tmp_path):
     folder = pack_with(tmp_path, "{", "{")
     (folder / f"{MIX}.json").unlink()
     refused(lanelock("run", "--pack", folder, "--seed", 42), f"{folder}/{MIX}.json", "missing")
-    shutil.copy(ROOT / "segment_2b" / "packs" / "p3" / f"{MIX}.json", folder / f"{MIX}.json")
-    shutil.copy(ROOT / "segment_2b" / "packs" / "p3" / f"{MIX}.json", folder / "magic_v9.json")
+    shutil.copy(ROOT / "segment_2b" / "packs" / "p3_recorded" / f"{MIX}.json", folder / f"{MIX}.json")
+    shutil.copy(ROOT / "segment_2b" / "packs" / "p3_recorded" / f"{MIX}.json", folder / "magic_v9.json")
     refused(lanelock("run", "--pack", folder, "--seed", 42), f"{folder}/magic_v9.json", "not a policy")
 
 
