@@ -100,6 +100,14 @@ class Resolved:
             raise LaneError(f"{option}: {lacks}" if option else lacks)
         return self.own
 
+    def with_layout(self, layout: str) -> Layouts:
+        """Returns the engine as one that has this layout. Raises PolicyError naming the layouts that it has."""
+        able = self.part(Layouts, "--layout")
+        if layout not in able.layouts:
+            known = "; ".join(f"{name}: {what}" for name, what in able.layouts.items())
+            raise PolicyError(f"--layout: {layout!r} is not a layout of engine {self.name} ({known})")
+        return able
+
     def evaluate(
         self, pack: Pack, seed: int, *, world: Path | None = None, until: str | None = None,
         feeds: Mapping[str, Path] = MappingProxyType({}),

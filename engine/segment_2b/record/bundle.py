@@ -68,8 +68,12 @@ def listed_in(path: Path, data: bytes) -> dict[str, str]:
     try:
         found: Any = parse_json(data, str(path))
         listed = {str(row["path"]): str(row["sha256_hex"]) for row in found}
-    except (PolicyError, KeyError, TypeError):
-        raise IntegrityError(f"{path}: not a list of files, each with path and sha256_hex; nothing was read") from None
+        if not listed or len(listed) != len(found):
+            raise ValueError
+    except (PolicyError, KeyError, TypeError, ValueError):
+        raise IntegrityError(
+            f"{path}: not a list of files, each once, with path and sha256_hex; nothing was read"
+        ) from None
     if outside := [name for name in listed if name.startswith("/") or "\\" in name or ".." in name or not name]:
         raise IntegrityError(f"{path}: /path: {json.dumps(outside[0])} leads out of its folder; nothing was read")
     return listed
