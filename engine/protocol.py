@@ -9,7 +9,7 @@ supplies a default or refuses in one line:
                       one, a machine that computes otherwise is named instead of giving other digests without a reason
     baseline          the pack that a published run is compared with; default: no pack
     world= until=     keywords of `evaluate`: the folder of an imported world, the last state wanted
-    the protocols     Keeping, Publishing, Exporting, Declaring, Worlds, Sharding, Serving, Feeding
+    the protocols     Keeping, Publishing, Exporting, Layouts, Declaring, Worlds, Sharding, Serving, Feeding
 
 Each process looks an engine up by its name: engines are never pickled, packs are. How a state computes, where a run is
 kept and what makes a run good are elsewhere. `engine.testing.EngineContract` tests an engine against every protocol it
@@ -147,6 +147,20 @@ class Exporting(Protocol):
 
     def export(self, run: Run, exports: Path) -> Path:
         """Writes the logs of a run as JSON Lines below `exports` and returns their folder."""
+        ...
+
+
+@runtime_checkable
+class Layouts(Protocol):
+    """An engine that also writes its runs in other forms than its own, for other tools to open."""
+
+    layouts: Mapping[str, str]  # name -> what it is
+
+    def lay_out(self, run: Run, layout: str, folder: Path) -> Path:
+        """Writes a run in one of its layouts as `folder`, whole or not at all, and returns the folder.
+
+        Does nothing if the same bytes are there. Raises IntegrityError if other bytes are.
+        """
         ...
 
 

@@ -17,6 +17,7 @@ from lanelock.engine.protocol import (
     Exporting,
     Feeding,
     Keeping,
+    Layouts,
     Publishing,
     Run,
     Service,
@@ -38,6 +39,7 @@ PARTS: Mapping[type, str] = {  # optional protocol -> the consequence of lacking
     Keeping: "its states are not cached on disk",
     Publishing: "its runs cannot be written as files",
     Exporting: "its runs cannot be exported",
+    Layouts: "its runs are published in one form",
     Declaring: "it declares no surfaces",
     Worlds: "it uses no world",
     Feeding: "it has no input data sets",
@@ -97,6 +99,14 @@ class Resolved:
             lacks = f"engine {self.name} lacks {protocol.__name__} (lanelock.engine.protocol): {PARTS[protocol]}"
             raise LaneError(f"{option}: {lacks}" if option else lacks)
         return self.own
+
+    def with_layout(self, layout: str) -> Layouts:
+        """Returns the engine as one that has this layout. Raises PolicyError naming the layouts that it has."""
+        able = self.part(Layouts, "--layout")
+        if layout not in able.layouts:
+            known = "; ".join(f"{name}: {what}" for name, what in able.layouts.items())
+            raise PolicyError(f"--layout: {layout!r} is not a layout of engine {self.name} ({known})")
+        return able
 
     def evaluate(
         self, pack: Pack, seed: int, *, world: Path | None = None, until: str | None = None,

@@ -39,6 +39,7 @@ from lanelock.engine.protocol import (
     Exporting,
     Feeding,
     Keeping,
+    Layouts,
     Publishing,
     Run,
     Serving,
@@ -287,6 +288,21 @@ class EngineContract:
         able = _having(engine, Exporting)
         first, second = (able.export(run, tmp_path / name) for name in ("one", "two"))
         assert first.is_relative_to(tmp_path / "one") and digests(first) == digests(second) != {}
+
+    def test_a_layout_is_written_whole_and_twice_the_same(self, engine: Engine, run: Run, tmp_path: Path) -> None:
+        able = _having(engine, Layouts)
+        assert able.layouts and all(able.layouts.values()), "each layout says what it is"
+        for layout in able.layouts:
+            first, second = (able.lay_out(run, layout, tmp_path / name / layout) for name in ("one", "two"))
+            assert first == tmp_path / "one" / layout and digests(first) == digests(second) != {}
+            able.lay_out(run, layout, first)
+            assert _folders(first.parent) == [first], "written again it is the same, and nothing is left beside it"
+            name = next(iter(digests(first)))
+            _turn_a_byte(first / name)
+            with pytest.raises(IntegrityError, match=re.escape(name)):
+                able.lay_out(run, layout, first)
+        with pytest.raises(PolicyError, match=next(iter(able.layouts))):
+            Resolved(engine).with_layout("no such layout")
 
     def test_every_surface_is_declared(self, engine: Engine, run: Run) -> None:
         declared = {row["surface"]: row for row in _having(engine, Declaring).contract()}

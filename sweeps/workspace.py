@@ -69,7 +69,7 @@ class Workspace:
     trust = Place("trust.json")  # whose signatures count, unless the repository says it
     promoted = Place("promoted")  # the locks that moves refer to, each by its id, with its world
     campaigns = Place("campaigns")  # runs of campaigns, each a folder with its phases' records
-    exports = Place("exports")
+    exports = Place("exports")  # views of runs for other tools, each named by its run id, and by its layout if any
     worlds = Place("worlds")
     outbox = Place("outbox")  # letters to the tracking server
     hooks = Place("webhooks.json")  # who is told of what happens here
@@ -121,6 +121,10 @@ class Workspace:
     def kept(self, name: str) -> Path:
         """Returns the folder that `as_kept` named."""
         return self.root / name.removeprefix(_HERE) if name.startswith(_HERE) else Path(name)
+
+    def laid_out(self, run_id: str, layout: str) -> Path:
+        """Returns the folder of a run in another layout than its engine's own."""
+        return inside(self.exports, f"{run_id}.{layout}")
 
     @property
     def study_storage(self) -> Path | str:

@@ -1,25 +1,16 @@
-"""Exports the arrival logs as JSON Lines, for tools that need them. An export is a view, not a part of a run.
-
-Lines are assembled by column, for speed. Numbers have enough digits to read back exactly; moments are ISO 8601 to
-the microsecond.
-"""
+"""Exports the arrival logs as JSON Lines, for tools that need them. An export is a view, not a part of a run."""
 
 from __future__ import annotations
 
-import itertools
-import json
 from pathlib import Path
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from lanelock.engine.keep.staging import place, staging
 from lanelock.engine.protocol import Run
 from lanelock.engine.segment_2b import layout
 from lanelock.engine.segment_2b.layout import Address
+from lanelock.engine.segment_2b.lines import lines, parts_of, texts
 from lanelock.engine.segment_2b.tables import LOG, TABLES
-from lanelock.engine.surface import Categories, Surface
+from lanelock.engine.surface import Surface
 from lanelock.engine.workers import spread
 from lanelock.policies.names import inside
 
@@ -41,22 +32,7 @@ def write_json_lines(run: Run, exports: Path) -> Path:
 
 def _write_lines(surface: Surface, rows: slice, path: Path) -> None:
     """Writes rows of a surface, one JSON object per line, with fields in column order."""
-    names = surface.schema.names
-    heads = [f'{"," if index else "{"}"{name}":' for index, name in enumerate(names)]
-    parts = itertools.chain.from_iterable(zip(heads, (_texts(surface, name, rows) for name in names), strict=True))
-    lines = pc.binary_join_element_wise(*parts, "}\n", "")
     path.parent.mkdir(parents=True, exist_ok=True)
-    _, ends, texts = lines.buffers()  # the array's text buffer is the file's content
-    path.write_bytes(texts[: np.frombuffer(ends, np.int32)[len(lines)]])
-
-
-def _texts(surface: Surface, name: str, rows: slice) -> pa.Array:
-    """Returns a column as JSON texts."""
-    column, kind = surface[name], surface.schema.field(name).type
-    if isinstance(column, Categories):
-        values = pa.array([json.dumps(value, ensure_ascii=False) for value in column.values], pa.string())
-        return values.take(pa.array(column.codes[rows]))
-    values = pa.array(column[rows], kind)
-    if pa.types.is_timestamp(kind):
-        return pc.strftime(values, format='"%Y-%m-%dT%H:%M:%SZ"')
-    return values.cast(pa.string())
+    with path.open("wb") as file:
+        for part in parts_of(rows):
+            file.write(lines({name: texts(surface, name, part) for name in surface.schema.names}))

@@ -30,7 +30,8 @@ from lanelock.policies import DataError
 from lanelock.policies.documents import read_json
 from lanelock.policies.files import open_file, read_bytes
 
-DATA, REPORTS, VALIDATION = Path("data/layer1/2B"), Path("reports/layer1/2B"), Path("validation")
+DATA, REPORTS = Path("data/layer1/2B"), Path("reports/layer1/2B")
+VALIDATION = DATA / "validation"
 ROW_GROUP = 1 << 17  # rows
 _HEAD = 1 << 12  # rows in which most columns of few values show them all
 PART = "part-00000.parquet"
@@ -81,13 +82,17 @@ def files_of(surface: Surface, address: Address) -> Iterator[tuple[Path, slice]]
     if "utc_day" not in partitions:
         yield address.folder(surface.name, partitions) / PART, slice(0, surface.rows)
         return
+    for day, rows in days_of(surface):
+        yield address.folder(surface.name, partitions, day) / PART, rows
+
+
+def days_of(surface: Surface) -> Iterator[tuple[str, slice]]:
+    """Yields each day of a surface whose rows ascend by time, and its rows."""
     day = surface["utc_day"]
     assert isinstance(day, Categories)
     fresh = np.r_[True, np.diff(day.codes) != 0][: surface.rows]
-    starts = np.flatnonzero(fresh)
-    for begin, end in itertools.pairwise([*starts, surface.rows]):
-        name = day.values[day.codes[begin]]
-        yield address.folder(surface.name, partitions, name) / PART, slice(int(begin), int(end))
+    for begin, end in itertools.pairwise([*np.flatnonzero(fresh), surface.rows]):
+        yield day.values[day.codes[begin]], slice(int(begin), int(end))
 
 
 def parquet(surface: Surface, rows: slice) -> pa.Buffer:

@@ -35,6 +35,7 @@ from lanelock.engine.segment_2b import (
     world_receipt,
     zones,
 )
+from lanelock.engine.segment_2b.record import bundle, given, places
 from lanelock.engine.segment_2b.service import RoutingService
 from lanelock.engine.segment_2b.shards import Across, Cuts, Span
 from lanelock.engine.segment_2b.states import (
@@ -68,7 +69,8 @@ WORLD, LAYOUT, EFFECTS, MIX, ROUTING, EDGES = POLICIES = (
     "route_rng_policy_v1",
     "virtual_edge_policy_v1",
 )
-_UPSTREAM = (draw_world, world_import, world_receipt, user_tables, cells, geography, zones)
+_GIVEN = (given, bundle, places)
+_UPSTREAM = (draw_world, world_import, world_receipt, *_GIVEN, user_tables, cells, geography, zones)
 _ROSTER = (rng_log, s5_roster)
 _AUDIT = (s7_audit, s7_evidence, s7_weights, s7_arrivals)
 _STATES = (s0_gate, s1_site_weights, s2_alias_index, s3_day_effects, s4_group_weights, *_ROSTER, s5_routing)
@@ -107,6 +109,7 @@ class Segment2B:
     states = ("S0", "S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8")
     by_merchant = states[:5]  # the states that can be computed shard by shard
     feeds: ClassVar = {"roster": "s5_arrival_roster"}
+    layouts: ClassVar = {"record": "the tables, logs and documents that the recorded system's own readers open"}
 
     def __init__(self, memory_bytes: int = _MEMORY_BYTES, disk: Cache | None = None) -> None:
         self._memory, self._disk, self._cuts = Memory(memory_bytes), disk, Cuts()
@@ -211,6 +214,12 @@ class Segment2B:
         from lanelock.engine.segment_2b.export import write_json_lines
 
         return write_json_lines(run, exports)
+
+    def lay_out(self, run: Run, layout: str, folder: Path) -> Path:
+        from lanelock.engine.segment_2b.record.form import write_record
+
+        write_record(run, folder)
+        return folder
 
     def contract(self) -> Sequence[Mapping[str, Any]]:
         return tables.contract()

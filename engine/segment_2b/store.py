@@ -20,7 +20,8 @@ from lanelock.engine.protocol import Replayed, Run, StateReport
 from lanelock.engine.segment_2b import layout
 from lanelock.engine.segment_2b.layout import Address
 from lanelock.engine.segment_2b.reports import state_reports
-from lanelock.engine.segment_2b.states.s0_gate import SealedInputs, run_id_of, seal
+from lanelock.engine.segment_2b.states.s0_gate import Asset, SealedInputs, run_id_of, seal
+from lanelock.engine.segment_2b.states.s7_audit import Audit, Check
 from lanelock.engine.segment_2b.tables import TABLES
 from lanelock.engine.segment_2b.world import World
 from lanelock.engine.segment_2b.world_import import files_of, open_world, write_world
@@ -66,7 +67,7 @@ def open_run(folder: Path, schemas: Schemas) -> Run:
     states = tuple(StateReport(**row, seconds=0.0, reused=True) for row in receipt["states"])
     return Run(
         address.run_id, receipt["engine"], address.seed, pack, address.manifest_fingerprint, receipt["code_version"],
-        surfaces, states, upstream, fingerprint=receipt.get("fingerprint", ""),
+        surfaces, states, upstream, _sealed(folder, address), _audit(folder, address), receipt.get("fingerprint", ""),
     )  # fmt: skip
 
 
@@ -249,6 +250,20 @@ def _gate(sealed: SealedInputs) -> dict[str, Any]:
     """S0's two documents by dataset."""
     receipt = asdict(sealed)
     return {"sealed_inputs": list(receipt.pop("assets")), "s0_gate_receipt": receipt}
+
+
+def _sealed(folder: Path, address: Address) -> SealedInputs:
+    """Returns what S0 sealed, from a published run's two documents."""
+    receipt, assets = (
+        read_json(folder / address.document(name), ids=True) for name in ("s0_gate_receipt", "sealed_inputs")
+    )
+    return SealedInputs(**receipt, assets=tuple(Asset(**asset) for asset in assets))
+
+
+def _audit(folder: Path, address: Address) -> Audit:
+    """Returns S7's audit, from a published run's report."""
+    report = read_json(folder / address.document("s7_audit_report"), ids=True)
+    return Audit(tuple(Check(**check) for check in report["checks"]))
 
 
 def _inputs(receipt: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Imports a world from a folder of tables, and writes one out in the same form.
 
-A folder holds `site_locations`, optionally `site_timezones` and `merchants`, each in any form that `user_tables` reads.
+A folder holds `site_locations`, optionally `site_timezones` and `merchants`, each in any form that `user_tables` reads,
+or is the root of a tree of the record's form (`record.given`).
 All rows are checked before any is used; the error names file, row (from 1) and field, and counts the rows like it.
 """
 
@@ -21,6 +22,7 @@ from lanelock.engine.segment_2b import geography
 from lanelock.engine.segment_2b.cells import refuse, refuse_all, typed_columns
 from lanelock.engine.segment_2b.draw_world import ZONE_SOURCES, assemble_world, describe
 from lanelock.engine.segment_2b.geography import categories, compacted, distinct, outside
+from lanelock.engine.segment_2b.record import given
 from lanelock.engine.segment_2b.user_tables import READ, read_table, table_file
 from lanelock.engine.segment_2b.world import World
 from lanelock.engine.segment_2b.world_receipt import TABLES, passed, world_files
@@ -101,12 +103,19 @@ def files_of(world: World) -> dict[str, bytes]:
 
 def _read(folder: Path, name: str, *, required: bool) -> tuple[Path, Any]:
     """Returns (path, columns in their declared types), or (path, None) for an optional table that is absent."""
+    if given.is_tree(folder):
+        file, table = given.read(folder, name, (*_COLUMNS[name], *_OPTIONAL.get(name, ())))
+        return file, None if table is None else _typed(file, table, name)
     path = table_file(folder, name, TABLES)
     if path is None:
         if required:
             raise DataError(f"{folder}: no table {name}; it is a file {name} ending in {READ}")
         return folder / name, None
-    return path, typed_columns(path, read_table(path), _TYPES, _COLUMNS[name], _OPTIONAL.get(name, ()))
+    return path, _typed(path, read_table(path), name)
+
+
+def _typed(path: Path, table: pa.Table, name: str) -> Table:
+    return typed_columns(path, table, _TYPES, _COLUMNS[name], _OPTIONAL.get(name, ()))
 
 
 def _check_sites(path: Path, sites: Table) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lanelock.engine.keep.receipts import flag_text, read_receipt, text_of, with_digest
+from lanelock.engine.segment_2b.record import given
 from lanelock.engine.segment_2b.user_tables import file_digest, table_files
 from lanelock.policies import IntegrityError
 from lanelock.policies.files import read_bytes
@@ -34,7 +35,10 @@ def world_files(folder: Path) -> dict[str, str]:
     """Returns name -> SHA-256 of the tables in a world's folder.
 
     Raises IntegrityError if the folder has a receipt or a flag that does not match, DataError if a table is no file.
+    The root of a tree of the record's form has bundles in the place of the receipt (`record.given`).
     """
+    if given.is_tree(folder):
+        return given.checked(folder)
     actual: dict[str, str] = {}
     for paths in table_files(folder, TABLES).values():
         for path in paths:

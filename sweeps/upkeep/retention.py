@@ -141,7 +141,7 @@ def survey(workspace: Workspace, recorded: Iterable[SweepRecord] = (), in_use: C
             weigh(Item(kind, root.name, 0, ""), outside)
     for kind, root in (("run", workspace.runs), ("export", workspace.exports)):
         for folder in _pruned(root):
-            kept = references.runs.get(folder.name) or _kept_by_its_pack(folder, references.packs)
+            kept = references.runs.get(folder.name.partition(".")[0]) or _kept_by_its_pack(folder, references.packs)
             weigh(Item(kind, folder.name, size_of(folder), "no lock that a slot keeps refers to it"), kept)
     for folder in _pruned(workspace.evidence):
         why = "no slot keeps its lock, or a more demanding certification of it counts"

@@ -53,6 +53,7 @@ _GB = 1 << 30
 @click.option("--score", "scored", is_flag=True, help="Measure and grade the run.")
 @click.option("--publish", is_flag=True, help="Keep its surfaces in the workspace.")
 @click.option("--jsonl", is_flag=True, help="Also write its logs as JSON Lines, below exports/.")
+@click.option("--layout", metavar="NAME", help="Also write it in another layout of its engine, below exports/.")
 @click.option(
     "--cache-gb", type=click.FloatRange(0, 10_000), default=4.0, show_default=True,
     help="Largest size of the state cache; 0 turns it off.",
@@ -66,20 +67,22 @@ _GB = 1 << 30
 @common_options
 def run(
     session: Session, name: str | None, seed: int | None, world: str | None, feeds: tuple[str, ...], scored: bool,
-    publish: bool, jsonl: bool, jobs: int | None, shard_size: int | None, cache_gb: float,
+    publish: bool, jsonl: bool, layout: str | None, jobs: int | None, shard_size: int | None, cache_gb: float,
 ) -> int:  # fmt: skip
     """Run the engine once: states, rows, seconds, digests. Only states whose inputs changed are computed."""
     name, seed = _given(name, seed)
     pack, engine = find_pack(name, session.as_it_stands())
     if shard_size is not None:
-        if publish or jsonl or feeds:
-            raise PolicyError("--shard-size: cannot be combined with --publish, --jsonl or --feed: nothing is kept")
+        if publish or jsonl or layout or feeds:
+            others = "--publish, --jsonl, --layout or --feed"
+            raise PolicyError(f"--shard-size: cannot be combined with {others}: nothing is kept")
         over = sharded(engine, shard_size, jobs or os.cpu_count() or 1)
         document, states, card = stream(over, pack, seed, world=world_folder(world), scored=scored)
         note = f"{document['shards']} shards; seconds are summed over all threads"
         return _show(session, document, [_state_table(states), note], card)
     publisher = engine.part(Publishing, "--publish") if publish else None
     exporter = engine.part(Exporting, "--jsonl") if jsonl else None
+    laying_out = engine.with_layout(layout) if layout else None
     files = _files(feeds, engine)
     workspace = session.workspace()
     if jobs is not None:
@@ -101,6 +104,9 @@ def run(
         if exporter is not None:
             document["exported"] = str(exporter.export(made, workspace.exports))
             notes.append(f"JSON Lines below {document['exported']}")
+        if laying_out is not None and layout is not None:
+            document["laid_out"] = str(laying_out.lay_out(made, layout, workspace.laid_out(made.run_id, layout)))
+            notes.append(f"layout {layout} in {document['laid_out']}")
     document["states"] = [asdict(state) for state in states]
     record = {key: document[key] for key in ("run_id", "engine", "pack", "seed", "world_digest", "states")}
     workspace.remember(made.run_id, record | {"policies": pack.documents(), "made_by": here().document})

@@ -61,8 +61,8 @@ def test_the_layout_is_the_records(published):
         f"{data}/s5_selection_log/{log}/utc_day=2026-01-01/part-00000.parquet",
         f"{data}/s6_edge_log/{log}/utc_day=2026-03-31/part-00000.parquet",
         f"{data}/s7_audit_report/{partition}/s7_audit_report.json",
-        f"validation/manifest_fingerprint={run.world_digest}/index.json",
-        f"validation/manifest_fingerprint={run.world_digest}/_passed.flag",
+        f"{data}/validation/manifest_fingerprint={run.world_digest}/index.json",
+        f"{data}/validation/manifest_fingerprint={run.world_digest}/_passed.flag",
         *(f"reports/layer1/2B/state=S{n}/{partition}/s{n}_run_report.json" for n in range(9)),
         "upstream/_passed.flag",
         RUN,
@@ -162,7 +162,7 @@ def test_other_inputs_under_a_receipt_that_holds_are_found_by_verify(lanelock, p
         path, packs("p3_recorded").with_knobs({"group_mix_regularizer_v1#/enabled": False})["group_mix_regularizer_v1"]
     )
     receipt = read_receipt(copy / RUN)
-    index, flag = (next(copy.glob(f"validation/*/{name}")) for name in ("index.json", "_passed.flag"))
+    index, flag = (next(copy.glob(f"data/layer1/2B/validation/*/{name}")) for name in ("index.json", "_passed.flag"))
     names = [row["path"] for row in json.loads(index.read_text())["files"]]
     document, passed = bundle({name: file_digest(copy / name) for name in names}, lambda n: (copy / n).read_bytes())
     write_json(index, document)

@@ -1,0 +1,113 @@
+"""A run in the record's form: everything that the record's own readers open, written from the run alone.
+
+The form is a view of a published run for other tools; it is never read back as a run, though its upstream is read as a
+world (`record.given`). Nothing in it depends on the clock, the host or a path: writing it twice gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lanelock.engine.keep.published import differences
+from lanelock.engine.keep.receipts import text_of
+from lanelock.engine.keep.staging import place as put
+from lanelock.engine.keep.staging import staging, write_file
+from lanelock.engine.protocol import Run
+from lanelock.engine.segment_2b.layout import Address
+from lanelock.engine.segment_2b.record import bundle, gate
+from lanelock.engine.segment_2b.record.logs import Logs
+from lanelock.engine.segment_2b.record.places import place
+from lanelock.engine.segment_2b.record.tables import state_tables, upstream_files
+from lanelock.engine.workers import mapped
+from lanelock.policies import IntegrityError
+
+_EVIDENCE = ("s0_gate_receipt_2B", "sealed_inputs_2B", "s7_audit_report")
+
+
+def write_record(run: Run, folder: Path) -> None:
+    """Writes a whole run in the record's form, whole or not at all.
+
+    Raises IntegrityError if `folder` exists with other bytes.
+    """
+    with staging(folder.parent, folder.name) as staged:
+        _write(run, staged)
+        if not put(staged, folder) and (differing := differences(staged, folder)):
+            raise IntegrityError(f"{folder / differing[0]}: written before with other bytes ({len(differing)} files)")
+
+
+def _write(run: Run, folder: Path) -> None:
+    address, files = Address.of(run), _Files(folder)
+    files.add_logs(Logs(run, address))
+    for path, data in state_tables(run, address):
+        files.add(path, data)
+    policies = _written("policies", "write_policies")(run.pack)
+    inputs = upstream_files(run.upstream, address)
+    inputs |= {f"{place('policy', address)}{name}.json": _json(text) for name, text in policies.items()}
+    for path, data in inputs.items():
+        files.add(path, data)
+    tags = {name: str(policy["version_tag"]) for name, policy in policies.items()}
+    sealed = gate.sealed_inputs(run, address, inputs, tags, files.digests[place(gate.ROSTER, address)])
+    digests = {asset["asset_id"]: asset["sha256_hex"] for asset in sealed}
+    layout_version = str(policies.get(gate.ALIAS_POLICY, {}).get("layout_version", "1.0.0"))
+    documents: dict[str, Any] = {
+        "sealed_inputs_2B": sealed,
+        "s0_gate_receipt_2B": gate.gate_receipt(run, address, sealed, sorted(policies)),
+        "s2_alias_index": gate.alias_index(
+            run, layout_version, digests.get(gate.ALIAS_POLICY, run.pack.policies[gate.ALIAS_POLICY].digest)
+        ),
+        "s7_audit_report": gate.audit_report(run, address, sealed),
+    }
+    files.add(place("s2_alias_blob", address), bytes(np.asarray(run.surfaces["s2_alias_blob"]["blob"])[0]))
+    for name, document in documents.items():
+        files.add(place(name, address), _json(document))
+    for state, report in _written("reports", "record_reports")(run).items():
+        files.add(place("run_report", address, state=state, report=state.lower()), _json(report))
+    evidence = {f"{name}.json": _json(documents[name]) for name in _EVIDENCE}
+    evidence[bundle.FILES] = _json(bundle.rows(files.digests))
+    for name, data in bundle.bundled(evidence, passed=run.audit.passed).items():
+        files.add(place("validation_bundle_2B", address) + name, data)
+
+
+def _written(module: str, name: str) -> Callable[[Any], Mapping[str, Any]]:
+    """Returns a writer of the record's policies or run reports; of none while that module is not there."""
+    try:
+        writer: Callable[[Any], Mapping[str, Any]] = getattr(import_module(f"{__package__}.{module}"), name)
+    except ModuleNotFoundError:
+        return lambda _: {}
+    return writer
+
+
+class _Files:
+    """The files of a tree while it is written, and the SHA-256 of each."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self.digests = folder, dict[str, str]()
+
+    def add(self, path: str, data: Any) -> None:
+        write_file(self._folder / path, data)
+        self.digests[path] = bundle.sha256(data)
+
+    def add_logs(self, logs: Logs) -> None:
+        """Writes the logs part by part: threads make parts ahead of the one that writes, a few at a time."""
+        sums: dict[str, Any] = {}
+        for parts in mapped(lambda make: make(), logs.parts(), os.cpu_count() or 1):
+            for path, data in parts:
+                target = self._folder / path
+                if path not in sums:
+                    sums[path] = hashlib.sha256()
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                with target.open("ab") as file:
+                    file.write(data)
+                sums[path].update(data)
+        self.digests |= {path: each.hexdigest() for path, each in sums.items()}
+
+
+def _json(document: Any) -> bytes:
+    return text_of(document).encode()
