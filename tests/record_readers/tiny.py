@@ -127,7 +127,8 @@ def _days() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             for rank, (keys, log) in enumerate(zip(head, logs, strict=True)):
                 effects.append({
                     **keys, "gamma": math.exp(log), "log_gamma": log, "sigma_gamma": SIGMA,
-                    "rng_stream_id": "2B.S3.day", "rng_counter_lo": number * 65536 + rank, "rng_counter_hi": merchant, "created_utc": AT,
+                    "rng_stream_id": "2B.S3.day", "rng_counter_lo": number * 65536 + rank, "rng_counter_hi": merchant,
+                    "created_utc": AT,
                 })  # fmt: skip
                 shares.append({
                     **keys, "p_group": mass[rank] / sum(mass), "base_share": base[merchant, zones[rank]],
