@@ -17,6 +17,7 @@ from lanelock.engine.protocol import (
     Exporting,
     Feeding,
     Keeping,
+    PolicyForms,
     Publishing,
     Run,
     Service,
@@ -42,6 +43,7 @@ PARTS: Mapping[type, str] = {  # optional protocol -> the consequence of lacking
     Worlds: "it uses no world",
     Feeding: "it has no input data sets",
     Sharding: "it does not run in shards",
+    PolicyForms: "its policies have no form but their own",
     Serving: "no model is registered for its aliases",
 }
 

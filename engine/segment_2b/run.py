@@ -107,6 +107,7 @@ class Segment2B:
     states = ("S0", "S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8")
     by_merchant = states[:5]  # the states that can be computed shard by shard
     feeds: ClassVar = {"roster": "s5_arrival_roster"}
+    policy_forms: ClassVar = {"record": "the policies that the recorded system reads"}
 
     def __init__(self, memory_bytes: int = _MEMORY_BYTES, disk: Cache | None = None) -> None:
         self._memory, self._disk, self._cuts = Memory(memory_bytes), disk, Cuts()
@@ -211,6 +212,22 @@ class Segment2B:
         from lanelock.engine.segment_2b.export import write_json_lines
 
         return write_json_lines(run, exports)
+
+    def import_policies(
+        self, documents: Mapping[str, Any], form: str, base: Pack
+    ) -> tuple[dict[str, Any], dict[str, list[str]]]:
+        from lanelock.engine.segment_2b.record import policies
+
+        found, unused = policies.read_policies(documents)
+        schemas = self.policy_schemas
+        return {
+            name: policies.filled(found.get(name, base[name]), base[name], schemas[name]) for name in base.policies
+        }, unused
+
+    def export_policies(self, pack: Pack, form: str) -> dict[str, Any]:
+        from lanelock.engine.segment_2b.record import policies
+
+        return policies.write_policies(pack)
 
     def contract(self) -> Sequence[Mapping[str, Any]]:
         return tables.contract()
