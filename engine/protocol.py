@@ -9,7 +9,8 @@ supplies a default or refuses in one line:
                       one, a machine that computes otherwise is named instead of giving other digests without a reason
     baseline          the pack that a published run is compared with; default: no pack
     world= until=     keywords of `evaluate`: the folder of an imported world, the last state wanted
-    the protocols     Keeping, Publishing, Exporting, Layouts, Declaring, Worlds, Sharding, Serving, Feeding
+    the protocols     Keeping, Publishing, Exporting, Layouts, Declaring, Worlds, Sharding, Serving, Feeding,
+                      PolicyForms
 
 Each process looks an engine up by its name: engines are never pickled, packs are. How a state computes, where a run is
 kept and what makes a run good are elsewhere. `engine.testing.EngineContract` tests an engine against every protocol it
@@ -220,6 +221,27 @@ class Sharding(Protocol):
 
     def evaluate_shards(self, pack: Pack, seed: int) -> Iterator[Run]:
         """Returns the run in parts, in order, each with the rows of its shard. May take `world`."""
+        ...
+
+
+@runtime_checkable
+class PolicyForms(Protocol):
+    """An engine whose policies have other forms beside its own, for other tools."""
+
+    policy_forms: Mapping[str, str]  # name -> what it is
+
+    def import_policies(
+        self, documents: Mapping[str, Any], form: str, base: Pack
+    ) -> tuple[Mapping[str, Any], Mapping[str, Sequence[str]]]:
+        """Returns a pack's documents, and by file the fields (JSON pointers) that have no meaning here.
+
+        `documents`: policies in that form by the name of their file. What they do not state is that of `base`. Raises
+        PolicyError naming file, field and bound.
+        """
+        ...
+
+    def export_policies(self, pack: Pack, form: str) -> Mapping[str, Any]:
+        """Returns the pack's policies in that form by name. Importing them gives the pack's own documents again."""
         ...
 
 

@@ -18,6 +18,7 @@ from lanelock.engine.protocol import (
     Feeding,
     Keeping,
     Layouts,
+    PolicyForms,
     Publishing,
     Run,
     Service,
@@ -44,6 +45,7 @@ PARTS: Mapping[type, str] = {  # optional protocol -> the consequence of lacking
     Worlds: "it uses no world",
     Feeding: "it has no input data sets",
     Sharding: "it does not run in shards",
+    PolicyForms: "its policies have no form but their own",
     Serving: "no model is registered for its aliases",
 }
 

@@ -110,6 +110,7 @@ class Segment2B:
     by_merchant = states[:5]  # the states that can be computed shard by shard
     feeds: ClassVar = {"roster": "s5_arrival_roster"}
     layouts: ClassVar = {"record": "the tables, logs and documents that the recorded system's own readers open"}
+    policy_forms: ClassVar = {"record": "the policies that the recorded system reads"}
 
     def __init__(self, memory_bytes: int = _MEMORY_BYTES, disk: Cache | None = None) -> None:
         self._memory, self._disk, self._cuts = Memory(memory_bytes), disk, Cuts()
@@ -220,6 +221,22 @@ class Segment2B:
 
         write_record(run, folder)
         return folder
+
+    def import_policies(
+        self, documents: Mapping[str, Any], form: str, base: Pack
+    ) -> tuple[dict[str, Any], dict[str, list[str]]]:
+        from lanelock.engine.segment_2b.record import policies
+
+        found, unused = policies.read_policies(documents)
+        schemas = self.policy_schemas
+        return {
+            name: policies.filled(found.get(name, base[name]), base[name], schemas[name]) for name in base.policies
+        }, unused
+
+    def export_policies(self, pack: Pack, form: str) -> dict[str, Any]:
+        from lanelock.engine.segment_2b.record import policies
+
+        return policies.write_policies(pack)
 
     def contract(self) -> Sequence[Mapping[str, Any]]:
         return tables.contract()

@@ -62,6 +62,14 @@ def copy(name: str, target: Path, project: Project | None) -> list[Path]:
     return _written(file.parent, {file.name: _WRITERS[file.suffix](document)})
 
 
+def write_documents(documents: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Writes JSON documents by the name of their file into a folder. Returns the files.
+
+    Raises WorkspaceError where one exists: nothing is then written.
+    """
+    return _written(folder, {name: _text(document) for name, document in documents.items()})
+
+
 def _own(project: Project, name: str, target: Path) -> list[Path]:
     """Copies a project's own pack or lane."""
     if name == START:

@@ -1,0 +1,214 @@
+"""Policies in the record's form: read as a pack, written from one, and what is said of the rest."""
+
+import json
+from pathlib import Path
+
+import pytest
+from record_readers import datasets
+
+from lanelock.engine.segment_2b.record.policies import filled, read_policies, stream_of, write_policies
+from lanelock.engine.segment_2b.run import EDGES, EFFECTS, LAYOUT, MIX, ROUTING, SEGMENT_2B
+from lanelock.policies import PolicyError, load_pack, pack_of
+from lanelock.policies.documents import digest, shipped
+
+SCHEMAS = SEGMENT_2B.policy_schemas
+SHIPPED = sorted(name for name, path in shipped("packs").items() if path.parent.parent.name == "segment_2b")
+BASE = load_pack("baseline", SCHEMAS)
+KNEE = {f"{MIX}#/knee": 3.5, f"{MIX}#/law": "smooth_soft_cap_v1", f"{EFFECTS}#/rng_stream_id": "2B.my.days"}
+
+
+def again(pack, base=BASE):
+    """Returns a pack written in the record's form and read back over another one."""
+    documents, _ = read_policies({f"{name}.json": text for name, text in write_policies(pack).items()})
+    return pack_of(pack.name, {name: filled(documents.get(name, base[name]), base[name], SCHEMAS[name])
+                               for name in SCHEMAS}, SCHEMAS)  # fmt: skip
+
+
+def recorded():
+    """Returns policies of the record's form as the recorded system states them, with all that has no meaning here."""
+    documents = write_policies(load_pack("p3_recorded", SCHEMAS))
+    for document in documents.values():
+        del document["extensions"]
+        document |= {"version_tag": "v1", "policy_version": "1.2.0"}
+    documents[MIX] |= {"notes": "later", "sha256_hex": "0" * 64}
+    documents[EFFECTS] |= {"created_utc_policy_echo": True, "extensions": {"owner": "risk"}}
+    documents[EFFECTS]["rng_derivation"] = {**documents[EFFECTS]["rng_derivation"], "domain_master": "2B.master"}
+    documents[EFFECTS]["sha256_hex"] = digest({k: v for k, v in documents[EFFECTS].items() if k != "sha256_hex"})
+    documents[EDGES] |= {"geo_metadata": {"source": "atlas"}, "notes": "four edges"}
+    return documents
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_pack_comes_back(name):
+    pack = load_pack(name, SCHEMAS)
+    assert again(pack).digest == pack.digest == again(pack, load_pack("p3_wide", SCHEMAS)).digest
+    for policy, document in write_policies(pack).items():
+        datasets.POLICIES[policy].kind.value(document, policy)  # by the readers, which know nothing of this writer
+
+
+def test_what_the_form_cannot_state_travels_as_an_extension():
+    pack = load_pack("p1", SCHEMAS).with_knobs(KNEE)
+    written = write_policies(pack)
+    assert written[MIX]["extensions"]["lanelock"][MIX]["law"] == "smooth_soft_cap_v1"
+    assert written[EFFECTS]["rng_stream_id"] == "2B.my.days"
+    assert again(pack).digest == pack.digest
+
+
+def test_edges_of_weight_zero_and_of_two_places_come_back():
+    edges = BASE[EDGES]["default_edges"]
+    moved = [{**edges[0], "edge_lat": 1.0}, {**edges[1], "weight": 0}]
+    pack = pack_of(
+        "x", {**BASE.documents(), EDGES: {"default_edges": edges, "merchant_overrides": {"7": moved}}}, SCHEMAS
+    )
+    assert again(pack).digest == pack.digest
+
+
+def test_the_recorded_policies_are_read():
+    """Laws follow from the fields that are there; what the form leaves out is the other pack's."""
+    documents, _ = read_policies(recorded())
+    ours = load_pack("p3_recorded", SCHEMAS)
+    assert documents[MIX] == {name: value for name, value in ours[MIX].items() if name != "$schema"}
+    assert documents[LAYOUT]["profile_mixture_v2"] == ours[LAYOUT]["profile_mixture_v2"]
+    assert documents[EFFECTS]["sigma_gamma_policy_v2"] == ours[EFFECTS]["sigma_gamma_policy_v2"]
+    assert documents[EFFECTS]["horizon"] == {"start_day": "2026-01-01", "days": 90}
+    assert "roster" not in documents[ROUTING]
+    assert filled(documents[ROUTING], BASE[ROUTING], SCHEMAS[ROUTING])["roster"] == BASE[ROUTING]["roster"]
+    assert filled(documents[ROUTING], BASE[ROUTING], SCHEMAS[ROUTING])["streams"]["roster"] == "s5.roster"
+
+
+def test_a_law_that_is_off_or_left_out_is_not_ours():
+    documents = recorded()
+    del documents[LAYOUT]["profile_mixture_v2"]
+    documents[EFFECTS]["sigma_gamma_policy_v2"]["enabled"] = False
+    read, _ = read_policies(documents)
+    assert read[LAYOUT]["law"] == "uniform"
+    assert read[EFFECTS]["law"] == "scalar_sigma_v1"
+    assert read[EFFECTS]["scalar_sigma_v1"] == {"sigma": 0.12}
+    assert read[EFFECTS]["sigma_gamma_policy_v2"]["sigma_max"] == 0.16, "kept for the day on which it is enabled"
+
+
+def test_what_has_no_meaning_here_is_named():
+    _, unused = read_policies(recorded())
+    head = ["/policy_version", "/version_tag"]
+    assert unused == {
+        LAYOUT: head,
+        EFFECTS: ["/created_utc_policy_echo", "/extensions/owner", head[0], "/rng_derivation/domain_master", head[1]],
+        MIX: ["/notes", *head, "/sha256_hex"],
+        ROUTING: head,
+        EDGES: ["/geo_metadata", "/notes", *head],
+    }
+
+
+def test_what_has_a_meaning_is_written_as_it_was_read():
+    given = recorded()
+    read, unused = read_policies(given)
+    pack = pack_of(
+        "x", {name: filled(read.get(name, BASE[name]), BASE[name], SCHEMAS[name]) for name in SCHEMAS}, SCHEMAS
+    )
+    for name, document in write_policies(pack).items():
+        odd = {pointer.split("/")[1] for pointer in unused[name]} | {"extensions", "sha256_hex"}
+        assert {k: v for k, v in document.items() if k not in odd} == {
+            k: v for k, v in given[name].items() if k not in odd
+        }
+
+
+def test_edges_alone_are_the_default_ones():
+    given = recorded()[EDGES]
+    weights = {edge["edge_id"]: edge["weight"] for edge in given.pop("default_edges")}
+    given["edges"] = [{**edge, "weight": weights[edge["edge_id"]]} for edge in given["edges"]]
+    read, unused = read_policies({"edges.json": given})
+    assert read[EDGES]["default_edges"] == BASE[EDGES]["default_edges"]
+    assert "/edges" not in unused["edges.json"]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        (MIX, {"max_p_group_soft_cap": 0.5}, "max_p_group_soft_cap: 0.5.*0.55"),
+        (MIX, {"knee": 1.0}, ": unknown field knee"),
+        (MIX, {"policy_id": "group_mix_v9"}, "policy_id: 'group_mix_v9' is not one of"),
+        (MIX, {"extensions": {"lanelock": 3}}, "extensions/lanelock: not an object"),
+        (LAYOUT, {"endianness": "big"}, 'endianness: "big" is not one of'),
+        (LAYOUT, {"alignment_bytes": 16}, "alignment_bytes: 16"),
+        (EFFECTS, {"rng_stream_id": "s3.days"}, "rng_stream_id: 's3.days'"),
+        (
+            EFFECTS,
+            {"day_range": {"start_day": "2026-02-01", "end_day": "2026-01-01"}},
+            "day_range/end_day: 2026-01-01: before",
+        ),
+        (EDGES, {"edges": []}, "default_edges/0/edge_id: iad-us: /edges does not say"),
+    ],
+)
+def test_what_is_not_allowed_is_refused_with_file_field_and_bound(name, change, said):
+    documents = recorded()
+    documents[name] |= change
+    with pytest.raises(PolicyError, match=rf"f\.json: /?{said}"):
+        read_policies({"f.json": documents[name]})
+
+
+def test_a_policy_twice_is_refused():
+    one = recorded()[MIX]
+    with pytest.raises(PolicyError, match=r"b\.json: /policy_id: group_mix_regularizer_v1 is in another"):
+        read_policies({"a.json": one, "b.json": one})
+
+
+def test_a_value_that_the_form_does_not_allow_is_not_written():
+    pack = BASE.with_knobs({f"{EFFECTS}#/scalar_sigma_v1/sigma": 0.0})
+    with pytest.raises(PolicyError, match="day_effect_policy_v1 in the record's form: /sigma_gamma: 0"):
+        write_policies(pack)
+
+
+def test_the_digest_is_that_of_the_document_without_it():
+    for name in (MIX, EFFECTS):
+        document = write_policies(BASE)[name]
+        assert document.pop("sha256_hex") == digest(document)
+
+
+@pytest.mark.parametrize(
+    ("name", "ending", "theirs"),
+    [("s3.days", "", "2B.s3.days"), ("2B.x", "", "2B.x"), ("2B.x.group", ".group", "2B.x"), ("s5.a", ".a", "2B.s5")],
+)  # fmt: skip
+def test_streams_are_named_in_segment_2b(name, ending, theirs):
+    assert stream_of(name, ending) == theirs
+
+
+def test_from_the_command_line(here, tmp_path: Path):
+    """Exports a pack, imports it again, and changes a policy on the way."""
+    there, mine = tmp_path / "record", tmp_path / "mine"
+    code, out, _ = here(
+        "policy", "export", "p3_recorded", "--form", "record", "--to", there, "--json", workspace=tmp_path / "ws"
+    )
+    assert code == 0 and len(json.loads(out)["files"]) == 5
+    document = json.loads((there / f"{MIX}.json").read_text())
+    (there / f"{MIX}.json").write_text(json.dumps({**document, "entropy_floor": 0.5, "notes": "more"}))
+    code, out, err = here(
+        "policy",
+        "import",
+        *sorted(there.glob("*.json")),
+        "--to",
+        mine,
+        "--base",
+        "p1",
+        "--json",
+        workspace=tmp_path / "ws",
+    )
+    answer = json.loads(out)
+    assert code == 0 and answer["changed"] == [EFFECTS, MIX]
+    assert answer["unused"][str(there / f"{MIX}.json")] == ["/notes", "/version_tag", "/sha256_hex"]
+    assert f"{there / f'{MIX}.json'}: no meaning here: /notes, /version_tag, /sha256_hex" in err
+    code, out, _ = here("policy", "diff", "p3_recorded", mine, "--json", workspace=tmp_path / "ws")
+    assert [(row["pointer"], row["after"]) for row in json.loads(out)["changes"]] == [("/entropy_floor", 0.5)]
+    code, out, err = here("policy", "import", there / f"{MIX}.json", "--to", mine, workspace=tmp_path / "ws")
+    assert code == 2 and out == "" and "exists; name another place" in err
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (("export", "p1", "--form", "other", "--to", "x"), "--form: other: engine segment_2b knows record"),
+        (("import", "none.json", "--to", "x"), "none.json: no such file"),
+    ],
+)
+def test_a_wrong_call_is_one_line(here, tmp_path, call, said):
+    code, out, err = here("policy", *call, workspace=tmp_path / "ws")
+    assert code == 2 and out == "" and said in err and err.count("\n") == 1
