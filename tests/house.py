@@ -56,7 +56,7 @@ STANDS_ON = {  # room -> the rooms it may import; it may also import what those 
     "sweeps.trail": {"sweeps.pages", "sweeps.provenance", "sweeps.workspace"},
     "sweeps.decision": {"sweeps.lanes"},
     "sweeps.provenance": set(),
-    "sweeps.perf": {"policies"},
+    "sweeps.perf": {"sweeps.record"},
     "sweeps.search": {"sweeps.decision", "sweeps.secrets", "sweeps.workspace"},
     "sweeps.trial": {"sweeps.decision"},
     "sweeps.screening": {"sweeps.search", "sweeps.trial"},

@@ -13,12 +13,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lanelock.policies import DataError, EngineError
+from lanelock.policies import DataError, EngineError, Pack, PolicyError
+from lanelock.policies.documents import resolve
+from lanelock.policies.pack import PACK
+from lanelock.policies.project import START
 from lanelock.sweeps.perf import worker
 
 _KIND = re.compile(r"^lanelock[\w.]+Error: ")  # how Python begins an error that is one of ours
@@ -100,6 +104,31 @@ class Round:
     def log_bytes(self) -> int:
         """Bytes of logs and documents: what it printed, and all that it published beside tables."""
         return self.printed + int((self.answer["published"] or {}).get("log_bytes", 0))
+
+
+@contextmanager
+def reachable(name: str, pack: Pack, engine: str) -> Iterator[str]:
+    """Yields how another process finds a pack: `start`, its folder, or the folder of a copy where it has none."""
+    place = name if name == START else _folder(name)
+    if place is not None:
+        yield place
+        return
+    with tempfile.TemporaryDirectory(prefix="lanelock-pack-") as folder:
+        for file, document in {PACK: {"engine": engine}, **_policies(pack)}.items():
+            Path(folder, file).write_text(json.dumps(document))
+        yield folder
+
+
+def _folder(name: str) -> str | None:
+    try:
+        found = resolve(name, "packs")
+    except PolicyError:
+        return None
+    return str(found.absolute()) if found.is_dir() else None
+
+
+def _policies(pack: Pack) -> dict[str, Any]:
+    return {f"{name}.json": document for name, document in pack.documents().items()}
 
 
 def one_round(side: Side, request: Request, *, timeout_s: float = _LONGEST) -> Round:

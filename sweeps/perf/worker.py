@@ -65,7 +65,8 @@ def measured(request: Mapping[str, Any]) -> dict[str, Any]:
         answer["published"] = {**watch.whole, **_written(made)}
         if request.get("replay"):
             answer["replay"] = _replayed(own, made, folder / "again")
-    return {**answer, "states": states, "profiles": watch.profiles, "peak_mb": watch.highest}
+    whole = {"cpu_s": _processor(), "peak_mb": watch.highest}  # of the process, its start and imports included
+    return {**answer, "states": states, "profiles": watch.profiles, "process": whole}
 
 
 class _Clock:
@@ -94,7 +95,7 @@ class _Watch:
             workers.ThreadPoolExecutor = _Here
         self._steps = list[dict[str, Any]]()  # step, wall_s, cpu_s, peak_mb, profile; in the order in which they ended
         self.whole = dict[str, Any]()  # wall_s, cpu_s, peak_mb of the work that ended last
-        self.profiles = dict[str, list[dict[str, Any]]]()  # state -> its costliest functions
+        self.profiles = dict[str, dict[str, Any]]()  # state -> seconds seen, and its costliest functions
         self.highest: float | None = None  # MiB
 
     def of(self, step: str, work: Callable[[], Any]) -> Any:
@@ -129,7 +130,7 @@ class _Watch:
         """Returns the cost of each reported state, from the steps seen since the last call."""
         seen, self._steps = self._steps, []
         steps = _by_state(seen, [report.name for report in reports])
-        for name, rows in steps.items():
+        for name, rows in steps.items() if self._profiled else ():
             self.profiles[name] = _costliest(row["profile"] for row in rows if row["profile"])
         rows = [_state(report, steps.get(report.name, [])) for report in reports]
         if len(rows) == 1 and rows[0]["peak_mb"] is not None:  # whose children are its own
@@ -219,8 +220,8 @@ class _Here(Executor):
         return done
 
 
-def _costliest(profiles: Iterator[cProfile.Profile]) -> list[dict[str, Any]]:
-    """Returns the functions in which most time was spent, without what they called."""
+def _costliest(profiles: Iterator[cProfile.Profile]) -> dict[str, Any]:
+    """Returns the seconds profiled, and the functions in which most of them were spent, without what they called."""
     spent = dict[tuple[str, int, str], list[float]]()
     for profile in profiles:
         profile.create_stats()
@@ -228,10 +229,11 @@ def _costliest(profiles: Iterator[cProfile.Profile]) -> list[dict[str, Any]]:
             row = spent.setdefault(place, [0, 0.0, 0.0])
             row[:] = row[0] + calls, row[1] + own, row[2] + within
     ranked = sorted(spent.items(), key=lambda item: -item[1][1])[:_SHOWN]
-    return [
+    functions = [
         {"function": _named(*place), "calls": int(calls), "own_s": own, "within_s": within}
         for place, (calls, own, within) in ranked
     ]
+    return {"own_s": sum(own for _, own, _ in spent.values()), "functions": functions}
 
 
 def _named(file: str, line: int, function: str) -> str:
@@ -245,13 +247,14 @@ def _named(file: str, line: int, function: str) -> str:
 
 
 def _written(folder: Path) -> dict[str, Any]:
-    """Returns the published files: how many, their bytes, those of logs and documents, and the digest of each."""
+    """Returns the published files: how many, their bytes, those of logs and documents, size and digest of each."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     sizes = {path: path.stat().st_size for path in files}
     return {
         "files": len(files),
         "bytes": sum(sizes.values()),
         "log_bytes": sum(size for path, size in sizes.items() if path.suffix not in _TABLES),
+        "sizes": {path.relative_to(folder).as_posix(): size for path, size in sizes.items()},
         "digests": {path.relative_to(folder).as_posix(): _digest(path) for path in files},
     }
 
