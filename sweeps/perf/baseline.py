@@ -26,7 +26,8 @@ from lanelock.sweeps.perf.profiles import Profile
 from lanelock.sweeps.provenance import here
 
 ALL, PROCESS = "all", "process"
-TARGET_TIMES, LIMIT_TIMES = 2.0, 4.0  # of the median: what a busy machine or another of its kind may add
+TARGET_TIMES, LIMIT_TIMES = 2.0, 4.0  # of the fastest round: what a busy machine or another of its kind may add
+_LEAST = 0.1  # seconds of a target: what a busy machine may add to a state that takes none
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,17 +149,18 @@ class Baseline:
 
     def as_budgets(self, stated: Budgets | None) -> dict[str, Any]:
         """Returns a document of budgets pinned from this baseline; other measurements are kept from those stated."""
-        rows = {row.state: _pinned(row.wall.value) for row in self.states}
+        rows = {row.state: _pinned(row.wall.least) for row in self.states}
         document = {
             "engine": self.answer["engine"],
-            "why": f"Pinned from a baseline of pack {self.name}: the target is {TARGET_TIMES:g} times the median, the "
-            f"limit {LIMIT_TIMES:g} times; at least .01 and .02 s, below which the clock and the system are measured.",
+            "why": f"Pinned from a baseline of pack {self.name}: the target is {TARGET_TIMES:g} times the fastest "
+            f"round, the limit {LIMIT_TIMES:g} times, since a busy machine only adds; at least {_LEAST:g} and "
+            f"{2 * _LEAST:g} s, below which the machine is measured and not the state.",
             "measured": {
                 "pack": self.name, "seed": self.request.seed, "rounds": len(self.rounds), "cores": os.cpu_count() or 1,
                 "code_version": self.answer["code_version"], "target_times": TARGET_TIMES, "limit_times": LIMIT_TIMES,
             },
             "states": rows,
-            "total": _pinned(self.all.wall.value),
+            "total": _pinned(self.all.wall.least),
         }  # fmt: skip
         return (
             document if stated is None or not stated.beside else {**document, "beside": [*map(_plain, stated.beside)]}
@@ -192,7 +194,7 @@ def baseline(
     rows, total = _rows(engine, counted, budgets)
     whole = median_of(one.wall_s for one in counted).value
     profiles = {state: Profile.of(state, row) for state, row in measured[-1].answer["profiles"].items()}
-    beside = () if budgets is None else budgets.beside
+    beside = () if budgets is None else budgets.beside_pack(name)
     return Baseline(request, name, counted, rows, total, profile_budgets(graded, whole), profiles, beside)
 
 
@@ -265,7 +267,7 @@ def _over(theirs: float, ours: Median | None) -> float | None:
 
 def _pinned(seconds: float) -> dict[str, float]:
     """Returns a target and a limit with headroom, to two digits: more would state what was not measured."""
-    target, limit = max(0.01, TARGET_TIMES * seconds), max(0.02, LIMIT_TIMES * seconds)
+    target, limit = max(_LEAST, TARGET_TIMES * seconds), max(2 * _LEAST, LIMIT_TIMES * seconds)
     return {"target_s": float(f"{target:.2g}"), "limit_s": float(f"{limit:.2g}")}
 
 

@@ -40,6 +40,7 @@ class Beside:
     title: str
     kind: Literal["wall", "processor"]
     states: Mapping[str, float]
+    pack: str | None = None  # of ours that asks for the same work; None: any
     process: float | None = None  # in all, starting and importing included
     budgets: Mapping[str, Budget] = field(default_factory=dict)  # its own; not applied to ours
 
@@ -74,6 +75,10 @@ class Budgets:
     def colour(self, state: str, seconds: float) -> Colour:
         """Returns the colour of a state's wall seconds; empty if it has no budget."""
         return self.states[state].colour(seconds) if state in self.states else ""
+
+    def beside_pack(self, pack: str) -> tuple[Beside, ...]:
+        """Returns the measurements to be shown beside those of a pack."""
+        return tuple(other for other in self.beside if other.pack in (None, pack.rpartition("/")[2]))
 
     def check(self, engine: str, states: Iterable[str]) -> None:
         """Raises PolicyError naming what is not this engine's: the engine, or a state that its runs do not report."""

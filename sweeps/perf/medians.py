@@ -24,6 +24,7 @@ class Median:
     low: float
     high: float
     coverage: float  # 1 - 2 ** (1 - n) at most: 0 of one round, .75 of three, .9375 of five
+    least: float  # the smallest value: what a busy machine added nothing to, or least
 
 
 def median_of(values: Iterable[float]) -> Median:
@@ -31,7 +32,9 @@ def median_of(values: Iterable[float]) -> Median:
     ordered = sorted(values)
     ranks = range(1, (len(ordered) + 1) // 2 + 1)
     rank = max((one for one in ranks if coverage(len(ordered), one) >= LEVEL), default=1)
-    return Median(statistics.median(ordered), ordered[rank - 1], ordered[-rank], coverage(len(ordered), rank))
+    return Median(
+        statistics.median(ordered), ordered[rank - 1], ordered[-rank], coverage(len(ordered), rank), ordered[0]
+    )
 
 
 def coverage(rounds: int, rank: int) -> float:

@@ -56,8 +56,8 @@ def write(made: Baseline, workspace: Workspace) -> tuple[dict[str, Any], dict[st
 
 def _pages(made: Baseline, document: dict[str, Any]) -> dict[str, str | bytes]:
     """Returns the page of a baseline in its forms, by the suffix of the file."""
-    seconds = [(row.state, row.wall.value) for row in made.hot_spots]
-    (picture,) = drawn([figure("hot_spots", seconds, made.profiles)])
+    states = [(row.state, row.wall.value, row.share) for row in made.hot_spots]
+    (picture,) = drawn([figure("hot_spots", states, made.profiles)])
     assert picture.drawn is not None
     blocks = [*_head(made, document), set_figures([picture]), *_body(made, document)]
     title = f"baseline {document['id']}"
@@ -177,7 +177,9 @@ def _beside(made: Baseline) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 def _compared(of: tuple[float, float | None] | None) -> str:
     if of is None:
         return _NONE
-    return f"{of[0]:g} s" + ("" if of[1] is None else f" = {of[1]:.3g} × ours")
+    return f"{of[0]:g} s" + (
+        "" if of[1] is None else f" = {of[1]:,.{0 if of[1] >= 100 else 1 if of[1] >= 10 else 2}f} × ours"
+    )
 
 
 def _graded(made: Baseline) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -30,7 +30,7 @@ class Function:
     @property
     def name(self) -> str:
         """Its name alone."""
-        found = re.search(r"\((\S+)\)$|method (\S+)|method '(\w+)'", self.function)
+        found = re.search(r"\(([^()]+)\)$|method '?([\w.]+)", self.function)
         return self.function if found is None else next(filter(None, found.groups())).rpartition(".")[2]
 
 
@@ -56,26 +56,28 @@ class Profile:
         return ", ".join(f"{name} {100 * share:.0f} %" for name, share in named)
 
 
-def figure(id: str, seconds: Sequence[tuple[str, float]], profiles: Mapping[str, Profile]) -> Figure:
-    """Returns the states' wall seconds as bars, the longest first, each divided by its functions' shares."""
-    shown = [row for row in seconds if row[1] > 0][:_DRAWN]
-    total = sum(took for _, took in seconds) or 1.0
+def figure(id: str, states: Sequence[tuple[str, float, float]], profiles: Mapping[str, Profile]) -> Figure:
+    """Returns the states' wall seconds as bars, each divided by its functions' shares.
+
+    `states`: (state, seconds, share of all), the longest first.
+    """
+    shown = [row for row in states if row[1] > 0][:_DRAWN]
 
     def draw(canvas: Any) -> None:
         axis = canvas.add_subplot()
-        for place, (state, took) in enumerate(shown):
+        for place, (state, took, share) in enumerate(shown):
             _bar(axis, place, took, profiles.get(state))
-            axis.text(took, place, f" {100 * took / total:.0f} %", va="center", color=LIGHT["ink"])
+            axis.text(took, place, f" {100 * share:.0f} %", va="center", color=LIGHT["ink"])
             words = profiles[state].top(whole=False) if state in profiles else ""
             axis.text(0, place + 0.44, words, va="center", fontsize=9.5, color=LIGHT["muted"])
-        axis.set_yticks(range(len(shown)), [state for state, _ in shown])
-        axis.set(xlabel="wall seconds (median)", xlim=(0, 1.15 * max(took for _, took in shown)))
+        axis.set_yticks(range(len(shown)), [state for state, _, _ in shown])
+        axis.set(xlabel="wall seconds (median)", xlim=(0, 1.15 * max(took for _, took, _ in shown)))
         axis.set_ylim(len(shown) - 0.3, -0.5)
         axis.grid(visible=False, axis="y")
 
     says = "; ".join(
         f"{state} {took:.4g} s" + (f" ({profiles[state].top(whole=False)})" if state in profiles else "")
-        for state, took in shown
+        for state, took, _ in shown
     )
     return Figure(
         id, "Seconds of each state, and the functions that they go to", says, _MARGIN + _ROW * len(shown), draw
