@@ -146,14 +146,14 @@ def one_round(side: Side, request: Request, *, timeout_s: float = _LONGEST) -> R
         except OSError as error:
             raise DataError(f"{side.name}: {side.python}: cannot be started: {error.strerror}") from None
         wall = time.perf_counter() - began
-    return _round(side, request, wall, done)
+    return _round(side, wall, done)
 
 
-def _round(side: Side, request: Request, wall: float, done: subprocess.CompletedProcess[bytes]) -> Round:
+def _round(side: Side, wall: float, done: subprocess.CompletedProcess[bytes]) -> Round:
     printed = done.stderr.decode(errors="replace").strip().splitlines()
     if done.returncode:
         why = _KIND.sub("", printed[-1]) if printed else f"exit code {done.returncode}"
-        raise EngineError(f"{side.name}: pack {request.pack}, seed {request.seed}", why, "\n".join(printed))
+        raise EngineError(side.name, why, "\n".join(printed))
     answer = json.loads(done.stdout)
     states = tuple(StateCost(**state) for state in answer["states"])
     return Round(side.name, wall, len(done.stderr), states, answer)
