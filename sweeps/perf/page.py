@@ -83,8 +83,8 @@ def text(made: Baseline, document: dict[str, Any], folder: Path) -> str:
 
 def _about(made: Baseline, document: dict[str, Any]) -> str:
     return (
-        f"engine {document['engine']}, pack {made.name}, seed {document['seed']}, {len(made.rounds)} rounds in fresh "
-        f"processes, {document['cores']} cores, code {document['code_version'][:12]}"
+        f"engine {document['engine']}, pack {made.name}, seed {document['seed']}, rounds {len(made.rounds)} (each in "
+        f"a fresh process), {document['cores']} cores, code {document['code_version'][:12]}"
     )
 
 
