@@ -77,11 +77,12 @@ class FunctionEngine(TableRuns):
 
     def evaluate(self, pack: Pack, seed: int, *, upstream: Run | None = None) -> Run:
         """Returns one run. Raises EngineError for what the function raises, DataError for what it may not return."""
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         world = {} if upstream is None else {"world": {name: part.table() for name, part in upstream.surfaces.items()}}
         with self._alone, _STDOUT.aside():
             result = self._result(copy.deepcopy(dict(pack[self._policy])), seed, world, pack)
-        return run_of(self, pack, seed, surfaces_of(result, self._where), time.perf_counter() - began)
+        surfaces = surfaces_of(result, self._where)
+        return run_of(self, pack, seed, surfaces, time.perf_counter() - began, time.process_time() - used)
 
     @cached_property
     def code_version(self) -> str:

@@ -41,6 +41,7 @@ class StateReport:
     seconds: float
     reused: bool
     address: Mapping[str, Any] = field(default_factory=dict)  # code version, policies, inputs, seed if it draws
+    processor_s: float = 0.0  # of all threads of the process while it was computed; 0 where the engine gives none
 
 
 @dataclass(frozen=True, slots=True, eq=False)

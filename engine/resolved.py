@@ -179,13 +179,20 @@ def _kind(value: Any) -> str:
     return f"{type(value).__name__} {value!r}"[:100]
 
 
-def run_of(engine: Engine, pack: Pack, seed: int, surfaces: Mapping[str, Surface], seconds: float = 0.0) -> Run:
+def run_of(
+    engine: Engine,
+    pack: Pack,
+    seed: int,
+    surfaces: Mapping[str, Surface],
+    seconds: float = 0.0,
+    processor_s: float = 0.0,
+) -> Run:
     """Returns the run of an engine with one state and no world, with its id, key and digests."""
     own = Resolved(engine)
     policies = {name: policy.digest for name, policy in pack.policies.items()}
     address = {"state": own.states[0], "code": own.code_version, "policies": policies, "inputs": {}, "seed": seed}
     rows = sum(surface.rows for surface in surfaces.values())
-    report = StateReport(own.states[0], digest(address), rows, seconds, False, address)
+    report = StateReport(own.states[0], digest(address), rows, seconds, False, address, processor_s)
     run_id = digest([own.name, NO_WORLD, pack.digest, seed])[:32]
     return Run(
         run_id, own.name, seed, pack, NO_WORLD, own.code_version, surfaces, (report,),

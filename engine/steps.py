@@ -80,13 +80,13 @@ class Steps:
         }
         key = self._keys[name] = digest(address)
         reads, disk = Reads(name, self._pack, policies, self._sealed), self._disk if keep else None
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         value, reused = self._memory.get(key, lambda: disk and disk.get(key), lambda: compute(reads))
-        seconds = time.perf_counter() - began
+        seconds, processor_s = time.perf_counter() - began, time.process_time() - used
         if disk is not None and not reused:
             spread(Surface.digest, _surfaces(value))  # kept beside the columns, so that no later run digests them
             disk.put(key, value)
-        self.reports.append(StateReport(name, key, _rows(value), seconds, reused, address))
+        self.reports.append(StateReport(name, key, _rows(value), seconds, reused, address, processor_s))
         return value
 
 
@@ -151,7 +151,12 @@ def folded(reports: Iterable[StateReport], within: Mapping[str, str]) -> tuple[S
                 address[part] = {**inner.address[part], **report.address[part]}
             address["inputs"] = {name: key for name, key in address["inputs"].items() if within.get(name) != state}
             address["code"] = [inner.address["code"], report.address["code"]]
-            report = replace(report, seconds=inner.seconds + report.seconds, address=address)
+            report = replace(
+                report,
+                seconds=inner.seconds + report.seconds,
+                processor_s=inner.processor_s + report.processor_s,
+                address=address,
+            )
         by_state[state] = replace(report, name=state)
     return tuple(by_state.values())
 

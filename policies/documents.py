@@ -108,11 +108,11 @@ def shipped_schema(name: str) -> Mapping[str, Any]:
 def shipped(kind: str, suffix: str = "") -> dict[str, Path]:
     """Returns the shipped files or folders of one kind ("packs", "lanes", "campaigns", "locks", "gates"), by name.
 
-    They are found at `policies/<engine>/<kind>/<name>`; a gate file is `policies/<engine>/gates.json` and has the
-    engine's name.
+    They are found at `policies/<engine>/<kind>/<name>`; "gates" and "budgets" are one file each,
+    `policies/<engine>/gates.json`, and have the engine's name.
     """
-    if kind == "gates":
-        return {path.parent.name: path for path in sorted(ROOT.glob("*/gates.json"))}
+    if kind in ("gates", "budgets"):
+        return {path.parent.name: path for path in sorted(ROOT.glob(f"*/{kind}.json"))}
     return {path.name.removesuffix(suffix): path for path in sorted(ROOT.glob(f"*/{kind}/*{suffix}"))}
 
 

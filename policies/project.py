@@ -169,6 +169,13 @@ class Project:
         """What defines each metric: an SQL expression, a table, or nothing for a number of the engine's own."""
         return {name: _definition(row) for name, row in self.document.get("metrics", {}).items()}
 
+    @cached_property
+    def budgets(self) -> Mapping[str, Any] | None:
+        """The document of budgets: the engine's one state, which is named after it; None where it states none."""
+        if (row := self.document.get("budgets")) is None:
+            return None
+        return {"engine": self.id, "why": f"{FILE}: [budgets]", "states": {self.id: row}}
+
     @contextmanager
     def in_its_fields(self) -> Iterator[None]:
         """Words an error about the lane with the fields of this file, from which the lane was made."""

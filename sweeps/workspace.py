@@ -79,6 +79,7 @@ class Workspace:
     freezes = Place("freezes")  # what each freeze stands on, by the campaign's run
     reopens = Place("reopens")  # which freezes were opened again, by the campaign's run
     notes = Place("notes")  # the decision trail, numbered
+    perf = Place("perf")  # what runs cost: baselines, each with its page
     cache = Place("cache")  # states
     scratch = Place("scratch")  # a replay's files, while it compares them
     server_log = Place("ui.log")

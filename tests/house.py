@@ -56,6 +56,7 @@ STANDS_ON = {  # room -> the rooms it may import; it may also import what those 
     "sweeps.trail": {"sweeps.pages", "sweeps.provenance", "sweeps.workspace"},
     "sweeps.decision": {"sweeps.lanes"},
     "sweeps.provenance": set(),
+    "sweeps.perf": {"sweeps.record"},
     "sweeps.search": {"sweeps.decision", "sweeps.secrets", "sweeps.workspace"},
     "sweeps.trial": {"sweeps.decision"},
     "sweeps.screening": {"sweeps.search", "sweeps.trial"},
@@ -73,7 +74,7 @@ STANDS_ON = {  # room -> the rooms it may import; it may also import what those 
     "sweeps.repository": {"sweeps.proof"},
     "sweeps.project": {"sweeps.lanes", "sweeps.workspace"},
     "sweeps.notebook": {"engine", "sweeps.sweep"},
-    "sweeps.terminal": {"sweeps.audit", "sweeps.live", "sweeps.project", "sweeps.repository"},
+    "sweeps.terminal": {"sweeps.audit", "sweeps.live", "sweeps.perf", "sweeps.project", "sweeps.repository"},
     "scoring": set(),
 }
 

@@ -190,9 +190,10 @@ class Segment2B:
         """Writes a run below `runs`; returns its folder and S8's report, which times the writing."""
         from lanelock.engine.segment_2b import store  # imported here and below: only reading and writing need Parquet
 
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         folder = store.publish(run, runs)
-        return Published(folder, (store.bundled(run, folder, time.perf_counter() - began),))
+        seconds, processor_s = time.perf_counter() - began, time.process_time() - used
+        return Published(folder, (store.bundled(run, folder, seconds, processor_s),))
 
     def open_run(self, folder: Path) -> Run:
         from lanelock.engine.segment_2b import store

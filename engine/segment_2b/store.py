@@ -39,12 +39,13 @@ def publish(run: Run, runs: Path) -> Path:
     return publish_whole(run, runs, write_run)
 
 
-def bundled(run: Run, folder: Path, seconds: float) -> StateReport:
+def bundled(run: Run, folder: Path, seconds: float, processor_s: float = 0.0) -> StateReport:
     """S8's report: rows are the files that the index of a published run lists."""
     index, _ = Address.of(run).bundle()
     inputs = {state.name: state.key for state in run.states}
     address = {"state": "S8", "inputs": inputs, "code": run.code_version}
-    return StateReport("S8", digest(address), len(read_json(folder / index)["files"]), seconds, False, address)
+    rows = len(read_json(folder / index)["files"])
+    return StateReport("S8", digest(address), rows, seconds, False, address, processor_s)
 
 
 def keep_world(world: World, folder: Path) -> None:

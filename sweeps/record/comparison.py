@@ -23,7 +23,7 @@ from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.locations import as_notice, moved_from
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.record import registry
-from lanelock.sweeps.record.letters import Entry, Heading
+from lanelock.sweeps.record.letters import MEASURED, Entry, Heading
 from lanelock.sweeps.record.limits import tag_taken, taken
 from lanelock.sweeps.record.mlflow_store import (
     KIND,
@@ -106,9 +106,10 @@ def compare(workspace: Workspace) -> Compared:
 
 
 def _strangers(boxes: Mapping[Box, Heading], sweeps: tuple[str, ...]) -> Iterator[str]:
-    """Yields the boxes of sweeps without a study; a refusal has none."""
+    """Yields the boxes of sweeps without a study; a refusal and a measurement have none."""
     for heading in boxes.values():
-        if heading.sweep not in sweeps and heading.sweep != f"{heading.experiment}-refused":
+        studied = heading.sweep != f"{heading.experiment}-refused" and not heading.experiment.endswith(MEASURED)
+        if studied and heading.sweep not in sweeps:
             yield f"outbox: letters of sweep {heading.sweep}, which has no study"
 
 

@@ -16,6 +16,7 @@ from lanelock.policies import PolicyError
 from lanelock.policies.documents import parse_json, shipped_schema, validate
 from lanelock.sweeps.lanes.trial import Input
 
+MEASURED = "-performance"  # ends the name of an experiment that holds measurements, which have no study
 _HALVES = re.compile("[\ud800-\udfff]")  # of surrogate pairs: an engine's error may quote a file name that is no text
 
 

@@ -1,0 +1,1 @@
+"""What a run costs: rounds in fresh processes, baselines with hot spots, and budgets per state."""

@@ -1,0 +1,291 @@
+"""Measures one run of an engine in this process: a script with which any release of Lanelock can be measured.
+
+    python -P worker.py '{"pack": "baseline", "seed": 42, "publish": true, "folder": "scratch"}'
+
+It reads one JSON document (`measure.Request`) from its argument or stdin and writes one to stdout; whatever the engine
+prints goes to stderr. It imports nothing of this release but what it measures, and looks for each part before it uses
+it, since the interpreter of an older release runs it as well. The process has run nothing before, so no state is
+remembered.
+
+Wall seconds are those that the engine reports for its states. Where states are steps (`engine.steps`), each step is
+wrapped, which gives what an older release does not report: processor seconds, the peak memory (Linux: the kernel's
+high-water mark, set back before the step; elsewhere null) and the profile. A step that no state is named after prepares
+the input of a state, and counts for the state that follows. A state without steps is measured from outside if it is
+the only one. Processor seconds are of all threads, and of ended child processes too.
+
+A profiled run does the work of its threads in one thread, since only that is profiled.
+"""
+
+from __future__ import annotations
+
+import cProfile
+import hashlib
+import json
+import os
+import platform
+import re
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager, suppress
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any
+
+_SHOWN = 25  # functions per state in a profile
+_TABLES = {".parquet", ".arrow", ".feather", ".csv", ".npy", ".npz", ".bin"}  # of published files; all others are logs
+_PUBLISHING = "publishing"  # stands for a state where an engine reports none for it
+
+
+def measured(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what one run costs and gives."""
+    loading = _Clock()
+    engines = import_module("lanelock.sweeps.engines")
+    pack, engine = engines.open_pack(request["pack"])
+    str(engine.code_version)  # the engine digests its code once; no state is charged with it
+    loaded, watch = loading.read(), _Watch(profiled=bool(request.get("profile")))
+    world = {"world": Path(request["world"])} if request.get("world") else {}
+    with watch.steps():
+        run = watch.of("", lambda: engine.evaluate(pack, request["seed"], **world))
+    states = watch.states(run.states)
+    answer = {
+        "lanelock": _version(), "python": platform.python_version(), "engine": str(engine.name), "pack": pack.digest,
+        "run_id": run.run_id, "world_digest": run.world_digest, "code_version": str(run.code_version),
+        "fingerprint": str(getattr(run, "fingerprint", "")), "import": loaded, "evaluate": watch.whole,
+        "digests": run.digests(), "audit": getattr(run.audit, "passed", None), "published": None, "replay": None,
+    }  # fmt: skip
+    own = getattr(engine, "own", engine)
+    if request.get("publish") and hasattr(own, "publish"):
+        folder = Path(request["folder"])
+        published = watch.of(_PUBLISHING, lambda: own.publish(run, folder / "kept"))
+        states += watch.states(getattr(published, "states", ()))
+        made = Path(getattr(published, "folder", published))
+        answer["published"] = {**watch.whole, **_written(made)}
+        if request.get("replay"):
+            answer["replay"] = _replayed(own, made, folder / "again")
+    whole = {"cpu_s": _processor(), "peak_mb": watch.highest}  # of the process, its start and imports included
+    return {**answer, "states": states, "profiles": watch.profiles, "process": whole}
+
+
+class _Clock:
+    """Wall and processor seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._began, self._used = time.perf_counter(), _processor()
+
+    def read(self) -> dict[str, Any]:
+        return {"wall_s": time.perf_counter() - self._began, "cpu_s": _processor() - self._used}
+
+
+def _processor() -> float:
+    """Returns the processor seconds of all threads and of the child processes that ended."""
+    used = os.times()
+    return time.process_time() + used.children_user + used.children_system
+
+
+class _Watch:
+    """What was seen of the steps of a run."""
+
+    def __init__(self, *, profiled: bool) -> None:
+        self._profiled = profiled
+        self._profile: cProfile.Profile | None = None
+        if profiled and (workers := _module("workers")) is not None:
+            workers.ThreadPoolExecutor = _Here
+        self._steps = list[dict[str, Any]]()  # step, wall_s, cpu_s, peak_mb, profile; in the order in which they ended
+        self.whole = dict[str, Any]()  # wall_s, cpu_s, peak_mb of the work that ended last
+        self.profiles = dict[str, dict[str, Any]]()  # state -> seconds seen, and its costliest functions
+        self.highest: float | None = None  # MiB
+
+    def of(self, step: str, work: Callable[[], Any]) -> Any:
+        """Returns the result of a piece of work, whose cost is noted under the name of a step."""
+        profile = cProfile.Profile() if self._profiled else None
+        self._reset()
+        clock = _Clock()
+        with self._profiling(profile):
+            result = work()
+        self.whole = {**clock.read(), "peak_mb": self._reset()}
+        self._steps.append({"step": step, **self.whole, "profile": profile})
+        return result
+
+    @contextmanager
+    def steps(self) -> Iterator[None]:
+        """Watches each step of `engine.steps` that the block computes."""
+        if (steps := _module("steps")) is None:
+            yield
+            return
+        usual = steps.Steps.__call__
+
+        def watched(run: Any, name: str, *rest: Any, **named: Any) -> Any:
+            return self.of(name, lambda: usual(run, name, *rest, **named))
+
+        steps.Steps.__call__ = watched
+        try:
+            yield
+        finally:
+            steps.Steps.__call__ = usual
+
+    def states(self, reports: Sequence[Any]) -> list[dict[str, Any]]:
+        """Returns the cost of each reported state, from the steps seen since the last call."""
+        seen, self._steps = self._steps, []
+        steps = _by_state(seen, [report.name for report in reports])
+        for name, rows in steps.items() if self._profiled else ():
+            self.profiles[name] = _costliest(row["profile"] for row in rows if row["profile"])
+        rows = [_state(report, steps.get(report.name, [])) for report in reports]
+        if len(rows) == 1 and rows[0]["peak_mb"] is not None:  # whose children are its own
+            rows[0]["peak_mb"] = self.highest = max(rows[0]["peak_mb"], _children())
+        return rows
+
+    @contextmanager
+    def _profiling(self, profile: cProfile.Profile | None) -> Iterator[None]:
+        """Profiles a block, and leaves it out of the profile of what is around it."""
+        around, self._profile = self._profile, profile
+        for one, switch in ((around, "disable"), (profile, "enable")):
+            getattr(one, switch, bool)()
+        try:
+            yield
+        finally:
+            for one, switch in ((profile, "disable"), (around, "enable")):
+                getattr(one, switch, bool)()
+            self._profile = around
+
+    def _reset(self) -> float | None:
+        """Returns the peak memory in MiB since it was set back, and sets it back."""
+        peak = _peak()
+        self.highest = max((one for one in (peak, self.highest) if one is not None), default=None)
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+        return peak
+
+
+def _module(name: str) -> Any:
+    """Returns a module of `lanelock.engine`; null where this release has none of that name."""
+    with suppress(ImportError):
+        return import_module(f"lanelock.engine.{name}")
+    return None
+
+
+def _peak() -> float | None:
+    """Returns the peak memory (MiB) of this process since it was set back; null where the system does not say it."""
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+    return None
+
+
+def _children() -> float:
+    """Returns the peak memory (MiB) of the largest child process that ended."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+
+
+def _by_state(steps: Sequence[dict[str, Any]], states: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Returns the steps of each state. The whole of a run counts where it has one state; else its steps do."""
+    if len(states) < 2:
+        return {states[0] if states else _PUBLISHING: list(steps)}
+    found, waiting = dict[str, list[dict[str, Any]]](), list[dict[str, Any]]()
+    for row in steps:
+        waiting.append(row)
+        if row["step"] in states:
+            found[row["step"]], waiting = waiting, []
+    return found
+
+
+def _state(report: Any, steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns the cost of a state: as it is reported, and else as its steps were seen."""
+    inner = [row for row in steps if row["step"]] or steps
+    seen = sum(row["cpu_s"] for row in inner) if inner else None
+    peaks = [row["peak_mb"] for row in steps if row["peak_mb"] is not None]
+    return {
+        "state": report.name,
+        "wall_s": report.seconds,
+        "cpu_s": getattr(report, "processor_s", 0.0) or seen,
+        "rows": report.rows,
+        "peak_mb": max(peaks, default=None),
+    }
+
+
+class _Here(Executor):
+    """An executor without threads: a part is done when it is handed over."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        done = Future[Any]()
+        try:
+            done.set_result(work(*arguments, **named))
+        except BaseException as error:
+            done.set_exception(error)
+        return done
+
+
+def _costliest(profiles: Iterator[cProfile.Profile]) -> dict[str, Any]:
+    """Returns the seconds profiled, and the functions in which most of them were spent, without what they called."""
+    spent = dict[tuple[str, int, str], list[float]]()
+    for profile in profiles:
+        profile.create_stats()
+        for place, (_, calls, own, within, _) in profile.stats.items():
+            row = spent.setdefault(place, [0, 0.0, 0.0])
+            row[:] = row[0] + calls, row[1] + own, row[2] + within
+    ranked = sorted(spent.items(), key=lambda item: -item[1][1])[:_SHOWN]
+    functions = [
+        {"function": _named(*place), "calls": int(calls), "own_s": own, "within_s": within}
+        for place, (calls, own, within) in ranked
+    ]
+    return {"own_s": sum(own for _, own, _ in spent.values()), "functions": functions}
+
+
+def _named(file: str, line: int, function: str) -> str:
+    """Returns where a function stands, without the folders above its package: paths differ by machine."""
+    if file == "~":
+        return re.sub(r" at 0x[0-9a-f]+", "", function)
+    parts = Path(file).parts
+    tops = [at for at, part in enumerate(parts) if part in ("lanelock", "site-packages")]
+    tops += [at for at, part in enumerate(parts) if part.startswith("python3.")]
+    return f"{'/'.join(parts[max(tops, default=len(parts) - 2) + 1 :])}:{line}({function})"
+
+
+def _written(folder: Path) -> dict[str, Any]:
+    """Returns the published files: how many, their bytes, those of logs and documents, size and digest of each."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    sizes = {path: path.stat().st_size for path in files}
+    return {
+        "files": len(files),
+        "bytes": sum(sizes.values()),
+        "log_bytes": sum(size for path, size in sizes.items() if path.suffix not in _TABLES),
+        "sizes": {path.relative_to(folder).as_posix(): size for path, size in sizes.items()},
+        "digests": {path.relative_to(folder).as_posix(): _digest(path) for path in files},
+    }
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _replayed(engine: Any, published: Path, scratch: Path) -> dict[str, Any] | None:
+    """Returns what executing a published run again gave; null where a release cannot."""
+    if not hasattr(engine, "replay"):
+        return None
+    clock, again = _Clock(), engine.replay(published, scratch)
+    return {**clock.read(), "identical": bool(again.identical), "differences": [*again.differences]}
+
+
+def _version() -> str:
+    try:
+        return metadata.version("lanelock")
+    except metadata.PackageNotFoundError:  # from a folder that is not installed
+        return ""
+
+
+def main() -> None:
+    """Answers one request on stdout."""
+    request = json.loads(sys.argv[1] if len(sys.argv) > 1 else sys.stdin.read())
+    with os.fdopen(os.dup(1), "w") as answer:
+        os.dup2(2, 1)  # what the engine prints is not part of the answer
+        json.dump(measured(request), answer)
+
+
+if __name__ == "__main__":
+    main()
