@@ -18,11 +18,12 @@ _PATIENCE = 0.5  # seconds for a program that closed its stdout to end
 class Broken(Exception):
     """No line came back that can be used; the conversation is over, and the program with all that it started ended."""
 
-    def __init__(self, why: str, line: bytes = b"", ended: Ended | None = None) -> None:
+    def __init__(self, why: str, line: bytes = b"", ended: Ended | None = None, peak: int = 0) -> None:
         super().__init__(why)
         self.why = why  # "seconds", "memory", "size", "unasked", or "gone": it ended, or closed its stdout
         self.line = line  # that came unasked, or before it was asked to the end
         self.ended = ended  # of one that is gone: how; None: it closed its stdout and did not end
+        self.peak = peak  # bytes of memory, the greatest at any look; 0: nobody looked
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,14 @@ class Conversation:
         """Whether the program still runs."""
         return not self._keeper.has_ended(0)
 
+    def memory(self) -> int:
+        """Returns the bytes of memory of the program and all that it started."""
+        return in_use(self._keeper.pid, 0)
+
+    def kill(self) -> None:
+        """Ends the program with all that it started. A caller that waits for a line gets Broken."""
+        self._keeper.terminate()
+
     def said(self) -> str:
         """Returns its log since the last request."""
         return masked(tail(self._log), self._program.environment)
@@ -86,11 +95,11 @@ class Conversation:
             left = None if seconds is None else began + seconds - time.monotonic()
             events = dict(waiting.poll(_milliseconds(left, memory)))
             if left is not None and left <= 0:
-                raise Broken("seconds")
+                raise Broken("seconds", peak=peak)
             if memory is not None:
                 peak = max(peak, in_use(self._keeper.pid, memory))
                 if peak > memory:
-                    raise Broken("memory")
+                    raise Broken("memory", peak=peak)
             if events.get(self._requests):
                 request = request[self._sent(request) :]
                 if not request:

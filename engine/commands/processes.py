@@ -145,6 +145,10 @@ class Supervisor:
         """The id of its process: what it runs descends from that."""
         return self._process.pid
 
+    def terminate(self) -> None:
+        """Ends it with all that it runs, at once: whoever waits for it is told so."""
+        self._process.terminate()
+
     @property
     def ready(self) -> bool:
         """Whether it waits for a program."""
