@@ -65,7 +65,7 @@ STANDS_ON = {  # room -> the rooms it may import; it may also import what those 
     "sweeps.reports": {"sweeps.proof", "sweeps.sensitivity", "sweeps.trail"},
     "sweeps.service": {"sweeps.locations", "sweeps.proof"},
     "sweeps.record": {"sweeps.locations", "sweeps.reports"},
-    "sweeps.audit": {"sweeps.batch", "sweeps.proof"},
+    "sweeps.audit": {"sweeps.batch", "sweeps.proof", "sweeps.work"},
     "sweeps.sweep": {"sweeps.batch", "sweeps.interrupts", "sweeps.record", "sweeps.work"},
     "sweeps.upkeep": {"sweeps.record"},
     "sweeps.campaign": {"sweeps.sweep", "sweeps.upkeep"},
