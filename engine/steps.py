@@ -114,6 +114,15 @@ class Reads(Mapping[str, Mapping[str, Any]]):
         return len(self._declared)
 
 
+_most: int | None = None  # bytes that every memory of this process may have; None: as many as it was given
+
+
+def remember_at_most(limit: int) -> None:
+    """Limits every memory of this process, for a process whose own memory is limited."""
+    global _most
+    _most = limit
+
+
 class Memory:
     """State results by key, bounded in bytes. Thread-safe, but two threads may each compute the same key."""
 
@@ -130,11 +139,12 @@ class Memory:
         stored = find()
         value = compute() if stored is None else stored
         size = _size(value)
+        limit = self._limit if _most is None else min(self._limit, _most)
         with self._lock:
             if key not in self._values:
                 self._values[key] = value, size
                 self._bytes += size
-            while self._bytes > self._limit and len(self._values) > 1:
+            while self._bytes > limit and len(self._values) > 1:
                 self._bytes -= self._values.popitem(last=False)[1][1]
         return value, stored is not None
 

@@ -59,7 +59,10 @@ _FIELDS = tuple(  # of a lane -> of the file
         (r"(?<=: )/budget/", "/sweep/"),
         (r"(?<=: )/decision/accept_band", "/sweep/accept"),
         (r"(?<=: )/decision/margin_reserve", "/sweep/reserve"),
-        (r"(?<=: )/(seeds|batch|constraints|objectives|sampler|decision|racing|stop|stages|enqueue)\b", r"/sweep/\1"),
+        (
+            r"(?<=: )/(seeds|batch|constraints|objectives|sampler|decision|racing|stop|stages|enqueue|limits)\b",
+            r"/sweep/\1",
+        ),
         (r"(?<=: )/derived/params#/", "/derived/"),
     )
 )

@@ -4,20 +4,24 @@ The chain of digests shows that the study is the one that the lock was made from
 Of a sampled trial: the sampler proposes it again from the trials before it; the engine measures the same on the same
 seeds; and its batch, raced again, ends every trial where the study says it ended. Of every trial: pack, objectives and
 constraints follow from its knobs and measurements.
+
+What ended a run's process (a limit of the lane, a signal) depends on the machine and the moment. Such a run is made
+again under the same limits; where it ends otherwise, that is listed as not proved, and is no difference.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby, islice
 
-from lanelock.policies import LanelockError, PolicyError
+from lanelock.policies import LanelockError, Pack, PolicyError
 from lanelock.sweeps.batch import played
 from lanelock.sweeps.decision.decision import Confirmation
 from lanelock.sweeps.lanes.grading import constraints_of, objectives_of
+from lanelock.sweeps.lanes.knob import Value
 from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.survey import Ground, prospect
 from lanelock.sweeps.lanes.trial import Trial, TrialRecord
@@ -28,8 +32,12 @@ from lanelock.sweeps.search.beginning import taken_from
 from lanelock.sweeps.search.played_by import other_code
 from lanelock.sweeps.search.proposals import Proposal, Proposer
 from lanelock.sweeps.search.recorded import Recorded, recorded
-from lanelock.sweeps.trial import Outcome, recalled, run_on
+from lanelock.sweeps.trial import OnSeed, Outcome, SeedRun, recalled, run_on
+from lanelock.sweeps.work.trials import place_for, runs_at
 from lanelock.sweeps.workspace import Workspace
+
+Runs = Callable[[Mapping[str, Value]], OnSeed]  # a candidate's values -> how it is run on a seed
+_OF_TIME = "a difference of the machine's time and memory, not of the study"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +99,12 @@ def _checks(
     else:
         yield Proved(f"{len(of.trials)} trials whose {derived}")
         yield Unproved("that no trial was altered, dropped or moved: the study holds no transcript")
-    for batch in _batches(of):
-        if again := {trial.number for trial in batch} & {*sampled}:
-            yield from _again(of, batch, again, ledger) if batch[0].paid else _taken(batch, again, ledger)
+    bounded = any(of.trials[number].record.ended_by for number in sampled)
+    with place_for(of.lane, 1, bounded) as place:
+        runs = runs_at(place, ledger.ground)
+        for batch in _batches(of):
+            if again := {trial.number for trial in batch} & {*sampled}:
+                yield from _again(of, batch, again, ledger, runs) if batch[0].paid else _taken(batch, again, ledger)
     yield Proved(f"{len(sampled)} of {len(of.trials)} trials proposed and run again")
     if lock is not None and lock.search.trials <= len(of.trials):
         yield from chosen(lock, of.first(lock.search.trials), ledger, _stated(lock))
@@ -154,7 +165,9 @@ def _unless(check: Check) -> Iterator[Check]:
         yield check
 
 
-def _again(of: Recorded, batch: Sequence[Trial], sampled: set[int], ledger: Ledger) -> Iterator[Check]:
+def _again(
+    of: Recorded, batch: Sequence[Trial], sampled: set[int], ledger: Ledger, runs: Runs
+) -> Iterator[Check | Unproved]:
     """Yields whether a batch is proposed, run and raced again as recorded; only sampled trials are run."""
     first = batch[0].record.asked_at
     history = of.first(first)
@@ -166,12 +179,35 @@ def _again(of: Recorded, batch: Sequence[Trial], sampled: set[int], ledger: Ledg
             stated = [dict(trial.values), trial.record.repeats]
             found = None if proposal is None else [dict(proposal.values), proposal.repeats]
             yield same(f"trial {trial.number}: proposal", stated, found)
-    recall = {trial.number: recalled(trial) for trial in batch if trial.number not in sampled}
+    others = list[Unproved]()
+    on_seed = {
+        trial.number: _beside(trial, runs, others) if trial.number in sampled else recalled(trial) for trial in batch
+    }
     proposals = [Proposal(trial.number, trial.values, first, trial.record.repeats) for trial in batch]
-    outcomes = played(proposals, history, ledger, on_seed=lambda proposal: recall.get(proposal.number, run_on))
+    outcomes = played(proposals, history, ledger, on_seed=lambda proposal: on_seed[proposal.number])
     for trial, outcome in zip(batch, outcomes, strict=True):
         what = "run again" if trial.number in sampled else "raced again"
         yield same(f"trial {trial.number}: {what}", _result(trial), _result(outcome))
+    yield from others
+
+
+def _beside(trial: Trial, runs: Runs, others: list[Unproved]) -> OnSeed:
+    """Returns what runs a trial again; a run whose process was ended, then or now, counts as it is recorded.
+
+    So the other trials of its batch race against what they raced against. Adds to `others` where the end differs.
+    """
+
+    def on_seed(ground: Ground, pack: Pack, seed: int) -> SeedRun:
+        again = runs(trial.values)(ground, pack, seed)
+        stated = recalled(trial)(ground, pack, seed)
+        if not again.ended_by and not stated.ended_by:
+            return again
+        if again.ended_by != stated.ended_by:
+            ends = [run.failure or f"seed {seed}: a result" for run in (stated, again)]
+            others.append(Unproved(f"trial {trial.number}: recorded {ends[0]}; run again {ends[1]}: {_OF_TIME}"))
+        return stated
+
+    return on_seed
 
 
 def _taken(batch: Sequence[Trial], sampled: set[int], ledger: Ledger) -> Iterator[Check]:
@@ -187,5 +223,5 @@ def _taken(batch: Sequence[Trial], sampled: set[int], ledger: Ledger) -> Iterato
 
 def _result(outcome: Trial | Outcome) -> Mapping[str, object]:
     """Returns what a trial gave, without what its study adds and without clocks."""
-    record = replace(outcome.record, asked_at=0, repeats=0, chain="", source="", seconds={}, at_ms=0)
+    record = replace(outcome.record, asked_at=0, repeats=0, chain="", source="", seconds={}, used={}, at_ms=0)
     return {"objectives": outcome.objectives, "constraints": dict(outcome.constraints), **record.document}

@@ -17,7 +17,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lanelock.engine.chain import Chain, bind
+from lanelock.engine.chain import Chain, bind, upstream_codes
 from lanelock.engine.keep.published import RECEIPT, engine_of
 from lanelock.engine.protocol import Engine, Publishing
 from lanelock.engine.resolved import PARTS, Resolved, Upstream
@@ -195,6 +195,12 @@ def enlist(project: Project, engine: Engine) -> None:
     _check_free(project)
     _ENLISTED[project.id] = project
     _MADE[project] = _joined(Resolved(engine), _world_of(project), ())
+
+
+def only_here(engine: Resolved) -> str:
+    """Returns the name of an engine, or of one upstream of it, that is known in this process alone; empty if none."""
+    names = (engine.name, *upstream_codes(engine))
+    return next((name for name in names if name in _ENLISTED), "")
 
 
 def start_of(project: Project) -> Pack:

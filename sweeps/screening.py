@@ -19,7 +19,7 @@ from lanelock.sweeps.lanes.stages import Stage
 from lanelock.sweeps.lanes.survey import Ground
 from lanelock.sweeps.lanes.trial import Trial, TrialRecord
 from lanelock.sweeps.search.proposals import Proposal, Values
-from lanelock.sweeps.trial import OnSeed, Outcome, Spread, evaluate
+from lanelock.sweeps.trial import OnSeed, Outcome, Spread, evaluate, most_used
 
 _Ran = Mapping[int, Outcome]  # proposal number -> what a stage gave
 
@@ -31,11 +31,14 @@ class Screened:
     staged: dict[str, Mapping[int, Mapping[str, float]]] = field(default_factory=dict)  # stage -> seed -> metrics
     seconds: dict[str, float] = field(default_factory=dict)  # "engine" and "scoring"
     ended: Outcome | None = None  # None: it goes on
+    ended_by: str = ""  # what ended its process, where that is why it ended
+    used: dict[str, float] = field(default_factory=dict)  # as in a trial's record
 
     def add(self, stage: Stage, outcome: Outcome) -> None:
         """Adds what a stage measured."""
         self.staged[stage.name] = outcome.record.measures
         self.seconds = self._summed(outcome.record)
+        self.ended_by, self.used = outcome.record.ended_by, most_used((self.used, outcome.record.used))
 
     def end(self, lane: Lane, values: Values, stopped: str, failure: str) -> None:
         """Ends the trial in a stage: it has no objectives, and no results that could be graded."""
@@ -55,7 +58,8 @@ class Screened:
         return replace(full, record=self._with_stages(full.record)) if self.staged else full
 
     def _with_stages(self, record: TrialRecord) -> TrialRecord:
-        return replace(record, staged=dict(self.staged), seconds=self._summed(record))
+        used, ended_by = most_used((self.used, record.used)), record.ended_by or self.ended_by
+        return replace(record, staged=dict(self.staged), seconds=self._summed(record), used=used, ended_by=ended_by)
 
     def _summed(self, record: TrialRecord) -> dict[str, float]:
         return {part: self.seconds.get(part, 0.0) + record.seconds.get(part, 0.0) for part in ("engine", "scoring")}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,8 @@ from lanelock.sweeps.search.played_by import other_code, played_by
 from lanelock.sweeps.search.study import Studies, Study
 from lanelock.sweeps.search.tally import tallied
 from lanelock.sweeps.sensitivity.sensitivity import sensitivity
+from lanelock.sweeps.work.executor import Executor
+from lanelock.sweeps.work.trials import place_for, runs_at
 from lanelock.sweeps.workspace import Workspace
 
 
@@ -93,6 +95,7 @@ def play(
     *,
     world: Path | None = None,
     jobs: int = 1,
+    processes: bool = False,
     resume: bool = False,
     track: bool = True,
     name: str | None = None,
@@ -103,7 +106,8 @@ def play(
     """Spends the lane's budget and closes the sweep with a decision and a lock.
 
     After an interruption at any moment, a call with `resume` continues from the durable study. With a `name`, continues
-    the sweep of that name, or begins it where it does not exist. `reach`: the gates' reach, where already computed.
+    the sweep of that name, or begins it where it does not exist. `processes`: runs trials in processes of their own,
+    as a lane that limits them always does; no result depends on it. `reach`: the gates' reach, where already computed.
     `beginning`: what a new sweep tries or takes over before its sampler proposes.
     Raises LaneError if another process plays the lane, there is nothing to resume, or other code began the sweep, and
     RefusedError if the lane may not be played once more, or if the engine is frozen.
@@ -139,7 +143,7 @@ def play(
             record = recorder.begin(study, ledger)
             surveyed = time.perf_counter()
             with tallied(workspace, studies, study, lane) as tally:
-                stopped_by = _search(study, ledger, record, jobs, began, tally, watch)
+                stopped_by = _search(study, ledger, record, place_for(lane, jobs, processes), jobs, began, tally, watch)
             record.settle()
             searched = time.perf_counter() - surveyed
             decision = decide_confirmed(study.history, ledger)
@@ -167,21 +171,24 @@ def play(
 
 
 def _search(
-    study: Study, ledger: Ledger, record: Recording, jobs: int, began: float, tally: Callable[[], None], watch: Watch
-) -> str:
+    study: Study, ledger: Ledger, record: Recording, place: AbstractContextManager[Executor], jobs: int, began: float,
+    tally: Callable[[], None], watch: Watch,
+) -> str:  # fmt: skip
     """Runs trials until the budget is spent or nothing is left to find. Returns which, in words."""
     lane = ledger.ground.lane
     budget, batch = lane.document["budget"], lane.document["batch"]
-    with ThreadPoolExecutor(jobs, thread_name_prefix="trial") as workers, deferred() as stop:
+    with ThreadPoolExecutor(jobs, thread_name_prefix="trial") as workers, place as work, deferred() as stop:
+        runs = runs_at(work, ledger.ground)
         while (paid := sum(trial.paid for trial in study.history)) < budget["trials"] or study.interrupted:
             if why := stopped(study.history, ledger):
                 return why
             proposals = study.ask(min(batch, budget["trials"] - paid), ledger)
             if not proposals:
                 return f"the space is spent: all {len(study.history)} candidates were tried"
-            for proposal, outcome in zip(
-                proposals, played(proposals, study.history, ledger, workers.map, jobs, study.stored), strict=True
-            ):
+            outcomes = played(
+                proposals, study.history, ledger, workers.map, jobs, study.stored, lambda row: runs(row.values)
+            )
+            for proposal, outcome in zip(proposals, outcomes, strict=True):
                 told = study.tell(proposal, outcome.objectives, outcome.constraints, outcome.record)
                 record.trial(told, outcome.record.details)
                 stop()

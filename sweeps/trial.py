@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -46,6 +46,8 @@ class SeedRun:
     seconds: tuple[float, float] = (0.0, 0.0)  # of the engine, of scoring
     failure: str = ""
     details: str = ""  # all that the engine said of its failure
+    ended_by: str = ""  # what ended its process, where that is why it has no metrics
+    used: Mapping[str, float] = field(default_factory=dict)  # "seconds" and "peak_mb", where runs are limited
 
 
 OnSeed = Callable[[Ground, Pack, int], SeedRun]  # a lane's ground, a candidate's pack, a seed
@@ -105,16 +107,29 @@ def first_run(ground: Ground, values: Mapping[str, Value], seed: int, on_seed: O
 
 def run_on(ground: Ground, pack: Pack, seed: int) -> SeedRun:
     """Runs, measures and grades a candidate on one seed. What the engine raises is a failure in the result."""
+    return graded(ground, measured_on(ground, pack, seed))
+
+
+def measured_on(ground: Ground, pack: Pack, seed: int) -> SeedRun:
+    """Runs and measures a candidate on one seed. What the engine raises is a failure in the result."""
     lane = ground.lane
     try:
         began = time.perf_counter()
         run = _attempted(f"seed {seed}", lane.engine.evaluate, pack, seed, world=ground.world, until=lane.until)
         ran = time.perf_counter()
         measures, world = _measured(ground, run, seed)
-        card = ground.graded(seed, measures)
-        return SeedRun(seed, pack, card, measures, world, (ran - began, time.perf_counter() - ran))
+        return SeedRun(seed, pack, None, measures, world, (ran - began, time.perf_counter() - ran))
     except _Failed as error:
         return SeedRun(seed, pack, failure=str(error), details=error.details)
+
+
+def graded(ground: Ground, run: SeedRun) -> SeedRun:
+    """Returns a run with the grade of its metrics; one that failed as it is."""
+    if run.failure:
+        return run
+    began, (engine, scoring) = time.perf_counter(), run.seconds
+    card = ground.graded(run.seed, run.measures)
+    return replace(run, card=card, seconds=(engine, scoring + time.perf_counter() - began))
 
 
 def recalled(trial: Trial) -> OnSeed:
@@ -125,7 +140,8 @@ def recalled(trial: Trial) -> OnSeed:
         known = record.staged.get(stage, {}) if stage else record.measures
         if seed not in known:
             failure = record.failure.removeprefix(f"stage {stage}: ")
-            return SeedRun(seed, pack, failure=failure or f"seed {seed}: there is no result of it")
+            why = failure or f"seed {seed}: there is no result of it"
+            return SeedRun(seed, pack, failure=why, ended_by=record.ended_by)
         return SeedRun(seed, pack, ground.graded(seed, known[seed]), known[seed], record.worlds.get(seed, ""))
 
     return on_seed
@@ -147,8 +163,18 @@ def _outcome(ground: Ground, runs: Sequence[SeedRun], stopped: str) -> Outcome:
         stopped=stopped,
         failure=failure,
         details=runs[-1].details,
+        ended_by=runs[-1].ended_by,
+        used=most_used(run.used for run in runs),
     )
     return Outcome(objectives, constraints_of(cards), record)
+
+
+def most_used(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Returns the greatest of each number."""
+    most = dict[str, float]()
+    for row in rows:
+        most |= {name: max(value, most.get(name, value)) for name, value in row.items()}
+    return most
 
 
 def _ungraded(cards: Sequence[Scorecard]) -> str:

@@ -141,6 +141,15 @@ class Supervisor:
             raise WorkspaceError(f"{self.folder}: no program can be run: this folder could not be made")
 
     @property
+    def pid(self) -> int:
+        """The id of its process: what it runs descends from that."""
+        return self._process.pid
+
+    def terminate(self) -> None:
+        """Ends it with all that it runs, at once: whoever waits for it is told so."""
+        self._process.terminate()
+
+    @property
     def ready(self) -> bool:
         """Whether it waits for a program."""
         return not self._busy and self._process.poll() is None

@@ -9,54 +9,30 @@ it would answer next is not known. Its stderr is its log.
 from __future__ import annotations
 
 import os
-import select
-import time
-import weakref
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
-from dataclasses import replace
 from typing import Any
 
 from lanelock.engine.commands.configuration import as_json
+from lanelock.engine.commands.conversation import Broken, Conversation
 from lanelock.engine.commands.once import Left
 from lanelock.engine.commands.outputs import read_json
-from lanelock.engine.commands.processes import STDERR, Program, Supervisor, in_short, masked, reason, tail, taken
+from lanelock.engine.commands.processes import Ended, Limits, Program, in_short, masked, reason, taken
 from lanelock.policies import DataError, EngineError
 
 _KEYS = {"id", "result", "error"}
-_PATIENCE = 0.5  # seconds for a server that closed its stdout to end
 
 
 class Server:
     """A running server, for one caller at a time."""
 
     def __init__(self, program: Program, where: str) -> None:
-        self._program, self._where, self._rest = program, where, bytearray()
-        self._asked, self.usable = 0, True
-        files = ExitStack()
-        with ExitStack() as theirs:
-            requests, self._requests = os.pipe()
-            self._answers, answers = os.pipe()
-            for stack, handle in (
-                (theirs, requests),
-                (theirs, answers),
-                (files, self._requests),
-                (files, self._answers),
-            ):
-                stack.callback(os.close, handle)
-            keeper = self._keeper = Supervisor((requests, answers))
-            files.callback(keeper.close)
-            self.close = weakref.finalize(self, files.close)  # also where nobody calls it
-            folder = keeper.place()
-            self._log = folder / STDERR
-            endless = replace(program, limits=replace(program.limits, seconds=None))
-            keeper.begin(endless, folder, (requests, answers, str(self._log)))
-        os.set_blocking(self._requests, False)
+        self._program, self._where, self._talk = program, where, Conversation(program)
+        self._asked, self.usable, self.close = 0, True, self._talk.close
 
     @property
     def alive(self) -> bool:
         """Whether it still runs."""
-        return not self._keeper.has_ended(0)
+        return self._talk.alive
 
     def ask(self, params: Mapping[str, Any], seed: int) -> tuple[str, Any]:
         """Returns the request as it was sent, but for its id, and the result.
@@ -65,56 +41,24 @@ class Server:
         server itself gives is it of further use.
         """
         self._asked, self.usable = self._asked + 1, False
-        with suppress(OSError):
-            os.truncate(self._log, 0)  # what was said before is of runs that are over
         question = {"params": params, "seed": seed}
-        result = self._result(self._exchanged(as_json({"id": self._asked, **question}).encode() + b"\n"))
+        result = self._result(self._exchanged(as_json({"id": self._asked, **question}).encode()))
         self.usable = True
         return as_json(question), result
 
     def _exchanged(self, request: bytes) -> bytes:
         """Sends a line and returns the line that comes back."""
-        seconds = self._program.limits.seconds
-        until = None if seconds is None else time.monotonic() + seconds
-        waiting = select.poll()
-        waiting.register(self._answers, select.POLLIN)
-        waiting.register(self._requests, select.POLLOUT)
-        end = self._rest.find(b"\n")
-        while end < 0:
-            left = None if until is None else until - time.monotonic()
-            events = dict(waiting.poll(None if left is None else max(left, 0) * 1000))
-            if left is not None and (not events or left <= 0):
-                raise self._failed(f"did not answer in {seconds:g} s, killed")
-            if events.get(self._requests):
-                request = request[self._sent(request) :]
-                if not request:
-                    waiting.unregister(self._requests)
-            if events.get(self._answers):
-                end = self._received()
-        line = bytes(self._rest[:end])
-        del self._rest[: end + 1]
-        if request or self._rest:
-            raise self._failed(f"printed {_shown(line)} unasked; stdout is for answers alone, the log is stderr")
-        return line
-
-    def _sent(self, request: bytes) -> int:
-        """Sends as much of a request as the server takes now, and returns how many bytes that is."""
+        limits = self._program.limits
         try:
-            return os.write(self._requests, request[: 1 << 16])
-        except BlockingIOError:
-            return 0
-        except BrokenPipeError:  # it reads no more; what it says or does not say tells
-            return len(request)
-
-    def _received(self) -> int:
-        """Takes what the server has said, and returns where a line ends in it, or -1."""
-        part, before = os.read(self._answers, 1 << 20), len(self._rest)
-        if not part:
-            raise self._failed("")
-        self._rest += part
-        if len(self._rest) > self._program.limits.file:
-            raise self._failed(f"answered with more than {self._program.limits.file >> 20} MiB, killed")
-        return self._rest.find(b"\n", before)
+            return self._talk.exchange(request, limits.seconds).text
+        except Broken as broken:
+            said = {
+                "seconds": f"did not answer in {limits.seconds or 0:g} s, killed",
+                "size": f"answered with more than {limits.file >> 20} MiB, killed",
+                "unasked": f"printed {_shown(broken.line)} unasked; stdout is for answers alone, the log is stderr",
+                "gone": _ended(broken.ended, limits),
+            }
+            raise self._failed(said[broken.why]) from None
 
     def _result(self, line: bytes) -> Any:
         try:
@@ -124,22 +68,20 @@ class Server:
         if not isinstance(answer, dict) or answer.get("id") != self._asked or answer.keys() - _KEYS or len(answer) != 2:
             raise self._failed(f'answered {_shown(line)} instead of {{"id": {self._asked}, "result": {{…}}}}')
         if "error" in answer:
-            self.usable, log = True, self._said()
+            self.usable, log = True, self._talk.said()
             raise EngineError(self._where, in_short(masked(str(answer["error"]), self._program.environment)), log)
         return answer["result"]
 
     def _failed(self, why: str) -> EngineError:
-        """Ends the server. Returns the error: `why`, or else how it ended."""
-        if not why and self._keeper.has_ended(_PATIENCE):
-            why = reason(self._keeper.ended(), self._program.limits) or "ended without an answer"
-        log = self._said()
+        """Ends the server and returns the error."""
+        log = self._talk.said()
         self.close()
-        return EngineError(
-            self._where, ": ".join(filter(None, (why or "closed its stdout, killed", in_short(log)))), log
-        )
+        return EngineError(self._where, ": ".join(filter(None, (why, in_short(log)))), log)
 
-    def _said(self) -> str:
-        return masked(tail(self._log), self._program.environment)
+
+def _ended(ended: Ended | None, limits: Limits) -> str:
+    """Returns how a server ended that gave no answer."""
+    return "closed its stdout, killed" if ended is None else reason(ended, limits) or "ended without an answer"
 
 
 def _shown(line: bytes) -> str:

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from typing import Any
 
 _PDEATHSIG, _SUBREAPER = 1, 36  # of prctl(2)
-_LOOK = 0.02  # seconds between two looks at a program's memory
+LOOK = 0.02  # seconds between two looks at a program's memory
 _PATIENCE = 5.0  # seconds for killed processes to be gone
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _INPUT = 0
@@ -88,7 +88,7 @@ def _await(pid: int, job: dict[str, Any], watched: int, until: float | None) -> 
     try:
         while True:
             left = None if until is None else max(until - time.monotonic(), 0)
-            wait = left if job["memory"] is None else min(_LOOK, _LOOK if left is None else left)
+            wait = left if job["memory"] is None else min(LOOK, LOOK if left is None else left)
             ready = select.select([ended, _INPUT, watched], [], [], wait)[0]
             if ended in ready:
                 return None
@@ -96,7 +96,7 @@ def _await(pid: int, job: dict[str, Any], watched: int, until: float | None) -> 
                 return "gone"
             if until is not None and time.monotonic() >= until:
                 return "seconds"
-            if job["memory"] is not None and _uses_more(job["memory"]):
+            if job["memory"] is not None and in_use(os.getpid(), job["memory"]) > job["memory"]:
                 return "memory"
     finally:
         os.close(ended)
@@ -170,11 +170,11 @@ def _descendants(pid: int) -> Iterator[int]:
             yield from _descendants(int(child))
 
 
-def _uses_more(memory: int) -> bool:
-    """Returns whether all descendants together have more memory; what they share is then counted once."""
-    pids = [*_descendants(os.getpid())]
+def in_use(pid: int, limit: int) -> int:
+    """Returns the resident bytes of all descendants of a process; above `limit`, what they share is counted once."""
+    pids = [*_descendants(pid)]
     resident = sum(int((_text(f"/proc/{pid}/statm").split() or "00")[1]) for pid in pids) * _PAGE
-    return resident > memory and sum(map(_proportional, pids)) > memory
+    return resident if resident <= limit else sum(map(_proportional, pids))
 
 
 def _proportional(pid: int) -> int:

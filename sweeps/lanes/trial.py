@@ -25,9 +25,12 @@ class TrialRecord:
     repeats: int = 0  # proposals of known candidates before this one, which cost nothing
     stopped: str = ""  # why it did not run on every seed, where no veto ended it
     failure: str = ""  # why it has no result: what the engine raised, or what it did not return
+    ended_by: str = ""  # what ended its process: "seconds" or "memory_mb" (a limit of the lane), or "worker" (it died)
     source: str = ""  # SWEEP/N of the earlier trial whose measurements these are; empty: it was run here
     chain: str = ""  # head of the transcript after this trial; empty: stored by an older version
     details: str = field(default="", compare=False)  # all that the engine said of its failure: tracked, not stored
+    # where the lane limits runs, the most that a run took: "seconds" and "peak_mb"
+    used: Mapping[str, float] = field(default_factory=dict)
     # stage -> seed -> metrics: what the stages before the full run measured, which is no grade
     staged: Mapping[str, Mapping[int, Mapping[str, float]]] = field(default_factory=dict)
 
@@ -47,9 +50,9 @@ class TrialRecord:
 
     def _check(self) -> None:
         """Raises ValueError naming a field that is not what its type says."""
-        texts = (self.pack, self.stopped, self.failure, self.source, self.chain)
+        texts = (self.pack, self.stopped, self.failure, self.ended_by, self.source, self.chain)
         staged = (metrics for by_seed in self.staged.values() for metrics in by_seed.values())
-        rows = (*self.measures.values(), *staged, self.seconds)
+        rows = (*self.measures.values(), *staged, self.seconds, self.used)
         for name, right in (
             ("texts", all(isinstance(text, str) for text in (*texts, *self.policies.values(), *self.worlds.values()))),
             ("numbers", all(_is_number(value) for row in rows for value in row.values())),
@@ -61,10 +64,12 @@ class TrialRecord:
     @property
     def document(self) -> dict[str, Any]:
         """JSON; what has its default is left out."""
-        stored = (part for part in fields(self) if part.compare and part.name != "staged")
+        stored = (part for part in fields(self) if part.compare and part.name not in ("staged", "used"))
         stated = {part.name: value for part in stored if (value := getattr(self, part.name)) != part.default}
         if self.staged:
             stated["staged"] = {stage: _by_text(by_seed) for stage, by_seed in self.staged.items()}
+        if self.used:
+            stated["used"] = dict(self.used)
         return stated | {
             "measures": _by_text(self.measures),
             "policies": dict(self.policies),

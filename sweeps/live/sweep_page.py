@@ -16,7 +16,7 @@ from lanelock.sweeps.live.shelf import FINISHED, RUNNING, Row
 from lanelock.sweeps.live.sight import DRAWN, View
 from lanelock.sweeps.pages.page import Block, Paragraph, banner, drawn, facts
 from lanelock.sweeps.pages.text import short
-from lanelock.sweeps.reports.study import bounds_table, failures_table, order_text, vetoes_table
+from lanelock.sweeps.reports.study import bounds_table, failures_table, limits_fact, order_text, vetoes_table
 
 _WORDS = {"behind": "stopped early, behind the best"}
 
@@ -43,6 +43,7 @@ def _state(view: View, row: Row) -> Iterator[Block]:
         "best": best_text(view),
         "spent": f"{count} engine run{'s' * (count != 1)}",
         "seeds": ", ".join(map(str, view.lane.seeds)),
+        **limits_fact(view.lane, view.trials),
     })  # fmt: skip
 
 

@@ -90,6 +90,8 @@ def settings_of(project: Project, lane: Lane) -> Iterator[Setting]:
     for name, value in DEFAULTS.items():
         shown = sweep.get(name, value)
         yield Setting(f"sweep.{name}", ", ".join(map(str, shown)) if name == "seeds" else shown, name not in sweep)
+    if limits := sweep.get("limits"):
+        yield Setting("sweep.limits", ", ".join(f"{name} {value:g}" for name, value in limits.items()), False)
     yield Setting("sweep.sampler", lane.document.get("sampler", {}).get("name", "auto"), "sampler" not in sweep)
 
 

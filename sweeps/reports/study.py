@@ -18,6 +18,7 @@ from lanelock.scoring.gates import Severity
 from lanelock.sweeps.decision.decision import best_found, ranking
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.ledger import Ledger
+from lanelock.sweeps.lanes.limits import limits_lines
 from lanelock.sweeps.lanes.survey import Ground, objective_row
 from lanelock.sweeps.lanes.trial import Trial, engine_runs
 from lanelock.sweeps.pages import page
@@ -119,11 +120,18 @@ def _facts(of: Closed) -> page.Block:
     return page.facts({
         "trials": f"{len(of.history)} ({ended or 'all complete'}), in {engine_runs(of.history)} engine runs",
         "seeds": ", ".join(map(str, of.lane.seeds)),
+        **limits_fact(of.lane, of.history),
         "locked": "none" if lock.trial is None else f"trial {lock.trial}",
         "knobs": ", ".join(f"{name} {short(value)}" for name, value in lock.knobs.items()) or "none",
         "lock": lock.lock_id,
         "authority": f"{lock.authority.name} {lock.authority.digest}",
     })  # fmt: skip
+
+
+def limits_fact(lane: Lane, history: Sequence[Trial]) -> dict[str, str]:
+    """Returns the limits of a lane's runs with what was used of them, as a fact of a page; nothing if it has none."""
+    text = "; ".join(limits_lines(lane, history))
+    return {"limits": text} if text else {}
 
 
 def _best(of: Closed) -> Iterator[page.Block]:

@@ -15,7 +15,7 @@ from typing import Any
 from lanelock.policies import IntegrityError
 from lanelock.sweeps.lanes.trial import Trial
 
-_FREE = ("seconds", "at_ms", "chain")  # of a record: what may differ between two plays of one sweep
+_FREE = ("seconds", "used", "at_ms", "chain")  # of a record: what may differ between two plays of one sweep
 _BUDGET = ("budget", "$schema")  # of a lane: what a resumed sweep may change
 _CONSTRAINTS = "constraints"  # the beginning of the attributes that repeat a trial's constraints
 

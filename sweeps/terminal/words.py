@@ -14,6 +14,7 @@ from lanelock.sweeps.decision.reserve import asked_of_gates, ceiling_of, reserve
 from lanelock.sweeps.decision.stopping import distance, provable
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.ledger import STATES, Ledger
+from lanelock.sweeps.lanes.limits import limits_lines, limits_used
 from lanelock.sweeps.lanes.survey import Ground
 from lanelock.sweeps.lanes.trial import Trial, engine_runs
 from lanelock.sweeps.pages.gates import gate_table, reach_table
@@ -61,6 +62,7 @@ def closed_document(closed: Closed) -> dict[str, Any]:
         },
         "provable": provable_document(closed),
         "reserve": reserve_document(closed.trials, ledger),
+        **({"limits": limits} if (limits := limits_used(ledger.ground.lane, closed.trials)) else {}),
         "stopped_by": closed.stopped_by,
         "seconds": dict(closed.seconds),
     }
@@ -147,6 +149,7 @@ def _spent(closed: Closed) -> Iterator[str]:
     repeats = sum(trial.record.repeats for trial in closed.trials)
     ended += f"; known candidates proposed again: {repeats}, at no cost" if repeats else ""
     yield f"{engine_runs(closed.trials)} engine runs{ended}; stopped: {closed.stopped_by}"
+    yield from limits_lines(closed.ground.lane, closed.trials)
     yield from (f"provable: {text}" for text in _distances(closed))
     start = closed.start
     if start is not None and (values := ledger.named(start)):

@@ -57,6 +57,10 @@ def feasibility(session: Session, name: str | None, world: str | None) -> int:
     "--seconds", type=click.FloatRange(0, 604_800, min_open=True), help="Budget in seconds [default: the lane's]."
 )
 @JOBS
+@click.option(
+    "--processes", is_flag=True,
+    help="Run trials in processes instead of threads, as a lane with limits does; never changes a result.",
+)  # fmt: skip
 @click.option("--batch", type=click.IntRange(1, 256), help="Trials proposed together [default: the lane's].")
 @click.option("--sampler", metavar="NAME", help="Sampler [default: the lane's; else surrogate].")
 @click.option("--from", "source", metavar="SWEEP", help="Take the trials of an earlier sweep that fit into the lane.")
@@ -80,9 +84,9 @@ def feasibility(session: Session, name: str | None, world: str | None) -> int:
 @WORLD
 @common_options
 def sweep(
-    session: Session, name: str | None, jobs: int, resume: bool, anyway: bool, world: str | None, source: str | None,
-    enqueue: Path | None, sobol: int | None, accept_other_code: bool, after: str | None, who: str | None,
-    why: str | None, **search: Any,
+    session: Session, name: str | None, jobs: int, processes: bool, resume: bool, anyway: bool, world: str | None,
+    source: str | None, enqueue: Path | None, sobol: int | None, accept_other_code: bool, after: str | None,
+    who: str | None, why: str | None, **search: Any,
 ) -> int:  # fmt: skip
     """Spend LANE's budget: search, track, decide, lock. Without LANE, the project's (lanelock.toml)."""
     lane = name or projects_lane()
@@ -111,8 +115,9 @@ def sweep(
     kept = partial(_kept, workspace, opened.id, again, 0.0 if resume else time.time())
     with resumable(workspace, kept), watching(opened, live=session.live) as watch:
         closed = play(
-            opened, workspace, world=folder, jobs=jobs, resume=resume, reach=reach, beginning=beginning, watch=watch
-        )
+            opened, workspace, world=folder, jobs=jobs, processes=processes, resume=resume, reach=reach,
+            beginning=beginning, watch=watch,
+        )  # fmt: skip
     session.show(words.closed_document(closed), words.closing(closed))
     say_note(closed.untold)
     return 0 if closed.decision.outcome == "GO" else 1
