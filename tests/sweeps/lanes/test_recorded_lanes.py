@@ -1,5 +1,6 @@
 """The recorded packs and the recorded lanes: each lane's box holds what the record tried in it."""
 
+import numpy as np
 import pytest
 
 from lanelock.engine.segment_2b.run import SEGMENT_2B
@@ -44,3 +45,11 @@ def test_a_recorded_pack_differs_from_the_one_before_in_what_its_phase_tuned(bef
 def test_what_was_tuned_here_is_outside_of_the_recorded_envelope():
     with pytest.raises(LaneError):
         load_lane("p2").admit(pack_of("p2_lively"))
+
+
+@pytest.mark.parametrize("lane", ["p2", "p2_r1"])
+def test_the_envelope_of_the_clip_is_derived_from_the_baseline(lane):
+    run = SEGMENT_2B.evaluate(pack_of("baseline"), 42, until="S3")
+    low, high = np.quantile(np.asarray(run.surfaces["s3_day_effects"]["gamma"]), [0.01, 0.99])
+    knobs = load_lane(lane).space.by_name
+    assert knobs["clip_low"].low == round(0.75 * low, 6) and knobs["clip_high"].high == round(1.25 * high, 6)
