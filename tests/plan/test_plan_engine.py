@@ -84,8 +84,8 @@ def test_every_row_says_how_it_came_about(packs, tiny, surface, columns):
     ("policy", "at", "fields"),
     [
         pytest.param("day_effect_policy_v1", "sigma_gamma_policy_v2",
-                     {"base_sigma", "tz_multipliers", "jitter_amplitude", "weekly_amplitude", "sigma_min", "sigma_max",
-                      "gamma_clip"}, marks=pytest.mark.plan("P2.2.1")),
+                     {"segments", "base_sigma", "tz_multipliers", "jitter_amplitude", "weekly_amplitude", "sigma_min",
+                      "sigma_max", "gamma_clip"}, marks=pytest.mark.plan("P2.2.1")),
         pytest.param("group_mix_regularizer_v1", None,
                      {"enabled", "apply_when_groups_ge", "max_p_group_soft_cap", "regularization_strength",
                       "entropy_floor", "preserve_rank_order", "sum_to_one"}, marks=pytest.mark.plan("P3.0.5")),
@@ -101,7 +101,7 @@ def test_a_policy_must_have_the_fields_that_the_plan_requires(policy, at, fields
 def test_the_weekly_amplitude_is_bounded_for_every_size():
     node = SEGMENT_2B.policy_schemas["day_effect_policy_v1"]["properties"]["sigma_gamma_policy_v2"]
     weekly = node["properties"]["weekly_amplitude"]
-    assert set(weekly["required"]) == {"small", "mid", "large"}
+    assert set(weekly["properties"]) == {"small", "mid", "large", "default"} and weekly["required"] == ["default"]
     assert all(0 <= row["minimum"] < row["maximum"] <= 1 for row in weekly["properties"].values())
 
 

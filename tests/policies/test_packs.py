@@ -153,7 +153,8 @@ def test_a_pack_has_exactly_its_policies(tmp_path):
     (folder / "other.json").write_text("{}")
     with pytest.raises(PolicyError, match=r"other\.json: not a policy"):
         load_pack(folder, SEGMENT_2B.policy_schemas)
-    with pytest.raises(PolicyError, match="neither a path nor one of the shipped packs: baseline, p1, p2, p3, p3_wide"):
+    shipped = "baseline, p1, p2, p2_lively, p2_r1, p3_first, p3_recorded, p3_smooth, p3_wide"
+    with pytest.raises(PolicyError, match=f"neither a path nor one of the shipped packs: {shipped}"):
         load_pack("nope", SEGMENT_2B.policy_schemas)
 
 

@@ -144,7 +144,7 @@ def segments(world: World, policy: Mapping[str, Any]) -> NDArray[np.int64]:
         owner = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
         orders = np.unique(owner << 32 | world.site_order.astype(np.int64))
         counts = np.bincount(orders >> 32, minlength=len(counts))
-    return np.searchsorted([policy["mid_from"], policy["large_from"]], counts, side="right")
+    return np.where(counts >= policy["large_from"], 2, counts >= policy["mid_from"])
 
 
 def _by_segment(values: Mapping[str, Any]) -> NDArray[np.float64]:
