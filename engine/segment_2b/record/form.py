@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from lanelock.engine.segment_2b.layout import Address
 from lanelock.engine.segment_2b.record import bundle, gate
 from lanelock.engine.segment_2b.record.logs import Logs
 from lanelock.engine.segment_2b.record.places import place
+from lanelock.engine.segment_2b.record.policies import write_policies
 from lanelock.engine.segment_2b.record.tables import state_tables, upstream_files
 from lanelock.engine.workers import mapped
 from lanelock.policies import IntegrityError
@@ -43,31 +44,21 @@ def write_record(run: Run, folder: Path) -> None:
 
 
 def _write(run: Run, folder: Path) -> None:
-    address, files = Address.of(run), _Files(folder)
-    files.add_logs(Logs(run, address))
-    for path, data in state_tables(run, address):
+    address, files, policies = Address.of(run), _Files(folder), write_policies(run.pack)
+    streams = {use: stream["rng_stream_id"] for use, stream in policies[gate.ROUTING_POLICY]["streams"].items()}
+    files.add_logs(Logs(run, address, streams))
+    for path, data in state_tables(run, address, policies[gate.EFFECTS_POLICY]["rng_stream_id"]):
         files.add(path, data)
-    policies = _written("policies", "write_policies")(run.pack)
+    files.add(place("s2_alias_blob", address), np.asarray(run.surfaces["s2_alias_blob"]["blob"])[0])
     inputs = upstream_files(run.upstream, address)
-    inputs |= {f"{place('policy', address)}{name}.json": _json(text) for name, text in policies.items()}
+    inputs |= {f"{place('policy', address)}{name}.json": _json(policy) for name, policy in policies.items()}
     for path, data in inputs.items():
         files.add(path, data)
-    tags = {name: str(policy["version_tag"]) for name, policy in policies.items()}
-    sealed = gate.sealed_inputs(run, address, inputs, tags, files.digests[place(gate.ROSTER, address)])
-    digests = {asset["asset_id"]: asset["sha256_hex"] for asset in sealed}
-    layout_version = str(policies.get(gate.ALIAS_POLICY, {}).get("layout_version", "1.0.0"))
-    documents: dict[str, Any] = {
-        "sealed_inputs_2B": sealed,
-        "s0_gate_receipt_2B": gate.gate_receipt(run, address, sealed, sorted(policies)),
-        "s2_alias_index": gate.alias_index(
-            run, layout_version, digests.get(gate.ALIAS_POLICY, run.pack.policies[gate.ALIAS_POLICY].digest)
-        ),
-        "s7_audit_report": gate.audit_report(run, address, sealed),
-    }
-    files.add(place("s2_alias_blob", address), bytes(np.asarray(run.surfaces["s2_alias_blob"]["blob"])[0]))
+    sealed = gate.sealed_inputs(run, address, inputs, policies, files.digests[place(gate.ROSTER, address)])
+    documents = _documents(run, address, sealed, policies)
     for name, document in documents.items():
         files.add(place(name, address), _json(document))
-    for state, report in _written("reports", "record_reports")(run).items():
+    for state, report in record_reports(run).items():
         files.add(place("run_report", address, state=state, report=state.lower()), _json(report))
     evidence = {f"{name}.json": _json(documents[name]) for name in _EVIDENCE}
     evidence[bundle.FILES] = _json(bundle.rows(files.digests))
@@ -75,13 +66,25 @@ def _write(run: Run, folder: Path) -> None:
         files.add(place("validation_bundle_2B", address) + name, data)
 
 
-def _written(module: str, name: str) -> Callable[[Any], Mapping[str, Any]]:
-    """Returns a writer of the record's policies or run reports; of none while that module is not there."""
+def _documents(run: Run, address: Address, sealed: list[gate.Row], policies: Mapping[str, gate.Row]) -> dict[str, Any]:
+    """Returns the documents of S0, S2 and S7 by data set."""
+    digests = {asset["asset_id"]: asset["sha256_hex"] for asset in sealed}
+    return {
+        "sealed_inputs_2B": sealed,
+        "s0_gate_receipt_2B": gate.gate_receipt(run, address, sealed, sorted(policies)),
+        "s2_alias_index": gate.alias_index(run, policies[gate.ALIAS_POLICY], digests[gate.ALIAS_POLICY]),
+        "s7_audit_report": gate.audit_report(run, address, sealed),
+    }
+
+
+def record_reports(run: Run) -> Mapping[str, Any]:
+    """Returns the run reports by state; none while no module writes them."""
     try:
-        writer: Callable[[Any], Mapping[str, Any]] = getattr(import_module(f"{__package__}.{module}"), name)
+        writer = import_module(f"{__package__}.reports").record_reports
     except ModuleNotFoundError:
-        return lambda _: {}
-    return writer
+        return {}
+    found: Mapping[str, Any] = writer(run)
+    return found
 
 
 class _Files:

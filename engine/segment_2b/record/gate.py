@@ -3,7 +3,8 @@
 Chosen where the facts leave a value open:
 
     version_tag     of the upstream's assets, the manifest fingerprint
-    sha256_hex      SHA-256 over the files below `path`, end to end in ASCII order of their paths; of one file, its own
+    sha256_hex      SHA-256 over the files below `path`, end to end in ASCII order of their paths, without a bundle's
+                    flag, which states a digest itself; of one file, its own
     partition       key -> text; empty for a policy
     schema_ref      segment and data set
     catalogue       both versions are the version of this form
@@ -20,7 +21,7 @@ import numpy as np
 
 from lanelock.engine.protocol import Run
 from lanelock.engine.segment_2b.layout import Address
-from lanelock.engine.segment_2b.record.bundle import digest_of, sha256
+from lanelock.engine.segment_2b.record.bundle import FLAG, digest_of, sha256
 from lanelock.engine.segment_2b.record.moments import micros
 from lanelock.engine.segment_2b.record.places import partition, place
 from lanelock.engine.segment_2b.states.s2_alias_index import decode
@@ -28,37 +29,42 @@ from lanelock.engine.segment_2b.states.s7_audit import Check
 from lanelock.engine.surface import Categories, Surface
 
 CATALOGUE = {"dictionary_version": "1.0.0", "registry_version": "1.0.0"}
-ALIGNMENT = 8  # bytes
-ALIAS_POLICY = "alias_layout_policy_v1"
+ALIAS_POLICY, EFFECTS_POLICY = "alias_layout_policy_v1", "day_effect_policy_v1"
+ROUTING_POLICY = "route_rng_policy_v1"
 UPSTREAM = {  # asset -> its segment
     "site_locations": "1B",
     "site_timezones": "2A",
     "tz_timetable_cache": "2A",
     "validation_bundle_1B": "1B",
-    "validation_bundle_2A": "2A",
 }
 ROSTER = "s5_arrival_roster"
 Row = dict[str, Any]
 
 
 def sealed_inputs(
-    run: Run, address: Address, files: Mapping[str, bytes], tags: Mapping[str, str], roster: str
+    run: Run, address: Address, files: Mapping[str, bytes], policies: Mapping[str, Row], roster: str
 ) -> list[Row]:
     """Returns sealed_inputs_2B, in order of asset id.
 
-    `files`: the upstream's and the policies', by path. `tags`: version_tag by policy. `roster`: the digest of its file,
-    which is sealed if the arrivals were brought in.
+    `files`: the upstream's and the policies', by path. `roster`: the digest of its file, which is sealed if the
+    arrivals were brought in.
     """
     assets = [
         _asset(name, segment, address, digest_of(_below(files, place(name, address))))
         for name, segment in UPSTREAM.items()
     ]
-    if ROSTER in run.surfaces and "arrival_roster" in run.sealed.digests():
+    if "arrival_roster" in run.sealed.digests():
         assets.append(_asset(ROSTER, "2B", address, roster))
     folder = place("policy", address)
-    for name, tag in tags.items():
+    for name, policy in policies.items():
         path = f"{folder}{name}.json"
-        asset = {"asset_id": name, "version_tag": tag, "sha256_hex": sha256(files[path]), "path": path, "partition": {}}
+        asset = {
+            "asset_id": name,
+            "version_tag": policy["version_tag"],
+            "sha256_hex": sha256(files[path]),
+            "path": path,
+            "partition": {},
+        }
         assets.append({**asset, "schema_ref": f"2B/policy/{name}"})
     return sorted(assets, key=lambda asset: asset["asset_id"])
 
@@ -83,19 +89,17 @@ def gate_receipt(run: Run, address: Address, sealed: list[Row], policies: list[s
     }
 
 
-def alias_index(run: Run, layout_version: str, policy_digest: str) -> Row:
-    """Returns the index of S2."""
+def alias_index(run: Run, policy: Row, policy_digest: str) -> Row:
+    """Returns the index of S2. `policy`: the record's, with the SHA-256 of its file."""
     index, blob = run.surfaces["s2_alias_index"], run.surfaces["s2_alias_blob"]
-    bits = int(run.pack[ALIAS_POLICY]["quantised_bits"])
+    bits = int(policy["quantised_bits"])
     merchants = [
         {**{name: row[name] for name in ("merchant_id", "offset", "length", "sites")}, "quantised_bits": bits,
          "checksum": row["sha256"]}
         for row in index.table().to_pylist()
     ]  # fmt: skip
     return {
-        "layout_version": layout_version,
-        "endianness": "little",
-        "alignment_bytes": ALIGNMENT,
+        **{name: policy[name] for name in ("layout_version", "endianness", "alignment_bytes")},
         "quantised_bits": bits,
         "created_utc": micros(run.sealed.created_utc),
         "policy_id": ALIAS_POLICY,
@@ -138,7 +142,7 @@ def _asset(name: str, segment: str, address: Address, sha256_hex: str) -> Row:
 
 
 def _below(files: Mapping[str, bytes], folder: str) -> dict[str, bytes]:
-    return {path: data for path, data in files.items() if path.startswith(folder)}
+    return {path: data for path, data in files.items() if path.startswith(folder) and not path.endswith(FLAG)}
 
 
 def _check(check: Check) -> Row:

@@ -1,10 +1,10 @@
-"""The upstream in a tree of the record's form: its own bundles are checked before any of its tables is read.
+"""The upstream in a tree of the record's form: its own bundle is checked before any of its tables is read.
 
 Such a tree is a folder with `data/layer1/1B/validation/…/_passed.flag`, `data/layer1/1B/site_locations/…` and
-`data/layer1/2A/site_timezones/…`. The flag must pass what 1B's index lists; if it does not, nothing is read. A tree
-that Lanelock wrote has a list of all files of 1B and 2A in the two bundles, so that each of their bytes is vouched for;
-another's may have a bundle of 1B alone. Columns that no state reads are left unread. Which merchants are virtual is
-stated by the table `merchants` of 1B's bundle; without it, none is.
+`data/layer1/2A/site_timezones/…`. The flag must pass what the index beside it lists; if it does not, nothing is read.
+In a tree that Lanelock wrote, the bundle lists every file of 1B and 2A, so that each of their bytes is vouched for;
+another's bundle may vouch for less. Columns that no state reads are left unread. Which merchants are virtual is stated
+by the table `merchants` in the bundle; without it, none is.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from lanelock.engine.segment_2b.record.places import PATHS, UPSTREAM
 from lanelock.engine.segment_2b.user_tables import read_table
 from lanelock.policies import DataError, IntegrityError
 
-MERCHANTS = "merchants.parquet"  # evidence of 1B
-_TABLES = {"site_locations": "site_locations", "site_timezones": "site_timezones", "merchants": "validation_bundle_1B"}
+MERCHANTS = "merchants.parquet"  # evidence in the bundle
+_BUNDLE = "validation_bundle_1B"
+_TABLES = {"site_locations": "site_locations", "site_timezones": "site_timezones", "merchants": _BUNDLE}
 _VALUE = re.compile(r"\{\w+\}")  # of a partition, in a path
 
 
@@ -32,10 +33,8 @@ def is_tree(folder: Path) -> bool:
 
 
 def checked(root: Path) -> dict[str, str]:
-    """Returns the SHA-256 of each file with a table of the upstream, by path, once its bundles have been checked."""
-    evidence = _bundle(root, "1B")
-    if bundle.FILES in evidence or _partitions(root, "validation_bundle_2A"):
-        _bundle(root, "2A")  # Lanelock writes both
+    """Returns the SHA-256 of each file with a table of the upstream, by path, once the bundle has been checked."""
+    _check_bundle(root)
     files = [file for name in _TABLES for file in _files(root, name)]
     return {file.relative_to(root).as_posix(): file_digest(file) for file in files}
 
@@ -53,19 +52,18 @@ def _known(table: pa.Table, known: Collection[str]) -> pa.Table:
     return table.select([name for name in table.column_names if name in known])
 
 
-def _bundle(root: Path, segment: str) -> dict[str, bytes]:
-    """Returns the evidence of a segment's bundle, after the bundle and every file that it lists were checked."""
-    name = f"validation_bundle_{segment}"
-    folder = _only(root, name)
+def _check_bundle(root: Path) -> None:
+    """Checks the bundle, and every file that it lists. Raises IntegrityError naming the first that is not as stated."""
+    folder = _only(root, _BUNDLE)
     if folder is None:
-        raise IntegrityError(f"{root / PATHS[name] / bundle.FLAG}: missing: no PASS, no read")
+        raise IntegrityError(f"{root / PATHS[_BUNDLE] / bundle.FLAG}: missing: no PASS, no read")
     evidence = bundle.check_bundle(folder)
     if bundle.FILES in evidence:
         listed = bundle.listed_in(folder / bundle.FILES, evidence[bundle.FILES])
         bundle.check_files(root, listed)
         own = {(folder / each).relative_to(root).as_posix() for each in (*evidence, bundle.INDEX, bundle.FLAG)}
-        bundle.check_only(root / UPSTREAM / segment, root, own | listed.keys())
-    return evidence
+        for segment in ("1B", "2A"):
+            bundle.check_only(root / UPSTREAM / segment, root, own | listed.keys())
 
 
 def _files(root: Path, name: str) -> list[Path]:

@@ -1,6 +1,7 @@
 """The record's logs, as JSON Lines made a part of a day at a time.
 
-The roster, the selection and edge logs hold the rows of our own. Of each draw there is an event, and a row of the trace
+The roster, the selection and edge logs hold the rows of our own; streams have their names in the record's policies. Of
+each draw there is an event, and a row of the trace
 with the totals of its stream so far. A draw takes one block of its counter, so `after` is `before + 1`, in 128 bits
 over (hi, lo). `ts_utc` is the moment of the arrival that was drawn for, and that of S0 in the audit log: no clock.
 
@@ -11,7 +12,7 @@ neither.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -40,10 +41,11 @@ Part = tuple[str, Any]  # a file, and the bytes that go to its end
 
 @dataclass(frozen=True, eq=False)
 class Logs:
-    """The logs of one run."""
+    """The logs of one run. `streams`: the names of the streams by which arrivals are routed and edges are picked."""
 
     run: Run
     address: Address
+    streams: Mapping[str, str]
 
     def parts(self) -> Iterator[Callable[[], list[Part]]]:
         """Yields how to make each part of the logs. Files are made by adding the parts' bytes in order."""
@@ -64,14 +66,15 @@ class Logs:
         return [(self._place("s5_arrival_roster"), lines(fields))]
 
     def _selections(self, log: Surface, day: str, number: int, rows: slice) -> list[Part]:
-        names = ("merchant_id", "utc_timestamp", "tz_group_id", "site_id", "rng_stream_id")
+        names = ("merchant_id", "utc_timestamp", "tz_group_id", "site_id")
         column = {name: texts(log, name, rows) for name in names}
         counters = {name: texts(log, name, rows) for name in ("ctr_group_hi", "ctr_group_lo")}
         site = {name: texts(log, name, rows) for name in ("ctr_site_hi", "ctr_site_lo")}
         selection = {
             **{name: column[name] for name in ("merchant_id", "utc_timestamp")},
             "utc_day": day,
-            **{name: column[name] for name in ("tz_group_id", "site_id", "rng_stream_id")},
+            **{name: column[name] for name in ("tz_group_id", "site_id")},
+            "rng_stream_id": self.streams["routing_selection"],
             **counters,
             **site,
             **self._world,
@@ -88,8 +91,8 @@ class Logs:
         ]
 
     def _edges(self, log: Surface, day: str, number: int, rows: slice) -> list[Part]:
-        names = ("merchant_id", "utc_timestamp", "edge_id", "ip_country", "edge_lat", "edge_lon", "rng_stream_id",
-                 "ctr_edge_hi", "ctr_edge_lo")  # fmt: skip
+        place, counter = ("edge_id", "ip_country", "edge_lat", "edge_lon"), ("ctr_edge_hi", "ctr_edge_lo")
+        names = ("merchant_id", "utc_timestamp", *place, *counter)
         column = {name: texts(log, name, rows) for name in names}
         zone, site = self._routed(log, day, rows)
         edge = {
@@ -99,7 +102,9 @@ class Logs:
             "utc_day": day,
             "tz_group_id": zone,
             "site_id": site,
-            **{name: column[name] for name in names[2:]},
+            **{name: column[name] for name in place},
+            "rng_stream_id": self.streams["routing_edge"],
+            **{name: column[name] for name in counter},
             **self._world,
         }
         drawn, total = self._draws(_EDGE, "cdn_edge_pick", log, "ctr_edge", column, rows)

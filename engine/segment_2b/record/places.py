@@ -15,7 +15,6 @@ _LOG = "seed={seed}/parameter_hash={parameter_hash}/run_id={run_id}"
 PATHS = {  # a folder ends in /
     "validation_bundle_1B": f"data/layer1/1B/validation/{_WORLD}/",
     "site_locations": f"data/layer1/1B/site_locations/{_TABLE}/",
-    "validation_bundle_2A": f"data/layer1/2A/validation/{_WORLD}/",
     "site_timezones": f"data/layer1/2A/site_timezones/{_TABLE}/",
     "tz_timetable_cache": f"data/layer1/2A/tz_timetable_cache/{_WORLD}/",
     "policy": "config/layer1/2B/policy/",

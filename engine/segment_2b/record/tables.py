@@ -46,39 +46,37 @@ _TYPES = {
 }
 
 
-def state_tables(run: Run, address: Address) -> Iterator[tuple[str, Any]]:
-    """Yields path and bytes of the tables of S1, S3 and S4."""
+def state_tables(run: Run, address: Address, stream: str) -> Iterator[tuple[str, Any]]:
+    """Yields path and bytes of the tables of S1, S3 and S4. `stream`: what the record's policy calls that of S3."""
     for name, columns in COLUMNS.items():
         surface = run.surfaces[name]
-        stamp = constant(micros(run.sealed.created_utc), surface.rows)
-        strict = {column: stamp if column == "created_utc" else surface[column] for column in columns}
+        said = {"created_utc": micros(run.sealed.created_utc), "rng_stream_id": stream}
+        strict = {
+            column: constant(said[column], surface.rows) if column in said else surface[column] for column in columns
+        }
         schema = pa.schema([surface.schema.field(column) for column in columns])
         yield _file(name, address), _parquet(Surface(name, schema, strict))
 
 
 def upstream_files(world: World, address: Address) -> dict[str, bytes]:
-    """Returns the world by path: the sites of 1B, the zones of 2A and their changes, and a bundle of each segment.
+    """Returns the world by path: the sites of 1B, the zones of 2A and their changes, and the bundle over all three.
 
-    1B's bundle holds which merchants are virtual. The timetable has one row per change of a zone's offset.
+    The bundle's evidence says which merchants are virtual. The timetable has one row per change of a zone's offset.
     """
     merchant = world.merchant_id[np.repeat(np.arange(len(world.merchant_id)), np.diff(world.site_offsets))]
     key: dict[str, Column] = dict(zip(_SITE, (merchant, world.country, world.site_order), strict=True))
     sites = _table("site_locations", **key, lat_deg=world.lat_deg, lon_deg=world.lon_deg)
     source = _table("site_timezones", **key, tzid=world.zone, tz_source=world.zone_source)
     virtual = _table("merchants", merchant_id=world.merchant_id, is_virtual=world.is_virtual)
-    first = {_file("site_locations", address): sites}
-    second = {_file("site_timezones", address): source, _file("tz_timetable_cache", address): _timetable(world)}
-    return {
-        **_vouched("validation_bundle_1B", address, first, {MERCHANTS: virtual}),
-        **_vouched("validation_bundle_2A", address, second, {}),
+    files = {
+        _file("site_locations", address): sites,
+        _file("site_timezones", address): source,
+        _file("tz_timetable_cache", address): _timetable(world),
     }
-
-
-def _vouched(name: str, address: Address, files: dict[str, bytes], evidence: dict[str, bytes]) -> dict[str, bytes]:
-    """Returns files and the bundle that vouches for them, by path."""
     listed = text_of(rows({path: sha256(data) for path, data in files.items()})).encode()
-    bundle, folder = bundled({**evidence, FILES: listed}), place(name, address)
-    return {**files, **{f"{folder}{file}": data for file, data in bundle.items()}}
+    folder = place("validation_bundle_1B", address)
+    bundle = {f"{folder}{name}": data for name, data in bundled({MERCHANTS: virtual, FILES: listed}).items()}
+    return files | bundle
 
 
 def _timetable(world: World) -> bytes:

@@ -44,7 +44,7 @@ COLUMNS = {
 def run(packs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
     world_import.write_world(tiny_world(virtual=[3]), folder)
-    return Segment2B().evaluate(packs("p3").with_knobs({ROUTING: 2.0}), 42, world=folder)
+    return Segment2B().evaluate(packs("p3_recorded").with_knobs({ROUTING: 2.0}), 42, world=folder)
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +70,10 @@ def rows_of(tree, pattern):
 def documents(tree, pattern):
     (path,) = tree.glob(pattern)
     return json.loads(path.read_text())
+
+
+def policy(tree, name):
+    return json.loads((tree / f"config/layer1/2B/policy/{name}.json").read_text())
 
 
 def in_json(surface, names):
@@ -111,14 +115,16 @@ def test_a_table_has_the_columns_of_the_record_and_our_rows(run, tree, name):
     table = pq.ParquetFile(path).read()
     assert table.column_names == COLUMNS[name].split()
     assert set(table["created_utc"].to_pylist()) == {micros(run.sealed.created_utc)}
-    rest = [column for column in table.column_names if column != "created_utc"]
+    if "rng_stream_id" in table.column_names:
+        assert set(table["rng_stream_id"].to_pylist()) == {policy(tree, "day_effect_policy_v1")["rng_stream_id"]}
+    rest = [column for column in table.column_names if column not in ("created_utc", "rng_stream_id")]
     assert table.select(rest).to_pylist() == run.surfaces[name].table().select(rest).to_pylist()
 
 
 def test_the_logs_hold_the_rows_of_ours(run, tree):
     names = {
         "s5_arrival_roster/**/*.jsonl": ("s5_arrival_roster", ["is_virtual"]),
-        "s5_selection_log/**/*.jsonl": ("s5_selection_log", ["tz_group_id", "site_id", "rng_stream_id", "ctr_group_hi",
+        "s5_selection_log/**/*.jsonl": ("s5_selection_log", ["tz_group_id", "site_id", "ctr_group_hi",
                                                               "ctr_group_lo", "ctr_site_hi", "ctr_site_lo"]),
     }  # fmt: skip
     for pattern, (name, more) in names.items():
@@ -126,14 +132,17 @@ def test_the_logs_hold_the_rows_of_ours(run, tree):
         found = rows_of(tree, f"data/layer1/2B/{pattern}")
         assert [{column: row[column] for column in shared} for row in found] == in_json(run.surfaces[name], shared)
     shared = ["merchant_id", "utc_timestamp", "utc_day", "edge_id", "ip_country", "edge_lat", "edge_lon"]
-    shared += ["rng_stream_id", "ctr_edge_hi", "ctr_edge_lo"]
+    shared += ["ctr_edge_hi", "ctr_edge_lo"]
     edges = rows_of(tree, "logs/layer1/2B/edge/**/*.jsonl")
     assert [{column: row[column] for column in shared} for row in edges] == in_json(run.surfaces["s6_edge_log"], shared)
     assert all(row["is_virtual"] and row["tz_group_id"] == "Asia/Tokyo" for row in edges), (
         "merchant 3 has no other zone"
     )
     assert {row["site_id"] & 0xFFFFFFFF for row in edges} <= set(range(1, 7)) and len(edges) > 0
-    for row in (*edges, *rows_of(tree, "data/layer1/2B/s5_selection_log/**/*.jsonl")):
+    streams = policy(tree, "route_rng_policy_v1")["streams"]
+    assert {row["rng_stream_id"] for row in edges} == {streams["routing_edge"]["rng_stream_id"]}
+    assert {row["rng_stream_id"] for row in found} == {streams["routing_selection"]["rng_stream_id"]}
+    for row in (*edges, *found):
         assert MICROS.fullmatch(row["utc_timestamp"]) and MICROS.fullmatch(row["created_utc"])
         assert row["manifest_fingerprint"] == run.world_digest
 
@@ -192,10 +201,9 @@ def test_what_is_sealed_digests_to_what_is_stated(run, tree):
     } <= {*ids}
     for asset in sealed:
         place = tree / asset["path"]
-        files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
-        assert (
-            files and asset["sha256_hex"] == hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
-        )
+        files = [place] if place.is_file() else sorted(place.rglob("*.*"))
+        data = [path.read_bytes() for path in files if path.name != "_passed.flag"]
+        assert data and asset["sha256_hex"] == hashlib.sha256(b"".join(data)).hexdigest()
         assert all(f"{key}={value}" in asset["path"] for key, value in asset["partition"].items())
     receipt = documents(tree, "data/layer1/2B/s0_gate_receipt/*/*.json")
     assert [row["id"] for row in receipt["sealed_inputs"]] == ids and MICROS.fullmatch(receipt["verified_at_utc"])
@@ -307,17 +315,13 @@ def test_every_damage_to_the_upstream_is_found_before_a_table_is_read(run, copy,
 
 
 def test_a_bundle_that_is_gone_means_nothing_is_read(run, copy):
-    shutil.rmtree(next(copy.glob("data/layer1/2A/validation")))
-    with pytest.raises(IntegrityError, match=r"2A.*no PASS, no read"):
-        open_world(copy, run.pack["world_v1"])
     shutil.rmtree(next(copy.glob("data/layer1/1B/validation")))
     with pytest.raises(IntegrityError, match=r"1B.*no PASS, no read"):
         open_world(copy, run.pack["world_v1"])
 
 
 def anothers(copy, evidence):
-    """Turns the tree into one of another system: its own bundle of 1B, more columns, two parts, no bundle of 2A."""
-    shutil.rmtree(copy / "data/layer1/2A/validation")
+    """Turns the tree into one of another system: other evidence in its bundle, more columns, two parts."""
     (folder,) = copy.glob("data/layer1/1B/validation/*")
     for path in folder.iterdir():
         path.unlink()
@@ -332,13 +336,13 @@ def anothers(copy, evidence):
     pq.write_table(table.slice(7), path.with_name("part-00001.parquet"))
 
 
-def test_anothers_tree_needs_only_the_bundle_of_1b(run, copy):
+def test_anothers_tree_is_read_once_its_flag_passes(run, copy):
     anothers(copy, {"evidence.json": b"{}"})
     world = open_world(copy, run.pack["world_v1"])
     assert len(world.lat_deg) == len(run.upstream.lat_deg) and world.zones == run.upstream.zones
     assert not world.is_virtual.any(), "nothing says which merchants are"
-    anothers_flag = next(copy.glob("data/layer1/1B/validation/*/_passed.flag"))
-    anothers_flag.write_text(flag_text("0" * 64))
+    flag = next(copy.glob("data/layer1/1B/validation/*/_passed.flag"))
+    flag.write_text(flag_text("0" * 64))
     with pytest.raises(IntegrityError, match=r"_passed\.flag: it does not pass"):
         open_world(copy, run.pack["world_v1"])
 
