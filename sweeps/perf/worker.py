@@ -11,7 +11,7 @@ Wall seconds are those that the engine reports for its states. Where states are 
 wrapped, which gives what an older release does not report: processor seconds, the peak memory (Linux: the kernel's
 high-water mark, set back before the step; elsewhere null) and the profile. A step that no state is named after prepares
 the input of a state, and counts for the state that follows. A state without steps is measured from outside if it is
-the only one. Processor seconds are of all threads, and of ended child processes too.
+the only one, with the processes below it. Processor seconds are of all threads, and of the processes below too.
 
 A profiled run does the work of its threads in one thread, since only that is profiled.
 """
@@ -24,8 +24,8 @@ import json
 import os
 import platform
 import re
-import resource
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
@@ -36,6 +36,7 @@ from typing import Any
 
 _SHOWN = 25  # functions per state in a profile
 _TABLES = {".parquet", ".arrow", ".feather", ".csv", ".npy", ".npz", ".bin"}  # of published files; all others are logs
+_LOOK = 0.02  # seconds between two looks at the processes below
 _PUBLISHING = "publishing"  # stands for a state where an engine reports none for it
 
 
@@ -47,9 +48,9 @@ def measured(request: Mapping[str, Any]) -> dict[str, Any]:
     str(engine.code_version)  # the engine digests its code once; no state is charged with it
     loaded, watch = loading.read(), _Watch(profiled=bool(request.get("profile")))
     world = {"world": Path(request["world"])} if request.get("world") else {}
-    with watch.steps():
+    with watch.steps(), _Below() as below:
         run = watch.of("", lambda: engine.evaluate(pack, request["seed"], **world))
-    states = watch.states(run.states)
+    states = watch.states(run.states, below.peak)
     answer = {
         "lanelock": _version(), "python": platform.python_version(), "engine": str(engine.name), "pack": pack.digest,
         "run_id": run.run_id, "world_digest": run.world_digest, "code_version": str(run.code_version),
@@ -80,9 +81,46 @@ class _Clock:
 
 
 def _processor() -> float:
-    """Returns the processor seconds of all threads and of the child processes that ended."""
+    """Returns the processor seconds of all threads and of all processes below this one, ended or not."""
     used = os.times()
-    return time.process_time() + used.children_user + used.children_system
+    return time.process_time() + used.children_user + used.children_system + sum(map(_spent, _below(os.getpid())))
+
+
+def _spent(process: int) -> float:
+    """Returns the processor seconds of another process and of its ended children; 0 if it is gone."""
+    with suppress(OSError):
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
+def _below(process: int) -> Iterator[int]:
+    """Yields the processes below one, as far as the system says which they are."""
+    for children in Path(f"/proc/{process}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in map(int, children.read_text().split()):
+                yield child
+                yield from _below(child)
+
+
+class _Below(threading.Thread):
+    """Looks at the memory of the processes below this one while a block runs, since only their ends are reported."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peak, self._done = 0.0, threading.Event()  # MiB of all of them together
+
+    def run(self) -> None:
+        while not self._done.wait(_LOOK):
+            self.peak = max(self.peak, sum(_peak(child) or 0.0 for child in _below(os.getpid())))
+
+    def __enter__(self) -> _Below:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self.join()
 
 
 class _Watch:
@@ -126,15 +164,21 @@ class _Watch:
         finally:
             steps.Steps.__call__ = usual
 
-    def states(self, reports: Sequence[Any]) -> list[dict[str, Any]]:
-        """Returns the cost of each reported state, from the steps seen since the last call."""
+    def states(self, reports: Sequence[Any], below: float = 0.0) -> list[dict[str, Any]]:
+        """Returns the cost of each reported state, from the steps seen since the last call.
+
+        `below`: the memory of the processes below this one, which are those of a single state.
+        """
         seen, self._steps = self._steps, []
         steps = _by_state(seen, [report.name for report in reports])
         for name, rows in steps.items() if self._profiled else ():
             self.profiles[name] = _costliest(row["profile"] for row in rows if row["profile"])
         rows = [_state(report, steps.get(report.name, [])) for report in reports]
-        if len(rows) == 1 and rows[0]["peak_mb"] is not None:  # whose children are its own
-            rows[0]["peak_mb"] = self.highest = max(rows[0]["peak_mb"], _children())
+        if len(rows) == 1:
+            rows[0]["cpu_s"] = self.whole["cpu_s"]
+            if rows[0]["peak_mb"] is not None:
+                rows[0]["peak_mb"] += below
+                self.highest = max(rows[0]["peak_mb"], self.highest or 0.0)
         return rows
 
     @contextmanager
@@ -166,17 +210,12 @@ def _module(name: str) -> Any:
     return None
 
 
-def _peak() -> float | None:
-    """Returns the peak memory (MiB) of this process since it was set back; null where the system does not say it."""
+def _peak(process: int | str = "self") -> float | None:
+    """Returns the peak memory (MiB) of a process since it was set back; null where the system does not say it."""
     with suppress(OSError, StopIteration):
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
     return None
-
-
-def _children() -> float:
-    """Returns the peak memory (MiB) of the largest child process that ended."""
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 
 
 def _by_state(steps: Sequence[dict[str, Any]], states: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
@@ -193,8 +232,7 @@ def _by_state(steps: Sequence[dict[str, Any]], states: Sequence[str]) -> dict[st
 
 def _state(report: Any, steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Returns the cost of a state: as it is reported, and else as its steps were seen."""
-    inner = [row for row in steps if row["step"]] or steps
-    seen = sum(row["cpu_s"] for row in inner) if inner else None
+    seen = sum(row["cpu_s"] for row in steps) if steps else None
     peaks = [row["peak_mb"] for row in steps if row["peak_mb"] is not None]
     return {
         "state": report.name,

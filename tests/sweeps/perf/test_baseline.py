@@ -2,9 +2,11 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 import relay
+from conftest import ROOT
 
 from lanelock.policies import DataError, EngineError
 from lanelock.policies.documents import shipped_schema, validate
@@ -129,6 +131,38 @@ def test_a_function_is_measured_from_a_command(tmp_path, monkeypatch, here):
     for limits, said in (("foyer=0", "STATE=SECONDS"), ("9", "STATE=SECONDS"), ("foyer=x", "STATE=SECONDS")):
         code, _, err = here("perf", "baseline", "start", "--limit", limits, workspace=tmp_path / "ws")
         assert code == 2 and said in err
+
+
+BURNS = """import json, sys, time
+held, until = bytearray(64 << 20), time.process_time() + 0.3
+while time.process_time() < until:
+    pass
+sys.stderr.write("noise")
+print(json.dumps({"wait": 1}))
+"""
+
+
+def test_a_program_counts_with_its_processor_time_its_memory_and_its_log(tmp_path):
+    (tmp_path / "burns.py").write_text(BURNS)
+    command = json.dumps([sys.executable, "burns.py", "{slots}", "{seed}"])
+    (tmp_path / FILE).write_text(
+        f'[engine]\nid = "burner"\ncommand = {command}\n[params]\nslots = {{value = 3, low = 1, high = 9}}\n'
+        '[gates]\nwait = "wait <= 3"\n'
+    )
+    found = one_round(replace(Side.here(), folder=str(tmp_path)), Request("start"))
+    (state,) = found.states
+    assert found.answer["published"]["log_bytes"] >= len("noise")
+    if sys.platform == "linux":
+        assert state.cpu_s >= 0.25, "its clock ticks a hundred times a second"
+        assert state.peak_mb > found.answer["published"]["peak_mb"] + 64 / 2, "beside our own process"
+
+
+def test_an_engine_that_does_not_publish_is_measured_without(tmp_path):
+    folder = str(ROOT / "tests" / "mix_engine")
+    side = Side("mix", path=(folder, *Side.here().path), folder=folder)
+    found = one_round(side, Request("pack", seed=3))
+    assert found.answer["published"] is None and [state.state for state in found.states] == ["mix"]
+    assert found.log_bytes == 0 and found.states[0].rows == 1
 
 
 def test_the_name_of_a_function_is_short():
