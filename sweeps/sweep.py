@@ -115,6 +115,7 @@ def play(
     began = time.perf_counter()
     hold_open(workspace, lane.engine.name, "sweep")
     hooks_of(workspace)  # raises before a budget is spent
+    place = place_for(lane, jobs, processes)  # as does this
     if name is not None:
         check_name(name, "a sweep")
     with workspace.alone(f"sweep-{lane.id}"):
@@ -143,7 +144,7 @@ def play(
             record = recorder.begin(study, ledger)
             surveyed = time.perf_counter()
             with tallied(workspace, studies, study, lane) as tally:
-                stopped_by = _search(study, ledger, record, place_for(lane, jobs, processes), jobs, began, tally, watch)
+                stopped_by = _search(study, ledger, record, place, jobs, began, tally, watch)
             record.settle()
             searched = time.perf_counter() - surveyed
             decision = decide_confirmed(study.history, ledger)

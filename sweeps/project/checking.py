@@ -16,6 +16,7 @@ from lanelock.policies.errors import LaneError
 from lanelock.policies.project import DEFAULTS, Project
 from lanelock.scoring.scorecard import Scorecard, combine
 from lanelock.sweeps.lanes.lane import Lane
+from lanelock.sweeps.lanes.limits import limits_of
 from lanelock.sweeps.lanes.survey import Ground, survey
 
 
@@ -64,7 +65,7 @@ def check_project(project: Project, lane: Lane) -> Checked:
         began = time.perf_counter()
         again[seed] = lane.engine.evaluate(lane.start, seed, until=lane.until)
         seconds[seed] = min(seconds[seed], time.perf_counter() - began)
-    problems = [*_differences(first, again), *_unmeasured(lane, first)]
+    problems = [*_differences(first, again), *_unmeasured(lane, first), *_too_slow(lane, seconds)]
     cards = () if problems else _graded(survey(lane, None, ()), first)
     return Checked(project, lane, seconds, tuple(problems), tuple(_notes(project, first, lane)), cards)
 
@@ -97,6 +98,13 @@ def settings_of(project: Project, lane: Lane) -> Iterator[Setting]:
 
 def _row(project: Project, gate: str) -> Mapping[str, Any]:
     return next((row for row in project.gates["gates"] if row["id"] == gate), {})
+
+
+def _too_slow(lane: Lane, seconds: Mapping[int, float]) -> Iterator[str]:
+    """Yields where the start itself takes longer than the lane allows a run."""
+    slowest, limit = max(seconds, key=lambda seed: seconds[seed]), limits_of(lane).get("seconds", math.inf)
+    if seconds[slowest] > limit:
+        yield f"sweep.limits.seconds: {limit:g}: the start takes {seconds[slowest]:.3g} s on seed {slowest}"
 
 
 def _differences(first: Mapping[int, Run], again: Mapping[int, Run]) -> Iterator[str]:

@@ -4,16 +4,21 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from conftest import child_environment
 from programs import lives, pids, until
 
+from lanelock.engine import steps
 from lanelock.policies.project import FILE
 from lanelock.sweeps.audit import audit
+from lanelock.sweeps.engines import project_here
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.lanes.limits import limits_lines
+from lanelock.sweeps.project.checking import check_project
 from lanelock.sweeps.sweep import play
 from lanelock.sweeps.terminal.words import closed_document, closing
+from lanelock.sweeps.work.worker import Worker
 from lanelock.sweeps.workspace import Workspace
 
 ENGINE = """
@@ -149,7 +154,7 @@ def test_what_an_engine_prints_and_reads_is_no_part_of_the_conversation(ward, tm
     }
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_hanging_trial_without_limits_ends_with_its_sweep(ward, tmp_path, number):
     """Ctrl-C waits for the end of a trial; a second one, which comes here until it is heard, ends the process."""
     ward("is slow", limits="")
@@ -165,3 +170,38 @@ def test_a_hanging_trial_without_limits_ends_with_its_sweep(ward, tmp_path, numb
             process.kill()
     assert process.returncode == -number
     assert until(lambda: not any(map(lives, ids))) and until(lambda: not [*place.iterdir()])
+
+
+@pytest.mark.slow
+def test_an_interrupted_sweep_keeps_its_trials_and_leaves_no_process(ward, tmp_path):
+    """The signal waits for the end of the trial that hangs, which its limit ends."""
+    ward("is slow", limits="limits = { seconds = 6 }")
+    command = [sys.executable, "-m", "lanelock", "sweep", "--jobs", "2", "--workspace", str(tmp_path / "w")]
+    place = tmp_path / "temporary"
+    place.mkdir()
+    environment = child_environment(TMPDIR=str(place))
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            ids = pids(tmp_path / "ward", 2)
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=120)
+        finally:
+            process.kill()
+    assert process.returncode == 128 + signal.SIGTERM and "go on with: lanelock sweep" in err
+    assert len(ids) == 2 and not any(map(lives, ids)) and not [*place.iterdir()]
+
+
+def test_a_process_of_limited_memory_remembers_a_part_of_it(monkeypatch):
+    monkeypatch.setattr(steps, "_most", None)
+    memory, states = steps.Memory(1 << 30), [np.zeros(1 << 17) for _ in range(4)]  # of 1 MiB
+    Worker().answer({"open": "no such task", "folder": ".", "memory": 6 << 20, "document": {}})
+    for name, state in enumerate(states):
+        memory.get(str(name), lambda: None, lambda state=state: state)
+    kept = [memory.get(str(name), lambda: None, lambda: np.zeros(0))[1] for name in (3, 2)]
+    assert kept == [True, True] and not memory.get("0", lambda: None, lambda: np.zeros(0))[1]
+
+
+def test_a_check_of_the_file_says_that_the_start_is_slower_than_its_limit(ward):
+    lane = ward(limits="limits = { seconds = 1e-9 }")
+    problems = check_project(project_here(), lane).problems
+    assert any("sweep.limits.seconds: 1e-09: the start takes" in row for row in problems)
