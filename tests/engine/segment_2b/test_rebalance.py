@@ -68,7 +68,9 @@ def merchants(draw):
     found = []
     for _ in range(draw(st.integers(1, 6))):
         size = draw(st.integers(2, 16))
-        zones = draw(st.lists(st.sampled_from(home_zones()), min_size=1, max_size=draw(st.sampled_from((1, 1, 1, 1, 2)))))
+        zones = draw(
+            st.lists(st.sampled_from(home_zones()), min_size=1, max_size=draw(st.sampled_from((1, 1, 1, 1, 2))))
+        )
         places = [town for zone in zones for town in towns_of(zone)]
         found.append([places[draw(st.integers(0, 10**6)) % len(places)] for _ in range(size)])
     return found
