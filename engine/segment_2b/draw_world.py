@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lanelock.engine.arithmetic import exps, interpolated, log, logs, powers
 from lanelock.engine.compiled import compiled
-from lanelock.engine.segment_2b import geography, streams
+from lanelock.engine.segment_2b import geography, rebalance, streams
 from lanelock.engine.segment_2b.geography import canonical_zones, compacted, one_place
 from lanelock.engine.segment_2b.world import World
 from lanelock.engine.segment_2b.zones import AN_IANA_ZONE, canonical_names
@@ -24,6 +24,7 @@ from lanelock.engine.surface import Categories
 from lanelock.policies import DataError, PolicyError
 
 ZONE_SOURCES = ("nudge", "override", "polygon")
+ALL_ZONE_SOURCES = (*ZONE_SOURCES, rebalance.SOURCE)
 _BELOW_ONE = 1.0 - 2.0**-53
 _AT_ONCE = 8192  # merchants whose zones are chosen together
 _QUANTILES = {"min": 0, "p10": 0.1, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p90": 0.9, "p99": 0.99, "max": 1}
@@ -91,14 +92,20 @@ def assemble_world(
     merchant = merchant[order]
     lat_deg, lon_deg = one_place(lat_deg[order], lon_deg[order])
     country = Categories(country.codes[order], country.values)
+    moves = None
     if zone is None:
         zone, origin, renamed = _find_zones(
             merchant_id[merchant], country, numbers, lat_deg, lon_deg, zone_policy or {}
         )
+        if (rules := rebalance.rules_of(zone_policy or {})) is not None:
+            override = origin.codes == ZONE_SOURCES.index("override")
+            sites = rebalance.Sites(merchant, country, lat_deg, lon_deg, zone, override)
+            zone, moved, moves = rebalance.rebalanced(sites, rules)
+            origin = zone_sources(np.where(moved, ALL_ZONE_SOURCES.index(rebalance.SOURCE), origin.codes))
     else:
         zone, renamed = canonical_zones(Categories(zone.codes[order], zone.values))
         polygon = np.full(len(order), ZONE_SOURCES.index("polygon"), np.int8)
-        origin = Categories(polygon if zone_source is None else zone_source.codes[order], ZONE_SOURCES)
+        origin = zone_sources(polygon if zone_source is None else zone_source.codes[order])
     pair = merchant * len(zone.values) + zone.codes
     pairs = np.unique(pair)
     arrays: dict[str, Any] = {
@@ -115,7 +122,14 @@ def assemble_world(
         "group_zone": (pairs % len(zone.values)).astype(np.int32),
         "site_group": np.searchsorted(pairs, pair).astype(np.int64),
     }
-    return World(digest=_digest(arrays), source=source, renamed_sites=int(renamed.sum()), **arrays)
+    digest = _digest(arrays)
+    return World(digest=digest, source=source, renamed_sites=int(renamed.sum()), rebalance=moves, **arrays)
+
+
+def zone_sources(codes: NDArray[Any]) -> Categories:
+    """Returns the sources of zones; without a moved site as if there were no rebalance, which a digest would show."""
+    moved = np.any(codes == ALL_ZONE_SOURCES.index(rebalance.SOURCE))
+    return Categories(codes.astype(np.int8), ALL_ZONE_SOURCES if moved else ZONE_SOURCES)
 
 
 def describe(world: World) -> dict[str, Any]:

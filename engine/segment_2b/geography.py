@@ -28,6 +28,7 @@ from lanelock.engine.segment_2b.zones import canonical_names
 from lanelock.engine.surface import Categories
 from lanelock.policies import IntegrityError
 
+EARTH_KM = 6371.0088  # mean radius
 CITIES = Path(__file__).with_name("cities.arrow")
 # Part of the source, so that the key of a world covers the table along with the code.
 _CITIES_SHA256 = "1e55e7fb60e5de5b7e2a52e8cd4f973a69b90d9d7983413d3d658e0eb2c5be5f"
@@ -168,10 +169,16 @@ def distance_km(lat_a: Any, lon_a: Any, lat_b: Any, lon_b: Any) -> NDArray[np.fl
 
 
 @compiled
+def great_circle_km(lat_a: float, lon_a: float, lat_b: float, lon_b: float) -> float:
+    """Returns the distance of two points in radians, for compiled loops."""
+    up, across = sin((lat_a - lat_b) / 2.0), sin((lon_a - lon_b) / 2.0)
+    half = up * up + cos(lat_a) * cos(lat_b) * (across * across)
+    return 2.0 * EARTH_KM * arcsin(np.sqrt(min(half, 1.0)))
+
+
+@compiled
 def _distances(lat_a: Any, lon_a: Any, lat_b: Any, lon_b: Any) -> Any:
     out = np.empty(len(lat_a), np.float64)
     for i in range(len(out)):
-        up, across = sin((lat_a[i] - lat_b[i]) / 2.0), sin((lon_a[i] - lon_b[i]) / 2.0)
-        half = up * up + cos(lat_a[i]) * cos(lat_b[i]) * (across * across)
-        out[i] = 2.0 * 6371.0088 * arcsin(np.sqrt(min(half, 1.0)))
+        out[i] = great_circle_km(lat_a[i], lon_a[i], lat_b[i], lon_b[i])
     return out

@@ -1,6 +1,7 @@
 """Counts the sites of a world whose zone, country and coordinates do not belong together.
 
-A wrong coordinate or a strange zone gives a merchant a further group, so it improves the mix that S4 is graded by.
+A wrong coordinate or a zone that is not the place's gives a merchant a further group, so it improves the mix that S4
+is graded by.
 The counts add up over shards.
 """
 
@@ -28,6 +29,8 @@ class Plausibility:
     """The sites and groups of a world, or of a shard, that are not plausible."""
 
     foreign_zone: int  # sites whose zone no place of their country has
+    off_zone: int  # sites whose zone holds neither at their coordinates nor near them
+    unbacked: int  # merchants with a group in whose zone none of their sites stands
     nowhere: int  # sites whose coordinates lie in no country, or at 0/0
     at_zero: int  # sites at 0/0
     abroad: int  # sites whose coordinates lie in countries, but not in their own
@@ -38,6 +41,8 @@ class Plausibility:
         """Returns the counts of a whole world, for its description."""
         return {
             "sites_in_a_foreign_zone": self.foreign_zone,
+            "sites_off_their_zone": self.off_zone,
+            "merchants_off_a_zone": self.unbacked,
             "sites_in_no_country": self.nowhere,
             "sites_at_0_0": self.at_zero,
             "sites_in_another_country": self.abroad,
@@ -51,11 +56,14 @@ def plausibility(world: World, horizon: Mapping[str, Any]) -> Plausibility:
     at_zero = (world.lat_deg == 0.0) & (world.lon_deg == 0.0)
     place = _places(world)
     nowhere, abroad = _misplaced(world, place)
+    off_zone = _off_zone(world, place)
     rules = rules_over(horizon["start_day"], int(horizon["days"]))
     _, first = _numbered(world.country.codes, world.zone.codes)
     named = [(world.country.values[world.country.codes[i]], world.zones[world.zone.codes[i]]) for i in first]
     return Plausibility(
         foreign_zone=int(_foreign(world, place).sum()),
+        off_zone=int(off_zone.sum()),
+        unbacked=_unbacked(world, off_zone),
         nowhere=int((nowhere | at_zero).sum()),
         at_zero=int(at_zero.sum()),
         abroad=int((abroad & ~at_zero).sum()),
@@ -107,6 +115,26 @@ def _foreign(world: World, place: NDArray[np.int64]) -> NDArray[np.bool_]:
         on_border[i] = world.zones[world.zone.codes[sites[first[i]]]] in near and country in _countries(near)
     foreign[sites] = ~on_border[kind]
     return foreign
+
+
+def _off_zone(world: World, place: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Returns [n] whether a site's zone holds neither at its coordinates nor within the breadth of a border."""
+    which, first = _numbered(place, world.zone.codes)
+    points = zip(world.lat_deg[first].tolist(), world.lon_deg[first].tolist(), world.zone.codes[first], strict=True)
+    off = [
+        world.zones[zone] not in geography.polygons(lat, lon) and world.zones[zone] not in _zones_near(lat, lon)
+        for lat, lon, zone in points
+    ]
+    return np.array(off, np.bool_)[which]
+
+
+def _unbacked(world: World, off_zone: NDArray[np.bool_]) -> int:
+    """Returns the number of merchants with a group whose sites are all off their zone."""
+    groups = len(world.group_zone)
+    inside = np.bincount(world.site_group[~off_zone], minlength=groups) > 0
+    outside = np.bincount(world.site_group[off_zone], minlength=groups) > 0
+    merchant = np.repeat(np.arange(len(world.merchant_id)), np.diff(world.group_offsets))
+    return len(np.unique(merchant[outside & ~inside]))
 
 
 def _points(world: World, sites: NDArray[np.int64]) -> Iterable[tuple[float, float, str]]:

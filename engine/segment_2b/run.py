@@ -26,6 +26,7 @@ from lanelock.engine.segment_2b import (
     geography,
     mass,
     plausibility,
+    rebalance,
     roster_import,
     streams,
     tables,
@@ -70,7 +71,7 @@ WORLD, LAYOUT, EFFECTS, MIX, ROUTING, EDGES = POLICIES = (
     "virtual_edge_policy_v1",
 )
 _GIVEN = (given, bundle, places)
-_UPSTREAM = (draw_world, world_import, world_receipt, *_GIVEN, user_tables, cells, geography, zones)
+_UPSTREAM = (draw_world, rebalance, world_import, world_receipt, *_GIVEN, user_tables, cells, geography, zones)
 _ROSTER = (rng_log, s5_roster)
 _AUDIT = (s7_audit, s7_evidence, s7_weights, s7_arrivals)
 _STATES = (s0_gate, s1_site_weights, s2_alias_index, s3_day_effects, s4_group_weights, *_ROSTER, s5_routing)
@@ -91,6 +92,7 @@ KINDS: Kinds = {  # the types that the cache may hold: those that states return
         surface.Surface,
         surface.Categories,
         World,
+        rebalance.Rebalance,
         s0_gate.Asset,
         s0_gate.SealedInputs,
         s7_audit.Check,
@@ -249,7 +251,9 @@ class Segment2B:
 
     def describe_world(self, world: World, pack: Pack) -> Mapping[str, Any]:
         found = plausibility.plausibility(world, pack[EFFECTS]["horizon"])
-        return {**draw_world.describe(world), "renamed_sites": world.renamed_sites, "plausibility": found.counts()}
+        moves = {} if world.rebalance is None else {"rebalance": world.rebalance.counts()}
+        renamed = {"renamed_sites": world.renamed_sites}
+        return {**draw_world.describe(world), **renamed, **moves, "plausibility": found.counts()}
 
     def keep_world(self, world: World, folder: Path) -> None:
         from lanelock.engine.segment_2b import store

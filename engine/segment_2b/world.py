@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from lanelock.engine.segment_2b.rebalance import Rebalance
 from lanelock.engine.surface import Categories
 
 
@@ -34,11 +35,12 @@ class World:
     lat_deg: NDArray[np.float64]  # [n] -90 … 90
     lon_deg: NDArray[np.float64]  # [n] above -180, up to 180; 0 at the poles
     zone: Categories  # [n] IANA tzid, the zone's own name
-    zone_source: Categories  # [n] "polygon", "override" or "nudge"
+    zone_source: Categories  # [n] "polygon", "override", "nudge" or "rebalance"
     group_offsets: NDArray[np.int64]  # [m+1] merchant i owns groups group_offsets[i]:group_offsets[i+1]
     group_zone: NDArray[np.int32]  # [g] code into zone.values
     site_group: NDArray[np.int64]  # [n] index into the groups
     renamed_sites: int = 0  # of the whole world: sites whose zone was given under another of its names
+    rebalance: Rebalance | None = None  # of the whole world: what the rebalance did; None if there was none
     merchants_before: int = 0  # for a shard: how many merchants of the whole world precede it
 
     @property

@@ -20,7 +20,7 @@ from lanelock.engine.columns import arrow
 from lanelock.engine.keep.staging import write_file
 from lanelock.engine.segment_2b import geography
 from lanelock.engine.segment_2b.cells import refuse, refuse_all, typed_columns
-from lanelock.engine.segment_2b.draw_world import ZONE_SOURCES, assemble_world, describe
+from lanelock.engine.segment_2b.draw_world import ALL_ZONE_SOURCES, assemble_world, describe, zone_sources
 from lanelock.engine.segment_2b.geography import categories, compacted, distinct, outside
 from lanelock.engine.segment_2b.record import given
 from lanelock.engine.segment_2b.user_tables import READ, read_table, table_file
@@ -150,13 +150,13 @@ def _zones_of(path: Path, sites: Table, zone_path: Path, zones: Table) -> tuple[
 def _zone_sources(path: Path, zones: Table, row: NDArray[np.int64]) -> Categories:
     """Returns the source of each zone: "polygon" if the table has no tz_source."""
     if "tz_source" not in zones:
-        return Categories(np.full(len(row), ZONE_SOURCES.index("polygon"), np.int8), ZONE_SOURCES)
+        return zone_sources(np.full(len(row), ALL_ZONE_SOURCES.index("polygon")))
     stated = categories(zones["tz_source"])
-    known = ", ".join(ZONE_SOURCES)
-    unknown = outside(stated, ZONE_SOURCES)
+    known = ", ".join(ALL_ZONE_SOURCES)
+    unknown = outside(stated, ALL_ZONE_SOURCES)
     refuse(path, unknown, lambda row: f"tz_source: {zones['tz_source'][row]!r} is not one of {known}")
-    code = np.array([ZONE_SOURCES.index(value) for value in stated.values], np.int8)
-    return Categories(code[stated.codes[row]], ZONE_SOURCES)
+    code = np.array([ALL_ZONE_SOURCES.index(value) for value in stated.values])
+    return zone_sources(code[stated.codes[row]])
 
 
 def _virtual(folder: Path, ids: NDArray[np.uint64]) -> NDArray[np.bool_]:

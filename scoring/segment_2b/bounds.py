@@ -7,17 +7,20 @@ no law here covers such a field, its metrics get no bound.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lanelock.engine.arithmetic import exps, log, logs, powers
-from lanelock.engine.segment_2b import geography
+from lanelock.engine.segment_2b import geography, rebalance
 from lanelock.engine.segment_2b.draw_world import zone_overrides
 from lanelock.engine.segment_2b.world import World
 from lanelock.policies import Pack
+from lanelock.policies.pack import nodes_at, value_at
 from lanelock.scoring.feasibility import Bound, Box
 from lanelock.scoring.segment_2b.samples import RANK, run_starts
 
@@ -31,6 +34,13 @@ _QUOTA_MOVES = {  # fields of 1B that the zone quotas do not depend on, or in wh
         "breadth/breadth", "breadth/small_single_share", "breadth/size_pull", "breadth/population_exponent",
         "breadth/reach_km", "breadth/home_country_pull", "dispersion/dispersion", "dispersion/second_share_min",
     )
+}  # fmt: skip
+_NUDGE, _OVERRIDES, _REBALANCE = (
+    f"{WORLD}#/zones/{name}" for name in ("tz_nudge/epsilon_deg", "tz_overrides", "rebalance")
+)
+_LOOSEST = {  # the end of each field of the rebalance that lets the most sites move
+    "enabled": max, "caps/sites": max, "caps/country": max, "caps/merchant": max, "least_sites": min,
+    "least_span_deg": min, "greatest_km": max,
 }  # fmt: skip
 MIX_DOWN = {  # the end of each knob of S4 that pulls every day furthest towards uniform
     f"{MIX}#/enabled": 1, f"{MIX}#/max_p_group_soft_cap": -1, f"{MIX}#/regularization_strength": 1,
@@ -58,28 +68,33 @@ def segment_2b_bounds(box: Box, measure: Any) -> Iterator[Bound]:
 # --- the world: the most groups of a merchant -----------------------------------------------------------
 
 
-def group_limits(box: Box, world: World) -> tuple[NDArray[np.int64], str, str] | None:
-    """Returns ([m] the most groups of each merchant, in any order; the proof; what could change it), or None."""
+Limits = tuple[NDArray[np.int64], str, str]  # [m] the most groups of each merchant, in any order; proof; movable by
+
+
+def group_limits(box: Box, world: World) -> Limits | None:
+    """Returns the most groups of each merchant, the proof and what could change it; None if no law covers the box."""
     moved = {address for address in box.moves if address.startswith(f"{WORLD}#")}
-    have = np.diff(world.group_offsets)
+    have, rules = np.diff(world.group_offsets), rebalance.rules_of(box.start[WORLD]["zones"])
     if not moved:
-        return have, f"{np.sum(have == 1)} of {len(have)} merchants have one group in the frozen world", "1B"
-    if all(box.first_state(address) == "2A" for address in moved):
+        why = f"{np.sum(have == 1)} of {len(have)} merchants have one group in the frozen world"
+        return have, *_beyond(box, world, why)
+    if moved <= {_NUDGE, _OVERRIDES} and rules is None:
         return _with_zones_moved(box, world, have)
-    if moved <= _QUOTA_MOVES and world.source == "drawn" and not _borders_move(box):
+    if moved <= {f"{_REBALANCE}/{field}" for field in _LOOSEST}:
+        return _with_rebalance_moved(box)
+    if moved <= _QUOTA_MOVES and world.source == "drawn" and rules is None and not _borders_move(box):
         return _with_quotas_moved(box, world)
     return None
 
 
-def _with_zones_moved(box: Box, world: World, have: NDArray[np.int64]) -> tuple[NDArray[np.int64], str, str]:
+def _with_zones_moved(box: Box, world: World, have: NDArray[np.int64]) -> Limits:
     """Returns the limits if zones move: a merchant gains at most one group per nudged or overridden site."""
     touched = np.zeros(len(world.lat_deg), np.bool_)
-    nudge = f"{WORLD}#/zones/tz_nudge/epsilon_deg"
-    for epsilon in box.moves.get(nudge, (box.start[WORLD]["zones"]["tz_nudge"]["epsilon_deg"],)):
-        probe = box.run(box.start.with_knobs({nudge: epsilon}), "S0").upstream
+    for epsilon in box.moves.get(_NUDGE, (box.start[WORLD]["zones"]["tz_nudge"]["epsilon_deg"],)):
+        probe = box.run(box.start.with_knobs({_NUDGE: epsilon}), "S0").upstream
         touched |= np.asarray(probe.zone_source.values)[probe.zone_source.codes] == "nudge"
     touched |= np.asarray(world.zone_source.values)[world.zone_source.codes] == "override"
-    for rows in box.moves.get(f"{WORLD}#/zones/tz_overrides", ()):
+    for rows in box.moves.get(_OVERRIDES, ()):
         for row in zone_overrides({"tz_overrides": rows}):
             touched |= _overridden(world, row)
     owner = np.repeat(np.arange(len(have)), np.diff(world.site_offsets))
@@ -89,7 +104,98 @@ def _with_zones_moved(box: Box, world: World, have: NDArray[np.int64]) -> tuple[
         f"{np.sum(have == 1)} of {len(have)} merchants have one group; {stuck} of them have no site that a nudge or "
         "override of the box touches"
     )
-    return have + able, why, "1B"
+    return have + able, *_beyond(box, world, why)
+
+
+def _with_rebalance_moved(box: Box) -> Limits:
+    """Returns the limits if the rebalance moves: those of the box's loosest one, over the world without any."""
+    plain, stated = _plain(box), box.start[WORLD]["zones"]["rebalance"]
+    rules = _loosest(lambda field: box.moves.get(f"{_REBALANCE}/{field}", (value_at(stated, f"/{field}", _REBALANCE),)))
+    have = np.diff(plain.group_offsets)
+    most = _rebalanced(plain, rules) if rules["enabled"] else have
+    single = have == 1
+    why = (
+        f"{np.sum(single)} of {len(have)} merchants have one group; at most {np.sum(most[single] > 1)} of them have a "
+        "site that a rebalance of the box may move"
+    )
+    return most, *_beyond(box, plain, why)
+
+
+def _rebalanced(world: World, rules: Mapping[str, Any]) -> NDArray[np.int64]:
+    """Returns [m] the most groups of each merchant under a rebalance at least as strict as `rules`, in any order.
+
+    A merchant of one zone gains at most one group per site that moves. Its own cap and those of countries and world
+    limit how many move; where they leave fewer than there are merchants, those that could gain most are taken.
+    """
+    have = np.diff(world.group_offsets)
+    owner = np.repeat(np.arange(len(have)), np.diff(world.site_offsets))
+    free = np.zeros(len(owner), np.bool_)  # an override that stands moves less
+    sites = rebalance.Sites(owner, world.country, world.lat_deg, world.lon_deg, world.zone, free)
+    gain, in_all = rebalance.most_moves(sites, rebalance.movable(sites, rules), rules["caps"])
+    first = np.argsort(-gain, kind="stable")[:in_all]
+    most = have.copy()
+    most[first] += gain[first]
+    return most
+
+
+def _plain(box: Box) -> World:
+    """Returns the world of a box's start without a rebalance."""
+    world: World = box.run(box.start.with_knobs({f"{_REBALANCE}/enabled": False}), "S0").upstream
+    return world
+
+
+def _loosest(ends: Callable[[str], Iterable[Any]]) -> dict[str, Any]:
+    """Returns the rebalance that lets the most sites move, of the values that each field may have."""
+    rules: dict[str, Any] = {"caps": {}}
+    for field, pick in _LOOSEST.items():
+        *parents, name = field.split("/")
+        (rules["caps"] if parents else rules)[name] = pick(ends(field))
+    return rules
+
+
+def _beyond(box: Box, world: World, why: str) -> tuple[str, str]:
+    """Returns a proof with what other states could give, and those that could give anything.
+
+    Both are upper bounds over what the schema of `world_v1` allows: the loosest rebalance, and the widest breadth. The
+    other fields of 1B have no bound.
+    """
+    floor = float(np.mean(np.diff(world.group_offsets) == 1))
+    zones, breadth = _most_by_zones(box, world), _most_by_breadth(box, world)
+    ways = (("2A", "a rebalance of zones", zones), ("1B", "the breadth of sites", breadth))
+    gains = {(state, words): float(np.mean(most == 1)) - floor for state, words, most in ways if most is not None}
+    said = [
+        f"{words} ({state}) could lower that share by {-gain:.6f} at most"
+        for (state, words), gain in gains.items()
+        if gain < 0.0
+    ]
+    return "; ".join((why, *said)), "2A, 1B" if gains[ways[0][:2]] < 0.0 else "1B"
+
+
+def _most_by_zones(box: Box, world: World) -> NDArray[np.int64]:
+    """Returns [m] the most groups of each merchant under any rebalance that the schema allows, in any order."""
+    zones, schema = box.start[WORLD]["zones"], box.start.schemas[WORLD]
+    rules = _loosest(lambda field: _ends(schema, f"/zones/rebalance/{field}"))
+    plain = world if rebalance.rules_of(zones) is None else _plain(box)
+    if world.source == "imported":  # where a table gives the zones, no policy moves them
+        loosest = box.start.with_knobs({f"{WORLD}#/zones": {**zones, "rebalance": rules}})
+        if box.run(loosest, "S0").upstream.digest == plain.digest:
+            return np.diff(plain.group_offsets)
+    return _rebalanced(plain, rules)
+
+
+def _most_by_breadth(box: Box, world: World) -> NDArray[np.int64] | None:
+    """Returns [m] the most groups of each merchant at the widest breadth that the schema allows; None if not known."""
+    if world.source != "drawn" or rebalance.rules_of(box.start[WORLD]["zones"]) is not None or _borders_move(box):
+        return None
+    fields = ("breadth/breadth", "breadth/small_single_share")
+    moves = {f"{WORLD}#/{at}": _ends(box.start.schemas[WORLD], f"/{at}") for at in fields}
+    return _with_quotas_moved(replace(box, moves=moves), world)[0]
+
+
+def _ends(schema: Mapping[str, Any], pointer: str) -> tuple[Any, Any]:
+    """Returns the least and the greatest value that a policy's schema allows in a field."""
+    (node,) = nodes_at(schema, pointer)
+    return (False, True) if node["type"] == "boolean" else (node["minimum"], node["maximum"])
 
 
 def _overridden(world: World, row: Mapping[str, Any]) -> NDArray[np.bool_]:
@@ -110,11 +216,16 @@ def _overridden(world: World, row: Mapping[str, Any]) -> NDArray[np.bool_]:
 
 def _borders_move(box: Box) -> bool:
     """Returns whether the lookup of zones may give a site another zone than its city was chosen for."""
-    zones, land = box.start[WORLD]["zones"], geography.cities()
-    epsilon = float(zones["tz_nudge"]["epsilon_deg"])
+    zones = box.start[WORLD]["zones"]
+    return bool(zones["tz_overrides"]) or _strays(float(zones["tz_nudge"]["epsilon_deg"]))
+
+
+@cache
+def _strays(epsilon_deg: float) -> bool:
+    """Returns whether a nudge gives any city another zone than the table of cities."""
+    land = geography.cities()
     places = zip(land.lat_deg.tolist(), land.lon_deg.tolist(), land.zone.codes, strict=True)
-    strays = (geography.zone_of(lat, lon, epsilon)[0] != land.zone.values[code] for lat, lon, code in places)
-    return bool(zones["tz_overrides"]) or any(strays)
+    return any(geography.zone_of(lat, lon, epsilon_deg)[0] != land.zone.values[code] for lat, lon, code in places)
 
 
 def _with_quotas_moved(box: Box, world: World) -> tuple[NDArray[np.int64], str, str]:

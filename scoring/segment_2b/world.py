@@ -70,6 +70,8 @@ def world_metrics(samples: Sequence[WorldSample]) -> dict[str, float]:
         "world/overridden_share": total("overridden") / sites,
         "world/groups_without_site": float(total("empty")),
         "world/foreign_zone_share": implausible("foreign_zone") / sites,
+        "world/off_zone_share": implausible("off_zone") / sites,
+        "world/unbacked_merchant_share": implausible("unbacked") / merchants,
         "world/nowhere_share": implausible("nowhere") / sites,
         "world/abroad_share": implausible("abroad") / sites,
         "world/alike_zones": float(alike_zones(frozenset().union(*(each.plausibility.alike for each in samples)))),

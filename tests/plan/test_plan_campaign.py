@@ -125,7 +125,10 @@ def decision(phase, outcome):
         pytest.param("allow_synthetic_local_groups", "NO", "ALLOW_SYNTHETIC_LOCAL_GROUPS_NO", "reopen_2a_r2",
                      marks=pytest.mark.plan("P1L.12")),
         pytest.param("reopen_2a_r2", "RETRY", "GO_P3_RETRY_FROM_2A_R2", "p3", marks=pytest.mark.plan("P1.R2.5")),
-        pytest.param("reopen_2a_r2", "NO_GO", "NO_GO_P1_REOPEN_2A_R2", "p4", marks=pytest.mark.plan("P1.R2.5")),
+        pytest.param("reopen_2a_r2", "NO_GO", "NO_GO_P1_REOPEN_2A_R2", "reopen_2a_final",
+                     marks=pytest.mark.plan("P1.R2.5")),
+        ("reopen_2a_final", "NO_GO", "NO_GO_P1_REOPEN_2A_FINAL", "p4"),
+        ("reopen_2a_final", "RETRY", "NO_GO_P1_REOPEN_2A_FINAL", "p4"),
     ],
 )  # fmt: skip
 def test_the_recorded_cycle_has_its_decisions(phase, outcome, name, onward):
@@ -205,7 +208,7 @@ def test_the_recorded_phases_follow_each_other_as_they_did():
     phases, took = campaign_of("segment_2b_recorded").phases, {
         "p0": "GO", "p1": "GO", "p2": "NO_GO", "p2_r1": "NO_GO", "p3": "NO_GO", "p1_reopen": "NO_GO",
         "reopen_2a": "NO_GO", "reopen_1b": "REFUSED", "p1_local": "REFUSED", "allow_synthetic_local_groups": "NO",
-        "reopen_2a_r2": "NO_GO", "p4": "NO_GO",
+        "reopen_2a_r2": "NO_GO", "reopen_2a_final": "RETRY", "p4": "NO_GO",
     }  # fmt: skip
     seen = ["p0"]
     while seen[-1] in took:

@@ -45,6 +45,7 @@ def equalities(lane):
         pytest.param("p1_reopen", {"S1"}, marks=pytest.mark.plan("P1.RO.2")),
         pytest.param("reopen_2a", {"2A"}, marks=pytest.mark.plan("P1.2A.1")),
         pytest.param("reopen_2a_r2", {"2A"}, marks=pytest.mark.plan("P1.R2.1")),
+        ("reopen_2a_final", {"2A"}),
         pytest.param("reopen_1b", {"1B"}, marks=pytest.mark.plan("P1.1B.1")),
     ],
 )

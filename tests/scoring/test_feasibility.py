@@ -91,7 +91,7 @@ def test_the_floor_names_the_world_and_p3_is_refused():
     found = prospect(lane, None)
     refused = refusal(lane, found)
     rows = {row.gate: row for row in found}
-    assert rows["s4_tail"].bound == pytest.approx(598 / 1238) and rows["s4_tail"].movable_by == "1B"
+    assert rows["s4_tail"].bound == pytest.approx(598 / 1238) and rows["s4_tail"].movable_by == "2A, 1B"
     assert rows["s4_tail"].reachable == {"B": False, "B+": False} and "598 of 1238" in rows["s4_tail"].proof
     assert rows["s1_gap"].movable_by == "S1" and rows["s1_gap"].reachable == {"B": True, "B+": True}
     assert refused is not None and refused.outcome == "NO_GO" and [row.gate for row in refused.blockers] == ["s4_tail"]

@@ -40,7 +40,7 @@ def test_p3_passes_all_it_can_and_names_the_floor_that_blocks_it(swept):
     assert closed["decision"] == "NO_GO" and closed["verdict"] == "FAIL_REALISM" and closed["trials"]["number"] == 40
     assert [row["gate"] for row in closed["blockers"]] == ["s4_tail"]
     (floor,) = closed["blockers"]
-    assert floor["movable_by"] == "1B" and "share(n_groups = 1)" in floor["proof"] and "s4_tail" in closed["reason"]
+    assert floor["movable_by"] == "2A, 1B" and "share(n_groups = 1)" in floor["proof"] and "s4_tail" in closed["reason"]
     for seed in SEEDS:
         found = closed["best"]["metrics"][seed]
         assert (
@@ -74,7 +74,7 @@ def test_unasked_p3_is_refused_at_once_and_leaves_its_refusal_alone(lanelock, tm
     assert said["decision"] == "NO_GO" and said["refused"] and said["trials"]["number"] == 0 and said["lock"] is None
     (blocker,) = said["blockers"]
     assert blocker["gate"] == "s4_tail" and blocker["bound"] == pytest.approx(598 / 1238)
-    assert "598 of 1238 merchants have one group" in said["reason"] and blocker["movable_by"] == "1B"
+    assert "598 of 1238 merchants have one group" in said["reason"] and blocker["movable_by"] == "2A, 1B"
     assert {path.name for path in (tmp_path / "ws").iterdir()} == {"artifacts", "locks", "outbox", "runs"}, "no study"
     assert not list((tmp_path / "ws" / "locks").iterdir())
 

@@ -34,6 +34,8 @@ def test_counts_and_shares():
         "world/overridden_share": 0.0,
         "world/groups_without_site": 0.0,
         "world/foreign_zone_share": 0.0,
+        "world/off_zone_share": 0.0,
+        "world/unbacked_merchant_share": 0.0,
         "world/nowhere_share": 0.0,
         "world/abroad_share": 0.0,
         "world/alike_zones": 0.0,

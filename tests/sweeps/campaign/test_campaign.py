@@ -330,7 +330,7 @@ def test_a_freeze_is_certified_or_names_every_floor():
 RECORDED_DECISIONS = [
     "GO_P1", "GO_P2", "NO_GO_P3", "NO_GO_P3", "NO_GO_P4", "NO_GO_P1_REOPEN_S1_ONLY", "NO_GO_P1_REOPEN_2A_ONLY",
     "NO_GO_P1_REOPEN_1B_ONLY", "NO_GO_P1_LOCAL_RECOVERY", "ALLOW_SYNTHETIC_LOCAL_GROUPS_NO",
-    "NO_GO_P1_REOPEN_2A_R2", "P4_CLOSED_INTO_P5", "FROZEN_BEST_EFFORT_BELOW_B",
+    "NO_GO_P1_REOPEN_2A_R2", "NO_GO_P1_REOPEN_2A_FINAL", "P4_CLOSED_INTO_P5", "FROZEN_BEST_EFFORT_BELOW_B",
 ]  # fmt: skip
 
 
@@ -367,6 +367,11 @@ def test_the_campaigns_of_segment_2b_end_as_they_must(lanelock, name, status, re
         assert [row["decision"] for row in said["phases"]] == RECORDED_DECISIONS
         assert rows["p2_r1"]["trials"] == rows["p1_reopen"]["trials"] == 1
         assert not any(rows[phase]["material"]["moved"] >= 0.01 for phase in ("p1_reopen", "reopen_2a", "reopen_2a_r2"))
+        assert (
+            rows["reopen_2a_final"]["material"]["moved"]
+            >= 0.02
+            < rows["reopen_2a_final"]["material"]["candidate"] - 0.35
+        )
         assert "downstream skipped by gate" in rows["reopen_1b"]["reason"]
         assert rows["allow_synthetic_local_groups"]["answered"]["answer"] == "no" and rows["p4"]["outcome"] == "WAIVED"
         assert len(rows["p5"]["waivers"]) == 2
