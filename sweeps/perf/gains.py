@@ -1,0 +1,81 @@
+"""What two sides took, round by round: the gain of each state and of all, with an interval, and what got slower.
+
+A round runs both sides one after the other, so that what disturbs the machine for a while disturbs both. The gain is
+the median over the rounds of the differences, and of the ratios. Its interval is that of `medians`: it follows from the
+rounds alone, without random numbers, so that anyone derives it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from lanelock.sweeps.perf.medians import Median, median_of
+
+ALL = "all"  # in place of a state: the sum of all
+_TICK = 1e-6  # seconds: finer than what a processor's clock shows
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How much slower a state may get: both have to be exceeded."""
+
+    share: float  # of what it took before
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """What one state, or `ALL`, took on both sides. Seconds of the processor, but for the two of the wall clock."""
+
+    state: str
+    before: Median
+    after: Median
+    saved: Median  # seconds, before - after
+    ratio: Median  # after / before
+    wall_before: float  # median
+    wall_after: float
+    slower: bool  # by more than the limit, the whole interval beyond it
+
+    @property
+    def faster(self) -> bool:
+        """Whether the interval of what is saved excludes zero."""
+        return self.saved.low > 0
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+Seconds = Mapping[str, Sequence[float]]  # state -> a value per round
+
+
+def gains(before: Seconds, after: Seconds, walls: tuple[Seconds, Seconds], limit: Limit) -> tuple[Gain, ...]:
+    """Returns the gain of every state that both sides have, in their order, and of all states together at the end."""
+    states = [state for state in after if state in before]
+    rows = [_gain(state, before[state], after[state], walls[0][state], walls[1][state], limit) for state in states]
+    was, now, wall_was, wall_now = map(_summed, (before, after, *walls))
+    return (*rows, _gain(ALL, was, now, wall_was, wall_now, limit))
+
+
+def _summed(seconds: Seconds) -> list[float]:
+    return [sum(values) for values in zip(*seconds.values(), strict=True)]
+
+
+def _gain(
+    state: str, before: Sequence[float], after: Sequence[float], wall_before: Sequence[float],
+    wall_after: Sequence[float], limit: Limit,
+) -> Gain:  # fmt: skip
+    saved = median_of([was - now for was, now in zip(before, after, strict=True)])
+    ratio = median_of([_ratio(was, now) for was, now in zip(before, after, strict=True)])
+    slower = ratio.low > 1 + limit.share and saved.high < -limit.seconds
+    return Gain(
+        state, median_of(before), median_of(after), saved, ratio, median(wall_before), median(wall_after), slower
+    )
+
+
+def _ratio(was: float, now: float) -> float:
+    """Returns how many times as long it takes now; 1 where the clock saw neither."""
+    return max(now, _TICK) / max(was, _TICK)
