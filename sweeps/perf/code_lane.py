@@ -289,8 +289,8 @@ def derived(
     rows = gains(reference.cpu_s, candidate.cpu_s, (reference.wall_s, candidate.wall_s), terms.limit)
     slower = tuple(row.state for row in rows if row.slower)
     unexplained = [row for row in rows if row.slower and row.state not in terms.explained]
-    if [row.state for row in unexplained] == [ALL] and terms.explained:
-        unexplained = []  # the states that slow down the whole are explained
+    if len(unexplained) > 1 or terms.explained:
+        unexplained = [row for row in unexplained if row.state != ALL]  # its states say why
     holds = all(rail.ok for rail in rails) and not unexplained
     outcome, reason = _decided(rails, rows, unexplained, terms)
     return Derived(rails, changed, following, rows, slower, holds, outcome, reason)
@@ -301,9 +301,9 @@ def _decided(rails: Sequence[Rail], rows: Sequence[Gain], unexplained: Sequence[
     if broken := next((rail for rail in rails if not rail.ok), None):
         return "NO_GO", f"{broken.rail}: {broken.witness}"
     if unexplained:
-        worst = max(unexplained, key=lambda row: row.ratio.value)
+        worst = max(unexplained, key=lambda row: row.weight)
         return "NO_GO", (
-            f"{worst.state} takes {worst.ratio.value:.2f} times what it took, at least {worst.ratio.low:.2f}, and "
+            f"{worst.state} takes {worst.worst.value:.2f} times what it took, at least {worst.worst.low:.2f}, and "
             f"{1 + terms.slower_share:g} are allowed without an explained cause"
         )
     whole = rows[-1]

@@ -8,9 +8,10 @@ from lanelock.sweeps.pages.page import Block, Heading, Paragraph, Points, table
 from lanelock.sweeps.pages.text import one_line
 from lanelock.sweeps.perf.code_lane import METRICS, Comparison
 from lanelock.sweeps.perf.gains import Gain
+from lanelock.sweeps.perf.medians import Median
 
 RAILS = ("rail", "", "witness")
-HEAD = ("state", "before, s", "after, s", "saved, s", "times", "wall, s", "")
+HEAD = ("state", "before, s", "after, s", "saved, s", "times", "wall, s", "times, wall", "")
 
 
 def comparison_page(comparison: Comparison) -> Iterator[Block]:
@@ -55,16 +56,21 @@ def rails(comparison: Comparison) -> Iterator[tuple[str, ...]]:
 
 
 def rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:
-    """Yields each state as a row under HEAD, the one that saves most first and all states last."""
+    """Yields each state as a row under HEAD, the one that changed most first and all states last."""
     *states, whole = comparison.derived.gains
-    for gain in (*sorted(states, key=lambda row: -abs(row.saved.value)), whole):
+    for gain in (*sorted(states, key=lambda row: -row.weight), whole):
         yield _row(gain)
 
 
 def _row(gain: Gain) -> tuple[str, ...]:
     said = "SLOWER" if gain.slower else "faster" if gain.faster else ""
-    wall = f"{gain.wall_before:.3f} → {gain.wall_after:.3f}"
-    return gain.state, str(gain.before), str(gain.after), str(gain.saved), str(gain.ratio), wall, said
+    wall = f"{gain.wall_before.value:.3f} → {gain.wall_after.value:.3f}"
+    numbers = map(_median, (gain.before, gain.after, gain.saved, gain.ratio))
+    return gain.state, *numbers, wall, _median(gain.wall_ratio), said
+
+
+def _median(median: Median) -> str:
+    return f"{median.value:.3f} ({median.low:.3f} to {median.high:.3f})"
 
 
 def _published(published: object) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from statistics import median
 from typing import Any
 
 from lanelock.sweeps.perf.medians import Median, median_of
@@ -25,24 +24,40 @@ class Limit:
     share: float  # of what it took before
     seconds: float
 
+    def exceeded(self, saved: Median, ratio: Median) -> bool:
+        """Whether the whole of both intervals lies beyond it."""
+        return ratio.low > 1 + self.share and saved.high < -self.seconds
+
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """What one state, or `ALL`, took on both sides. Seconds of the processor, but for the two of the wall clock."""
+    """What one state, or `ALL`, took on both sides: seconds of the processor, and beside them of the wall clock."""
 
     state: str
     before: Median
     after: Median
     saved: Median  # seconds, before - after
     ratio: Median  # after / before
-    wall_before: float  # median
-    wall_after: float
-    slower: bool  # by more than the limit, the whole interval beyond it
+    wall_before: Median
+    wall_after: Median
+    wall_saved: Median
+    wall_ratio: Median
+    slower: bool  # by more than the limit, on either clock: a state that waits takes no processor
 
     @property
     def faster(self) -> bool:
         """Whether the interval of what is saved excludes zero."""
         return self.saved.low > 0
+
+    @property
+    def weight(self) -> float:
+        """Seconds that make it stand before others."""
+        return max(abs(self.saved.value), abs(self.wall_saved.value))
+
+    @property
+    def worst(self) -> Median:
+        """The ratio of the clock on which it got slower most."""
+        return max(self.ratio, self.wall_ratio, key=lambda ratio: ratio.low)
 
     @property
     def document(self) -> dict[str, Any]:
@@ -68,12 +83,16 @@ def _gain(
     state: str, before: Sequence[float], after: Sequence[float], wall_before: Sequence[float],
     wall_after: Sequence[float], limit: Limit,
 ) -> Gain:  # fmt: skip
-    saved = median_of([was - now for was, now in zip(before, after, strict=True)])
-    ratio = median_of([_ratio(was, now) for was, now in zip(before, after, strict=True)])
-    slower = ratio.low > 1 + limit.share and saved.high < -limit.seconds
-    return Gain(
-        state, median_of(before), median_of(after), saved, ratio, median(wall_before), median(wall_after), slower
-    )
+    processor, wall = _clock(before, after), _clock(wall_before, wall_after)
+    slower = any(limit.exceeded(saved, ratio) for _, _, saved, ratio in (processor, wall))
+    return Gain(state, *processor, *wall, slower)
+
+
+def _clock(before: Sequence[float], after: Sequence[float]) -> tuple[Median, Median, Median, Median]:
+    """Returns what one clock shows before and after, what is saved, and the ratio."""
+    pairs = [*zip(before, after, strict=True)]
+    saved, ratio = median_of(was - now for was, now in pairs), median_of(_ratio(was, now) for was, now in pairs)
+    return median_of(before), median_of(after), saved, ratio
 
 
 def _ratio(was: float, now: float) -> float:
