@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from lanelock.policies import EngineError, Pack, PolicyError
 from lanelock.policies.pack import PACK, CarriedPack
 from lanelock.scoring.scorecard import gates_of
 from lanelock.sweeps.engines import metrics_named
-from lanelock.sweeps.perf.environments import sides
+from lanelock.sweeps.perf.environments import HERE, sides, this_tree
 from lanelock.sweeps.perf.gains import ALL, Gain, Limit, gains
 from lanelock.sweeps.perf.machine import machine
 from lanelock.sweeps.perf.measure import Request, Round, Side, one_round
@@ -55,10 +55,7 @@ class Terms:
     slower_share: float = 0.10
     slower_seconds: float = 0.005
     allowed: tuple[str, ...] = ()  # states whose law was changed on purpose
-    explained: Mapping[str, str] = None  # type: ignore[assignment]  # state -> why it may be slower
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "explained", dict(self.explained or {}))
+    explained: Mapping[str, str] = field(default_factory=dict)  # state -> why it may be slower
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Terms:
@@ -176,6 +173,21 @@ class Comparison:
         }  # fmt: skip
 
 
+def compared(
+    pack: Pack, engine: Resolved, reference: Measured, workspace: Workspace, name: str, terms: Terms
+) -> Comparison:
+    """Compares this tree with what was measured before, in as many rounds, which are then not turn by turn."""
+    with staging(workspace.scratch, "pack") as folder:
+        _write_pack(pack, engine.name, folder)
+        here = this_tree()
+        rounds = [
+            one_round(here, Request(str(folder), terms.seed, replay=turn == 0), below=folder)
+            for turn in range(terms.rounds + 1)
+        ]
+    candidate = measured_of(HERE, rounds[0], rounds[1:])
+    return _closed(pack, engine, reference, candidate, name, terms)
+
+
 def compare(
     pack: Pack, engine: Resolved, against: str, workspace: Workspace, name: str, terms: Terms,
     watch: Watch = lambda turn, side: None,
@@ -187,11 +199,20 @@ def compare(
     with sides(against, workspace) as (here, other), staging(workspace.scratch, "pack") as folder:
         _write_pack(pack, engine.name, folder)
         rounds = _rounds(here, other, folder, terms, watch)
-    candidate, reference = (_measured(side.name, rounds[side.name]) for side in (here, other))
+    candidate, reference = (
+        measured_of(side.name, rounds[side.name][0], rounds[side.name][1:]) for side in (here, other)
+    )
     for side in (candidate, reference):
         if side.pack != pack.digest:
             raise EngineError(f"{side.name}: pack {pack.name}", f"it reads another pack, {side.pack[:12]}")
-    order = tuple(dict.fromkeys([*engine.states, *candidate.rows, PUBLISHING]))
+    return _closed(pack, engine, reference, candidate, name, terms)
+
+
+def _closed(
+    pack: Pack, engine: Resolved, reference: Measured, candidate: Measured, name: str, terms: Terms
+) -> Comparison:
+    """Returns the comparison of two measured sides."""
+    order = tuple(dict.fromkeys([*candidate.rows, *engine.states, PUBLISHING]))
     _check_states(terms, order)
     metric_states = _metric_states(engine) if terms.surfaces == METRICS else {}
     found = derived(reference, candidate, terms, order, metric_states)
@@ -219,10 +240,9 @@ def _rounds(here: Side, other: Side, folder: Path, terms: Terms, watch: Watch) -
     return found
 
 
-def _measured(name: str, rounds: Sequence[Round]) -> Measured:
-    """Returns what the rounds of one side gave. The first one replayed, and its seconds do not count."""
-    first, *counted = rounds
-    answer, gave = first.answer, [_given(row) for row in rounds]
+def measured_of(name: str, first: Round, counted: Sequence[Round]) -> Measured:
+    """Returns what the rounds of one side gave. The first one, which may have replayed, does not count."""
+    answer, gave = first.answer, [_given(row) for row in (first, *counted)]
     unlike = next((turn for turn, given in enumerate(gave) if given != gave[0]), None)
     published, replay = answer["published"], answer["replay"]
     costs = [_costs(row) for row in counted]
@@ -275,7 +295,7 @@ def derived(
 ) -> Derived:
     """Returns all that follows from what two sides gave and took."""
     states = _states_of(reference, candidate, order)
-    differing = _differing(reference, candidate)
+    differing = _differing(reference, candidate, states, order)
     apart = {states[name] for name in differing}
     changed = tuple(name for name in differing if not apart & _above(states[name], candidate, order))
     following = tuple(name for name in differing if name not in changed)
@@ -284,9 +304,9 @@ def derived(
     rails = (
         _values(reference, candidate, terms, metric_states, left_out) if terms.surfaces == METRICS
         else _surfaces(compared, changed, len(reference.digests) - 1, terms.allowed),
-        _rows(reference, candidate, left_out), _replay(reference, candidate), _audit(reference, candidate),
+        _rows(reference, candidate, order, left_out), _replay(reference, candidate), _audit(reference, candidate),
     )  # fmt: skip
-    rows = gains(reference.cpu_s, candidate.cpu_s, (reference.wall_s, candidate.wall_s), terms.limit)
+    rows = gains(order, (reference.cpu_s, candidate.cpu_s), (reference.wall_s, candidate.wall_s), terms.limit)
     slower = tuple(row.state for row in rows if row.slower)
     unexplained = [row for row in rows if row.slower and row.state not in terms.explained]
     if len(unexplained) > 1 or terms.explained:
@@ -317,17 +337,18 @@ def _states_of(reference: Measured, candidate: Measured, order: Sequence[str]) -
     """Returns the state of every surface; the last one's where an engine does not say."""
     last = next((state for state in reversed(order) if state != PUBLISHING), order[-1])
     said = {**reference.states, **candidate.states, WORLD: WORLD if WORLD in order else order[0]}
+    said = {name: state for name, state in said.items() if state in order}
     return {name: said.get(name, last) for name in {**reference.digests, **candidate.digests}}
 
 
-def _differing(reference: Measured, candidate: Measured) -> list[str]:
-    names = dict.fromkeys([*candidate.digests, *reference.digests])
+def _differing(reference: Measured, candidate: Measured, states: Mapping[str, str], order: Sequence[str]) -> list[str]:
+    names = sorted({*candidate.digests, *reference.digests}, key=lambda name: (order.index(states[name]), name))
     return [name for name in names if reference.digests.get(name) != candidate.digests.get(name)]
 
 
 def _above(state: str, side: Measured, order: Sequence[str]) -> set[str]:
     """Returns the states that a state stands on: those it reads, and theirs; all before it where that is not known."""
-    at = [*side.rows]
+    at = [name for name in order if name in side.rows]
     before = at[: at.index(state)] if state in at else [name for name in at if name != state]
     inputs = side.inputs.get(state)
     if inputs is None or any(name not in at for name in inputs):
@@ -350,7 +371,7 @@ def _values(
 ) -> Rail:
     """Returns whether every metric has the same value, within the tolerance."""
     before, after = reference.metrics or {}, candidate.metrics or {}
-    names = [name for name in dict.fromkeys([*after, *before]) if states.get(name) not in left_out]
+    names = [name for name in sorted({*after, *before}) if states.get(name) not in left_out]
     unlike = [
         name for name in names
         if (name in before) is not (name in after) or not _near(before[name], after[name], terms.tolerance)
@@ -367,8 +388,9 @@ def _near(one: float | None, other: float | None, tolerance: float) -> bool:
     return abs(one - other) <= tolerance * max(1.0, abs(one), abs(other))
 
 
-def _rows(reference: Measured, candidate: Measured, left_out: set[str]) -> Rail:
-    names = [name for name in dict.fromkeys([*candidate.rows, *reference.rows]) if name not in left_out]
+def _rows(reference: Measured, candidate: Measured, order: Sequence[str], left_out: set[str]) -> Rail:
+    known = {*candidate.rows, *reference.rows}
+    names = [name for name in dict.fromkeys([*order, *sorted(known)]) if name in known and name not in left_out]
     unlike = [name for name in names if reference.rows.get(name) != candidate.rows.get(name)]
     if unlike:
         name = unlike[0]

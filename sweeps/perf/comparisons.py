@@ -7,9 +7,10 @@ from pathlib import Path
 
 from lanelock.policies import IntegrityError, PolicyError
 from lanelock.policies.documents import shipped_schema, validate
+from lanelock.policies.files import read_bytes
 from lanelock.policies.names import inside, is_name, name_from, path_named
 from lanelock.sweeps.pages.page import as_html, as_markdown
-from lanelock.sweeps.perf.code_lane import Comparison
+from lanelock.sweeps.perf.code_lane import FORMAT, Comparison
 from lanelock.sweeps.perf.comparison_page import comparison_page
 from lanelock.sweeps.proof.checks import same, whole
 from lanelock.sweeps.workspace import Workspace, write_document, write_whole, writing
@@ -40,7 +41,7 @@ def find_comparison(name: str, workspace: Workspace) -> Path:
     path = path_named(name)
     if path is not None and path.is_file():
         return path
-    known = sorted(file.stem for file in workspace.perf.glob("*-compare-*.json"))
+    known = sorted(file.stem for file in workspace.perf.glob("[!.]*.json") if FORMAT.encode() in read_bytes(file))
     if not is_name(name) or name not in known:
         raise PolicyError(f"{name}: no comparison of code in {workspace.perf} (known: {', '.join(known) or 'none'})")
     return inside(workspace.perf, f"{name}.json")

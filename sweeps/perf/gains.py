@@ -65,23 +65,27 @@ class Gain:
 
 
 Seconds = Mapping[str, Sequence[float]]  # state -> a value per round
+Sides = tuple[Seconds, Seconds]  # before and after
 
 
-def gains(before: Seconds, after: Seconds, walls: tuple[Seconds, Seconds], limit: Limit) -> tuple[Gain, ...]:
-    """Returns the gain of every state that both sides have, in their order, and of all states together at the end."""
-    states = [state for state in after if state in before]
-    rows = [_gain(state, before[state], after[state], walls[0][state], walls[1][state], limit) for state in states]
-    was, now, wall_was, wall_now = map(_summed, (before, after, *walls))
-    return (*rows, _gain(ALL, was, now, wall_was, wall_now, limit))
+def gains(order: Sequence[str], processor: Sides, wall: Sides, limit: Limit) -> tuple[Gain, ...]:
+    """Returns the gain of every state that both sides have, in `order`, and of all states together at the end."""
+    known = [[state for state in order if state in side] for side in processor]
+    rows = [
+        _gain(state, *(side[state] for side in (*processor, *wall)), limit=limit)
+        for state in known[1] if state in known[0]
+    ]  # fmt: skip
+    sums = (_summed(side, states) for clock in (processor, wall) for side, states in zip(clock, known, strict=True))
+    return (*rows, _gain(ALL, *sums, limit=limit))
 
 
-def _summed(seconds: Seconds) -> list[float]:
-    return [sum(values) for values in zip(*seconds.values(), strict=True)]
+def _summed(seconds: Seconds, states: Sequence[str]) -> list[float]:
+    return [sum(values) for values in zip(*(seconds[state] for state in states), strict=True)]
 
 
 def _gain(
     state: str, before: Sequence[float], after: Sequence[float], wall_before: Sequence[float],
-    wall_after: Sequence[float], limit: Limit,
+    wall_after: Sequence[float], *, limit: Limit,
 ) -> Gain:  # fmt: skip
     processor, wall = _clock(before, after), _clock(wall_before, wall_after)
     slower = any(limit.exceeded(saved, ratio) for _, _, saved, ratio in (processor, wall))
