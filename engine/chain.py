@@ -84,6 +84,13 @@ class Chain(TableRuns):
         own, upstream = Resolved(self.own).code_version, Resolved(self.upstream)
         return digest([own, upstream.name, upstream.code_version, self.seed])
 
+    @property
+    def code_files(self) -> Mapping[str, str]:
+        """The files of both engines; those of the upstream begin with its name."""
+        upstream = Resolved(self.upstream)
+        above = {f"{upstream.name}: {name}": sha256 for name, sha256 in upstream.code_files.items()}
+        return {**above, **Resolved(self.own).code_files}
+
     @cached_property
     def fingerprint(self) -> str:
         both = [Resolved(engine).fingerprint for engine in (self.own, self.upstream)]

@@ -96,6 +96,11 @@ class CommandEngine(TableRuns):
             }
         )  # fmt: skip
 
+    @property
+    def code_files(self) -> Mapping[str, str]:
+        """Digests of the files that the code version covers, by path."""
+        return self._files.digests()
+
     def evaluate(self, pack: Pack, seed: int, *, upstream: Run | None = None) -> Run:
         """Returns one run, on the tables of an upstream's. Raises EngineError, with the program's log as `details`."""
         began = time.perf_counter()

@@ -90,6 +90,12 @@ class FunctionEngine(TableRuns):
         files = file_sources(self._code, self._folder, f"{self._where}: code")
         return digest({"function": self._found.sources, "files": files})
 
+    @property
+    def code_files(self) -> Mapping[str, str]:
+        """Digests of what the code version covers, by file or by name."""
+        parts = {**self._found.sources, **file_sources(self._code, self._folder, f"{self._where}: code")}
+        return {name: digest(text) for name, text in parts.items()}
+
     @cached_property
     def _found(self) -> _Found:
         """The function, how it is called, and what it consists of. Raises LaneError or EngineError."""

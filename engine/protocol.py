@@ -5,6 +5,7 @@ supplies a default or refuses in one line:
 
     states            names of its states in order; default: a single state, named after the engine
     code_version      hex64 digest of the code that computes; default: a digest of its source files
+    code_files        digests of the files that the code version covers, by name; default: those source files
     fingerprint       hex64 digest of what its arithmetic gives on this machine for fixed arguments; default: none. With
                       one, a machine that computes otherwise is named instead of giving other digests without a reason
     baseline          the pack that a published run is compared with; default: no pack

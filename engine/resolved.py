@@ -27,7 +27,7 @@ from lanelock.engine.protocol import (
     StateReport,
     Worlds,
 )
-from lanelock.engine.sources import source_digest
+from lanelock.engine.sources import source_digest, sources_of
 from lanelock.engine.surface import Surface
 from lanelock.policies import EngineError, LaneError, Pack, PolicyError
 from lanelock.policies.documents import digest
@@ -84,6 +84,13 @@ class Resolved:
         with blamed(f"engine {self.name}: code_version"):
             stated = getattr(self.own, "code_version", None)
             return str(stated) if stated is not None else source_digest(sys.modules[type(self.own).__module__])
+
+    @property
+    def code_files(self) -> Mapping[str, str]:
+        """Digests (hex64) of the files that `code_version` covers, by name: stated by the engine, or its sources."""
+        with blamed(f"engine {self.name}: code_files"):
+            stated = getattr(self.own, "code_files", None)
+            return sources_of(sys.modules[type(self.own).__module__]) if stated is None else dict(stated)
 
     @cached_property
     def fingerprint(self) -> str:

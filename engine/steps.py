@@ -179,6 +179,11 @@ def code_of(*modules: ModuleType) -> str:
     return sink.hexdigest()
 
 
+def files_of(*modules: ModuleType) -> dict[str, str]:
+    """Returns the digest (hex64) of each file that `code_of` covers, by the name of its module."""
+    return {module.__name__: _source(str(module.__file__)).hex() for module in modules}
+
+
 @cache
 def _source(path: str) -> bytes:
     """Returns a source file's digest, read once per process: imported code does not change when its file does."""

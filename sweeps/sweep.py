@@ -32,6 +32,7 @@ from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.proof.freezes import hold_open
 from lanelock.sweeps.proof.lock import Lock, Search, make_lock
 from lanelock.sweeps.proof.lock_files import store_lock
+from lanelock.sweeps.proof.runtime_locks import reference_of
 from lanelock.sweeps.proof.searched import continues
 from lanelock.sweeps.record.recorder import Recording, recording
 from lanelock.sweeps.record.webhooks import hooks_of, tell_decision, telling_failure
@@ -129,6 +130,7 @@ def play(
         if resume:
             _check_beginning(studies, lane, name, beginning, workspace)
             lane, world = _resumed(studies, lane, name, workspace)
+        locked = reference_of(lane, workspace)  # raises before a budget is spent
         with recording(workspace, track) as recorder, ExitStack() as after:
             ground = survey(lane, world, reach)
             ledger = Ledger(ground)
@@ -150,7 +152,7 @@ def play(
             decision = decide_confirmed(study.history, ledger)
             runtime = None
             if decision.outcome == "GO" and decision.best is not None:
-                runtime = time_candidate(lane, lane.candidate(decision.best.values), world)
+                runtime = time_candidate(lane, lane.candidate(decision.best.values), world, locked)
                 decision = hold_to_runtime(decision, runtime, lane)
             kept = record.keep(decision.best)
             documents = {"sensitivity.json": sensitivity(study.name, study.history, ledger)}

@@ -77,9 +77,10 @@ class Workspace:
     prunes = Place("prunes")  # what each prune removed
     retention = Place("retention.json")  # what is kept, unless the shipped slots hold
     freezes = Place("freezes")  # what each freeze stands on, by the campaign's run
+    runtime_locks = Place("locks/runtime")  # which code is frozen, and what it took
     reopens = Place("reopens")  # which freezes were opened again, by the campaign's run
     notes = Place("notes")  # the decision trail, numbered
-    perf = Place("perf")  # what runs cost: baselines, each with its page
+    perf = Place("perf")  # what runs cost: baselines and comparisons of code, each with its page
     cache = Place("cache")  # states
     scratch = Place("scratch")  # a replay's files, while it compares them
     server_log = Place("ui.log")

@@ -7,6 +7,7 @@ called in `engine.segment_2b.store`. The optional parts of the protocol are one 
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import copy
@@ -14,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from lanelock.engine import arithmetic, columns, protocol, surface
+from lanelock.engine import arithmetic, columns, compiled, protocol, steps, surface, workers
 from lanelock.engine.keep import frozen, receipts
 from lanelock.engine.keep.cache import Cache
 from lanelock.engine.keep.frozen import Kinds
@@ -56,7 +57,7 @@ from lanelock.engine.segment_2b.states import (
 )
 from lanelock.engine.segment_2b.world import World
 from lanelock.engine.segment_2b.world_receipt import UPSTREAM
-from lanelock.engine.steps import Memory, Reads, Stands, Steps, code_of, folded
+from lanelock.engine.steps import Memory, Reads, Stands, Steps, code_of, files_of, folded
 from lanelock.engine.surface import Surface, table_digest
 from lanelock.engine.workers import at_most, mapped
 from lanelock.policies import DataError, Pack, PolicyError
@@ -86,6 +87,7 @@ _BASE = Stands(
     ("numpy", "numba", "pyarrow", "tzfpy"),
     arithmetic.VERSION,
 )
+_CODE = (*_STATES, s6_edges, *_AUDIT, receipts, roster_import, *_UPSTREAM, *_BASE.modules)
 KINDS: Kinds = {  # the types that the cache may hold: those that states return
     kind.__name__: kind
     for kind in (
@@ -141,7 +143,12 @@ class Segment2B:
     @cached_property
     def code_version(self) -> str:
         """Returns hex64 over the sources of every state and of the modules they use."""
-        return code_of(*_STATES, s6_edges, *_AUDIT, receipts, roster_import, *_UPSTREAM, *_BASE.modules)
+        return code_of(*_CODE)
+
+    @property
+    def code_files(self) -> Mapping[str, str]:
+        """Returns the files that decide what a run gives and takes."""
+        return files_of(*_CODE, sys.modules[__name__], compiled, steps, workers)
 
     @property
     def fingerprint(self) -> str:

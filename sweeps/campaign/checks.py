@@ -13,18 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from lanelock.policies import PolicyError
+from lanelock.policies.documents import read_json
 from lanelock.policies.names import inside
 from lanelock.scoring.gates import GateSet, Severity
 from lanelock.scoring.scorecard import GateResult
-from lanelock.sweeps.campaign.records import CANDIDATE, Checked, PhaseRecord
+from lanelock.sweeps.campaign.records import CANDIDATE, Checked, Performance, PhaseRecord
+from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.pages.text import one_line
+from lanelock.sweeps.perf.comparisons import read
 from lanelock.sweeps.proof.evidence import CERTIFICATION, REPORT, check_files
 from lanelock.sweeps.proof.freezes import Freeze
 from lanelock.sweeps.proof.lock import Lock
+from lanelock.sweeps.proof.runtime_locks import RuntimeLock, newest
 from lanelock.sweeps.proof.verification import verify_lock
 from lanelock.sweeps.workspace import Workspace
 
 AUTHORITY_PHASE, LANE, CERTIFY, QUESTION, FREEZE = "authority", "lane", "certify", "question", "freeze"
+PERFORMANCE = "performance"
 _NOTHING_NEW = "nothing new goes on: the phase passes on what it started from"
 
 
@@ -87,7 +92,7 @@ def _check(*kinds: str) -> Callable[[Callable[[Closing], Seen]], Callable[[Closi
     return register
 
 
-@_check(AUTHORITY_PHASE, LANE, CERTIFY, QUESTION)
+@_check(AUTHORITY_PHASE, LANE, CERTIFY, QUESTION, PERFORMANCE)
 def decided(closing: Closing) -> Seen:
     """The decision is recorded with its name, its reason and the phase that follows."""
     record = closing.record
@@ -216,14 +221,93 @@ def lock_pair(closing: Closing) -> Seen:
     return _refused(closing) if closing.lock is None else _pair(closing.lock)
 
 
+@_check(PERFORMANCE)
+def measured(closing: Closing) -> Seen:
+    """Every state has its seconds, and the file of the baseline or of the comparison is there."""
+    found, path = _performance(closing), _file(closing)
+    seconds = ", ".join(f"{cost.state} {cost.seconds:.3f} s" for cost in found.costs)
+    return bool(found.costs) and path.is_file(), f"{path.name}: {seconds}"
+
+
+@_check(PERFORMANCE)
+def ranked(closing: Closing) -> Seen:
+    """The hot spots are ranked by seconds, with the functions that take them as evidence."""
+    spots = read_json(_file(closing)).get("hot_spots", ())
+    named = [f"{row['state']} {row['share']:.0%}" for row in spots]
+    evidence = [row["state"] for row in spots if row["functions"]]
+    return bool(evidence), ", ".join(named[:3]) or "nothing is ranked"
+
+
+@_check(PERFORMANCE)
+def targets(closing: Closing) -> Seen:
+    """A target and a limit are pinned for every state."""
+    costs = _performance(closing).costs
+    without = [cost.state for cost in costs if cost.limit_s is None]
+    pinned = ", ".join(
+        f"{cost.state} {cost.target_s:g}/{cost.limit_s:g} s {cost.colour}" for cost in costs if cost.limit_s
+    )
+    return not without, f"{without[0]} has none" if without else pinned
+
+
+@_check(PERFORMANCE)
+def replay(closing: Closing) -> Seen:
+    """Every round gave the same bytes, and the published run replays to the same files."""
+    return _rail("replay", closing)
+
+
+@_check(PERFORMANCE)
+def audited(closing: Closing) -> Seen:
+    """The engine's audit of its own run passed."""
+    return _rail("audit", closing)
+
+
+@_check(PERFORMANCE)
+def no_regression(closing: Closing) -> Seen:
+    """Every rail holds, and no state got materially slower without an explained cause."""
+    found = read(_file(closing)).derived
+    return found.holds, "; ".join(
+        f"{rail.rail}: {rail.witness}" for rail in found.rails
+    ) if found.holds else found.reason
+
+
+@_check(PERFORMANCE)
+def runtime_locked(closing: Closing) -> Seen:
+    """The runtime lock was written, and is not changed."""
+    found = _performance(closing)
+    if found.lock is None:
+        return False, "no runtime lock was written"
+    lock = RuntimeLock.read(inside(closing.workspace.runtime_locks, f"{found.lock}.json"))
+    return lock.runtime_id == found.runtime_id, f"{lock.name}, id {lock.runtime_id}"
+
+
+def _performance(closing: Closing) -> Performance:
+    found = closing.record.performance
+    if found is None:
+        raise PolicyError("nothing was measured")
+    return found
+
+
+def _file(closing: Closing) -> Path:
+    return inside(closing.workspace.perf, str(_performance(closing).file))
+
+
+def _rail(name: str, closing: Closing) -> Seen:
+    rails = {rail.rail: rail for rail in read(_file(closing)).derived.rails}
+    return rails[name].ok, rails[name].witness
+
+
 @_check(AUTHORITY_PHASE, LANE, CERTIFY)
 def runtime(closing: Closing) -> Seen:
-    """The phase took no longer than its lane or its profile allows, and its candidate holds the lane's limit."""
+    """The phase took no longer than is allowed, its candidate holds the lane's limit, and locked code is unchanged."""
+    frozen = newest(closing.workspace, closing.campaign["engine"])
+    if frozen is not None and (drift := frozen.drift(engine_named(frozen.engine))):
+        return False, drift
     swept = None if closing.record.tried is None else closing.record.tried.swept
     if swept is not None and swept.runtime is not None and not swept.runtime.holds:
         return False, f"the candidate takes {swept.runtime.ratio:.2f} times what the authority takes"
     limit = _seconds_allowed(closing)
-    return closing.record.seconds <= limit, f"{closing.record.seconds:.1f} s of at most {limit:g} s"
+    code = "" if frozen is None else f"; the code is as {frozen.name} froze it"
+    return closing.record.seconds <= limit, f"{closing.record.seconds:.1f} s of at most {limit:g} s{code}"
 
 
 def _seconds_allowed(closing: Closing) -> float:
@@ -239,7 +323,7 @@ def _seconds_allowed(closing: Closing) -> float:
     return 60.0 * profile.minutes
 
 
-@_check(AUTHORITY_PHASE, LANE, CERTIFY)
+@_check(AUTHORITY_PHASE, LANE, CERTIFY, PERFORMANCE)
 def pruned(closing: Closing) -> Seen:
     """What nothing refers to was pruned before the phase was played, and the summary lies there."""
     summary = closing.record.pruned

@@ -19,7 +19,8 @@ from lanelock.scoring.gates import spelled
 from lanelock.scoring.scorecard import measured as measured_by
 from lanelock.scoring.scorecard import score
 from lanelock.sweeps.campaign.freezing import close, out_of_reach
-from lanelock.sweeps.campaign.plan import NO_OP, Campaign, Phase
+from lanelock.sweeps.campaign.performance import Performing
+from lanelock.sweeps.campaign.plan import NO_OP, PERFORMANCE, Campaign, Phase
 from lanelock.sweeps.campaign.records import (
     Answered,
     End,
@@ -78,6 +79,9 @@ class Stage:
             return self._skipped(Ruling(skipped["who"], skipped["why"], None))
         if phase.kind == "authority":
             return self._authority(phase)
+        if phase.kind == PERFORMANCE:
+            performing = Performing(self.campaign, self.workspace, self.run, self.records, phase, self.track)
+            return performing.played(), None
         assert start is not None  # an authority comes first
         if (needed := self._needed(phase, start)) is not None and not needed.holds:
             reason = f"not needed: {needed}"

@@ -28,6 +28,7 @@ from lanelock.sweeps.campaign.triggers import condition
 from lanelock.sweeps.engines import PackFinder, engine_named, metrics_named, open_pack
 from lanelock.sweeps.lanes.lane import Lane, beside, load_lane, pack_for
 
+PERFORMANCE = "performance"
 NO_OP = "NO_OP"  # the outcome of a phase that was not needed
 _CARRIES_CANDIDATE = ("GO", "RETRY")  # the outcomes that carry the candidate where the file does not say
 
@@ -48,13 +49,13 @@ class Phase:
     """One step of a campaign."""
 
     id: str
-    kind: str  # "authority", "lane", "certify", "question" or "freeze"
+    kind: str  # "authority", "lane", "certify", "question", "performance" or "freeze"
     title: str
     why: str
     document: Mapping[str, Any]
     then: Mapping[str, Branch]  # outcome -> what follows; of several branches the last, which needs no condition
     lane: Lane | None  # of a lane phase, with the authority its file names
-    pack: Pack | None  # of an authority phase
+    pack: Pack | None  # of an authority phase, or of a baseline of performance
     material: Material | None = None  # of a lane phase: what earns RETRY
     cases: Mapping[str, tuple[Branch, ...]] = field(default_factory=dict)  # outcome -> the branches tried before that
     when: Expression | None = None  # what makes the phase necessary; None: it always is
@@ -256,8 +257,9 @@ def _decision(phase: str, outcome: str, branch: Mapping[str, Any], then: Mapping
 
 
 def _check(document: Mapping[str, Any], phases: Mapping[str, Phase], gates: GateSet, where: str) -> None:
-    if document["first"] not in phases or phases[document["first"]].kind != "authority":
-        raise LaneError(f"{where}: /first: {document['first']!r} is not a phase of kind authority")
+    if document["first"] not in phases or phases[document["first"]].kind not in ("authority", PERFORMANCE):
+        raise LaneError(f"{where}: /first: {document['first']!r} is not a phase of kind authority or performance")
+    _check_performance(document["first"], phases, where)
     for phase in phases.values():
         _check_branches(phase, phases, where)
         _check_closing(phase, phases, gates, where)
@@ -280,6 +282,25 @@ def _check(document: Mapping[str, Any], phases: Mapping[str, Phase], gates: Gate
             f"{where}: /phases/{loop[0]}: the campaign comes back to it: {' -> '.join(loop)}; a branch of it, not "
             "NO_GO or NO, needs an at_most"
         )
+
+
+def _check_performance(first: str, phases: Mapping[str, Phase], where: str) -> None:
+    """Raises LaneError for a performance phase without what it measures, and for others before there is a pack."""
+    for phase in (row for row in phases.values() if row.kind == PERFORMANCE):
+        field, of = f"{where}: /phases/{phase.id}", phase.document.get("of")
+        if of is None:
+            if phase.pack is None:
+                raise LaneError(f"{field}/pack: missing; or name in /of the phase that measured")
+        elif of not in phases or phases[of].kind != PERFORMANCE:
+            raise LaneError(f"{field}/of: {of!r} is not a phase of kind {PERFORMANCE}")
+    before, ahead = set[str](), [first]
+    while ahead:
+        if (name := ahead.pop()) in before or name not in phases or phases[name].kind == "authority":
+            continue
+        if phases[name].kind != PERFORMANCE:
+            raise LaneError(f"{where}: /phases/{name}: no authority comes before it, so that it has no pack")
+        before.add(name)
+        ahead += [branch.next for _, branch in phases[name].branches()]
 
 
 def _check_branches(phase: Phase, phases: Mapping[str, Phase], where: str) -> None:

@@ -19,7 +19,7 @@ from lanelock.policies import IntegrityError, LaneError, diff
 from lanelock.policies.names import inside
 from lanelock.sweeps.campaign.checks import CHECKS, Closing
 from lanelock.sweeps.campaign.phases import Stage, Start, findings_for
-from lanelock.sweeps.campaign.plan import NO_OP, Branch, Campaign, Phase
+from lanelock.sweeps.campaign.plan import NO_OP, PERFORMANCE, Branch, Campaign, Phase
 from lanelock.sweeps.campaign.records import (
     AUTHORITY,
     CANDIDATE,
@@ -293,6 +293,8 @@ class _Player:
         if not self._done:
             return None
         last, schemas = self.newest, self._campaign.engine.policy_schemas
+        if last.holder is None and all(record.kind == PERFORMANCE for record in self._done):
+            return None  # no pack stands before the authority
         if last.holder is None:
             raise IntegrityError(f"{self.folder}: {last.phase}: /holder: missing, yet {last.next} follows")
         pack = last.holder.pack.opened(schemas, self.folder.name)

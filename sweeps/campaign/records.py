@@ -231,6 +231,42 @@ def _by_text(values: Mapping[int, float]) -> dict[str, float]:
     return {str(seed): value for seed, value in values.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a state takes: processor seconds, with their interval, and how its wall seconds stand to its budget."""
+
+    state: str
+    seconds: float
+    low: float
+    high: float
+    wall_s: float
+    colour: str  # GREEN, AMBER, RED; empty: no budget
+    target_s: float | None
+    limit_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Performance:
+    """The result of a performance phase."""
+
+    mode: str  # "baseline", "compare" or "lock"
+    focus: str  # the state that it is about, `publishing` or `all`
+    costs: tuple[Cost, ...]  # the hot spots, most first
+    machine: Mapping[str, Any]
+    file: str | None  # in the workspace's perf: the baseline, or the comparison
+    measured: Mapping[str, Any] | None = None  # of a baseline: its rounds, to compare with
+    lock: str | None = None  # the name of the runtime lock
+    runtime_id: str | None = None
+    recorded: Mapping[str, float] | None = None  # seconds before and after, of an earlier cycle
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Performance:
+        return cls(**{**row, "costs": tuple(Cost(**cost) for cost in row["costs"])})
+
+    def cost_of(self, state: str) -> Cost | None:
+        return next((cost for cost in self.costs if cost.state == state), None)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """The result of a phase, before it is decided what follows."""
@@ -248,6 +284,7 @@ class Result:
     answered: Answered | None = None  # of a question
     skipped: Ruling | None = None  # why the phase was not played
     triggers: tuple[Trigger, ...] = ()  # the conditions that decided whether it was needed, and what follows
+    performance: Performance | None = None  # of a performance phase
 
     @property
     def ending(self) -> str:
@@ -322,6 +359,7 @@ class PhaseRecord(Result):
             answered=None if "answered" not in row else Answered.of(row["answered"]),
             skipped=None if "skipped" not in row else Ruling(**row["skipped"]),
             triggers=tuple(map(Trigger.of, row.get("triggers", ()))),
+            performance=None if "performance" not in row else Performance.of(row["performance"]),
         )
 
     @property
@@ -354,6 +392,7 @@ class PhaseRecord(Result):
             "answered": None if self.answered is None else asdict(self.answered),
             "skipped": None if self.skipped is None else asdict(self.skipped),
             "triggers": [asdict(trigger) for trigger in self.triggers],
+            "performance": None if self.performance is None else asdict(self.performance),
         }
         return {name: value for name, value in fields.items() if value not in (None, [])}
 

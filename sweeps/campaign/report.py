@@ -16,12 +16,13 @@ from lanelock.scoring.gates import Severity, threshold_text
 from lanelock.scoring.scorecard import score
 from lanelock.sweeps.campaign.floors import floors, write_floors
 from lanelock.sweeps.campaign.phases import measured
-from lanelock.sweeps.campaign.plan import Campaign
+from lanelock.sweeps.campaign.plan import PERFORMANCE, Campaign
 from lanelock.sweeps.campaign.play import Standing
-from lanelock.sweeps.campaign.records import CANDIDATE, Answered, Floor, Graded, PhaseRecord, Pinned, Tried
+from lanelock.sweeps.campaign.records import CANDIDATE, Answered, Floor, Graded, Performance, PhaseRecord, Pinned, Tried
 from lanelock.sweeps.campaign.triggers import Trigger
 from lanelock.sweeps.pages.page import Block, Heading, Paragraph, Points, as_html, as_markdown, table
 from lanelock.sweeps.pages.text import short
+from lanelock.sweeps.perf.gains import ALL
 from lanelock.sweeps.proof.certificate import grades
 from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.trail import Note, notes, trail
@@ -105,15 +106,38 @@ def _beside_the_record(campaign: Campaign, records: tuple[PhaseRecord, ...]) -> 
     )
     lines: list[tuple[str, ...]] = []
     ends = [row for row in record["rows"] if campaign.phases[row["phase"]].kind == "freeze"]
-    for row in (row for row in record["rows"] if row not in ends):
+    timed = [row for row in record["rows"] if campaign.phases[row["phase"]].kind == PERFORMANCE]
+    for row in (row for row in record["rows"] if row not in ends and row not in timed):
         lines += _lines(row, done.get(row["phase"]), here, columns, seed)
     known = {row["phase"] for row in record["rows"]}  # phases that the record does not have stand before the end
-    lines += [_line(played.title, played, columns, seed) for played in records if played.phase not in known]
+    others = (played for played in records if played.phase not in known and played.kind != PERFORMANCE)
+    lines += [_line(played.title, played, columns, seed) for played in others]
     for row in ends:
         lines += _lines(row, done.get(row["phase"]), here, columns, seed)
     yield table(("phase", "", *columns.values(), "outcome"), lines)
+    if timed:
+        yield Heading(3, "What it takes")
+        yield table(_TAKES, (_takes(row, done.get(row["phase"])) for row in timed))
+        yield Paragraph("The recorded seconds are of the wall clock of another machine; those here are of this one.")
     yield Heading(3, "Why they differ")
     yield Points((record["world"], *_differences(campaign, done, here)))
+
+
+_TAKES = ("phase", "state", "recorded, s", "recorded", "here, s of the processor", "wall, s", "times", "here")
+
+
+def _takes(row: Mapping[str, Any], played: PhaseRecord | None) -> tuple[str, ...]:
+    """Returns what a phase's state took in the record and takes here, and how many times more the record's end is."""
+    seconds, found = row.get("seconds", {}), None if played is None else played.performance
+    told = f"{seconds['before']:g} → {seconds['after']:g}" if seconds else ""
+    if found is None or played is None:
+        return row["label"], "", told, row["outcome"], "", "", "", "not played"
+    costs = found.costs if found.focus == ALL else [cost for cost in found.costs if cost.state == found.focus]
+    used, wall = sum(cost.seconds for cost in costs), sum(cost.wall_s for cost in costs)
+    times = f"{seconds['after'] / wall:.1f}" if seconds and wall else ""
+    return (
+        row["label"], found.focus, told, row["outcome"], f"{used:.3f}", f"{wall:.3f}", times, _decision(played),
+    )  # fmt: skip
 
 
 def _outcome(played: PhaseRecord) -> str:
@@ -241,6 +265,8 @@ def _phase(campaign: Campaign, played: PhaseRecord) -> Iterator[Block]:
         yield from _measured(campaign, played, played.metrics)
     if played.pinned is not None:
         yield from _pinned(played.pinned)
+    if played.performance is not None:
+        yield from _performance(played.performance)
     if played.floors:
         yield from _floors(campaign, played.floors)
     if played.graded is not None:
@@ -289,6 +315,19 @@ def _pinned(pinned: Mapping[int, Pinned]) -> Iterator[Block]:
         for seed, pin in pinned.items()
     )
     yield table(("seconds on seed", *states, "total"), seconds)
+
+
+def _performance(found: Performance) -> Iterator[Block]:
+    yield Heading(3, "Cost")
+    rows = (
+        (cost.state, f"{cost.seconds:.3f} ({cost.low:.3f} to {cost.high:.3f})", f"{cost.wall_s:.3f}",
+         "–" if cost.limit_s is None else f"{cost.target_s:g} / {cost.limit_s:g}", cost.colour)
+        for cost in found.costs
+    )  # fmt: skip
+    yield table(("state", "processor, s", "wall, s", "target / limit, s", ""), rows)
+    yield Paragraph(f"On {found.machine['processor']} with {found.machine['cores']} cores.")
+    if found.lock is not None:
+        yield Paragraph(f"Runtime lock: lanelock verify {found.lock}")
 
 
 def _floors(campaign: Campaign, floors: tuple[Floor, ...]) -> Iterator[Block]:

@@ -41,17 +41,21 @@ class Runtime:
         return asdict(self)
 
 
-def time_candidate(lane: Lane, candidate: Pack, world: Path | None) -> Runtime | None:
-    """Times both packs; None where the lane sets no limit. The first round warms up and does not count."""
+def time_candidate(lane: Lane, candidate: Pack, world: Path | None, locked: Pack | None = None) -> Runtime | None:
+    """Times both packs; None where the lane sets no limit. The first round warms up and does not count.
+
+    `locked`: the pack of the runtime lock that the lane is held to, in place of its authority. It runs on this machine
+    too, so that the ratio is that to the locked seconds on whichever machine.
+    """
     limit: Mapping[str, Any] | None = lane.document.get("runtime")
     if limit is None:
         return None
     with out_of_memory(f"engine {lane.engine.name}: timing pack {candidate.name}"):
-        return _timed(lane, candidate, world, limit)
+        return _timed(lane, locked or lane.authority, candidate, world, limit)
 
 
-def _timed(lane: Lane, candidate: Pack, world: Path | None, limit: Mapping[str, Any]) -> Runtime:
-    sides = {"authority": lane.authority, "candidate": candidate}
+def _timed(lane: Lane, before: Pack, candidate: Pack, world: Path | None, limit: Mapping[str, Any]) -> Runtime:
+    sides = {"authority": before, "candidate": candidate}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(ROUNDS + 1):
         for name in sides if turn % 2 else reversed(sides):
@@ -68,8 +72,9 @@ def hold_to_runtime(decision: Decision, runtime: Runtime | None, lane: Lane) -> 
     """Returns the decision, changed to NO_GO where the candidate takes too long."""
     if runtime is None or runtime.holds or decision.outcome != "GO":
         return decision
+    before = "what was locked" if "against" in lane.document["runtime"] else "what the authority takes"
     proof = (
-        f"the candidate takes {runtime.ratio:.2f} times what the authority takes, {runtime.at_most:g} are allowed "
+        f"the candidate takes {runtime.ratio:.2f} times {before}, {runtime.at_most:g} are allowed "
         f"({runtime.candidate_seconds:.3f} s against {runtime.authority_seconds:.3f} s)"
     )
     band, verdict = lane.document["decision"]["accept_band"], str(lane.gates.of_band(None))

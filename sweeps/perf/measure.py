@@ -60,6 +60,7 @@ class Request:
     world: str | None = None  # folder of an imported world
     publish: bool = True  # also write the run as files, if the engine can; they are removed afterwards
     replay: bool = False  # also execute the published run again
+    metrics: bool = False  # also measure what its gates are about
     profile: bool = False  # also profile it, which slows it down: its seconds are not to be compared
 
 
@@ -131,9 +132,12 @@ def _policies(pack: Pack) -> dict[str, Any]:
     return {f"{name}.json": document for name, document in pack.documents().items()}
 
 
-def one_round(side: Side, request: Request, *, timeout_s: float = _LONGEST) -> Round:
-    """Returns one run, measured in a fresh process. Raises EngineError naming the side that did not run."""
-    with tempfile.TemporaryDirectory(prefix="lanelock-perf-") as scratch:
+def one_round(side: Side, request: Request, *, timeout_s: float = _LONGEST, below: Path | None = None) -> Round:
+    """Returns one run, measured in a fresh process, whose files lie `below` a folder until it ends.
+
+    Raises EngineError naming the side that did not run.
+    """
+    with tempfile.TemporaryDirectory(prefix="lanelock-perf-", dir=below) as scratch:
         asked = json.dumps({**asdict(request), "folder": scratch})
         began = time.perf_counter()
         try:

@@ -19,11 +19,14 @@ A profiled run does the work of its threads in one thread, since only that is pr
 from __future__ import annotations
 
 import cProfile
+import ctypes
 import hashlib
 import json
 import os
 import platform
 import re
+import resource
+import signal
 import sys
 import threading
 import time
@@ -34,6 +37,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
+_PDEATHSIG = 1  # of prctl(2)
 _SHOWN = 25  # functions per state in a profile
 _TABLES = {".parquet", ".arrow", ".feather", ".csv", ".npy", ".npz", ".bin"}  # of published files; all others are logs
 _LOOK = 0.02  # seconds between two looks at the processes below
@@ -56,14 +60,17 @@ def measured(request: Mapping[str, Any]) -> dict[str, Any]:
         "run_id": run.run_id, "world_digest": run.world_digest, "code_version": str(run.code_version),
         "fingerprint": str(getattr(run, "fingerprint", "")), "import": loaded, "evaluate": watch.whole,
         "digests": run.digests(), "audit": getattr(run.audit, "passed", None), "published": None, "replay": None,
+        "inputs": _inputs(run.states), "surfaces": _surfaces(engine),
+        "metrics": _metrics(run) if request.get("metrics") else None,
     }  # fmt: skip
     own = getattr(engine, "own", engine)
     if request.get("publish") and hasattr(own, "publish"):
         folder = Path(request["folder"])
         published = watch.of(_PUBLISHING, lambda: own.publish(run, folder / "kept"))
-        states += watch.states(getattr(published, "states", ()))
+        within = getattr(published, "states", ())
+        states += watch.states(within)
         made = Path(getattr(published, "folder", published))
-        answer["published"] = {**watch.whole, **_written(made)}
+        answer["published"] = {**watch.whole, **_written(made), "states": [report.name for report in within]}
         if request.get("replay"):
             answer["replay"] = _replayed(own, made, folder / "again")
     whole = {"cpu_s": _processor(), "peak_mb": watch.highest}  # of the process, its start and imports included
@@ -237,7 +244,7 @@ def _state(report: Any, steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "state": report.name,
         "wall_s": report.seconds,
-        "cpu_s": getattr(report, "processor_s", 0.0) or seen,
+        "cpu_s": seen if seen is not None else getattr(report, "processor_s", 0.0) or None,  # alike in every release
         "rows": report.rows,
         "peak_mb": max(peaks, default=None),
     }
@@ -317,8 +324,35 @@ def _version() -> str:
         return ""
 
 
+def _inputs(states: Sequence[Any]) -> dict[str, list[str]]:
+    """Returns what each state reads, by name, for the states whose address says so."""
+    addresses = {report.name: getattr(report, "address", {}) for report in states}
+    return {name: sorted(address["inputs"]) for name, address in addresses.items() if address.get("inputs")}
+
+
+def _surfaces(engine: Any) -> dict[str, str]:
+    """Returns the state that gives each surface, of an engine that declares them."""
+    own = getattr(engine, "own", engine)
+    return {row["surface"]: row["state"] for row in own.contract()} if hasattr(own, "contract") else {}
+
+
+def _metrics(run: Any) -> dict[str, float]:
+    """Returns the metrics of a run."""
+    source = import_module("lanelock.sweeps.engines").metrics_named(run.engine)
+    return {
+        name: float(value) for name, value in import_module("lanelock.scoring.scorecard").measured(source, run).items()
+    }
+
+
+def _end_with_parent() -> None:
+    """Has the system kill this process when its parent is gone, also if that was killed (Linux)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
 def main() -> None:
     """Answers one request on stdout."""
+    _end_with_parent()
     request = json.loads(sys.argv[1] if len(sys.argv) > 1 else sys.stdin.read())
     with os.fdopen(os.dup(1), "w") as answer:
         os.dup2(2, 1)  # what the engine prints is not part of the answer

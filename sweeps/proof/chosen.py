@@ -15,6 +15,7 @@ from lanelock.sweeps.lanes.trial import Trial
 from lanelock.sweeps.proof.freezes import refusal
 from lanelock.sweeps.proof.lock import Lock, Search, by_hand, make_lock
 from lanelock.sweeps.proof.lock_files import find_lock, store_lock
+from lanelock.sweeps.proof.runtime_locks import reference_of
 from lanelock.sweeps.search.recorded import Recorded, recorded
 from lanelock.sweeps.workspace import Workspace
 
@@ -42,7 +43,7 @@ def lock_trial(sweep: str, number: int, why: str, workspace: Workspace) -> Chose
     if refusals := (*filter(None, [closed]), *_refusals(trial, ledger)):
         return Chosen(None, None, refusals)
     of.pack(trial)  # raises where the study was changed
-    decision = _decision(of, trial, ledger, why)
+    decision = _decision(of, trial, ledger, why, workspace)
     search = Search(of.origin, len(of.trials), of.head, decision.reason)
     lock = make_lock(ledger.ground, decision, sweep, search, why)
     return Chosen(lock, store_lock(lock, workspace.locks), ())
@@ -69,9 +70,10 @@ def _refusals(trial: Trial, ledger: Ledger) -> Iterator[str]:
         yield "it could not be graded on every seed"
 
 
-def _decision(of: Recorded, trial: Trial, ledger: Ledger, why: str) -> Decision:
+def _decision(of: Recorded, trial: Trial, ledger: Ledger, why: str, workspace: Workspace) -> Decision:
     """Returns what the lane's rule says of this trial alone."""
     decision = decide_confirmed((trial,), ledger)
     if decision.outcome == "GO":
-        decision = hold_to_runtime(decision, time_candidate(of.lane, of.pack(trial), of.world), of.lane)
+        timed = time_candidate(of.lane, of.pack(trial), of.world, reference_of(of.lane, workspace))
+        decision = hold_to_runtime(decision, timed, of.lane)
     return replace(decision, reason=by_hand(why, decision, ledger))

@@ -185,7 +185,7 @@ def _whole(lock: Lock, lane: Lane, pack: Pack, world: Path | None) -> Iterator[C
 
 def _decided(
     lock: Lock, ground: Ground, pack: Pack, measures: Mapping[int, Mapping[str, float]]
-) -> Generator[Check, None, Confirmed | None]:
+) -> Generator[Check | Unproved, None, Confirmed | None]:
     """Yields whether decision, verdict, reason, blockers and fresh seeds follow from the candidate's metrics."""
     derived = standing(ground, pack, lock.knobs, measures)
     fresh, stated = derived.confirmation, lock.confirmation
@@ -208,9 +208,13 @@ def _decided(
     return fresh
 
 
-def _timed(lock: Lock, derived: Decision, ground: Ground, pack: Pack) -> Generator[Check, None, Decision]:
+def _timed(lock: Lock, derived: Decision, ground: Ground, pack: Pack) -> Generator[Check | Unproved, None, Decision]:
     """Times an accepted candidate again; what a refused one took when it was locked cannot be proved."""
-    if lock.decision == "GO":
+    if "against" in ground.lane.document["runtime"]:
+        yield Unproved("that its run time holds against what was locked: only where that runtime lock is, it is timed")
+        if lock.decision == "GO":
+            return derived
+    elif lock.decision == "GO":
         runtime = time_candidate(ground.lane, pack, ground.world)
         assert runtime is not None  # the lane sets a limit
         yield Check("runtime", runtime.holds, f"at most {runtime.at_most:g} times its authority's", runtime.ratio)

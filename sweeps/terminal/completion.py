@@ -77,6 +77,7 @@ _NAMES: Mapping[str, Callable[[Workspace, str], Iterable[str]]] = {
         path.name for path in sorted(workspace.evidence.glob("[!.]*")) if path.is_dir()
     ),
     "freeze": lambda workspace, begun: (path.stem for path in sorted(workspace.freezes.glob("[!.]*.json"))),
+    "runtime": lambda workspace, begun: (path.stem for path in sorted(workspace.runtime_locks.glob("[!.]*.json"))),
     "played": lambda workspace, begun: (path.name for path in sorted(workspace.campaigns.glob("[!.]*"))),
     "frozen": lambda workspace, begun: standing(workspace),
     "alias": lambda workspace, begun: _aliases(),
@@ -93,7 +94,7 @@ ALIAS = offering("alias", path=None)
 NOTED = offering("sweep", "played", "lock")
 FROZEN = offering("frozen", path=None)
 SIGNABLE = offering("lock", "evidence", "freeze")
-PROVABLE = offering("run", "lock", "evidence", "freeze")
+PROVABLE = offering("run", "lock", "evidence", "freeze", "runtime")
 COMPARABLE = offering("lock", "run", "pack", "evidence", "trial")
 REPORTABLE = offering("run", "lock", "sweep")
 FOLDER = offering(path="dir")

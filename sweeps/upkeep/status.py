@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lanelock.policies import PolicyError, WorkspaceError
+from lanelock.policies import LanelockError, PolicyError, WorkspaceError
 from lanelock.policies.documents import read_json
 from lanelock.sweeps.locations import as_notice, moved_from
 from lanelock.sweeps.proof.freezes import freezes_in, reopened
@@ -77,6 +77,7 @@ class Status:
     waits_for: str  # why they wait, or "" where that is not known
     registry: tuple[str, ...]  # what was changed in the workspace's own model registry
     webhooks: tuple[str, ...] = ()  # what hooks have not taken, a line each
+    runtime: Mapping[str, str] = field(default_factory=dict)  # engine -> its newest runtime lock, and what drifted
     moved: str = ""  # from where, as long as MLflow's database still names that place
 
     @property
@@ -115,12 +116,28 @@ def status(workspace: Workspace) -> Status:
         *Outbox(workspace).pending(),
         tuple(difference.text for difference in at_a_glance(workspace, history) if difference.changed),
         tuple(map(str, hooks_waiting(workspace))),
+        dict(runtime_in(workspace)),
         as_notice(moved_from(workspace)),
     )
 
 
 def _pointed(move: Move) -> str:
     return f"{move.to}, {signature_of(move)} since {move.at}"
+
+
+def runtime_in(workspace: Workspace) -> Iterator[tuple[str, str]]:
+    """Yields engine and newest runtime lock, with in what the engine's code differs from it."""
+    if not any(workspace.runtime_locks.glob("[!.]*.json")):
+        return
+    from lanelock.sweeps.engines import engine_named  # NumPy and an engine, which no other line needs
+    from lanelock.sweeps.proof.runtime_locks import runtime_locks
+
+    for lock in {lock.engine: lock for lock in runtime_locks(workspace)}.values():
+        try:
+            drift = lock.drift(engine_named(lock.engine))
+        except LanelockError as error:  # the engine is not here, say
+            drift = f"{lock.name}, whose code cannot be looked at: {error}"
+        yield lock.engine, drift or f"the code is as {lock.name} locked it at {lock.at}"
 
 
 def frozen_in(workspace: Workspace) -> Iterator[tuple[str, str]]:

@@ -20,6 +20,7 @@ from lanelock.sweeps.lanes.survey import prospect, standing_floors
 from lanelock.sweeps.pages.gates import floor_table, reach_table
 from lanelock.sweeps.proof.freezes import hold_open
 from lanelock.sweeps.proof.packs import finder
+from lanelock.sweeps.proof.runtime_locks import newest
 from lanelock.sweeps.record.refusals import record_refusal
 from lanelock.sweeps.record.webhooks import tell
 from lanelock.sweeps.search.tally import sweeps_in
@@ -92,6 +93,8 @@ def sweep(
     lane = name or projects_lane()
     opened = _permitted(session, lane, after, who, why).with_search(**search)
     hold_open(session.as_it_stands(), opened.engine.name, "sweep")
+    if (frozen := newest(session.as_it_stands(), opened.engine.name)) and (drift := frozen.drift(opened.engine)):
+        say(f"lanelock: note: {drift}")
     folder = world_folder(world)
     reach = None if resume else prospect(opened, folder)
     if reach is not None and not anyway and (refused := refusal(opened, reach)) is not None:

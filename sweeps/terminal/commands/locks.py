@@ -21,6 +21,7 @@ from lanelock.sweeps.proof.lock import Lock
 from lanelock.sweeps.proof.lock_files import FILE, find_lock
 from lanelock.sweeps.proof.moves import Move, as_line, holders
 from lanelock.sweeps.proof.packs import trial_named
+from lanelock.sweeps.proof.runtime_locks import find_runtime_lock
 from lanelock.sweeps.proof.signatures import signatures_text, signed_by
 from lanelock.sweeps.proof.trust import trust_for
 from lanelock.sweeps.proof.unpack import unpack, unpacking
@@ -136,7 +137,7 @@ def lock_unpack(session: Session, lock: str, folder: Path, dry: bool) -> int:
 @WORLD
 @common_options
 def verify(session: Session, what: str, world: str | None) -> int:
-    """Recompute every digest of a published run, a lock, an evidence pack or a freeze; exit 3 on any difference.
+    """Recompute all digests of a run, a lock, evidence, a freeze or a runtime lock; exit 3 on any difference.
 
     A freeze is named by the campaign's run that it closed, such as NAME-1.
     """
@@ -153,6 +154,12 @@ def verify(session: Session, what: str, world: str | None) -> int:
         with checking(f"verify {freeze.stem}", live=session.live) as watch:
             findings = verify_freeze(freeze, workspace, watch) + _moved(workspace)
         return _show_checks("freeze", freeze, findings, session)
+    if (frozen := find_runtime_lock(what, workspace)) is not None:
+        from lanelock.sweeps.perf.locking import verify_runtime  # the outbox, which other proofs need not pay for
+
+        with checking(f"verify {frozen.stem}", live=session.live) as watch:
+            findings = verify_runtime(frozen, watch)
+        return _show_checks("runtime lock", frozen, findings, session)
     path = find_lock(what, workspace)
     with checking(f"verify {path.stem}", live=session.live) as watch:
         findings = verify_lock(path, world_folder(world), watch, workspace) + _moved(workspace)

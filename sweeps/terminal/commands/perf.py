@@ -1,4 +1,4 @@
-"""`perf`: what a run costs, state by state."""
+"""`perf`: what a run costs, state by state; two versions of code compared are in `code_lanes`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from lanelock.sweeps.perf.measure import Request, reachable
 from lanelock.sweeps.perf.tracked import record_measurement
 from lanelock.sweeps.proof.grading import gates_of_engine
 from lanelock.sweeps.proof.packs import find_pack
+from lanelock.sweeps.terminal.commands.code_lanes import compare_code, lock_code
 from lanelock.sweeps.terminal.completion import PACK
 from lanelock.sweeps.terminal.session import WORLD, Session, common_options, writable
 from lanelock.sweeps.terminal.streams import say
@@ -28,7 +29,11 @@ _FILE = click.Path(path_type=Path)
 
 @click.group()
 def perf() -> None:
-    """Measure what a run costs: seconds, memory, bytes and hot spots of each state."""
+    """Measure what a run costs, state by state, and compare two versions of the code."""
+
+
+perf.add_command(compare_code)
+perf.add_command(lock_code)
 
 
 @perf.command("baseline")

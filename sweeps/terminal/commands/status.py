@@ -45,6 +45,8 @@ def _lines(now: upkeep.Status) -> Iterator[tuple[str, str]]:
     yield "aliases", _aliases(now.holders) or "none"
     if now.frozen:
         yield "frozen", "; ".join(f"{engine} {short(one_line(text), 160)}" for engine, text in now.frozen.items())
+    if now.runtime:
+        yield "run time", "; ".join(short(one_line(text), 240) for text in now.runtime.values())
     yield "running", "; ".join(map(_running, now.running)) or "none"
     decided = [f"{lock.name} {lock.decision}: {short(lock.reason, 100)}" for lock in now.locks[:SHOWN]]
     for index, line in enumerate(decided or ["none"]):
