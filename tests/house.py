@@ -70,12 +70,12 @@ STANDS_ON = {  # room -> the rooms it may import; it may also import what those 
     "sweeps.audit": {"sweeps.batch", "sweeps.proof", "sweeps.work"},
     "sweeps.sweep": {"sweeps.batch", "sweeps.interrupts", "sweeps.record", "sweeps.work"},
     "sweeps.upkeep": {"sweeps.record"},
-    "sweeps.campaign": {"sweeps.sweep", "sweeps.upkeep"},
+    "sweeps.campaign": {"sweeps.perf", "sweeps.sweep", "sweeps.upkeep"},
     "sweeps.live": {"sweeps.campaign"},
     "sweeps.repository": {"sweeps.proof"},
     "sweeps.project": {"sweeps.lanes", "sweeps.workspace"},
     "sweeps.notebook": {"engine", "sweeps.sweep"},
-    "sweeps.terminal": {"sweeps.audit", "sweeps.live", "sweeps.perf", "sweeps.project", "sweeps.repository"},
+    "sweeps.terminal": {"sweeps.audit", "sweeps.live", "sweeps.project", "sweeps.repository"},
     "scoring": set(),
 }
 

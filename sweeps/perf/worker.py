@@ -25,7 +25,6 @@ import json
 import os
 import platform
 import re
-import resource
 import signal
 import sys
 import threading
