@@ -213,7 +213,7 @@ def _closed(
 ) -> Comparison:
     """Returns the comparison of two measured sides."""
     order = tuple(dict.fromkeys([*candidate.rows, *engine.states, PUBLISHING]))
-    _check_states(terms, order)
+    check_states(terms, order)
     metric_states = _metric_states(engine) if terms.surfaces == METRICS else {}
     found = derived(reference, candidate, terms, order, metric_states)
     return Comparison(
@@ -281,7 +281,8 @@ def _metric_states(engine: Resolved) -> dict[str, str]:
     return {name: metric.state for name, metric in gates_of(metrics_named(engine.name)).metrics.items()}
 
 
-def _check_states(terms: Terms, order: Sequence[str]) -> None:
+def check_states(terms: Terms, order: Sequence[str]) -> None:
+    """Raises PolicyError for a state that terms name and there is not."""
     for option, names in (("--allow", terms.allowed), ("--explain", terms.explained)):
         if unknown := [name for name in names if name not in (*order, ALL)]:
             raise PolicyError(f"{option}: {unknown[0]!r} is not a state: {', '.join(order)}")

@@ -14,6 +14,7 @@ from typing import Any
 from lanelock.sweeps.perf.medians import Median, median_of
 
 ALL = "all"  # in place of a state: the sum of all
+_JITTER = 10.0  # times the seconds of the limit, on the wall clock: what else runs on a machine delays a state
 _TICK = 1e-6  # seconds: finer than what a processor's clock shows
 
 
@@ -24,9 +25,9 @@ class Limit:
     share: float  # of what it took before
     seconds: float
 
-    def exceeded(self, saved: Median, ratio: Median) -> bool:
-        """Whether the whole of both intervals lies beyond it."""
-        return ratio.low > 1 + self.share and saved.high < -self.seconds
+    def exceeded(self, saved: Median, ratio: Median, times: float = 1.0) -> bool:
+        """Whether the whole of both intervals lies beyond it; `times`: as many more seconds are allowed."""
+        return ratio.low > 1 + self.share and saved.high < -self.seconds * times
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def _gain(
     wall_after: Sequence[float], *, limit: Limit,
 ) -> Gain:  # fmt: skip
     processor, wall = _clock(before, after), _clock(wall_before, wall_after)
-    slower = any(limit.exceeded(saved, ratio) for _, _, saved, ratio in (processor, wall))
+    slower = limit.exceeded(*processor[2:]) or limit.exceeded(*wall[2:], _JITTER)
     return Gain(state, *processor, *wall, slower)
 
 

@@ -30,7 +30,7 @@ def locked_page(lock: RuntimeLock) -> Iterator[Block]:
         (
             ("pack", lock.pack.name, lock.pack.digest),
             ("run", side.run_id, side.code_version),
-            *((f"surface {name}", side.states.get(name, ""), sha256) for name, sha256 in side.digests.items()),
+            *((f"surface {name}", side.states.get(name, ""), sha256) for name, sha256 in sorted(side.digests.items())),
         ),
     )
     yield Points(tuple(f"{rail.rail}: {rail.witness}" for rail in comparison.derived.rails))

@@ -125,5 +125,6 @@ def _again(lock: RuntimeLock, engine: Resolved) -> Iterator[Check | Proved | Unp
     yield Unproved(
         f"the seconds of every round, which were measured on {machine['processor']} at {lock.comparison['at']}"
     )
-    yield Unproved(f"that {lock.comparison['reference']['name']} gave and took what is stated: its code is not here")
+    if (before := lock.comparison["reference"])["code_version"] != stated.code_version:
+        yield Unproved(f"that {before['name']} gave and took what is stated: its code is not here")
     yield Unproved(f"locked at {lock.at} by {lock.who}: {lock.why}")

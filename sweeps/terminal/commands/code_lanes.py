@@ -105,7 +105,7 @@ def compare_code(
 def _explanation(text: str) -> tuple[str, str]:
     state, mark, why = text.partition("=")
     if not mark or not why.strip():
-        raise PolicyError(f"--explain: {text}: must be STATE=WHY, such as S5='the log has one more column'")
+        raise PolicyError(f"--explain: {text}: must be STATE=WHY, such as parse='the log has one more column'")
     return state, why.strip()
 
 
