@@ -57,16 +57,17 @@ def measured(request: Mapping[str, Any]) -> dict[str, Any]:
         "fingerprint": str(getattr(run, "fingerprint", "")), "import": loaded, "evaluate": watch.whole,
         "digests": run.digests(), "audit": getattr(run.audit, "passed", None), "published": None, "replay": None,
     }  # fmt: skip
-    own = getattr(engine, "own", engine)
+    own, used = getattr(engine, "own", engine), _processor()
     if request.get("publish") and hasattr(own, "publish"):
         folder = Path(request["folder"])
         published = watch.of(_PUBLISHING, lambda: own.publish(run, folder / "kept"))
         states += watch.states(getattr(published, "states", ()))
+        used = _processor()
         made = Path(getattr(published, "folder", published))
         answer["published"] = {**watch.whole, **_written(made)}
         if request.get("replay"):
             answer["replay"] = _replayed(own, made, folder / "again")
-    whole = {"cpu_s": _processor(), "peak_mb": watch.highest}  # of the process, its start and imports included
+    whole = {"cpu_s": used, "peak_mb": watch.highest}  # of the process, its start and imports included
     return {**answer, "states": states, "profiles": watch.profiles, "process": whole}
 
 
@@ -226,7 +227,8 @@ def _by_state(steps: Sequence[dict[str, Any]], states: Sequence[str]) -> dict[st
     for row in steps:
         waiting.append(row)
         if row["step"] in states:
-            found[row["step"]], waiting = waiting, []
+            found.setdefault(row["step"], []).extend(waiting)
+            waiting = []
     return found
 
 
