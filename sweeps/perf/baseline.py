@@ -70,6 +70,18 @@ class Baseline:
     graded: tuple[ProfileBudget, ...]
     profiles: Mapping[str, Profile]
     beside: tuple[Beside, ...]
+    load: float  # processes that ran or waited on the machine when it began: its load average of a minute
+
+    @property
+    def busy(self) -> str:
+        """Says that wall seconds include waiting for others; empty where cores were free."""
+        cores = os.cpu_count() or 1
+        if self.load <= cores / 2:
+            return ""
+        return (
+            f"the machine was busy (load {self.load:.1f} on {cores} cores): wall seconds, and so the colours, include "
+            "waiting for others; compare processor seconds, or measure again"
+        )
 
     @property
     def answer(self) -> Mapping[str, Any]:
@@ -124,7 +136,7 @@ class Baseline:
             "format": "lanelock.perf_baseline/1", "id": id, "engine": self.answer["engine"], "pack": self.name,
             "pack_digest": self.answer["pack"], "seed": self.request.seed, "run_id": self.answer["run_id"],
             "world_digest": self.answer["world_digest"], "code_version": self.answer["code_version"], "at": at,
-            "made_by": here().document, "cores": os.cpu_count() or 1,
+            "made_by": here().document, "cores": os.cpu_count() or 1, "load": self.load,
             "rounds": [
                 {"process_s": one.wall_s, "states": {state.state: state.wall_s for state in one.states}}
                 for one in self.rounds
@@ -181,7 +193,7 @@ def baseline(
     side: Side | None = None, report: Callable[[str], None] = lambda text: None,
 ) -> Baseline:  # fmt: skip
     """Measures a pack. `report` is told each round that begins. Raises EngineError where rounds do not agree."""
-    measured = list[Round]()
+    measured, load = list[Round](), os.getloadavg()[0]
     side = side or Side.here(f"engine {engine.name}")
     profiled = Request(**{**asdict(request), "profile": True})
     for turn, asked in enumerate((request, *[request] * rounds, profiled)):
@@ -195,7 +207,7 @@ def baseline(
     whole = median_of(one.wall_s for one in counted).value
     profiles = {state: Profile.of(state, row) for state, row in measured[-1].answer["profiles"].items()}
     beside = () if budgets is None else budgets.beside_pack(name)
-    return Baseline(request, name, counted, rows, total, profile_budgets(graded, whole), profiles, beside)
+    return Baseline(request, name, counted, rows, total, profile_budgets(graded, whole), profiles, beside, load)
 
 
 def _check_alike(first: Round, other: Round, where: str) -> None:

@@ -77,6 +77,7 @@ def text(made: Baseline, document: dict[str, Any], folder: Path) -> str:
     parts.append("\n".join(["hot spots", *spots]))
     if made.graded:
         parts.append(columns(*_graded(made)))
+    parts += [f"note: {made.busy}"] if made.busy else []
     parts.append(f"begin with {made.first.state}; page {inside(folder, document['id'])}.html")
     return "\n\n".join(parts)
 
@@ -96,6 +97,8 @@ def _head(made: Baseline, document: dict[str, Any]) -> Iterator[Block]:
 
 
 def _body(made: Baseline, document: dict[str, Any]) -> Iterator[Block]:
+    if made.busy:
+        yield Paragraph(f"{made.busy[0].upper()}{made.busy[1:]}.")
     yield Heading(2, "States")
     yield _set(*_states(made))
     yield Paragraph(_explained(made.all.wall))

@@ -62,17 +62,18 @@ def measured(request: Mapping[str, Any]) -> dict[str, Any]:
         "inputs": _inputs(run.states), "surfaces": _surfaces(engine),
         "metrics": _metrics(run) if request.get("metrics") else None,
     }  # fmt: skip
-    own = getattr(engine, "own", engine)
+    own, used = getattr(engine, "own", engine), _processor()
     if request.get("publish") and hasattr(own, "publish"):
         folder = Path(request["folder"])
         published = watch.of(_PUBLISHING, lambda: own.publish(run, folder / "kept"))
         within = getattr(published, "states", ())
         states += watch.states(within)
+        used = _processor()
         made = Path(getattr(published, "folder", published))
         answer["published"] = {**watch.whole, **_written(made), "states": [report.name for report in within]}
         if request.get("replay"):
             answer["replay"] = _replayed(own, made, folder / "again")
-    whole = {"cpu_s": _processor(), "peak_mb": watch.highest}  # of the process, its start and imports included
+    whole = {"cpu_s": used, "peak_mb": watch.highest}  # of the process, its start and imports included
     return {**answer, "states": states, "profiles": watch.profiles, "process": whole}
 
 
@@ -232,7 +233,8 @@ def _by_state(steps: Sequence[dict[str, Any]], states: Sequence[str]) -> dict[st
     for row in steps:
         waiting.append(row)
         if row["step"] in states:
-            found[row["step"]], waiting = waiting, []
+            found.setdefault(row["step"], []).extend(waiting)
+            waiting = []
     return found
 
 

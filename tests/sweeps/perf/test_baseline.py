@@ -82,6 +82,16 @@ def test_a_baseline_is_written_whole_under_the_next_number(made, tmp_path):
     assert files["pack-1.html"].count("<svg") > 1 and files["pack-1.png"].startswith(b"\x89PNG")
 
 
+def test_a_busy_machine_is_said_where_seconds_are_read(made, tmp_path):
+    place = Workspace.at(tmp_path)
+    for load, said in ((0.0, False), (1e4, True)):
+        one = replace(made, load=load)
+        document, files = page.write(one, place)
+        shown = page.text(one, document, place.perf)
+        assert document["load"] == load and ("load 10000.0" in one.busy) == said == ("machine was busy" in shown)
+        assert ("machine was busy" in files[f"{document['id']}.md"]) == said
+
+
 def test_pinned_budgets_follow_from_the_fastest_round(made):
     document = made.as_budgets(None)
     budgets = Budgets.of(document, "pinned")
