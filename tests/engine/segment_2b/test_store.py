@@ -69,7 +69,7 @@ def test_the_layout_is_the_records(published):
     ):
         assert (folder / path).is_file(), path
     receipt = json.loads((folder / RUN).read_text())
-    assert receipt["created_utc"] == "2026-01-01T00:00:00Z" and receipt["parameter_hash"] == run.pack.digest
+    assert receipt["created_utc"] == "2026-01-01T00:00:00.000000Z" and receipt["parameter_hash"] == run.pack.digest
     report = json.loads((folder / f"reports/layer1/2B/state=S3/{partition}/s3_run_report.json").read_text())
     assert report["summary"]["overall_status"] == "PASS" and report["summary"]["fail_count"] == 0
     assert report["rng_accounting"]["rows_written"] == run.surfaces["s3_day_effects"].rows

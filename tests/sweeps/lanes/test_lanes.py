@@ -21,7 +21,7 @@ from lanelock.sweeps.workspace import Workspace
 
 LANES = shipped("lanes", ".json")
 NAMED = {"p1", "p2", "p2_r1", "p3", "p1_reopen", "reopen_2a", "reopen_2a_final", "reopen_1b", "joint"}
-REGULARIZER, WORLD = "group_mix_regularizer_v1", "world_v1"
+REGULARIZER, EFFECTS, WORLD = "group_mix_regularizer_v1", "day_effect_policy_v1", "world_v1"
 
 
 def lane_with(tmp_path, name, **changed):
@@ -46,7 +46,9 @@ def test_a_lane_has_a_veto_a_purpose_and_admits_its_own_candidates(name):
     assert any(gate.severity is Severity.GATE for gate in lane.gates.gates)
     for side in (0, -1):
         values = ends(lane, side)
-        assert lane.admit(lane.candidate(values)) == values
+        active = lane.space.active(values)
+        counted = {name: value if name in active else lane.space.resting[name] for name, value in values.items()}
+        assert lane.admit(lane.candidate(values)) == counted
 
 
 @pytest.mark.plan("P2.1.2", "P3.0.4", "P3.4.1")
@@ -55,7 +57,7 @@ def test_a_lane_has_a_veto_a_purpose_and_admits_its_own_candidates(name):
     [
         ({f"{WORLD}#/breadth/breadth": 2.0}, "world_v1#/breadth/breadth is 2.0, not 1.0"),
         ({f"{REGULARIZER}#/enabled": False}, "enabled is False, not True"),
-        ({f"{REGULARIZER}#/law": "uniform_blend_v1"}, "law is 'uniform_blend_v1'"),
+        ({f"{EFFECTS}#/law": "scalar_sigma_v1"}, "law is 'scalar_sigma_v1'"),
         ({f"{REGULARIZER}#/max_p_group_soft_cap": 0.96}, "outside the knob cap: 0.6 … 0.95"),
     ],
 )
