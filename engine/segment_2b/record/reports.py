@@ -1,8 +1,8 @@
 """The run reports of the record's form: policies, inputs, what was written, counters, samples, validators, summary.
 
 A report depends on the run alone. Where the record states what differs between hosts, a report says `not recorded`
-unless the caller gives it: `environment`, and durations, which are those of this process's run. Samples are rows at even
-distances, with the columns of provenance that the strict tables of the record leave out.
+unless the caller gives it; durations, those of this process's run, are stated only if asked for. Samples are rows at
+even distances, with the columns of provenance that the strict tables of the record leave out.
 """
 
 from __future__ import annotations
@@ -114,9 +114,9 @@ def record_reports(
         }
     reports["S3"]["rng_accounting"] = day_effect_draws(run)
     if timed:
-        for state in run.states:
-            if state.name in reports:
-                reports[state.name]["durations_ms"] = {"wall": round(1000.0 * state.seconds, 3)}
+        for timed_state in run.states:
+            if timed_state.name in reports:
+                reports[timed_state.name]["durations_ms"] = {"wall": round(1000.0 * timed_state.seconds, 3)}
     return reports
 
 
@@ -166,10 +166,10 @@ def _plain(value: Any) -> Any:
 
 
 def _validators(state: str, run: Run) -> list[Row]:
-    """Returns the audit's checks of a state, numbered in the audit's order; S8's is the audit itself."""
+    """Returns the audit's checks of a state in the audit's order; of S7, which is the audit, all; of S8, its outcome."""
     if state == "S8":
         return [_validator(1, "audit passed", run.audit.passed, {"checks": len(run.audit.checks)})]
-    checks = [check for check in run.audit.checks if check.state == state]
+    checks = [check for check in run.audit.checks if state in (check.state, "S7")]
     return [_validator(number, check.name, check.passed, _context(check)) for number, check in enumerate(checks, 1)]
 
 

@@ -113,8 +113,8 @@ def blends(
         law = _LAWS[policy["law"]]
         cap = effective_cap(policy) if law == _SMOOTH else float(policy["max_p_group_soft_cap"])
         _blends(
-            starts, mass / denom, law, int(policy["apply_when_groups_ge"]), float(policy["regularization_strength"]), cap,
-            float(policy["entropy_floor"]), float(policy["knee"]), blend,
+            starts, mass / denom, law, int(policy["apply_when_groups_ge"]), float(policy["regularization_strength"]),
+            cap, float(policy["entropy_floor"]), float(policy["knee"]), blend,
         )  # fmt: skip
     return blend
 
