@@ -81,10 +81,7 @@ def site_weights(world: World, policy: Mapping[str, Any], created_utc: str, rank
     else:
         profile, ranks = policy["profile_mixture_v2"], ranks or ranking(world)
         component, alpha = _mixture(ranks.component, bucket, profile)
-        table = [[profile[key][name] for name in BUCKETS] for key in ("top1_soft_cap", "second_site_floor")]
-        cap, floor = np.array(table, np.float64)[:, bucket]
-        weight = np.empty(sites)
-        _weigh(world.site_offsets, ranks.order, component, alpha, cap, floor, weight)
+        weight = weighed(world.site_offsets, ranks.order, component, alpha, *limits(profile, bucket))
     quanta = site_quanta(world, weight, bits)
     repeat = np.repeat(np.arange(merchants), counts)
     return published(
@@ -101,6 +98,23 @@ def site_weights(world: World, policy: Mapping[str, Any], created_utc: str, rank
         alpha_used=alpha[repeat],
         created_utc=constant(created_utc, sites),
     )
+
+
+def limits(profile: Mapping[str, Any], bucket: NDArray[np.int8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns [m] the most that the first site may have, and the least that the second one has."""
+    table = [[profile[key][name] for name in BUCKETS] for key in ("top1_soft_cap", "second_site_floor")]
+    cap, floor = np.array(table, np.float64)[:, bucket]
+    return cap, floor
+
+
+def weighed(
+    site_offsets: NDArray[np.int64], order: NDArray[np.int64], component: NDArray[np.int8], alpha: NDArray[np.float64],
+    cap: NDArray[np.float64], floor: NDArray[np.float64],
+) -> NDArray[np.float64]:  # fmt: skip
+    """Returns [n] the weights of `profile_mixture_v2` before they become quanta. `order` is that of a `Ranking`."""
+    weight = np.empty(site_offsets[-1])
+    _weigh(site_offsets, order, component, alpha, cap, floor, weight)
+    return weight
 
 
 def site_quanta(world: World, weight: NDArray[np.float64], bits: int) -> NDArray[np.int64]:

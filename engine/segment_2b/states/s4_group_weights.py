@@ -101,6 +101,24 @@ def group_weights(rows: Grid, raw: RawMix, policy: Mapping[str, Any], created_ut
     )
 
 
+def blends(
+    starts: NDArray[np.int64], mass: NDArray[np.float64], denom: NDArray[np.float64], policy: Mapping[str, Any]
+) -> NDArray[np.float64]:
+    """Returns [d] how far each merchant-day is blended towards uniform, 0 … 1: w of this module's first lines.
+
+    Merchant-day k owns rows starts[k]:starts[k+1].
+    """
+    blend = np.zeros(len(starts) - 1)
+    if policy["enabled"]:
+        law = _LAWS[policy["law"]]
+        cap = effective_cap(policy) if law == _SMOOTH else float(policy["max_p_group_soft_cap"])
+        _blends(
+            starts, mass / denom, law, int(policy["apply_when_groups_ge"]), float(policy["regularization_strength"]),
+            cap, float(policy["entropy_floor"]), float(policy["knee"]), blend,
+        )  # fmt: skip
+    return blend
+
+
 def effective_cap(policy: Mapping[str, Any]) -> float:
     """Returns the lesser of the cap and the top share from which entropy can fall to the floor."""
     low, high, floor = 0.5, 1.0, float(policy["entropy_floor"])
@@ -149,6 +167,21 @@ def _mix(
         for i in range(a, b):
             applied[i] = blend > 0.0
             delta[i] = 0.5 * moved if blend > 0.0 else 0.0
+
+
+@compiled
+def _blends(
+    starts: Any, q: Any, law: int, from_groups: int, strength: float, cap: float, floor: float, knee: float, blend: Any
+) -> None:
+    for day in range(len(starts) - 1):
+        a, b = starts[day], starts[day + 1]
+        n, top = b - a, q[a:b].max()
+        if n < max(from_groups, 2):
+            continue
+        if law == _BLEND:
+            blend[day] = _recorded_blend(q[a:b], top, strength, cap, floor)
+        else:
+            blend[day] = _smooth_blend(top, n, strength, _lift(n, cap, knee), knee)
 
 
 @compiled
