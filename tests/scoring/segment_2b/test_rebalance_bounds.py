@@ -1,4 +1,4 @@
-"""What a rebalance of zones may give: no bound is beaten in any box of it, and the rail that holds it."""
+"""What a rebalance of zones may give: no bound is beaten in any box of it, and a rail keeps it out of certification."""
 
 import json
 import random
@@ -125,7 +125,7 @@ def test_the_final_lane_cannot_reach_the_tail_and_holds_a_candidate_that_moves_t
 
 
 def test_the_certified_campaign_may_not_use_it(packs):
-    """By its gates: a candidate that moves the floor materially is not realistic; nor does any of its lanes move it."""
+    """By its gates: a candidate that moves the floor so is not realistic. None of its lanes moves it either."""
     gates = load_gates("segment_2b").select(
         ["world_local_groups", "world_zones", "world_coordinates", "world_countries"]
     )
