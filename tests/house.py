@@ -66,6 +66,7 @@ STANDS_ON = {  # room -> the rooms it may import; it may also import what those 
     "sweeps.proof": {"sweeps.pages", "sweeps.provenance", "sweeps.search"},
     "sweeps.sensitivity": {"sweeps.search"},
     "sweeps.reports": {"sweeps.proof", "sweeps.sensitivity", "sweeps.trail"},
+    "sweeps.probing": {"sweeps.reports", "sweeps.trial"},
     "sweeps.service": {"sweeps.locations", "sweeps.proof"},
     "sweeps.record": {"sweeps.locations", "sweeps.reports"},
     "sweeps.audit": {"sweeps.batch", "sweeps.proof", "sweeps.work"},
@@ -76,7 +77,7 @@ STANDS_ON = {  # room -> the rooms it may import; it may also import what those 
     "sweeps.repository": {"sweeps.proof"},
     "sweeps.project": {"sweeps.lanes", "sweeps.workspace"},
     "sweeps.notebook": {"engine", "sweeps.sweep"},
-    "sweeps.terminal": {"sweeps.audit", "sweeps.live", "sweeps.project", "sweeps.repository"},
+    "sweeps.terminal": {"sweeps.audit", "sweeps.live", "sweeps.probing", "sweeps.project", "sweeps.repository"},
     "scoring": set(),
 }
 

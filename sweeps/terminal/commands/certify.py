@@ -67,7 +67,7 @@ def certify(
     """Grade LOCK's candidate on whole runs, and write an evidence pack that anyone can verify."""
     if profile is not None and seeds is not None:
         raise click.UsageError("--profile and --seeds: give one of them; a profile has its own seeds")
-    chosen = None if seeds is None else _seeds(seeds)
+    chosen = None if seeds is None else listed_seeds(seeds)
     if coverage is not None and (needed := seeds_for(confidence, coverage)) > MOST_HOLDOUT:
         raise click.UsageError(f"--coverage: {coverage:g} % needs {needed} held-out seeds or more, of {MOST_HOLDOUT}")
     workspace = session.workspace()
@@ -116,7 +116,7 @@ def certify(
     return 0 if certified.verdict.passed else 1
 
 
-def _seeds(text: str) -> list[int]:
+def listed_seeds(text: str) -> list[int]:
     """Returns the seeds in `A,B,…`. Raises UsageError on a repeated seed, a bad one or an empty list."""
     try:
         seeds = [int(part) for part in text.split(",")]
