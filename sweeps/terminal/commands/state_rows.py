@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib import import_module
 from typing import Any
 
 from lanelock.engine.protocol import StateReport
 from lanelock.sweeps.pages.text import columns
+from lanelock.sweeps.perf.budgets import budgets_of
 
 
 def state_documents(states: Sequence[StateReport], engine: str) -> list[dict[str, Any]]:
@@ -32,14 +32,7 @@ def state_table(states: Sequence[StateReport], engine: str) -> str:
 
 def _colours(states: Sequence[StateReport], engine: str) -> list[str]:
     """Returns the colour of each state that was computed: GREEN, AMBER or RED."""
-    budgets = _budgets_of(engine)
+    budgets = budgets_of(engine)
     if budgets is None:
         return [""] * len(states)
     return ["" if state.reused else budgets.colour(state.name, state.seconds) for state in states]
-
-
-def _budgets_of(engine: str) -> Any:
-    try:
-        return import_module("lanelock.sweeps.perf.budgets").budgets_of(engine)
-    except ModuleNotFoundError:
-        return None
