@@ -10,8 +10,8 @@ supplies a default or refuses in one line:
                       one, a machine that computes otherwise is named instead of giving other digests without a reason
     baseline          the pack that a published run is compared with; default: no pack
     world= until=     keywords of `evaluate`: the folder of an imported world, the last state wanted
-    the protocols     Keeping, Publishing, Exporting, Layouts, Declaring, Worlds, Sharding, Serving, Feeding,
-                      PolicyForms
+    the protocols     Keeping, Isolating, Publishing, Exporting, Layouts, Declaring, Worlds, Sharding, Serving,
+                      Feeding, PolicyForms
 
 Each process looks an engine up by its name: engines are never pickled, packs are. How a state computes, where a run is
 kept and what makes a run good are elsewhere. `engine.testing.EngineContract` tests an engine against every protocol it
@@ -43,6 +43,19 @@ class StateReport:
     reused: bool
     address: Mapping[str, Any] = field(default_factory=dict)  # code version, policies, inputs, seed if it draws
     processor_s: float = 0.0  # of all threads of the process while it was computed; 0 where the engine gives none
+
+
+def moved_by(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Returns the names of the parts of a state's address that differ between two runs."""
+    parts = []
+    for part in sorted(before.keys() | after.keys()):
+        old, new = before.get(part), after.get(part)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            parts += [f"{part[:-1] if part != 'policies' else 'policy'} {name}"
+                      for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]  # fmt: skip
+        elif old != new:
+            parts.append(part)
+    return parts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,6 +127,38 @@ class Keeping(Protocol):
 
     def keeping(self, folder: Path, limit_bytes: int) -> Engine:
         """Returns the same engine with a cache of at most `limit_bytes` in `folder`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """An input of a state that was run alone, and where its value came from."""
+
+    name: str  # of the state, or of the step within one
+    key: str
+    source: str  # "cache", "run" or "computed"
+
+
+@dataclass(frozen=True, slots=True)
+class Isolated:
+    """A state that was run alone."""
+
+    run: Run  # with the surfaces of the state and of what it reads, and the report of the state
+    own: tuple[str, ...]  # names of the state's surfaces
+    taken: tuple[Taken, ...]
+
+
+@runtime_checkable
+class Isolating(Protocol):
+    """An engine that can run one state alone, from inputs that are kept."""
+
+    def evaluate_alone(self, pack: Pack, seed: int, state: str, given: Run | None) -> Isolated:
+        """Runs one state alone.
+
+        The state itself is always computed; of its inputs only what costs little. `given` is an opened run to take
+        inputs from. May take `world` and the data sets of `Feeding`, as `evaluate`. Raises DataError naming the inputs
+        that are kept nowhere, and an input that is another in `given`.
+        """
         ...
 
 

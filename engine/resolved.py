@@ -16,6 +16,8 @@ from lanelock.engine.protocol import (
     Engine,
     Exporting,
     Feeding,
+    Isolated,
+    Isolating,
     Keeping,
     Layouts,
     PolicyForms,
@@ -38,6 +40,7 @@ Part = TypeVar("Part")
 NO_WORLD = digest("no world")  # the world digest of an engine without a world
 PARTS: Mapping[type, str] = {  # optional protocol -> the consequence of lacking it
     Keeping: "its states are not cached on disk",
+    Isolating: "none of its states can be run alone",
     Publishing: "its runs cannot be written as files",
     Exporting: "its runs cannot be exported",
     Layouts: "its runs are published in one form",
@@ -133,6 +136,15 @@ class Resolved:
             raise EngineError(self._at(pack, seed), f"the engine returned {type(run).__name__} instead of a run")
         return run
 
+    def evaluate_alone(
+        self, pack: Pack, seed: int, state: str, given: Run | None = None, *, world: Path | None = None,
+        feeds: Mapping[str, Path] = MappingProxyType({}),
+    ) -> Isolated:  # fmt: skip
+        """Runs one state alone, on inputs that are taken from where they are kept."""
+        call: Callable[..., Isolated] = self.part(Isolating, "--only").evaluate_alone
+        isolated: Isolated = self._call(call, pack, seed, {"world": world, **feeds}, state, given)
+        return isolated
+
     def evaluate_shards(self, pack: Pack, seed: int, *, world: Path | None = None) -> Iterator[Run]:
         """Yields the run in parts, in order."""
         parts: Iterator[Run] = self._call(self.part(Sharding).evaluate_shards, pack, seed, {"world": world})
@@ -144,7 +156,7 @@ class Resolved:
         served: tuple[Run, Service] = self._call(self.part(Serving).serve, pack, seed, {"world": world})
         return served
 
-    def _call(self, call: Callable[..., Any], pack: Pack, seed: int, options: Mapping[str, Any]) -> Any:
+    def _call(self, call: Callable[..., Any], pack: Pack, seed: int, options: Mapping[str, Any], *further: Any) -> Any:
         """Calls the engine with the options that are not None, so that it need not take the others."""
         given = {name: value for name, value in options.items() if value is not None}
         known = inspect.signature(call).parameters
@@ -153,7 +165,7 @@ class Resolved:
                 why = f": {PARTS[Worlds]}" if name == "world" else ""
                 raise LaneError(f"engine {self.name}: {call.__name__}() takes no {name}{why}")
         with blamed(self._at(pack, seed)):
-            return call(pack, seed, **given)
+            return call(pack, seed, *further, **given)
 
     def _at(self, pack: Pack, seed: int) -> str:
         """Returns where an engine raised, as its error says it."""

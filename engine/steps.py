@@ -68,6 +68,22 @@ class Steps:
         keep: bool = True,
     ) -> Any:  # fmt: skip
         """Returns the value of a state from memory, from disk (`keep`) or computed. `files`: name -> sha256."""
+        address = self._addressed(name, inputs, policies, modules, draws, files)
+        key = self._keys[name]
+        reads, disk = Reads(name, self._pack, policies, self._sealed), self._disk if keep else None
+        began, used = time.perf_counter(), time.process_time()
+        value, reused = self._memory.get(key, lambda: disk and disk.get(key), lambda: compute(reads))
+        seconds, processor_s = time.perf_counter() - began, time.process_time() - used
+        if disk is not None and not reused:
+            self._kept(key, value, disk)
+        self.reports.append(StateReport(name, key, _rows(value), seconds, reused, address, processor_s))
+        return value
+
+    def _addressed(
+        self, name: str, inputs: tuple[str, ...], policies: tuple[str, ...], modules: tuple[ModuleType, ...],
+        draws: bool, files: Mapping[str, str] | None,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Returns a step's address, and sets its key."""
         address: dict[str, Any] = {
             "state": name,
             "code": code_of(*modules, *self._base.modules),
@@ -78,16 +94,12 @@ class Steps:
             "files": dict(files or {}),
             "seed": self._seed if draws else None,
         }
-        key = self._keys[name] = digest(address)
-        reads, disk = Reads(name, self._pack, policies, self._sealed), self._disk if keep else None
-        began, used = time.perf_counter(), time.process_time()
-        value, reused = self._memory.get(key, lambda: disk and disk.get(key), lambda: compute(reads))
-        seconds, processor_s = time.perf_counter() - began, time.process_time() - used
-        if disk is not None and not reused:
-            spread(Surface.digest, _surfaces(value))  # kept beside the columns, so that no later run digests them
-            disk.put(key, value)
-        self.reports.append(StateReport(name, key, _rows(value), seconds, reused, address, processor_s))
-        return value
+        self._keys[name] = digest(address)
+        return address
+
+    def _kept(self, key: str, value: Any, disk: Cache) -> None:
+        spread(Surface.digest, surfaces_of(value))  # kept beside the columns, so that no later run digests them
+        disk.put(key, value)
 
 
 class Reads(Mapping[str, Mapping[str, Any]]):
@@ -148,6 +160,16 @@ class Memory:
                 self._bytes -= self._values.popitem(last=False)[1][1]
         return value, stored is not None
 
+    def held(self, key: str) -> Any | None:
+        """Returns the value of `key` if it is in memory."""
+        with self._lock:
+            return self._values[key][0] if key in self._values else None
+
+
+def named(*values: Any) -> dict[str, Surface]:
+    """Returns the surfaces that the values of states are, by name."""
+    return {surface.name: surface for value in values for surface in surfaces_of(value)}
+
 
 def folded(reports: Iterable[StateReport], within: Mapping[str, str]) -> tuple[StateReport, ...]:
     """Returns one report per state: a step `within` a state (step -> state) adds its seconds and inputs to it."""
@@ -201,8 +223,8 @@ def _rows(value: Any) -> int:
     return int(getattr(value[0] if isinstance(value, tuple) else value, "rows", 0))
 
 
-def _surfaces(value: Any) -> list[Surface]:
-    """The surfaces that a state's value is, where it is any."""
+def surfaces_of(value: Any) -> list[Surface]:
+    """Returns the surfaces that a state's value is, where it is any."""
     return [part for part in (value if isinstance(value, tuple) else (value,)) if isinstance(part, Surface)]
 
 

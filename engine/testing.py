@@ -22,6 +22,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -38,6 +39,7 @@ from lanelock.engine.protocol import (
     Engine,
     Exporting,
     Feeding,
+    Isolating,
     Keeping,
     Layouts,
     Publishing,
@@ -220,6 +222,21 @@ class EngineContract:
             again = Resolved(cached).evaluate(pack, self.seed, world=world)
             _same(run, again)
             assert cached.unkept == "" and {state.reused for state in again.states} == {reused}
+
+    def test_a_state_alone_gives_the_bytes_of_the_whole_run(
+        self, pack: Pack, world: Path | None, run: Run, tmp_path: Path
+    ) -> None:
+        able = _having(self.make_engine(), Isolating)
+        engine = Resolved(_having(able, Keeping).keeping(tmp_path, 1 << 30))
+        engine.evaluate(pack, self.seed, world=world)
+        digests, alone = run.digests(), set[str]()
+        for state in engine.states:
+            with suppress(PolicyError):  # it cannot be alone, such as one that digests files
+                isolated = engine.evaluate_alone(pack, self.seed, state, world=world)
+                found = {name: isolated.run.digests()[name] for name in isolated.own}
+                assert found == {name: digests[name] for name in found} and not isolated.run.states[-1].reused
+                alone |= found.keys()
+        assert alone == digests.keys(), "every surface is that of a state that can be run alone"
 
     def test_a_published_run_opens_as_the_same_run(self, engine: Engine, run: Run, tmp_path: Path) -> None:
         able = _having(engine, Publishing)

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from lanelock.engine import arithmetic, columns, compiled, protocol, steps, surface, workers
+from lanelock.engine.alone import Plan
 from lanelock.engine.keep import frozen, receipts
 from lanelock.engine.keep.cache import Cache
 from lanelock.engine.keep.frozen import Kinds
 from lanelock.engine.keep.published import receipt_in
-from lanelock.engine.protocol import Published, Replayed, Run
+from lanelock.engine.protocol import Isolated, Published, Replayed, Run, Taken
 from lanelock.engine.segment_2b import (
     cells,
     draw_world,
@@ -57,7 +58,7 @@ from lanelock.engine.segment_2b.states import (
 )
 from lanelock.engine.segment_2b.world import World
 from lanelock.engine.segment_2b.world_receipt import UPSTREAM
-from lanelock.engine.steps import Memory, Reads, Stands, Steps, code_of, files_of, folded
+from lanelock.engine.steps import Memory, Reads, Stands, Steps, code_of, files_of, folded, named
 from lanelock.engine.surface import Surface, table_digest
 from lanelock.engine.workers import at_most, mapped
 from lanelock.policies import DataError, Pack, PolicyError
@@ -101,6 +102,16 @@ KINDS: Kinds = {  # the types that the cache may hold: those that states return
         s7_audit.Audit,
     )
 }
+_SURFACES = {  # step -> the surfaces that are its value
+    "roster": ("s5_arrival_roster",),
+    **{
+        state: tuple(
+            name for name, spec in tables.TABLES.items() if spec.state == state and not name.endswith("roster")
+        )
+        for state in ("S1", "S2", "S3", "S4", "S5", "S6")
+    },
+}
+_SOURCE = {True: "cache", False: "computed"}  # by whether a state was reused
 _SCHEMAS = ROOT / "segment_2b" / "schemas"
 _MEMORY_BYTES = 3 << 30
 
@@ -165,10 +176,36 @@ class Segment2B:
         wanted = self._wanted(self.states, until)
         step = Steps(_BASE, self._memory, pack, seed, self._disk)
         with at_most(self._cuts.jobs):
-            upstream = self._upstream(step, seed, world)
-            arrivals, sha256 = (None, None) if roster is None else _arrivals(step, roster, upstream)
-            s0 = _gate(step, upstream, pack, seed, sha256)
+            upstream, s0, arrivals = self._begun(step, pack, seed, world, roster)
             return self._run(step, upstream, s0, self._cuts, pack, seed, wanted, arrivals)
+
+    def evaluate_alone(
+        self, pack: Pack, seed: int, state: str, given: Run | None, *, world: Path | None = None,
+        roster: Path | None = None,
+    ) -> Isolated:  # fmt: skip
+        """Runs one state alone; see `Isolating`.
+
+        The world, S0 and the grid cost little beside a state, so they are computed where they are not kept.
+        """
+        if state not in (able := self.states[1:-1]):
+            raise PolicyError(f"{state!r} is not a state of {self.name} that can be run alone: {', '.join(able)}")
+        step = Steps(_BASE, self._memory, pack, seed, self._disk)
+        with at_most(self._cuts.jobs):
+            upstream, s0, arrivals = self._begun(step, pack, seed, world, roster)
+            plan = Plan(step, _WITHIN)
+            self._run(plan, upstream, s0, self._cuts, pack, seed, self.states, arrivals)
+            alone = plan.alone(state, ("grid",), given, _SURFACES)
+            run = self._run(alone, upstream, s0, self._cuts, pack, seed, self.states, arrivals)
+        before = (Taken(row.name, row.key, _SOURCE[row.reused]) for row in step.reports)
+        return Isolated(run, tuple(alone.surfaces), (*before, *alone.taken))
+
+    def _begun(
+        self, step: Steps, pack: Pack, seed: int, folder: Path | None, roster: Path | None
+    ) -> tuple[World, s0_gate.SealedInputs, Any]:
+        """Returns a run's world, what S0 sealed, and the imported arrivals, if any."""
+        upstream = self._upstream(step, seed, folder)
+        arrivals, sha256 = (None, None) if roster is None else _arrivals(step, roster, upstream)
+        return upstream, _gate(step, upstream, pack, seed, sha256), arrivals
 
     def evaluate_shards(
         self, pack: Pack, seed: int, *, world: Path | None = None, until: str | None = None
@@ -307,24 +344,24 @@ class Segment2B:
                 keep=False)  # fmt: skip
             s1 = step("S1", ("world",), (LAYOUT,), (s1_site_weights,), lambda policy: across(
                 s1_site_weights.site_weights, upstream, policy[LAYOUT], stamp, ranks))  # fmt: skip
-            surfaces[s1.name] = s1
+            surfaces |= named(s1)
         if "S2" in wanted:
             s2 = step("S2", ("world", "S1"), (LAYOUT,), (s2_alias_index, s1_site_weights),
                       lambda policy: s2_alias_index.alias_index(upstream, s1, policy[LAYOUT]))  # fmt: skip
-            surfaces |= {surface.name: surface for surface in s2}
+            surfaces |= named(s2)
         if "S3" in wanted:
             rows = step("grid", ("world",), (EFFECTS,), (s3_day_effects,),
                         lambda policy: s3_day_effects.grid(upstream, policy[EFFECTS]), keep=False)  # fmt: skip
             s3 = step("S3", ("world", "grid"), (EFFECTS,), (s3_day_effects,),
                       lambda policy: across(s3_day_effects.day_effects, upstream, rows, policy[EFFECTS], seed, stamp),
                       draws=True)  # fmt: skip
-            surfaces[s3.name] = s3
+            surfaces |= named(s3)
         if "S4" in wanted:
             raw = step("raw mix", ("world", "S1", "S3"), (), (s4_group_weights,),
                        lambda _: across(s4_group_weights.raw_mix, upstream, rows, s1, s3), keep=False)  # fmt: skip
             s4 = step("S4", ("raw mix",), (MIX,), (s4_group_weights,),
                       lambda policy: across(s4_group_weights.group_weights, rows, raw, policy[MIX], stamp))  # fmt: skip
-            surfaces[s4.name] = s4
+            surfaces |= named(s4)
         if "S5" in wanted:
             if arrivals is None:
                 arrivals = step("roster", ("world",), (EFFECTS, ROUTING), _ROSTER, lambda policy: s5_roster.roster(
@@ -332,17 +369,17 @@ class Segment2B:
             s5 = step("S5", ("world", "roster", "S1", "S4"), (ROUTING,), (*_ROSTER, s5_routing),
                       lambda policy: s5_routing.routed(
                           upstream, rows.days, s1, s4, arrivals, policy[ROUTING], seed, stamp), draws=True)  # fmt: skip
-            surfaces |= {surface.name: surface for surface in (arrivals, *s5)}
+            surfaces |= named(arrivals, s5)
         if "S6" in wanted:
             s6 = step("S6", ("world", "roster"), (ROUTING, EDGES), (*_ROSTER, s5_routing, s6_edges),
                       lambda policy: s6_edges.logged(
                           s6_edges.edges(upstream, arrivals, policy[EDGES], policy[ROUTING], seed, stamp),
                           policy[ROUTING], stamp), draws=True)  # fmt: skip
-            surfaces |= {surface.name: surface for surface in s6}
+            surfaces |= named(s6)
         if "S7" in wanted:
             evidence = s7_evidence.Evidence(upstream, pack, seed, s0, surfaces)
             audit = step("S7", ("S0", "S1", "S2", "S3", "S4", "S5", "S6"), POLICIES, (*_AUDIT, *_STATES, s6_edges),
-                         lambda _: s7_audit.audit(evidence))  # fmt: skip
+                         lambda _: s7_audit.audit(evidence)) or None  # fmt: skip
         return Run(
             s0_gate.run_id_of(pack, seed, s0), self.name, seed, pack, upstream.digest, self.code_version, surfaces,
             folded(step.reports, _WITHIN), upstream, s0, audit, self.fingerprint,

@@ -315,6 +315,8 @@ def _seconds_allowed(closing: Closing) -> float:
     tried = closing.record.tried
     if tried is not None:
         return float(tried.lane["budget"]["seconds"])
+    if (name := closing.document.get("profile")) is not None:
+        return 60.0 * closing.gates.profile(name).minutes
     profile = closing.gates.profile_of(closing.document.get("seeds", closing.campaign["seeds"]))
     if profile is None:
         raise PolicyError(

@@ -6,7 +6,7 @@ What follows from an outcome, and when a phase may close, is decided in `sweeps.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lanelock.engine.keep.receipts import file_digest
@@ -191,7 +191,8 @@ class Stage:
         certified = certify_lock(
             inside(self.workspace.locks, start.lock),
             self.workspace,
-            seeds=phase.document["seeds"],
+            seeds=phase.document.get("seeds"),
+            profile=phase.document.get("profile"),
             holdout=phase.document.get("holdout", 0),
             jobs=self.jobs,
         )
@@ -211,7 +212,7 @@ class Stage:
         return Result(outcome=answer.upper(), reason=reason, answered=answered), None
 
     def _freeze(self, phase: Phase, start: Start) -> Played:
-        end, reason = freeze(self.records, self.campaign.gates.bands)
+        end, reason = freeze(self.records, self.campaign.gates.bands, self.campaign.weaker)
         folder, holder = inside(self.workspace.campaigns, self.run), Holder(start.pack.carried(), start.lock)
         frozen = close(
             self.campaign, self.workspace, folder, self.records, holder, (end, reason), phase,
@@ -273,9 +274,13 @@ def _graded(campaign: Campaign, measures: Mapping[int, Mapping[str, float]], unt
     return certify([score(values, gates, seed=seed, authority=None) for seed, values in measures.items()], gates)
 
 
-def freeze(records: Sequence[PhaseRecord], bands: Sequence[str]) -> tuple[End, str]:
-    """Returns the end and why: the last certification, and the gates that are provably out of reach."""
-    last = next((record for record in reversed(records) if record.graded is not None), None)
+def freeze(records: Sequence[PhaseRecord], bands: Sequence[str], weaker: Collection[str] = ()) -> tuple[End, str]:
+    """Returns the end and why: the last certification, and the gates that are provably out of reach.
+
+    A phase among the `weaker` has graded the candidate on too few seeds to certify it.
+    """
+    graded_by = (record for record in reversed(records) if record.phase not in weaker)
+    last = next((record for record in graded_by if record.graded is not None), None)
     graded = None if last is None else last.graded
     if last is not None and graded is not None and graded.band is not None:
         seeds = ", ".join(map(str, graded.certification["seeds"]))

@@ -125,6 +125,13 @@ class Campaign:
         return tuple(self.document["seeds"])
 
     @property
+    def weaker(self) -> frozenset[str]:
+        """The phases that name a profile weaker than the strongest: they grade, and certify nothing."""
+        strongest = self.gates.strongest
+        named = {phase.id: phase.document.get("profile") for phase in self.phases.values()}
+        return frozenset(name for name, profile in named.items() if profile and strongest and profile != strongest.name)
+
+    @property
     def floors(self) -> tuple[str, ...]:
         """Metrics that every lane's record states on both sides."""
         return tuple(self.document.get("floors", ()))
@@ -266,6 +273,7 @@ def _check(document: Mapping[str, Any], phases: Mapping[str, Phase], gates: Gate
         band = phase.document.get("accept_band", gates.bands[0])
         if band not in gates.bands:
             raise LaneError(f"{where}: /phases/{phase.id}/accept_band: {band!r} is not one of {', '.join(gates.bands)}")
+        _check_profile(phase, gates, f"{where}: /phases/{phase.id}/profile")
         if 0 < (holdout := phase.document.get("holdout", 0)) < gates.least_seeds:
             raise LaneError(
                 f"{where}: /phases/{phase.id}/holdout: {holdout} shows no variation over seeds, which the gates limit: "
@@ -301,6 +309,18 @@ def _check_performance(first: str, phases: Mapping[str, Phase], where: str) -> N
             raise LaneError(f"{where}: /phases/{name}: no authority comes before it, so that it has no pack")
         before.add(name)
         ahead += [branch.next for _, branch in phases[name].branches()]
+
+
+def _check_profile(phase: Phase, gates: GateSet, field: str) -> None:
+    """Raises LaneError for a profile on whose seeds nothing can be graded, and for one that nothing is graded by."""
+    if (name := phase.document.get("profile")) is None:
+        return
+    if phase.kind != "certify":
+        raise LaneError(f"{field}: only a phase of kind certify has it")
+    if name not in gates.profiles:
+        raise LaneError(f"{field}: {name!r} is not a profile of its gates: {', '.join(gates.profiles) or 'none'}")
+    if (count := len(gates.profiles[name].seeds)) < gates.least_seeds:
+        raise LaneError(f"{field}: {name} has {count} seeds, and its gates limit how metrics vary between seeds")
 
 
 def _check_branches(phase: Phase, phases: Mapping[str, Phase], where: str) -> None:

@@ -35,7 +35,7 @@ from lanelock.engine.protocol import Publishing
 from lanelock.policies import LaneError
 from lanelock.policies.documents import shipped
 from lanelock.policies.names import inside
-from lanelock.scoring.gates import GateSet
+from lanelock.scoring.gates import GateSet, Profile
 from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.proof.checks import Watch, hold
 from lanelock.sweeps.proof.envelopes import SigningKey, approvers
@@ -71,6 +71,14 @@ ALIASES: Mapping[str, Rule] = {
     "last-good": Rule(accepted=True, holdout_seeds=4, highest=False),
     "certified": Rule(accepted=True, holdout_seeds=16, highest=True),
 }
+
+
+def aliases_beyond(profile: Profile | None, gates: GateSet) -> tuple[str, ...]:
+    """Returns the aliases that ask for a stronger profile than one, whatever else they ask."""
+    order = [*gates.profiles]
+    met = -1 if profile is None else order.index(profile.name)
+    asked = ((alias, gates.asked_profile(alias)) for alias, rule in ALIASES.items() if rule.certified)
+    return tuple(alias for alias, needs in asked if needs is not None and order.index(needs.name) > met)
 
 
 @dataclass(frozen=True, slots=True)

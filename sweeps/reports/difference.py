@@ -7,10 +7,11 @@ several seeds, each metric is its worst value.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from lanelock.engine.protocol import moved_by
 from lanelock.policies import PolicyError, diff
 from lanelock.policies.pack import FieldChange
 from lanelock.scoring.gates import WITHIN, GateSet
@@ -150,19 +151,6 @@ def same_engine(before: Subject, after: Subject) -> None:
             f"{before.name} is of engine {before.engine.name}, {after.name} of engine {after.engine.name}: "
             "they share no policy, metric or state; compare subjects of one engine"
         )
-
-
-def moved_by(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Returns the names of the parts of a state's address that differ between two runs."""
-    parts = []
-    for part in sorted(before.keys() | after.keys()):
-        old, new = before.get(part), after.get(part)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            parts += [f"{part[:-1] if part != 'policies' else 'policy'} {name}"
-                      for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]  # fmt: skip
-        elif old != new:
-            parts.append(part)
-    return parts
 
 
 def _seeds(before: Subject, after: Subject) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -121,7 +121,7 @@ def _draw_curves(rows: Sequence[Mapping[str, Any]], trials: Trials, canvas: Any)
         axis.set_visible(False)
     for axis, row in zip(panels, rows, strict=False):
         name, curve = next(iter(row["curves"].items()))
-        _draw_curve(axis, knobs[name], curve)
+        draw_curve(axis, knobs[name], curve)
         low, high = min(point["low"] for point in curve), max(point["high"] for point in curve)
         for limit in (end for threshold in thresholds.get(row["gate"], {}).values() for end in ends(threshold)):
             if low <= limit <= high:
@@ -133,7 +133,7 @@ def _draw_curves(rows: Sequence[Mapping[str, Any]], trials: Trials, canvas: Any)
         axis.margins(x=0.04)
 
 
-def _draw_curve(axis: Any, knob: Knob, curve: Sequence[Mapping[str, Any]]) -> None:
+def draw_curve(axis: Any, knob: Knob, curve: Sequence[Mapping[str, Any]]) -> None:
     """Draws a line with its band; of a knob with choices, which have no order, a mark with its interval for each."""
     low, mean, high = (np.array([point[name] for point in curve]) for name in ("low", "mean", "high"))
     values = [point["at"] for point in curve]

@@ -111,7 +111,7 @@ def _fewer_seeds(sides: Sides) -> Iterator[Refusal]:
         yield from _without(path, "/seeds", old.get("seeds"), new.get("seeds"))
         for name, phase in fields_at(old, "phases").items():
             now = at(new, "phases", name)
-            yield from _without(path, f"/phases/{name}/seeds", at(phase, "seeds"), at(now, "seeds"))
+            yield from _without(path, f"/phases/{name}/seeds", _asked(phase, before), _asked(now, after))
             if _number(at(now, "holdout")) < _number(at(phase, "holdout")):
                 yield Refusal(path, f"/phases/{name}/holdout: {at(phase, 'holdout')} became fewer")
     for path, old, new in pairs(before.gates, after.gates):
@@ -125,6 +125,13 @@ def _fewer_seeds(sides: Sides) -> Iterator[Refusal]:
     for path, old, new in pairs(before.evidence, after.evidence):
         for part in ("seeds", "holdout_seeds"):
             yield from _without(path, f"/{part}", old.get(part), new.get(part))
+
+
+def _asked(phase: Any, documents: Documents) -> Any:
+    """Returns the seeds that a phase of a campaign asks for: its own, or those of the profile that it names."""
+    named = at(phase, "profile")
+    profiles = (at(gates, "profiles", named) for gates in documents.gates.values() if isinstance(named, str))
+    return at(phase, "seeds") or next((seeds for row in profiles if (seeds := at(row, "seeds"))), None)
 
 
 def _without(path: str, field: str, old: Any, new: Any) -> Iterator[Refusal]:

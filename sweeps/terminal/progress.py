@@ -135,6 +135,25 @@ def checking(what: str, *, live: bool) -> Iterator[Callable[[Check], None]]:
         yield watch
 
 
+@contextmanager
+def counting(what: str, *, live: bool) -> Iterator[Callable[[int, int, float], None]]:
+    """Shows how many runs are done and how long the rest takes: on a terminal one line, elsewhere about ten."""
+    printed = 0
+    with ExitStack() as stack:
+        screen = stack.enter_context(_status(what)) if live and sys.stderr.isatty() else None
+
+        def watch(done: int, of: int, seconds: float) -> None:
+            nonlocal printed
+            line = f"{what}: {done}/{of} runs in {seconds:.1f} s, about {seconds / done * (of - done):.0f} s left"
+            if screen is not None:
+                screen.update(Text(printable(line), no_wrap=True, overflow="ellipsis"))
+            elif live and (done == 1 or done * LINES // of > printed):
+                say(line)
+            printed = max(printed, done * LINES // of)
+
+        yield watch
+
+
 def _status(what: str) -> Status:
     return Console(stderr=True).status(Text(printable(what)))
 

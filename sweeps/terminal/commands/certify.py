@@ -12,8 +12,11 @@ from lanelock.scoring.scorecard import Scorecard
 from lanelock.sweeps.engines import world_folder
 from lanelock.sweeps.pages.gates import gate_table
 from lanelock.sweeps.pages.text import columns, short
+from lanelock.sweeps.perf.budgets import Budget
 from lanelock.sweeps.proof.evidence import certify_lock
+from lanelock.sweeps.proof.grading import gates_of_engine
 from lanelock.sweeps.proof.lock_files import find_lock
+from lanelock.sweeps.proof.promotion import aliases_beyond
 from lanelock.sweeps.record.webhooks import hooks_of, tell
 from lanelock.sweeps.terminal.completion import LOCK
 from lanelock.sweeps.terminal.session import JOBS, WORLD, Session, common_options
@@ -67,7 +70,7 @@ def certify(
     """Grade LOCK's candidate on whole runs, and write an evidence pack that anyone can verify."""
     if profile is not None and seeds is not None:
         raise click.UsageError("--profile and --seeds: give one of them; a profile has its own seeds")
-    chosen = None if seeds is None else _seeds(seeds)
+    chosen = None if seeds is None else listed_seeds(seeds)
     if coverage is not None and (needed := seeds_for(confidence, coverage)) > MOST_HOLDOUT:
         raise click.UsageError(f"--coverage: {coverage:g} % needs {needed} held-out seeds or more, of {MOST_HOLDOUT}")
     workspace = session.workspace()
@@ -83,10 +86,11 @@ def certify(
         path, workspace, seeds=chosen, profile=profile, holdout=holdout, confidence=confidence, coverage=coverage,
         world=world_folder(world), jobs=jobs, watch=watch,
     )  # fmt: skip
-    minutes = (time.perf_counter() - began) / 60
-    profiled = certified.profile
-    if profiled is not None and minutes > profiled.minutes:
-        say(f"lanelock: note: it took {minutes:.1f} minutes, profile {profiled.name} allows {profiled.minutes:g}")
+    seconds, profiled = time.perf_counter() - began, certified.profile
+    colour = "" if profiled is None else Budget(60 * profiled.minutes, 60 * profiled.minutes).colour(seconds)
+    if profiled is not None and colour == "RED":
+        say(f"lanelock: note: it took {seconds / 60:.1f} minutes, profile {profiled.name} allows {profiled.minutes:g}")
+    short_of = aliases_beyond(profiled, gates_of_engine(certified.document["engine"]))
     event = "certified" if certified.verdict.passed else "not_certified"
     told = f"{event}: {path.stem}: {certified.verdict}: {certified.reason}"
     untold = tell(workspace, event, path.stem, told, verdict=str(certified.verdict), evidence=certified.folder.name)
@@ -94,6 +98,9 @@ def certify(
     document = {
         "verdict": str(certified.verdict),
         "profile": None if profiled is None else profiled.name,
+        "not_enough_for": list(short_of),
+        "seconds": seconds,
+        "budget": None if profiled is None else {"minutes": profiled.minutes, "colour": colour},
         "reason": certified.reason,
         "lock": str(path),
         "seeds": certified.document["seeds"],
@@ -107,6 +114,10 @@ def certify(
     }
     by = "" if profiled is None else f", profile {profiled.name}"
     parts = [f"{certified.verdict}  {path.stem}{by}", f"  {certified.reason}"]
+    if profiled is not None:
+        parts.append(f"  {seconds:.1f} s of {profiled.minutes:g} minutes: {colour}")
+    if profiled is not None and short_of:
+        parts.append(f"  a certification of level {profiled.name}: not enough for {', '.join(short_of)}")
     parts += [] if certified.claim is None else [f"  {certified.claim}"]
     parts += ["", _table(certified.graded, "asked for")]
     if certified.holdout is not None:
@@ -116,7 +127,7 @@ def certify(
     return 0 if certified.verdict.passed else 1
 
 
-def _seeds(text: str) -> list[int]:
+def listed_seeds(text: str) -> list[int]:
     """Returns the seeds in `A,B,…`. Raises UsageError on a repeated seed, a bad one or an empty list."""
     try:
         seeds = [int(part) for part in text.split(",")]

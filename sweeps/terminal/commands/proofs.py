@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from lanelock.engine.keep.published import computed_otherwise, engine_of, published, receipt_in, run_folder
+from lanelock.engine.protocol import moved_by
 from lanelock.sweeps.engines import engine_named, publisher_of
 from lanelock.sweeps.pages.text import columns
-from lanelock.sweeps.reports.difference import moved_by
 from lanelock.sweeps.terminal.completion import RUN
 from lanelock.sweeps.terminal.session import Session, common_options
 from lanelock.sweeps.terminal.streams import say

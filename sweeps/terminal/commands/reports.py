@@ -44,7 +44,7 @@ def report(session: Session, what: str, page: Path | None, world: str | None) ->
 
 def _answer(what: str, workspace: Workspace, world: str | None) -> Answer:
     if what in sweeps_in(workspace):
-        return _sweep(what, workspace)
+        return sweep_answer(what, workspace)
     if (folder := published(what, workspace.runs)) is not None:
         return _scorecard(run_report(folder, workspace))
     try:
@@ -60,7 +60,8 @@ def _scorecard(made: scorecard.Report) -> Answer:
     return made.as_document(), "\n\n".join(parts).rstrip(), lambda: scorecard.html(made)
 
 
-def _sweep(sweep: str, workspace: Workspace) -> Answer:
+def sweep_answer(sweep: str, workspace: Workspace) -> Answer:
+    """Returns what the trials of a closed sweep say of its knobs."""
     closed = study.closed(sweep, workspace)
     figures = [{"id": figure.id, "title": figure.title, "says": figure.says} for figure in closed.figures]
     noted = "\n".join(["\nnotes", *map(str, closed.notes)]) if closed.notes else ""

@@ -12,19 +12,21 @@ import click
 
 from lanelock.engine.chain import Chain
 from lanelock.engine.keep.published import run_folder
-from lanelock.engine.protocol import Declaring, Exporting, Feeding, Keeping, Publishing, Run, StateReport
+from lanelock.engine.protocol import Declaring, Exporting, Feeding, Keeping, Publishing, Run
 from lanelock.engine.resolved import Resolved
 from lanelock.policies import PolicyError
 from lanelock.policies.project import FILE, START
 from lanelock.scoring.gates import GateSet
 from lanelock.scoring.scorecard import Scorecard, measured
-from lanelock.sweeps.engines import engine_with, metrics_named, project_here, publisher_of, world_folder
+from lanelock.sweeps.engines import engine_named, engine_with, metrics_named, project_here, publisher_of, world_folder
 from lanelock.sweeps.pages.gates import one_run_text, scorecard_text
 from lanelock.sweeps.pages.text import columns
 from lanelock.sweeps.proof.grading import gates_of_engine
 from lanelock.sweeps.proof.packs import find_pack
 from lanelock.sweeps.provenance import here
+from lanelock.sweeps.terminal.commands.only import opened, show_alone
 from lanelock.sweeps.terminal.commands.shards import graded, run_document, sharded, stream
+from lanelock.sweeps.terminal.commands.state_rows import state_documents, state_table
 from lanelock.sweeps.terminal.completion import PACK, RUN
 from lanelock.sweeps.terminal.session import ENGINE, WORLD, Session, common_options
 from lanelock.sweeps.terminal.streams import say
@@ -64,14 +66,28 @@ _GB = 1 << 30
     type=click.IntRange(min=1),
     help="Compute in shards of about this many of the engine's own units; nothing is kept.",
 )
+@click.option("--only", metavar="STATE", help="Run this state alone, on inputs that are kept.")
+@click.option(
+    "--from", "source", metavar="RUN", shell_complete=RUN,
+    help="With --only: a published run to take inputs from, and the pack and seed where they are left out.",
+)  # fmt: skip
 @common_options
 def run(
     session: Session, name: str | None, seed: int | None, world: str | None, feeds: tuple[str, ...], scored: bool,
     publish: bool, jsonl: bool, layout: str | None, jobs: int | None, shard_size: int | None, cache_gb: float,
+    only: str | None, source: str | None,
 ) -> int:  # fmt: skip
     """Run the engine once: states, rows, seconds, digests. Only states whose inputs changed are computed."""
-    name, seed = _given(name, seed)
-    pack, engine = find_pack(name, session.as_it_stands())
+    if source is not None and only is None:
+        raise click.UsageError("--from is read with --only STATE")
+    if only is not None and (publish or jsonl or layout or shard_size is not None):
+        raise PolicyError("--only: cannot be combined with --publish, --jsonl, --layout or --shard-size: nothing is kept of it")
+    given = None if source is None else opened(source, session.as_it_stands())
+    if given is not None and name is None:
+        pack, engine, seed = given.pack, engine_named(given.engine), given.seed if seed is None else seed
+    else:
+        name, seed = _given(name, seed if seed is not None or given is None else given.seed)
+        pack, engine = find_pack(name, session.as_it_stands())
     if shard_size is not None:
         if publish or jsonl or layout or feeds:
             others = "--publish, --jsonl, --layout or --feed"
@@ -79,7 +95,7 @@ def run(
         over = sharded(engine, shard_size, jobs or os.cpu_count() or 1)
         document, states, card = stream(over, pack, seed, world=world_folder(world), scored=scored)
         note = f"{document['shards']} shards; seconds are summed over all threads"
-        return _show(session, document, [_state_table(states), note], card)
+        return _show(session, document, [state_table(states, engine.name), note], card)
     publisher = engine.part(Publishing, "--publish") if publish else None
     exporter = engine.part(Exporting, "--jsonl") if jsonl else None
     laying_out = engine.with_layout(layout) if layout else None
@@ -91,6 +107,9 @@ def run(
         engine = Resolved(engine.own.keeping(workspace.cache, round(cache_gb * _GB)))
     elif cache_gb > 0 and isinstance(engine.own, Chain):
         engine = Resolved(engine.own.kept(workspace.cache, round(cache_gb * _GB)))
+    if only is not None:
+        alone = engine.evaluate_alone(pack, seed, only, given, world=world_folder(world), feeds=files)
+        return show_alone(session, only, alone, scored)
     made = engine.evaluate(pack, seed, world=world_folder(world), feeds=files)
     states, digests = [*made.states], made.digests()
     document = run_document(made) | {"digests": digests}
@@ -107,13 +126,16 @@ def run(
         if laying_out is not None and layout is not None:
             document["laid_out"] = str(laying_out.lay_out(made, layout, workspace.laid_out(made.run_id, layout)))
             notes.append(f"layout {layout} in {document['laid_out']}")
-    document["states"] = [asdict(state) for state in states]
-    record = {key: document[key] for key in ("run_id", "engine", "pack", "seed", "world_digest", "states")}
+    document["states"] = state_documents(states, made.engine)
+    record = {key: document[key] for key in ("run_id", "engine", "pack", "seed", "world_digest")}
+    record["states"] = [asdict(state) for state in states]
     workspace.remember(made.run_id, record | {"policies": pack.documents(), "made_by": here().document})
     if isinstance(engine.own, Keeping) and engine.own.unkept:
         say(f"lanelock: note: some states were not kept: {engine.own.unkept}")
     surfaces = "\n".join(f"{sha256}  {surface}" for surface, sha256 in digests.items())
-    return _show(session, document, [_state_table(states), surfaces, *notes], _score(made) if scored else None)
+    return _show(
+        session, document, [state_table(states, made.engine), surfaces, *notes], _score(made) if scored else None
+    )
 
 
 def _given(pack: str | None, seed: int | None) -> tuple[str, int]:
@@ -178,14 +200,6 @@ def _files(feeds: Sequence[str], engine: Resolved) -> dict[str, Path]:
             raise PolicyError(f"--feed: {feed}: must be NAME=FILE, where NAME is one of {', '.join(known)}")
         files[name] = Path(file)
     return files
-
-
-def _state_table(states: Sequence[StateReport]) -> str:
-    rows = [
-        (s.name, f"{s.rows:,}", f"{s.seconds:.3f}", "reused" if s.reused else "computed", s.key[:16]) for s in states
-    ]
-    rows.append(("all", "", f"{sum(state.seconds for state in states):.3f}", "", ""))
-    return columns(("state", "rows", "seconds", "", "key"), rows)
 
 
 def _profile(gates: GateSet, card: Scorecard) -> dict[str, str | None]:

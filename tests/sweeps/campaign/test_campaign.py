@@ -325,6 +325,9 @@ def test_a_freeze_is_certified_or_names_every_floor():
     assert why == "g: 0.5 against 0.3 on seed 1; g is out of reach, x >= 0.4; movable by 1B"
     passed = row(reason="all hold", graded=Graded("B+", {"seeds": [1, 2]}, "e"))
     assert freeze([failed, passed], ("B", "B+"))[0] == End("FROZEN_CERTIFIED_BPLUS", True)
+    witnessed = row(phase="w", reason="all hold", graded=Graded("B+", {"seeds": [1]}, "e"))
+    assert freeze([passed, witnessed], ("B", "B+"), {"w"})[0].certified
+    assert freeze([failed, witnessed], ("B", "B+"), {"w"})[0] == End("FROZEN_BEST_EFFORT_BELOW_B", False)
 
 
 RECORDED_DECISIONS = [

@@ -132,6 +132,11 @@ def test_evidence_of_a_weaker_profile_is_not_enough_and_needs_no_new_candidate(r
     path, workspace = required(GOOD[:4], lane_seeds=GOOD[5:7])
     code, out, _ = here("certify", path, "--profile", "witness", "--holdout-seeds", "2", workspace=workspace.root)
     assert code == 0 and out.startswith(f"PASS_B  {path.stem}, profile witness\n")
+    assert " s of 1 minutes: GREEN\n" in out
+    assert "a certification of level witness: not enough for last-good, certified\n" in out
+    said = json.loads(here("certify", path, "--profile", "witness", "--json", workspace=workspace.root)[1])
+    assert said["profile"] == "witness" and said["not_enough_for"] == ["last-good", "certified"]
+    assert said["budget"] == {"minutes": 1, "colour": "GREEN"} and said["seeds"] == GOOD[:2]
     (refusal,) = promote(path, "last-good", workspace).refusals
     assert refusal.startswith("its certification meets profile witness, last-good needs certification; run: ")
     certify_lock(path, workspace, holdout=1)

@@ -55,6 +55,7 @@ CALLS = {  # every command, and a quick call of it: {run}, {lock} and {sweep} ar
     "verify": ("{lock}",),
     "export": ("{sweep}", "--csv", "{table}"),
     "report": ("{sweep}",),
+    "sensitivity": (LANE, "--steps", 2),
     "status": (),
     "prune": (),
     "sync": (),
