@@ -141,10 +141,19 @@ def segments(world: World, policy: Mapping[str, Any]) -> NDArray[np.int64]:
     """Returns [m] an index into SEGMENTS, by the count that the policy names."""
     counts = np.diff(world.site_offsets)
     if policy["counts"] == "distinct_site_orders":
-        owner = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
-        orders = np.unique(owner << 32 | world.site_order.astype(np.int64))
-        counts = np.bincount(orders >> 32, minlength=len(counts))
+        counts = _distinct(world.site_offsets, world.site_order)
     return np.where(counts >= policy["large_from"], 2, counts >= policy["mid_from"])
+
+
+@compiled
+def _distinct(offsets: Any, values: Any) -> Any:
+    """Returns how many different values each run has."""
+    out = np.ones(len(offsets) - 1, np.int64)
+    for i in range(len(out)):
+        ordered = np.sort(values[offsets[i] : offsets[i + 1]])
+        for k in range(1, len(ordered)):
+            out[i] += ordered[k] != ordered[k - 1]
+    return out
 
 
 def _by_segment(values: Mapping[str, Any]) -> NDArray[np.float64]:

@@ -82,7 +82,7 @@ def test_a_name_that_is_both_is_the_shipped_pack(closed, tmp_path):
     place, done = closed
     shutil.copy(done.lock, place.locks / "p3.json")
     try:
-        assert find_pack("p3", place)[1].name == "segment_2b"
+        assert find_pack("p3_recorded", place)[1].name == "segment_2b"
     finally:
         (place.locks / "p3.json").unlink()
 

@@ -44,11 +44,12 @@ def pack_with(folder, **fields):
 
 @pytest.mark.plan("P1.8", "P1.RO.8")
 def test_two_packs_by_the_engines_own_keys_and_the_gates_own_comparisons(tmp_path):
-    found = compared("p2", "p3", Workspace(tmp_path / "none"))
+    found = compared("p2_r1", "p3_recorded", Workspace(tmp_path / "none"))
     assert found.seeds == ((42,), (42,)), "a shipped campaign's first seed"
     assert {(row.policy, row.pointer) for row in found.policies} == {
-        ("group_mix_regularizer_v1", "/enabled"), ("group_mix_regularizer_v1", "/law"),
-    }  # fmt: skip
+        ("group_mix_regularizer_v1", f"/{field}")
+        for field in ("enabled", "law", "regularization_strength", "entropy_floor")
+    }
     assert [row.name for row in found.states if row.recomputed] == ["S0", "S4", "S5", "S7"]
     assert {row.name: row.moved_by for row in found.states}["S5"] == ("input S4",)
     said = {row.name: row.direction for row in found.metrics}
