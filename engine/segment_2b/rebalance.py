@@ -47,9 +47,11 @@ class Rebalance:
     single_group_share_before: float  # share of merchants with one zone
     single_group_share_after: float
 
-    def counts(self) -> dict[str, float]:
-        """Returns the counts by name, for a world's description."""
-        return asdict(self)
+    def described(self) -> dict[str, dict[str, float]]:
+        """Returns what became of the sites, and what that changed, for a world's description."""
+        counts = asdict(self)
+        effect = {name: counts.pop(name) for name in tuple(counts) if name.endswith(("_before", "_after"))}
+        return {"rebalance": counts, "rebalance_effect": effect}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
