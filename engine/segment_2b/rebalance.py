@@ -2,11 +2,11 @@
 
 A site moves only to a zone that holds at a place (a city of the shipped table) of its own country, at most
 `greatest_km` away. Its merchant has one zone, at least `least_sites` sites, and sites that span at least
-`least_span_deg` of longitude: who trades in one town has no use for a second zone. An override stands.
+`least_span_deg` of longitude, since a merchant in one town has no use for a second zone. An override stands.
 
-Three caps follow each other, each a share of sites rounded down: of a merchant's, of a country's, of all. Within each
-the nearest come first, and no merchant has its second site moved before every other's first. A site that one cap
-refused is not counted by the next, so a higher cap never moves fewer sites. The order depends on the world alone.
+Three caps are applied in turn, each a share of sites rounded down: of a merchant's, of a country's, of all sites. Each
+takes the nearest sites first, and the first site of every merchant before any second one. A cap counts only the sites
+that the caps before it let through, so a higher cap never moves fewer sites. The order depends on the world alone.
 """
 
 from __future__ import annotations
@@ -47,9 +47,11 @@ class Rebalance:
     single_group_share_before: float  # share of merchants with one zone
     single_group_share_after: float
 
-    def counts(self) -> dict[str, float]:
-        """Returns the counts by name, for a world's description."""
-        return asdict(self)
+    def described(self) -> dict[str, dict[str, float]]:
+        """Returns what became of the sites, and what that changed, for a world's description."""
+        counts = asdict(self)
+        effect = {name: counts.pop(name) for name in tuple(counts) if name.endswith(("_before", "_after"))}
+        return {"rebalance": counts, "rebalance_effect": effect}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -218,10 +220,8 @@ def _capped(
     able = able[np.argsort(km[able], kind="stable")]
     turn = _ranks(sites.merchant[able])
     world = np.zeros(len(km), np.int64)
-    refused, kept = (
-        dict[str, int](),
-        np.argsort(turn, kind="stable"),
-    )  # every merchant's first site, then every second one
+    kept = np.argsort(turn, kind="stable")  # every merchant's first site, then every second one
+    refused = dict[str, int]()
     for owner, name in ((sites.merchant, "merchant"), (sites.country.codes, "country"), (world, "sites")):
         within = _ranks(owner[able[kept]]) < _most(owner, caps[name])[owner[able[kept]]]
         refused[name] = int(np.sum(~within))

@@ -295,7 +295,7 @@ class Segment2B:
 
     def describe_world(self, world: World, pack: Pack) -> Mapping[str, Any]:
         found = plausibility.plausibility(world, pack[EFFECTS]["horizon"])
-        moves = {} if world.rebalance is None else {"rebalance": world.rebalance.counts()}
+        moves = {} if world.rebalance is None else world.rebalance.described()
         renamed = {"renamed_sites": world.renamed_sites}
         return {**draw_world.describe(world), **renamed, **moves, "plausibility": found.counts()}
 

@@ -1,5 +1,6 @@
 """The rebalance of zones: its law against a slow one, its caps, and all that it leaves as it was."""
 
+import dataclasses
 import json
 import math
 from collections import Counter
@@ -120,7 +121,7 @@ def listed(world):
 @given(merchants(), BOUNDS)
 def test_it_is_the_slow_law_and_keeps_within_every_bound(given_merchants, rules):
     plain, moved = world_of(given_merchants, None), world_of(given_merchants, rules)
-    before, after, counts = listed(plain), listed(moved), moved.rebalance.counts()
+    before, after, counts = listed(plain), listed(moved), dataclasses.asdict(moved.rebalance)
     zones, refused = oracle.rebalanced(before, towns(), rules)
     assert [site["zone"] for site in after] == zones
     assert {name: counts[name] for name in REFUSED} == {name: refused[name] for name in REFUSED}
@@ -187,8 +188,9 @@ def test_on_it_moves_the_floor_of_the_reference_world_and_says_so(policy, packs)
     world = draw_world(policy_with(policy, RULES), 42)
     shown = SEGMENT_2B.describe_world(world, packs("baseline"))
     assert shown["rebalance"]["moved"] == shown["zone_sources"]["rebalance"] == 199
-    assert (shown["rebalance"]["zones_before"], shown["rebalance"]["zones_after"]) == (92, 114)
-    shares = [shown["rebalance"][f"single_group_share_{when}"] for when in ("before", "after")]
+    effect = shown["rebalance_effect"]
+    assert (effect["zones_before"], effect["zones_after"]) == (92, 114)
+    shares = [effect[f"single_group_share_{when}"] for when in ("before", "after")]
     assert shares == pytest.approx([598 / 1238, 502 / 1238]) and shown["single_group_share"] == shares[1]
     assert shown["plausibility"]["sites_in_a_foreign_zone"] == 0 < shown["plausibility"]["sites_off_their_zone"]
     assert "rebalance" not in SEGMENT_2B.describe_world(draw_world(policy, 42), packs("baseline"))
