@@ -22,7 +22,6 @@ import numpy as np
 from lanelock.engine.protocol import Run
 from lanelock.engine.segment_2b.layout import Address
 from lanelock.engine.segment_2b.record.bundle import FLAG, digest_of, sha256
-from lanelock.engine.segment_2b.record.moments import micros
 from lanelock.engine.segment_2b.record.places import partition, place
 from lanelock.engine.segment_2b.states.s2_alias_index import decode
 from lanelock.engine.segment_2b.states.s7_audit import Check
@@ -75,7 +74,7 @@ def gate_receipt(run: Run, address: Address, sealed: list[Row], policies: list[s
     return {
         **_run(address),
         "parameter_hash": address.parameter_hash,
-        "verified_at_utc": micros(run.sealed.created_utc),
+        "verified_at_utc": run.sealed.created_utc,
         "sealed_inputs": [
             {"id": asset["asset_id"], "partition": asset["partition"], "schema_ref": asset["schema_ref"]}
             for asset in sealed
@@ -101,7 +100,7 @@ def alias_index(run: Run, policy: Row, policy_digest: str) -> Row:
     return {
         **{name: policy[name] for name in ("layout_version", "endianness", "alignment_bytes")},
         "quantised_bits": bits,
-        "created_utc": micros(run.sealed.created_utc),
+        "created_utc": run.sealed.created_utc,
         "policy_id": ALIAS_POLICY,
         "policy_digest": policy_digest,
         "blob_sha256": str(np.asarray(blob["sha256"])[0]),
@@ -117,7 +116,7 @@ def audit_report(run: Run, address: Address, sealed: list[Row]) -> Row:
     return {
         "component": "2B.S7",
         **_run(address),
-        "created_utc": micros(run.sealed.created_utc),
+        "created_utc": run.sealed.created_utc,
         "catalogue_resolution": CATALOGUE,
         "inputs_digest": {asset["asset_id"]: asset["sha256_hex"] for asset in sealed},
         "checks": [_check(check) for check in run.audit.checks],

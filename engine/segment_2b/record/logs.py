@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from lanelock.engine.protocol import Run
 from lanelock.engine.segment_2b.layout import Address, days_of
 from lanelock.engine.segment_2b.lines import Fields, lines, numbers, parts_of, texts
-from lanelock.engine.segment_2b.record.moments import micros
 from lanelock.engine.segment_2b.record.places import place
 from lanelock.engine.segment_2b.states.s3_day_effects import horizon
 from lanelock.engine.segment_2b.states.s5_roster import merchants_at
@@ -176,7 +175,7 @@ class Logs:
 
     @cached_property
     def _created(self) -> str:
-        return micros(self.run.sealed.created_utc)
+        return self.run.sealed.created_utc
 
     @cached_property
     def _run(self) -> Fields:

@@ -17,7 +17,6 @@ from lanelock.engine.segment_2b import layout
 from lanelock.engine.segment_2b.layout import Address
 from lanelock.engine.segment_2b.record.bundle import FILES, bundled, rows, sha256
 from lanelock.engine.segment_2b.record.given import MERCHANTS
-from lanelock.engine.segment_2b.record.moments import micros
 from lanelock.engine.segment_2b.record.places import place
 from lanelock.engine.segment_2b.tables import constant
 from lanelock.engine.segment_2b.world import World
@@ -50,7 +49,7 @@ def state_tables(run: Run, address: Address, stream: str) -> Iterator[tuple[str,
     """Yields path and bytes of the tables of S1, S3 and S4. `stream`: what the record's policy calls that of S3."""
     for name, columns in COLUMNS.items():
         surface = run.surfaces[name]
-        said = {"created_utc": micros(run.sealed.created_utc), "rng_stream_id": stream}
+        said = {"created_utc": run.sealed.created_utc, "rng_stream_id": stream}
         strict = {
             column: constant(said[column], surface.rows) if column in said else surface[column] for column in columns
         }

@@ -20,7 +20,6 @@ from lanelock.engine.segment_2b import store, world_import
 from lanelock.engine.segment_2b.lines import lines, texts
 from lanelock.engine.segment_2b.record import bundle, given, logs
 from lanelock.engine.segment_2b.record.form import write_record
-from lanelock.engine.segment_2b.record.moments import micros
 from lanelock.engine.segment_2b.run import SEGMENT_2B, Segment2B
 from lanelock.engine.segment_2b.tables import constant, published
 from lanelock.engine.segment_2b.world_import import open_world
@@ -114,7 +113,7 @@ def test_a_table_has_the_columns_of_the_record_and_our_rows(run, tree, name):
     (path,) = tree.glob(f"data/layer1/2B/{name}/**/*.parquet")
     table = pq.ParquetFile(path).read()
     assert table.column_names == COLUMNS[name].split()
-    assert set(table["created_utc"].to_pylist()) == {micros(run.sealed.created_utc)}
+    assert set(table["created_utc"].to_pylist()) == {run.sealed.created_utc}
     if "rng_stream_id" in table.column_names:
         assert set(table["rng_stream_id"].to_pylist()) == {policy(tree, "day_effect_policy_v1")["rng_stream_id"]}
     rest = [column for column in table.column_names if column not in ("created_utc", "rng_stream_id")]
@@ -397,18 +396,6 @@ def test_lines_are_the_rows_as_json():
     assert found[::2] == [{**dict(zip(names_, row, strict=True)), "k": 1} for row in rows]
     assert found[1::2] == [{"only": "constants"}] * 2
     assert lines({"a": 1.5, "b": None}) == b'{"a":1.5,"b":null}\n'
-
-
-@pytest.mark.parametrize(
-    ("given_", "expected"),
-    [
-        ("2026-01-01T00:00:00Z", "2026-01-01T00:00:00.000000Z"),
-        ("2026-01-01T00:00:00.000000Z", "2026-01-01T00:00:00.000000Z"),
-        ("2026-01-01T02:00:00.5+02:00", "2026-01-01T00:00:00.500000Z"),
-    ],
-)
-def test_a_moment_has_six_digits(given_, expected):
-    assert micros(given_) == expected
 
 
 def test_the_command_publishes_and_lays_out_and_exports_the_same(here, run, tree, tmp_path):
