@@ -15,16 +15,26 @@ CERTIFIED = ROOT / "segment_2b" / "locks" / "segment_2b_certified.json"
 
 
 def laid_out(here, pack, folder: Path) -> tuple[Tree, Path]:
-    """Runs a pack by the command. Returns the tree in the record's form, and the folder of the published run."""
-    command = ("run", "--pack", pack, "--seed", 42, "--publish", "--layout", "record", "--json")
+    """Runs a pack by the command. Returns the tree in the record's form, and the folder of the published run.
+
+    What the record's scorers read off the tree is what the run itself is graded by.
+    """
+    command = ("run", "--pack", pack, "--seed", 42, "--publish", "--layout", "record", "--score", "--json")
     code, out, err = here(*command, workspace=folder)
-    assert code == 0, err
-    run_id = json.loads(out)["run_id"]
+    assert code in (0, 1), err
+    answer = json.loads(out)
+    run_id = answer["run_id"]
     (root,) = folder.glob(f"exports/{run_id}.record")
     (published,) = folder.glob(f"runs/{run_id}")
     receipt = json.loads((published / "run_receipt.json").read_text())
     names = ("seed", "manifest_fingerprint", "parameter_hash", "run_id")
-    return Tree(root, **{name: receipt[name] for name in names}), published
+    tree = Tree(root, **{name: receipt[name] for name in names})
+    scores = {**p1_scores(tree), **p2_scores(tree), **p3_scores(tree)}
+    shared = scores.keys() & answer["metrics"].keys()
+    assert len(shared) == 12 and all(
+        scores[name] == pytest.approx(answer["metrics"][name], abs=1e-9) for name in shared
+    )
+    return tree, published
 
 
 def smoke(here, name: str, folder: Path) -> str:
