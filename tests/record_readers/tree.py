@@ -17,8 +17,11 @@ from record_readers.datasets import BUNDLE_INDEX, Bundle, Document, Folder, Tabl
 from record_readers.kinds import HEX64, refuse
 
 
+_KEPT = 1 << 28  # bytes up to which a table stays in memory
+
+
 class Tree:
-    """A run's root folder and the values of its partitions. Remembers which files were read, and the tables."""
+    """A run's root folder and the values of its partitions. Remembers which files were read, and small tables."""
 
     def __init__(self, root: Path, *, seed: int, manifest_fingerprint: str, parameter_hash: str, run_id: str) -> None:
         self.root = root
@@ -75,7 +78,8 @@ class Tree:
         parts = [self._part(path, dataset) for path in files]
         whole = pa.concat_tables(parts).combine_chunks() if parts else _empty(dataset)
         _in_order(whole, dataset, dataset.path)
-        self._tables[dataset.path] = whole
+        if whole.nbytes < _KEPT:
+            self._tables[dataset.path] = whole
         return whole
 
     def bundle(self, dataset: Bundle) -> Mapping[str, str]:
