@@ -42,6 +42,7 @@ from lanelock.engine.protocol import (
     Isolating,
     Keeping,
     Layouts,
+    PolicyForms,
     Publishing,
     Run,
     Serving,
@@ -320,6 +321,14 @@ class EngineContract:
                 able.lay_out(run, layout, first)
         with pytest.raises(PolicyError, match=next(iter(able.layouts))):
             Resolved(engine).with_layout("no such layout")
+
+    def test_policies_come_back_from_every_form(self, engine: Engine, pack: Pack) -> None:
+        able = _having(engine, PolicyForms)
+        for form in able.policy_forms:
+            given = {f"{name}.json": document for name, document in able.export_policies(pack, form).items()}
+            documents, unused = able.import_policies(json.loads(json.dumps(given)), form, pack)
+            assert pack_of(pack.name, documents, engine.policy_schemas).digest == pack.digest
+            assert set(unused) <= set(given)
 
     def test_every_surface_is_declared(self, engine: Engine, run: Run) -> None:
         declared = {row["surface"]: row for row in _having(engine, Declaring).contract()}

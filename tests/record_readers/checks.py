@@ -173,6 +173,14 @@ def arrivals(tree: Tree) -> None:
             refuse(dataset.path, "a zone that the merchant does not have")
 
 
+def streams(tree: Tree) -> None:
+    """The logs draw from the streams of the routing policy."""
+    stated = tree.document(datasets.POLICIES["route_rng_policy_v1"])["streams"]
+    for dataset, use in ((datasets.SELECTIONS, "routing_selection"), (datasets.EDGES, "routing_edge")):
+        if set(pc.unique(tree.table(dataset)["rng_stream_id"]).to_pylist()) - {stated[use]["rng_stream_id"]}:
+            refuse(dataset.path, "rng_stream_id: not the policy's")
+
+
 def _counted(rows: pa.Table) -> dict[tuple[Any, ...], int]:
     counts = rows.group_by(["merchant_id", "utc_timestamp"]).aggregate([([], "count_all")])
     columns = (counts[name].to_pylist() for name in ("merchant_id", "utc_timestamp", "count_all"))
@@ -342,11 +350,12 @@ def reports(tree: Tree) -> None:
 
 
 def _written(tree: Tree, publish: Mapping[str, Any], where: str) -> None:
-    for file in publish["files"]:
-        if len(tree.bytes(tree.root / file["path"])) != file["bytes"]:
-            refuse(where, f"{file['path']}: has not {file['bytes']} bytes")
-    if sum(file["bytes"] for file in publish["files"]) != publish["bytes"]:
-        refuse(where, "publish/bytes is not the sum of the files")
+    for output in publish["outputs"]:
+        sizes = tree.sizes(output["path"])
+        if (len(sizes), sum(sizes)) != (output["files"], output["bytes"]):
+            refuse(where, f"{output['path']}: not {output['files']} files with {output['bytes']} bytes")
+    if sum(output["bytes"] for output in publish["outputs"]) != publish["bytes"]:
+        refuse(where, "publish/bytes is not the sum of the outputs")
 
 
 def _table_counters(tree: Tree) -> None:
@@ -391,7 +400,7 @@ def policies(tree: Tree) -> None:
 
 
 CHECKS: tuple[Callable[[Tree], None], ...] = (
-    sealed, policies, keys, site_weights, alias_slices, day_effects, group_weights, arrivals, events, trace,
+    sealed, policies, keys, site_weights, alias_slices, day_effects, group_weights, arrivals, streams, events, trace,
     audit_log, audited, reports, passed,
 )  # fmt: skip
 

@@ -475,7 +475,13 @@ _REPORT = {
     "created_utc": MICROS,
     "policies": Rows(Fields({"policy_id": NAME, "version_tag": NAME, "sha256_hex": HEX64})),
     "inputs": Anything(),
-    "publish": Fields({"files": Rows(Fields({"path": PATH, "bytes": COUNT})), "bytes": COUNT, "write_once": Flag()}),
+    "publish": Fields(
+        {
+            "outputs": Rows(Fields({"path": PATH, "files": COUNT, "bytes": COUNT})),
+            "bytes": COUNT,
+            "write_once": Flag(),
+        }
+    ),
     "environment": Fields({"engine_commit": NAME, "python_version": NAME, "platform": NAME}),
     "counters": Anything(),
     "samples": Fields({"rows": Rows(Anything())}),

@@ -422,7 +422,7 @@ def _report(state: str, digests: Mapping[str, str]) -> dict[str, Any]:
         "policies": [
             {"policy_id": name, "version_tag": "v1", "sha256_hex": digests[name]} for name in sorted(datasets.POLICIES)
         ],
-        "inputs": {}, "publish": {"files": [], "bytes": 0, "write_once": True},
+        "inputs": {}, "publish": {"outputs": [], "bytes": 0, "write_once": True},
         "environment": dict.fromkeys(("engine_commit", "python_version", "platform"), "not recorded"),
         "counters": {}, "samples": {"rows": []},
         "validators": [{"id": "V-01", "name": "a check", "status": "PASS", "codes": []}],

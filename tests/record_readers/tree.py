@@ -17,8 +17,11 @@ from record_readers.datasets import BUNDLE_INDEX, Bundle, Document, Folder, Tabl
 from record_readers.kinds import HEX64, refuse
 
 
+_KEPT = 1 << 28  # bytes up to which a table stays in memory
+
+
 class Tree:
-    """A run's root folder and the values of its partitions. Remembers which files were read."""
+    """A run's root folder and the values of its partitions. Remembers which files were read, and small tables."""
 
     def __init__(self, root: Path, *, seed: int, manifest_fingerprint: str, parameter_hash: str, run_id: str) -> None:
         self.root = root
@@ -29,6 +32,7 @@ class Tree:
             "run_id": run_id,
         }
         self._read: set[Path] = set()
+        self._tables: dict[str, pa.Table] = {}
 
     def place(self, path: str) -> Path:
         """Returns a path with the partitions' values in it."""
@@ -66,12 +70,16 @@ class Tree:
 
     def table(self, dataset: Table) -> pa.Table:
         """Returns the rows of a dataset, from all its files, that its schema allows, in their order."""
+        if dataset.path in self._tables:
+            return self._tables[dataset.path]
         files = self.files(dataset.path)
         if not files and "*" not in dataset.path:
             refuse(str(self.place(dataset.path)), "missing")
         parts = [self._part(path, dataset) for path in files]
         whole = pa.concat_tables(parts).combine_chunks() if parts else _empty(dataset)
         _in_order(whole, dataset, dataset.path)
+        if whole.nbytes < _KEPT:
+            self._tables[dataset.path] = whole
         return whole
 
     def bundle(self, dataset: Bundle) -> Mapping[str, str]:
@@ -120,6 +128,11 @@ class Tree:
         for file in files:
             whole.update(self.bytes(file))
         return whole.hexdigest()
+
+    def sizes(self, path: str) -> list[int]:
+        """Returns the bytes of a file, or of each file of a folder."""
+        place = self.root / path
+        return [file.stat().st_size for file in ([place] if place.is_file() else _files_below(place))]
 
     def unread(self) -> list[str]:
         """Returns the files below the root that no reader opened."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from lanelock.engine.segment_2b.record import bundle, gate
 from lanelock.engine.segment_2b.record.logs import Logs
 from lanelock.engine.segment_2b.record.places import place
 from lanelock.engine.segment_2b.record.policies import write_policies
+from lanelock.engine.segment_2b.record.reports import record_reports
 from lanelock.engine.segment_2b.record.tables import state_tables, upstream_files
 from lanelock.engine.workers import mapped
 from lanelock.policies import IntegrityError
@@ -58,7 +58,8 @@ def _write(run: Run, folder: Path) -> None:
     documents = _documents(run, address, sealed, policies)
     for name, document in documents.items():
         files.add(place(name, address), _json(document))
-    for state, report in record_reports(run).items():
+    written = {path: (folder / path).stat().st_size for path in files.digests}
+    for state, report in record_reports(run, written=written).items():
         files.add(place("run_report", address, state=state, report=state.lower()), _json(report))
     evidence = {f"{name}.json": _json(documents[name]) for name in _EVIDENCE}
     evidence[bundle.FILES] = _json(bundle.rows(files.digests))
@@ -75,16 +76,6 @@ def _documents(run: Run, address: Address, sealed: list[gate.Row], policies: Map
         "s2_alias_index": gate.alias_index(run, policies[gate.ALIAS_POLICY], digests[gate.ALIAS_POLICY]),
         "s7_audit_report": gate.audit_report(run, address, sealed),
     }
-
-
-def record_reports(run: Run) -> Mapping[str, Any]:
-    """Returns the run reports by state; none while no module writes them."""
-    try:
-        writer = import_module(f"{__package__}.reports").record_reports
-    except ModuleNotFoundError:
-        return {}
-    found: Mapping[str, Any] = writer(run)
-    return found
 
 
 class _Files:

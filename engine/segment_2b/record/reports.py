@@ -82,6 +82,7 @@ _WRITTEN = {  # state -> what its paths contain
     "S7": r"/s7_audit_report/",
     "S8": r"/2B/validation/",
 }
+_PARTS = re.compile(r"(?<=/)(utc_day=|part-).*")  # of a path: where a data set has several files
 Row = dict[str, Any]
 
 
@@ -139,9 +140,15 @@ def _inputs(state: str, run: Run) -> Row:
 
 
 def _publish(state: str, written: Mapping[str, int]) -> Row:
-    own = {path: count for path, count in sorted(written.items()) if re.search(_WRITTEN[state], f"/{path}")}
-    files = [{"path": path, "bytes": count} for path, count in own.items() if not path.startswith("reports/")]
-    return {"files": files, "bytes": sum(file["bytes"] for file in files), "write_once": True}
+    """Returns what a state wrote: a data set's single file, or its folder with the number of its files."""
+    outputs: dict[str, Row] = {}
+    for path, count in sorted(written.items()):
+        if re.search(_WRITTEN[state], f"/{path}"):
+            output = outputs.setdefault(_PARTS.sub("", path), {"files": 0, "bytes": 0})
+            output["files"] += 1
+            output["bytes"] += count
+    found = [{"path": path, **output} for path, output in outputs.items()]
+    return {"outputs": found, "bytes": sum(output["bytes"] for output in found), "write_once": True}
 
 
 def _samples(state: str, run: Run) -> list[Row]:
@@ -166,7 +173,7 @@ def _plain(value: Any) -> Any:
 
 
 def _validators(state: str, run: Run) -> list[Row]:
-    """Returns the audit's checks of a state in the audit's order; of S7, which is the audit, all; of S8, its outcome."""
+    """Returns the audit's checks of a state, in their order; of S7, which is the audit, all; of S8, its outcome."""
     if state == "S8":
         return [_validator(1, "audit passed", run.audit.passed, {"checks": len(run.audit.checks)})]
     checks = [check for check in run.audit.checks if state in (check.state, "S7")]

@@ -175,9 +175,11 @@ def _blends(
 ) -> None:
     for day in range(len(starts) - 1):
         a, b = starts[day], starts[day + 1]
-        n, top = b - a, q[a:b].max()
+        n, top = b - a, 0.0
         if n < max(from_groups, 2):
             continue
+        for i in range(a, b):
+            top = max(top, q[i])
         if law == _BLEND:
             blend[day] = _recorded_blend(q[a:b], top, strength, cap, floor)
         else:
@@ -208,7 +210,7 @@ def _recorded_blend(q: Any, top: float, strength: float, cap: float, floor: floa
     kept = 1.0 - strength  # fraction of the distance from uniform that remains
     if even + kept * (top - even) > cap > even:
         kept = (cap - even) / (top - even)
-    if _entropy(q, kept) < floor < log(n):
+    if 0.0 < floor < log(n) and _entropy(q, kept) < floor:
         low, high = 0.0, kept
         for _ in range(60):
             middle = 0.5 * (low + high)

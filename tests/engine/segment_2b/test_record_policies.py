@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from record_readers import datasets
 
 from lanelock.engine.segment_2b.record.policies import filled, read_policies, stream_of, write_policies
@@ -200,6 +201,12 @@ def test_from_the_command_line(here, tmp_path: Path):
     assert [(row["pointer"], row["after"]) for row in json.loads(out)["changes"]] == [("/entropy_floor", 0.5)]
     code, out, err = here("policy", "import", there / f"{MIX}.json", "--to", mine, workspace=tmp_path / "ws")
     assert code == 2 and out == "" and "exists; name another place" in err
+
+
+def test_an_engine_without_forms_says_so(here, tmp_path):
+    call = ("export", ROOT / "tests" / "queue_engine" / "pack", "--to", tmp_path / "x")
+    code, out, err = here("policy", *call, workspace=tmp_path / "ws")
+    assert code == 2 and out == "" and "engine queue lacks PolicyForms" in err and "no form but their own" in err
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from record_readers import (
     p3_scores,
     read_all,
 )
-from record_readers.tiny import Made, table_of, tree_in
+from record_readers.tiny import KEYS, Made, table_of, tree_in
 
 Change = Callable[[Made], object]
 
@@ -190,6 +190,7 @@ BEFORE_SEALING: dict[str, tuple[Change, str]] = {
     "an id as text in a log": (_first("selections", site_id="1"), "JSON parse error"),
     "a day of another moment": (_first("roster", utc_day="2026-01-02"), "not the day of utc_timestamp"),
     "a zone of another merchant": (_first("selections", tz_group_id="Asia/Tokyo"), "does not have"),
+    "a log of another stream": (_first("edges", rng_stream_id="2B.other"), "not the policy's"),
     "a log of another world": (_first("selections", manifest_fingerprint="f" * 64), "another partition|f{64}"),
     "a field of the envelope missing": (_event("alias_pick_site", run_id=None), "run_id: missing"),
     "another module": (_event("alias_pick_group", module="2B.S6"), "'2B.S6': not"),
@@ -303,10 +304,9 @@ AFTERWARDS: dict[str, tuple[str, Edit, str]] = {
     "a report of another file": (
         REPORT,
         lambda doc: doc.update(
-            publish={"files": [{"path": datasets.SEALED.path.format(manifest_fingerprint="a" * 64), "bytes": 1}],
-                     "bytes": 1, "write_once": True}
+            publish={"outputs": [{"path": "data/layer1/1B", "files": 1, "bytes": 1}], "bytes": 1, "write_once": True}
         ),
-        "has not 1 bytes",
+        "not 1 files with 1 bytes",
     ),
     "an index out of order": (INDEX, list.reverse, "ASCII order"),
     "an index of another digest": (INDEX, lambda doc: doc[0].update(sha256_hex="0" * 64), "not that of the index"),
@@ -353,6 +353,6 @@ def test_every_file_of_the_tree_is_missed(tmp_path: Path) -> None:
         data = path.read_bytes()
         path.unlink()
         with pytest.raises(Unreadable):
-            read_all(tree)
+            read_all(Tree(tmp_path, **KEYS))
         path.write_bytes(data)
     read_all(tree)
