@@ -188,7 +188,9 @@ def by_hand(ground: Ground, folder: Path, trials: int) -> tuple[float, list[dict
     study = optuna.create_study(storage=storage, directions=directions, sampler=sampler)
     tried = []
 
-    def suggested(trial: optuna.Trial, knob: Knob) -> float:
+    def suggested(trial: optuna.Trial, knob: Knob) -> float | str:
+        if knob.choices:
+            return trial.suggest_categorical(knob.name, knob.choices)
         if knob.integral:
             return trial.suggest_int(knob.name, knob.low, knob.high, step=knob.step or 1, log=knob.log)
         return trial.suggest_float(knob.name, knob.low, knob.high, step=knob.step, log=knob.log)
@@ -196,7 +198,7 @@ def by_hand(ground: Ground, folder: Path, trials: int) -> tuple[float, list[dict
     def loop() -> None:
         for number in range(trials):
             trial = study.ask()
-            values = {knob.name: suggested(trial, knob) for knob in lane.knobs}
+            values = lane.space.canonical({knob.name: suggested(trial, knob) for knob in lane.knobs})
             pack, outcome = lane.candidate(values), evaluate(ground, values, lane.seeds)
             cards = [score(metrics, lane.gates, seed=seed, authority=ground.authority[seed])
                      for seed, metrics in outcome.record.measures.items()]  # fmt: skip
