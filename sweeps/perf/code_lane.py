@@ -40,6 +40,7 @@ from lanelock.sweeps.workspace import Workspace
 FORMAT = "lanelock.comparison/1"
 PUBLISHING = "publishing"  # in place of a state: writing the run as files
 EQUAL, METRICS = "equal", "metrics"  # what the rail of the surfaces asks
+SAME, OWN = "same", "own"  # which pack the other side runs
 WORLD = "world"  # stands among the surfaces: the digest of the world
 Watch = Callable[[int, str], None]  # round, from 0: the one that warms up and does not count; and the side that runs
 
@@ -51,6 +52,7 @@ class Terms:
     rounds: int = 7  # odd, so that the median is one of them
     seed: int = 42
     surfaces: str = EQUAL  # or METRICS
+    packs: str = SAME  # or OWN: each side reads the pack of that name that it ships
     tolerance: float = 1e-9  # of a metric, relative to its size or to 1
     slower_share: float = 0.10
     slower_seconds: float = 0.005
@@ -198,11 +200,12 @@ def compare(
     """
     with sides(against, workspace) as (here, other), staging(workspace.scratch, "pack") as folder:
         _write_pack(pack, engine.name, folder)
-        rounds = _rounds(here, other, folder, terms, watch)
+        packs = {here.name: str(folder), other.name: pack.name if terms.packs == OWN else str(folder)}
+        rounds = _rounds((here, other), packs, folder, terms, watch)
     candidate, reference = (
         measured_of(side.name, rounds[side.name][0], rounds[side.name][1:]) for side in (here, other)
     )
-    for side in (candidate, reference):
+    for side in (candidate, reference) if terms.packs == SAME else (candidate,):
         if side.pack != pack.digest:
             raise EngineError(f"{side.name}: pack {pack.name}", f"it reads another pack, {side.pack[:12]}")
     return _closed(pack, engine, reference, candidate, name, terms)
@@ -230,12 +233,14 @@ def _write_pack(pack: Pack, engine: str, folder: Path) -> None:
         (folder / name).write_text(json.dumps(document), encoding="utf-8")
 
 
-def _rounds(here: Side, other: Side, folder: Path, terms: Terms, watch: Watch) -> dict[str, list[Round]]:
-    found: dict[str, list[Round]] = {here.name: [], other.name: []}
+def _rounds(
+    sides: tuple[Side, Side], packs: Mapping[str, str], folder: Path, terms: Terms, watch: Watch
+) -> dict[str, list[Round]]:
+    found: dict[str, list[Round]] = {side.name: [] for side in sides}
     for turn in range(terms.rounds + 1):
-        for side in (here, other) if turn % 2 else (other, here):
+        for side in sides if turn % 2 else reversed(sides):
             watch(turn, side.name)
-            asked = Request(str(folder), terms.seed, replay=turn == 0, metrics=terms.surfaces == METRICS)
+            asked = Request(packs[side.name], terms.seed, replay=turn == 0, metrics=terms.surfaces == METRICS)
             found[side.name].append(one_round(side, asked, below=folder))
     return found
 

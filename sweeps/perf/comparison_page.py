@@ -32,6 +32,10 @@ def comparison_page(comparison: Comparison) -> Iterator[Block]:
     if found.changed:
         follows = ", ".join(found.following) or "none"
         yield Points((f"differ: {', '.join(found.changed)}", f"differ since they follow from those: {follows}"))
+    if sides[0].pack != sides[1].pack:
+        yield Paragraph(f"{sides[1].name} ran the pack of that name that it ships, {sides[1].pack[:12]}.")
+    if sides[0].pack != sides[1].pack:
+        yield Paragraph(f"{sides[1].name} ran the pack of that name that it ships, {sides[1].pack[:12]}.")
     if terms.allowed:
         yield Paragraph(f"Allowed to differ, with what follows from them: {', '.join(terms.allowed)}.")
     yield Heading(2, "What each state takes")

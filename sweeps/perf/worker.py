@@ -244,7 +244,7 @@ def _state(report: Any, steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     peaks = [row["peak_mb"] for row in steps if row["peak_mb"] is not None]
     return {
         "state": report.name,
-        "wall_s": report.seconds,
+        "wall_s": report.seconds or sum(row["wall_s"] for row in steps),  # an engine need not report any
         "cpu_s": seen if seen is not None else getattr(report, "processor_s", 0.0) or None,  # alike in every release
         "rows": report.rows,
         "peak_mb": max(peaks, default=None),

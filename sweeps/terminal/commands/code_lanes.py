@@ -7,7 +7,7 @@ import click
 from lanelock.policies.errors import PolicyError
 from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.pages.text import columns
-from lanelock.sweeps.perf.code_lane import EQUAL, METRICS, Terms, compare
+from lanelock.sweeps.perf.code_lane import EQUAL, METRICS, OWN, SAME, Terms, compare
 from lanelock.sweeps.perf.comparison_page import HEAD, RAILS, rails, rows
 from lanelock.sweeps.perf.comparisons import find_comparison, read, store, unused_name
 from lanelock.sweeps.perf.locking import lock_runtime
@@ -49,6 +49,13 @@ def _odd(context: click.Context, parameter: click.Parameter, rounds: int) -> int
     help="Ask for the same bytes, or for the same metrics.",
 )
 @click.option(
+    "--packs",
+    type=click.Choice([SAME, OWN]),
+    default=SAME,
+    show_default=True,
+    help="Whether the other side runs this very pack, or the pack of that name that it ships.",
+)
+@click.option(
     "--tolerance",
     type=click.FloatRange(0, 1),
     default=1e-9,
@@ -72,14 +79,14 @@ def _odd(context: click.Context, parameter: click.Parameter, rounds: int) -> int
 )
 @common_options
 def compare_code(
-    session: Session, pack: str, against: str, rounds: int, seed: int, surfaces: str, tolerance: float, allow: str,
-    explained: tuple[str, ...], share: float,
+    session: Session, pack: str, against: str, rounds: int, seed: int, surfaces: str, packs: str, tolerance: float,
+    allow: str, explained: tuple[str, ...], share: float,
 ) -> int:  # fmt: skip
     """Compare this tree's code with another version of it on PACK: equal results first, then the seconds saved."""
     workspace = session.workspace()
     opened, engine = find_pack(pack, workspace)
     terms = Terms(
-        rounds=rounds, seed=seed, surfaces=surfaces, tolerance=tolerance, slower_share=share,
+        rounds=rounds, seed=seed, surfaces=surfaces, packs=packs, tolerance=tolerance, slower_share=share,
         allowed=tuple(filter(None, allow.split(","))), explained=dict(map(_explanation, explained)),
     )  # fmt: skip
     name = unused_name(opened.name, workspace)
