@@ -81,7 +81,9 @@ def run(
     if source is not None and only is None:
         raise click.UsageError("--from is read with --only STATE")
     if only is not None and (publish or jsonl or layout or shard_size is not None):
-        raise PolicyError("--only: cannot be combined with --publish, --jsonl, --layout or --shard-size: nothing is kept of it")
+        raise PolicyError(
+            "--only: cannot be combined with --publish, --jsonl, --layout or --shard-size: nothing is kept of it"
+        )
     given = None if source is None else opened(source, session.as_it_stands())
     if given is not None and name is None:
         pack, engine, seed = given.pack, engine_named(given.engine), given.seed if seed is None else seed
