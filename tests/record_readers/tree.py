@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 from record_readers.datasets import BUNDLE_INDEX, Bundle, Document, Folder, Table
 from record_readers.kinds import HEX64, refuse
 
-
 _KEPT = 1 << 28  # bytes up to which a table stays in memory
 
 

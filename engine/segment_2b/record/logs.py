@@ -175,7 +175,7 @@ class Logs:
 
     @cached_property
     def _created(self) -> str:
-        return self.run.sealed.created_utc
+        return str(self.run.sealed.created_utc)
 
     @cached_property
     def _run(self) -> Fields:
