@@ -12,10 +12,10 @@ from lanelock.policies import LanelockError
 from lanelock.policies.documents import digest, read_json
 from lanelock.policies.expressions import Expression
 from lanelock.policies.names import inside
-from lanelock.scoring.gates import GateSet
+from lanelock.scoring.gates import GateSet, parse_gates
 from lanelock.sweeps.campaign.freezing import derived, pointed
 from lanelock.sweeps.campaign.phases import freeze as ended
-from lanelock.sweeps.campaign.plan import NO_OP, Phase, branches
+from lanelock.sweeps.campaign.plan import NO_OP, Phase, branches, weaker_phases
 from lanelock.sweeps.campaign.records import BEGUN, Holder, PhaseRecord, begun_with, records_in
 from lanelock.sweeps.campaign.triggers import Trigger, condition, evaluated
 from lanelock.sweeps.engines import engine_named
@@ -141,26 +141,27 @@ def _followed(
     phase: dict[str, Any],
 ) -> Iterator[Check]:
     """Yields what follows from the records, the lock and the evidence."""
-    engine, bands = engine_named(campaign["engine"]), _bands(freeze, workspace)
+    engine, gates = engine_named(campaign["engine"]), _gates(freeze, workspace)
     yield same("campaign", (freeze.campaign, freeze.engine), (campaign["id"], engine.name))
     yield same("pack", asdict(freeze.pack), asdict(holder.pack))
     yield same("pack digest", freeze.pack.digest, holder.pack.opened(engine.policy_schemas, freeze.run).digest)
-    end, reason = ended(done, bands)
+    end, reason = ended(done, gates.bands, weaker_phases(campaign, gates))
     yield same("status", (freeze.status, freeze.certified, freeze.reason), (end.status, end.certified, reason))
-    again = derived(campaign, workspace, _folder(freeze, workspace), done, holder, phase, freeze.asked, bands)
+    again = derived(campaign, workspace, _folder(freeze, workspace), done, holder, phase, freeze.asked, gates.bands)
     yield from (same(name, getattr(freeze, name), value) for name, value in again.items())
     if holder.lock is not None:
         code = Lock.read(inside(workspace.locks, holder.lock)).code_version
         yield same("code", freeze.code_version, code)
 
 
-def _bands(freeze: Freeze, workspace: Workspace) -> tuple[str, ...]:
-    """Returns the bands by which it was graded: its evidence's, else its lock's, else the installed engine's."""
+def _gates(freeze: Freeze, workspace: Workspace) -> GateSet:
+    """Returns the gates by which it was graded: its evidence's, else its lock's, else the installed engine's."""
     if freeze.evidence is not None:
-        return gates_of(inside(workspace.evidence, freeze.evidence["folder"])).bands
+        return gates_of(inside(workspace.evidence, freeze.evidence["folder"]))
     if freeze.lock is not None:
-        return tuple(Lock.read(inside(workspace.locks, freeze.lock["file"])).gates["bands"])
-    return gates_of_engine(freeze.engine).bands
+        lock = Lock.read(inside(workspace.locks, freeze.lock["file"]))
+        return parse_gates(lock.gates, lock.name)
+    return gates_of_engine(freeze.engine)
 
 
 def _moved(freeze: Freeze, workspace: Workspace) -> Iterator[Check]:

@@ -126,10 +126,8 @@ class Campaign:
 
     @property
     def weaker(self) -> frozenset[str]:
-        """The phases that name a profile weaker than the strongest: they grade, and certify nothing."""
-        strongest = self.gates.strongest
-        named = {phase.id: phase.document.get("profile") for phase in self.phases.values()}
-        return frozenset(name for name, profile in named.items() if profile and strongest and profile != strongest.name)
+        """The phases that grade and certify nothing; see `weaker_phases`."""
+        return weaker_phases(self.document, self.gates)
 
     @property
     def floors(self) -> tuple[str, ...]:
@@ -309,6 +307,13 @@ def _check_performance(first: str, phases: Mapping[str, Phase], where: str) -> N
             raise LaneError(f"{where}: /phases/{name}: no authority comes before it, so that it has no pack")
         before.add(name)
         ahead += [branch.next for _, branch in phases[name].branches()]
+
+
+def weaker_phases(campaign: Mapping[str, Any], gates: GateSet) -> frozenset[str]:
+    """Returns the phases of a campaign's document that name a profile weaker than the strongest of the gates."""
+    named = {name: phase.get("profile") for name, phase in campaign["phases"].items()}
+    strongest = None if gates.strongest is None else gates.strongest.name
+    return frozenset(name for name, profile in named.items() if profile not in (None, strongest))
 
 
 def _check_profile(phase: Phase, gates: GateSet, field: str) -> None:

@@ -26,7 +26,7 @@ READ = {  # state -> what it reads of other states
 
 @pytest.fixture(scope="module")
 def pack(packs):
-    return packs("p3").with_knobs({ARRIVALS: 0.1})
+    return packs("p3_wide").with_knobs({ARRIVALS: 0.1})
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ def campaign(tmp_path, monkeypatch):
     def call(in_lane=None, **grade):
         document = {
             "id": "till", "title": "A till", "why": "Small.", "engine": "queue", "until": "Q1", "seeds": [1, 2],
-            "frozen": [], "floors": [], "first": "start",
+            "frozen": [], "floors": ["q1/wait_p90"], "first": "start",
             "phases": {
                 "start": {"kind": "authority", "title": "Start", "pack": str(QUEUE / "pack"),
                           "then": {"GO": {"next": "lane"}}},
