@@ -12,6 +12,7 @@ from lanelock.engine.segment_2b.states import s1_site_weights as s1
 from lanelock.engine.segment_2b.states import s2_alias_index as s2
 from lanelock.engine.segment_2b.states import s3_day_effects as s3
 from lanelock.engine.segment_2b.states import s4_group_weights as s4
+from lanelock.engine.segment_2b.states.s0_gate import verified_utc
 from lanelock.policies import IntegrityError
 
 ZONES = [
@@ -60,6 +61,34 @@ def test_s1_site_weights(packs, pack, world):
             assert found.sum() == found[::-1].sum() == 1.0
 
 
+SIZES = st.fixed_dictionaries({name: st.floats(0.0, 0.3) for name in ("small", "mid", "large")})
+
+
+@settings(max_examples=25)
+@given(world=WORLDS, floor=SIZES, cap=st.floats(0.2, 1.0))
+def test_s1_fills_the_second_site_from_the_first_which_stays_first(packs, world, floor, cap):
+    """For any floor and cap, those that no policy should state too."""
+    policy = packs("p1")["alias_layout_policy_v1"]
+    profile = {**policy["profile_mixture_v2"], "second_site_floor": floor, "top1_soft_cap": dict.fromkeys(floor, cap)}
+    policy = {**policy, "profile_mixture_v2": profile}
+    surface = s1.site_weights(world, policy, "t")
+    assert not surface["floor_applied"].any(), "as in the record"
+    for i, merchant in enumerate(world.merchant_id):
+        found = surface["p_weight"][of_merchant(world, i)]
+        expected = laws.site_weights(int(merchant), world.site_order[of_merchant(world, i)].tolist(), policy)
+        assert np.abs(found - expected).max() <= 2.0**-24 and found.min() > 0.0
+
+
+def test_s1_ranks_sites_by_the_recorded_hash_and_equal_ones_as_they_stand():
+    world = tiny_world(sites={7: {"Europe/London": 2, "Europe/Paris": 2, "Asia/Tokyo": 1}})
+    assert world.site_order.tolist() == [1, 2, 1, 2, 1], "orders restart in each country"
+    ranks = s1.ranking(world)
+    first, second = (laws.hashed(7, order, "site") for order in (1, 2))
+    assert ranks.order.tolist() == ([0, 2, 4, 1, 3] if first < second else [1, 3, 0, 2, 4])
+    assert ranks.component.tolist() == [laws.hashed(7, "component")]
+    assert laws.hashed(7, "component") == pytest.approx(0.2411819075738287), "of that text, whoever computes it"
+
+
 @pytest.mark.plan("2.4", "3.2.15")
 @given(world=WORLDS, bits=st.integers(8, 24))
 def test_s2_gives_the_weights_back(packs, world, bits):
@@ -90,7 +119,7 @@ def test_s2_refuses_a_slice_that_is_not_whole(packs):
 
 
 @pytest.mark.plan("1.2", "P2.0.1", "P2.0.2")
-@pytest.mark.parametrize("pack", ["baseline", "p2"])
+@pytest.mark.parametrize("pack", ["baseline", "p2", "p2_lively"])
 @settings(max_examples=15)
 @given(world=WORLDS, seed=st.integers(0, 2**32 - 1))
 def test_s3_day_effects(packs, pack, world, seed):
@@ -111,6 +140,32 @@ def test_s3_day_effects(packs, pack, world, seed):
                 assert (*key, world.zones[surface["tz_group_id"].codes[at]]) == (merchant, day, zone)
                 at += 1
     assert at == surface.rows
+
+
+def test_s3_takes_the_first_rule_that_fits_and_the_default_of_what_is_not_given(packs):
+    law = packs("p2")["day_effect_policy_v1"]["sigma_gamma_policy_v2"]
+    rules = [{"prefix": "America/", "multiplier": 2.0}, {"prefix": "America/Argentina/", "multiplier": 3.0}]
+    for order, expected in ((rules, 2.0), (rules[::-1], 3.0)):
+        assert s3.zone_multiplier("America/Argentina/Salta", {**law, "tz_multipliers": order}) == expected
+    assert s3.zone_multiplier("Asia/Tokyo", {**law, "tz_multipliers": rules}) == law["tz_multiplier_default"]
+    world = tiny_world()
+    policy = {**packs("p2")["day_effect_policy_v1"], "horizon": {"start_day": "2026-01-01", "days": 1}}
+    policy["sigma_gamma_policy_v2"] = {**law, "base_sigma": {"default": 0.1}, "jitter_amplitude": 0.0,
+                                       "tz_multipliers": []}  # fmt: skip
+    sigma, _, _ = s3.shape(world, s3.grid(world, policy), policy)
+    assert set(sigma.tolist()) == {0.1}
+
+
+def test_s3_counts_site_orders_or_sites(packs):
+    world = tiny_world(sites={1: {"Europe/London": 9, "Europe/Paris": 16}, 2: {"Europe/London": 25}})
+    policy = packs("p2")["day_effect_policy_v1"]["sigma_gamma_policy_v2"]["segments"]
+    assert s3.segments(world, policy).tolist() == [1, 2], "orders 1 to 9 are in both countries"
+    assert s3.segments(world, {**policy, "counts": "sites"}).tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("stated", ["2026-01-01T00:00:00Z", "2026-01-01T00:00:00.0Z", "2026-01-01T00:00:00.000000Z"])
+def test_a_verified_time_is_published_with_six_digits(stated):
+    assert verified_utc({"verified_utc": stated}) == "2026-01-01T00:00:00.000000Z"
 
 
 def test_s3_draws_of_a_merchant_depend_on_no_other(packs):

@@ -114,7 +114,10 @@ def test_a_name_that_nothing_has_lists_what_was_tried(here, closed, tmp_path):
     ):
         refused(here("run", "--pack", name, "--seed", "1", workspace=place.root), f"{name}: neither", *tried, why)
     refused(here("run", "--pack", LANE, "--seed", "1", workspace=place.root), "a pack is a folder")
-    refused(here("sweep", lane_from(tmp_path, "p3"), workspace=place.root), "p3: /engine: a pack of engine segment_2b")
+    refused(
+        here("sweep", lane_from(tmp_path, "p3_recorded"), workspace=place.root),
+        "p3_recorded: /engine: a pack of engine segment_2b",
+    )
 
 
 def test_a_campaign_names_them_too(closed, tmp_path):
