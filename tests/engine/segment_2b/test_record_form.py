@@ -18,7 +18,7 @@ from lanelock.engine.keep.receipts import digests, flag_text
 from lanelock.engine.resolved import Resolved
 from lanelock.engine.segment_2b import store, world_import
 from lanelock.engine.segment_2b.lines import lines, texts
-from lanelock.engine.segment_2b.record import bundle, given, logs
+from lanelock.engine.segment_2b.record import bundle, form, given, logs
 from lanelock.engine.segment_2b.record.form import write_record
 from lanelock.engine.segment_2b.run import SEGMENT_2B, Segment2B
 from lanelock.engine.segment_2b.tables import constant, published
@@ -275,6 +275,32 @@ def test_from_the_published_run_it_is_the_same_to_the_byte(run, tree, tmp_path):
     opened = SEGMENT_2B.open_run(store.publish(run, tmp_path / "runs"))
     assert SEGMENT_2B.lay_out(opened, "record", tmp_path / "again") == tmp_path / "again"
     assert digests(tmp_path / "again") == digests(tree)
+
+
+def test_arrivals_from_outside_are_sealed_and_drawn_ones_are_not(run, tree, tmp_path):
+    world, file = tmp_path / "world", tmp_path / "arrivals.csv"
+    world_import.write_world(run.upstream, world)
+    head = "utc_timestamp,merchant_id,utc_day,is_virtual,arrival_class,channel"
+    file.write_text(f"{head}\n2026-01-01T00:00:01Z,1,2026-01-01,false,purchase,online\n")
+    write_record(Segment2B().evaluate(run.pack, 42, world=world, roster=file), tmp_path / "fed")
+    drawn, fed = (
+        {asset["asset_id"]: asset for asset in documents(root, "data/layer1/2B/sealed_inputs/*/*.json")}
+        for root in (tree, tmp_path / "fed")
+    )
+    assert fed.keys() - drawn.keys() == {"s5_arrival_roster"} and drawn.keys() < fed.keys()
+    roster = tmp_path / "fed" / fed["s5_arrival_roster"]["path"]
+    assert fed["s5_arrival_roster"]["sha256_hex"] == hashlib.sha256(roster.read_bytes()).hexdigest()
+    assert not [*(tmp_path / "fed").glob("logs/layer1/2B/edge/**/*.jsonl")], (
+        "no arrival is virtual, so no file is there"
+    )
+    assert len(rows_of(tmp_path / "fed", "logs/layer1/2B/rng/trace/**/*.jsonl")) == 2
+
+
+def test_a_form_that_cannot_be_finished_leaves_nothing(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(form, "upstream_files", lambda *_: (_ for _ in ()).throw(OSError("the disk is full")))
+    with pytest.raises(OSError, match="the disk is full"):
+        write_record(run, tmp_path / "exports" / "half")
+    assert not [*(tmp_path / "exports").iterdir()]
 
 
 # --- the upstream, read back ------------------------------------------------------------------------------
