@@ -10,7 +10,8 @@ from record_readers import datasets
 from lanelock.engine.segment_2b.record.policies import filled, read_policies, stream_of, write_policies
 from lanelock.engine.segment_2b.run import EDGES, EFFECTS, LAYOUT, MIX, ROUTING, SEGMENT_2B
 from lanelock.policies import PolicyError, load_pack, pack_of
-from lanelock.policies.documents import digest, shipped
+from lanelock.policies.documents import ROOT as POLICIES
+from lanelock.policies.documents import digest, read_json, shipped
 
 SCHEMAS = SEGMENT_2B.policy_schemas
 SHIPPED = sorted(name for name, path in shipped("packs").items() if path.parent.parent.name == "segment_2b")
@@ -219,3 +220,30 @@ def test_an_engine_without_forms_says_so(here, tmp_path):
 def test_a_wrong_call_is_one_line(here, tmp_path, call, said):
     code, out, err = here("policy", *call, workspace=tmp_path / "ws")
     assert code == 2 and out == "" and said in err and err.count("\n") == 1
+
+
+FREE = """cap_spec country_weights encode_spec extensions fallback floor_spec geo_metadata required_s1_provenance
+    weight_source"""
+
+
+def test_every_field_of_the_form_is_closed_bounded_and_described():
+    """All but the objects that the record leaves free."""
+
+    def look(node, name, where):
+        kind = node.get("type")
+        assert node.get("description"), where
+        if kind in ("number", "integer"):
+            assert {"minimum", "exclusiveMinimum"} & set(node) and {"maximum"} & set(node), where
+        if kind == "array":
+            assert "maxItems" in node, where
+            look(node["items"], "", f"{where}/items")
+        if kind == "object" and name not in FREE.split():
+            inner = node.get("additionalProperties")
+            if isinstance(inner, dict):
+                look(inner, "", f"{where}/*")
+            else:
+                assert inner is False, where
+        for field, inside in node.get("properties", {}).items():
+            look(inside, field, f"{where}/{field}")
+
+    look(read_json(POLICIES / "segment_2b" / "schemas" / "record_policies.schema.json"), "", "")
