@@ -274,11 +274,7 @@ class Segment2B:
     ) -> tuple[dict[str, Any], dict[str, list[str]]]:
         from lanelock.engine.segment_2b.record import policies
 
-        found, unused = policies.read_policies(documents)
-        schemas = self.policy_schemas
-        return {
-            name: policies.filled(found.get(name, base[name]), base[name], schemas[name]) for name in base.policies
-        }, unused
+        return policies.read_policies(documents, base)
 
     def export_policies(self, pack: Pack, form: str) -> dict[str, Any]:
         from lanelock.engine.segment_2b.record import policies

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 from record_readers.datasets import BUNDLE_INDEX, Bundle, Document, Folder, Table
 from record_readers.kinds import HEX64, refuse
 
-_KEPT = 1 << 28  # bytes up to which a table stays in memory
+_OF_THE_RUN = ("run_id", "parameter_hash", "manifest_fingerprint", "created_utc")  # long texts, the same in every row
 
 
 class Tree:
-    """A run's root folder and the values of its partitions. Remembers which files were read, and small tables."""
+    """A run's root folder and the values of its partitions. Remembers which files were read, and the tables."""
 
     def __init__(self, root: Path, *, seed: int, manifest_fingerprint: str, parameter_hash: str, run_id: str) -> None:
         self.root = root
@@ -77,8 +77,7 @@ class Tree:
         parts = [self._part(path, dataset) for path in files]
         whole = pa.concat_tables(parts).combine_chunks() if parts else _empty(dataset)
         _in_order(whole, dataset, dataset.path)
-        if whole.nbytes < _KEPT:
-            self._tables[dataset.path] = whole
+        self._tables[dataset.path] = whole
         return whole
 
     def bundle(self, dataset: Bundle) -> Mapping[str, str]:
@@ -150,6 +149,8 @@ class Tree:
                 refuse(str(path), f"{name}: missing in {column.null_count} rows")
             kind.column(column.drop_null(), f"{path}: {name}")
         self._partition(found, path)
+        for name in set(_OF_THE_RUN) & set(kinds):
+            found = found.set_column(found.column_names.index(name), name, found[name].dictionary_encode())
         return found
 
     def _partition(self, rows: pa.Table, path: Path) -> None:

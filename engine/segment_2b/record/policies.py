@@ -51,25 +51,25 @@ _REGULARIZER = (
 Document = Mapping[str, Any]
 
 
-def read_policies(documents: Mapping[str, Document]) -> tuple[dict[str, Any], dict[str, list[str]]]:
+def read_policies(documents: Mapping[str, Document], base: Pack) -> tuple[dict[str, Any], dict[str, list[str]]]:
     """Returns the documents of a pack, and by file the fields (JSON pointers) that have no meaning here.
 
-    `documents` has policies in the record's form by the name of their file. A field that neither the form nor its
-    extension states is not in the pack's document: `filled` takes it from another pack. Raises PolicyError naming file,
-    field and bound.
+    `documents` has policies in the record's form by the name of their file. What neither the form nor its extension
+    states is that of `base`. Raises PolicyError naming file, field and bound.
     """
     found: dict[str, Any] = {}
-    odd: dict[str, list[str]] = {}
+    unused: dict[str, list[str]] = {}
     for where, document in documents.items():
         name = _named(document, where)
         if name in found:
             raise PolicyError(f"{where}: /policy_id: {name} is in another of the files as well; keep one of them")
         own = _extension(document, where)
-        found[name] = _patched(_READ[name](document, where), own.get(name, {}))
-        if WORLD in own:
-            found[WORLD] = own[WORLD]
-        odd[where] = _unused(name, document, found[name])
-    return found, odd
+        read = _patched(_READ[name](document, where), own.get(name, {}))
+        found[name] = _filled(read, base[name], base.schemas[name])
+        validate(found[name], base.schemas[name], f"{where}, as {name} of a pack")
+        unused[where] = _unused(name, document, found[name])
+        found |= {WORLD: own[WORLD]} if WORLD in own else {}
+    return {**base.documents(), **found}, unused
 
 
 def write_policies(pack: Pack) -> dict[str, dict[str, Any]]:
@@ -137,14 +137,16 @@ def _unused(name: str, document: Document, read: Document) -> list[str]:
     return fields + (["/sha256_hex"] if document.get("sha256_hex", sha256) != sha256 else [])
 
 
-def filled(document: Document, base: Document, schema: Mapping[str, Any]) -> dict[str, Any]:
+def _filled(document: Any, base: Document, schema: Mapping[str, Any]) -> Any:
     """Returns a document with the fields that its schema requires and it lacks, from another."""
+    if not isinstance(document, Mapping):
+        return document  # what is no object is refused by the schema
     made = dict(document)
     for name in schema.get("required", ()):
         if name not in made:
             made[name] = base[name]
         elif isinstance(made[name], Mapping) and isinstance(base.get(name), Mapping):
-            made[name] = filled(made[name], base[name], schema["properties"][name])
+            made[name] = _filled(made[name], base[name], schema["properties"][name])
     return made
 
 
@@ -191,7 +193,9 @@ _ROW = ["merchant_id", "offset", "length", "sites", "quantised_bits", "checksum"
 
 
 def _read_effects(document: Document, where: str) -> dict[str, Any]:
-    first, last = (dt.date.fromisoformat(document["day_range"][f"{end}_day"]) for end in ("start", "end"))
+    first, last = (
+        _day(document["day_range"][f"{end}_day"], f"{where}: /day_range/{end}_day") for end in ("start", "end")
+    )
     if last < first:
         raise PolicyError(f"{where}: /day_range/end_day: {last}: before start_day, {first}")
     law = document.get("sigma_gamma_policy_v2")
@@ -202,6 +206,13 @@ def _read_effects(document: Document, where: str) -> dict[str, Any]:
         "scalar_sigma_v1": {"sigma": document["sigma_gamma"]},
     }
     return read if law is None else {**read, "sigma_gamma_policy_v2": _read_sigma(law)}
+
+
+def _day(text: str, where: str) -> dt.date:
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        raise PolicyError(f"{where}: {text}: no day of the calendar") from None
 
 
 def _read_sigma(law: Document) -> dict[str, Any]:

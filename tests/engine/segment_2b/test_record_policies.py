@@ -7,10 +7,11 @@ import pytest
 from conftest import ROOT
 from record_readers import datasets
 
-from lanelock.engine.segment_2b.record.policies import filled, read_policies, stream_of, write_policies
+from lanelock.engine.segment_2b.record.policies import read_policies, stream_of, write_policies
 from lanelock.engine.segment_2b.run import EDGES, EFFECTS, LAYOUT, MIX, ROUTING, SEGMENT_2B
 from lanelock.policies import PolicyError, load_pack, pack_of
-from lanelock.policies.documents import digest, shipped
+from lanelock.policies.documents import ROOT as POLICIES
+from lanelock.policies.documents import digest, read_json, shipped
 
 SCHEMAS = SEGMENT_2B.policy_schemas
 SHIPPED = sorted(name for name, path in shipped("packs").items() if path.parent.parent.name == "segment_2b")
@@ -20,9 +21,8 @@ KNEE = {f"{MIX}#/knee": 3.5, f"{MIX}#/law": "smooth_soft_cap_v1", f"{EFFECTS}#/r
 
 def again(pack, base=BASE):
     """Returns a pack written in the record's form and read back over another one."""
-    documents, _ = read_policies({f"{name}.json": text for name, text in write_policies(pack).items()})
-    return pack_of(pack.name, {name: filled(documents.get(name, base[name]), base[name], SCHEMAS[name])
-                               for name in SCHEMAS}, SCHEMAS)  # fmt: skip
+    documents, _ = read_policies({f"{name}.json": text for name, text in write_policies(pack).items()}, base)
+    return pack_of(pack.name, documents, SCHEMAS)
 
 
 def recorded():
@@ -66,22 +66,28 @@ def test_edges_of_weight_zero_and_of_two_places_come_back():
 
 def test_the_recorded_policies_are_read():
     """Laws follow from the fields that are there; what the form leaves out is the other pack's."""
-    documents, _ = read_policies(recorded())
+    documents, _ = read_policies(recorded(), BASE)
     ours = load_pack("p3_recorded", SCHEMAS)
     assert documents[MIX] == {name: value for name, value in ours[MIX].items() if name != "$schema"}
     assert documents[LAYOUT]["profile_mixture_v2"] == ours[LAYOUT]["profile_mixture_v2"]
     assert documents[EFFECTS]["sigma_gamma_policy_v2"] == ours[EFFECTS]["sigma_gamma_policy_v2"]
     assert documents[EFFECTS]["horizon"] == {"start_day": "2026-01-01", "days": 90}
-    assert "roster" not in documents[ROUTING]
-    assert filled(documents[ROUTING], BASE[ROUTING], SCHEMAS[ROUTING])["roster"] == BASE[ROUTING]["roster"]
-    assert filled(documents[ROUTING], BASE[ROUTING], SCHEMAS[ROUTING])["streams"]["roster"] == "s5.roster"
+    assert documents[ROUTING]["roster"] == BASE[ROUTING]["roster"]
+    assert documents[ROUTING]["streams"]["roster"] == "s5.roster" and documents["world_v1"] == BASE["world_v1"]
+
+
+def test_a_field_that_the_extension_overrules_is_named():
+    """Whoever edits an exported file is told if the edit changes nothing."""
+    document = write_policies(BASE)[EFFECTS] | {"rng_stream_id": "2B.other"}
+    read, unused = read_policies({"f.json": document}, BASE)
+    assert read[EFFECTS]["rng_stream_id"] == "s3.day_effect" and "/rng_stream_id" in unused["f.json"]
 
 
 def test_a_law_that_is_off_or_left_out_is_not_ours():
     documents = recorded()
     del documents[LAYOUT]["profile_mixture_v2"]
     documents[EFFECTS]["sigma_gamma_policy_v2"]["enabled"] = False
-    read, _ = read_policies(documents)
+    read, _ = read_policies(documents, BASE)
     assert read[LAYOUT]["law"] == "uniform"
     assert read[EFFECTS]["law"] == "scalar_sigma_v1"
     assert read[EFFECTS]["scalar_sigma_v1"] == {"sigma": 0.12}
@@ -89,7 +95,7 @@ def test_a_law_that_is_off_or_left_out_is_not_ours():
 
 
 def test_what_has_no_meaning_here_is_named():
-    _, unused = read_policies(recorded())
+    _, unused = read_policies(recorded(), BASE)
     head = ["/policy_version", "/version_tag"]
     assert unused == {
         LAYOUT: head,
@@ -102,10 +108,8 @@ def test_what_has_no_meaning_here_is_named():
 
 def test_what_has_a_meaning_is_written_as_it_was_read():
     given = recorded()
-    read, unused = read_policies(given)
-    pack = pack_of(
-        "x", {name: filled(read.get(name, BASE[name]), BASE[name], SCHEMAS[name]) for name in SCHEMAS}, SCHEMAS
-    )
+    read, unused = read_policies(given, BASE)
+    pack = pack_of("x", read, SCHEMAS)
     for name, document in write_policies(pack).items():
         odd = {pointer.split("/")[1] for pointer in unused[name]} | {"extensions", "sha256_hex"}
         assert {k: v for k, v in document.items() if k not in odd} == {
@@ -117,7 +121,7 @@ def test_edges_alone_are_the_default_ones():
     given = recorded()[EDGES]
     weights = {edge["edge_id"]: edge["weight"] for edge in given.pop("default_edges")}
     given["edges"] = [{**edge, "weight": weights[edge["edge_id"]]} for edge in given["edges"]]
-    read, unused = read_policies({"edges.json": given})
+    read, unused = read_policies({"edges.json": given}, BASE)
     assert read[EDGES]["default_edges"] == BASE[EDGES]["default_edges"]
     assert "/edges" not in unused["edges.json"]
 
@@ -129,6 +133,19 @@ def test_edges_alone_are_the_default_ones():
         (MIX, {"knee": 1.0}, ": unknown field knee"),
         (MIX, {"policy_id": "group_mix_v9"}, "policy_id: 'group_mix_v9' is not one of"),
         (MIX, {"extensions": {"lanelock": 3}}, "extensions/lanelock: not an object"),
+        (MIX, {"extensions": {"lanelock": {MIX: {"knee": 99}}}}, r", as group_mix_regularizer_v1 of a pack: /knee: 99"),
+        (MIX, {"extensions": {"lanelock": {MIX: 3}}}, ", as group_mix_regularizer_v1 of a pack: /: 3 is not of type"),
+        (
+            ROUTING,
+            {"extensions": {"lanelock": {ROUTING: {"streams": 7}}}},
+            ", as route_rng_policy_v1 of a pack: /streams",
+        ),
+        (
+            EFFECTS,
+            {"day_range": {"start_day": "2026-02-30", "end_day": "2026-03-01"}},
+            "/day_range/start_day: 2026-02-30",
+        ),
+        (EFFECTS, {"day_range": {"start_day": "2026-01-01", "end_day": "2028-01-01"}}, ", as .* /horizon/days: 731"),
         (LAYOUT, {"endianness": "big"}, 'endianness: "big" is not one of'),
         (LAYOUT, {"alignment_bytes": 16}, "alignment_bytes: 16"),
         (EFFECTS, {"rng_stream_id": "s3.days"}, "rng_stream_id: 's3.days'"),
@@ -143,14 +160,14 @@ def test_edges_alone_are_the_default_ones():
 def test_what_is_not_allowed_is_refused_with_file_field_and_bound(name, change, said):
     documents = recorded()
     documents[name] |= change
-    with pytest.raises(PolicyError, match=rf"f\.json: /?{said}"):
-        read_policies({"f.json": documents[name]})
+    with pytest.raises(PolicyError, match=rf"f\.json(: /?)?{said}"):
+        read_policies({"f.json": documents[name]}, BASE)
 
 
 def test_a_policy_twice_is_refused():
     one = recorded()[MIX]
     with pytest.raises(PolicyError, match=r"b\.json: /policy_id: group_mix_regularizer_v1 is in another"):
-        read_policies({"a.json": one, "b.json": one})
+        read_policies({"a.json": one, "b.json": one}, BASE)
 
 
 def test_a_value_that_the_form_does_not_allow_is_not_written():
@@ -219,3 +236,30 @@ def test_an_engine_without_forms_says_so(here, tmp_path):
 def test_a_wrong_call_is_one_line(here, tmp_path, call, said):
     code, out, err = here("policy", *call, workspace=tmp_path / "ws")
     assert code == 2 and out == "" and said in err and err.count("\n") == 1
+
+
+FREE = """cap_spec country_weights encode_spec extensions fallback floor_spec geo_metadata required_s1_provenance
+    weight_source"""
+
+
+def test_every_field_of_the_form_is_closed_bounded_and_described():
+    """All but the objects that the record leaves free."""
+
+    def look(node, name, where):
+        kind = node.get("type")
+        assert node.get("description"), where
+        if kind in ("number", "integer"):
+            assert {"minimum", "exclusiveMinimum"} & set(node) and {"maximum"} & set(node), where
+        if kind == "array":
+            assert "maxItems" in node, where
+            look(node["items"], "", f"{where}/items")
+        if kind == "object" and name not in FREE.split():
+            inner = node.get("additionalProperties")
+            if isinstance(inner, dict):
+                look(inner, "", f"{where}/*")
+            else:
+                assert inner is False, where
+        for field, inside in node.get("properties", {}).items():
+            look(inside, field, f"{where}/{field}")
+
+    look(read_json(POLICIES / "segment_2b" / "schemas" / "record_policies.schema.json"), "", "")
