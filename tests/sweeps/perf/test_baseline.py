@@ -16,6 +16,7 @@ from lanelock.sweeps.perf.baseline import baseline
 from lanelock.sweeps.perf.budgets import Budget, Budgets
 from lanelock.sweeps.perf.measure import Request, Side, one_round
 from lanelock.sweeps.perf.profiles import Function, Profile
+from lanelock.sweeps.record.comparison import compare
 from lanelock.sweeps.record.outbox import Outbox
 from lanelock.sweeps.workspace import Workspace
 
@@ -139,6 +140,8 @@ def test_a_function_is_measured_from_a_command(tmp_path, monkeypatch, here):
     assert set(json.loads((tmp_path / "to.json").read_text())["states"]) == {"foyer"}
     (heading,) = Outbox(Workspace.at(tmp_path / "ws")).addressed()[0].values()
     assert (heading.experiment, heading.sweep) == ("foyer-performance", "start-1")
+    compared = compare(Workspace.at(tmp_path / "ws"))
+    assert compared.differences == () and compared.pending == {"start-1": 2}, "what waits is no difference"
     for limits, said in (("foyer=0", "STATE=SECONDS"), ("9", "STATE=SECONDS"), ("foyer=x", "STATE=SECONDS")):
         code, _, err = here("perf", "baseline", "start", "--limit", limits, workspace=tmp_path / "ws")
         assert code == 2 and said in err
