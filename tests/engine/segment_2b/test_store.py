@@ -195,6 +195,7 @@ def test_any_cut_publishes_the_same_bytes(published, tiny, tmp_path, merchants, 
 
 
 @pytest.mark.plan("P3.2.4")
+@pytest.mark.plan("5.4.4")
 def test_publishing_again_is_a_no_op_and_other_bytes_are_refused(published, packs, tiny, tmp_path):
     run, _ = published
     folder = store.publish(run, tmp_path)

@@ -70,7 +70,7 @@ def done(tmp_path_factory):
     return SimpleNamespace(plan=plan, workspace=workspace, standing=standing, rows=rows, folder=folder)
 
 
-@pytest.mark.plan("5.1", "5.5", "5.5.3")
+@pytest.mark.plan("5.5", "5.5.2", "5.5.3")
 def test_what_it_costs_is_measured_compared_and_locked_before_there_is_a_pack(done):
     assert [record.phase for record in done.standing.records] == ["popt0", "popt1", "popt4", "popt5", "start", "end"]
     assert {name: row.decision for name, row in done.rows.items()} == {
@@ -81,6 +81,8 @@ def test_what_it_costs_is_measured_compared_and_locked_before_there_is_a_pack(do
         assert row.checks and all(check.ok for check in row.checks), row.red
         assert row.performance.costs and row.performance.machine["cores"] >= 1
     assert done.rows["popt0"].performance.focus == "Q1" and done.rows["popt0"].performance.measured["cpu_s"]["Q1"]
+    for name in ("popt0", "popt5"):
+        assert read_json(done.workspace.prunes / done.rows[name].pruned)["bytes"] >= 0, "what was freed is recorded"
     assert "the record took 30 and then 6 s" in done.rows["popt1"].reason
     assert done.rows["popt5"].reason.startswith(STATUS)
     assert tuple(records_in(done.workspace.campaigns / RUN)) == done.standing.records
@@ -176,7 +178,7 @@ def test_a_campaign_whose_performance_phases_cannot_be_played_is_refused(tmp_pat
     assert why in str(error.value)
 
 
-@pytest.mark.plan("5.5.2")
+@pytest.mark.plan("5.5.3")
 def test_the_recorded_cycle_begins_with_the_performance_lane_and_its_decisions():
     document = read_json(shipped("campaigns", ".json")["segment_2b_recorded"])
     phases, seen = document["phases"], [document["first"]]

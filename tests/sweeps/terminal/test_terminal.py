@@ -32,6 +32,8 @@ CALLS = {  # every command, and a quick call of it: {run}, {lock} and {sweep} ar
     "policy export": ELSEWHERE,
     "world show": (),
     "world build": (),
+    "perf compare": ELSEWHERE,  # in perf/test_code_lane.py, likewise
+    "perf lock": ELSEWHERE,  # in perf/test_runtime_lock.py: it needs a comparison
     "perf baseline": ELSEWHERE,  # in perf/test_baseline.py: each round is a process of its own
     "run": ("--pack", "p1", "--seed", 42, "--score"),
     "score": ("{run}",),
