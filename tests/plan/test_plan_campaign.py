@@ -15,6 +15,7 @@ from lanelock.sweeps.campaign.phases import BY_GATE, _weighed
 from lanelock.sweeps.campaign.plan import load_campaign
 from lanelock.sweeps.campaign.play import play_campaign
 from lanelock.sweeps.campaign.records import Result
+from lanelock.sweeps.campaign.triggers import evaluated
 from lanelock.sweeps.decision.runtime import Runtime
 from lanelock.sweeps.workspace import Workspace
 
@@ -149,6 +150,19 @@ def test_a_reopen_earns_its_retry_by_a_stated_move_toward_b_and_once(phase, floo
     found = campaign_of("segment_2b_recorded").phases[phase]
     assert found.material.metric in floors and found.material.by >= 0.01 and found.material.high == 0.35
     assert found.then["RETRY"].at_most == 1
+
+
+def test_the_last_reopen_goes_back_only_where_its_material_move_reaches_the_limit_of_the_tail():
+    campaign = campaign_of("segment_2b_recorded")
+    phase, gates = campaign.phases["reopen_2a_final"], campaign.gates
+    (back,) = phase.cases["RETRY"]
+    assert (phase.material.by, back.next, back.at_most, back.decision) == (0.02, "p3", 1, "GO_P3_RETRY_FROM_2A_FINAL")
+    for floor, holds in ((0.407916, False), (0.36, False), (0.35, True), (0.3, True)):
+        share = {"s4/single_group_share": 0.3}
+        metrics = {42: share, 7: {"s4/single_group_share": floor}}  # the worst seed counts
+        assert evaluated(back.when, metrics, {}, gates).holds is holds
+    after = phase.then["RETRY"]
+    assert (after.next, after.carry, after.decision) == ("p4", "authority", "NO_GO_P1_REOPEN_2A_FINAL")
 
 
 @pytest.mark.plan("P3.5.3")

@@ -109,7 +109,7 @@ def test_the_stretch_stays_near_its_authority_and_holds_what_b_won():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*LOCAL, "reopen_2a_r2", "p3_stretch"])
+@pytest.mark.parametrize("name", [*LOCAL, "reopen_2a_r2", "reopen_2a_final", "p3_stretch"])
 def test_each_closes_with_a_lock_that_verifies(tmp_path, name):
     lane = load_lane(name).with_search(trials=4)
     closed = play(lane, Workspace.at(tmp_path / "w"), track=False)
