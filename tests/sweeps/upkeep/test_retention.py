@@ -143,6 +143,19 @@ def test_what_a_name_stands_on_or_a_rollback_leads_to_stays_with_its_evidence(pl
     assert (workspace.evidence / first).is_dir()
 
 
+def test_a_run_in_another_layout_stays_with_what_refers_to_the_run(played, tmp_path):
+    (tmp_path / "locks").symlink_to(played.locks)
+    workspace = Workspace.at(tmp_path)
+    lock = find_lock("queue-1", workspace)
+    promote(lock, "candidate", workspace)
+    run_id = next(iter(Lock.read(lock).proof.values())).run_id
+    for name in (f"{run_id}.record", f"{'0' * 32}.record"):
+        (workspace.exports / name).mkdir(parents=True)
+        (workspace.exports / name / "log.jsonl").write_text("{}")
+    assert ("export", f"{'0' * 32}.record") in removing(survey(workspace))
+    assert ("export", f"{run_id}.record") not in removing(survey(workspace))
+
+
 @pytest.mark.parametrize(
     ("name", "series"),
     [("p3-2", "p3"), ("p3-12", "p3"), ("cycle-2.p3", "cycle.p3"), ("p2_r1-1", "p2_r1"), ("loose", "loose")],
