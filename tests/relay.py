@@ -71,7 +71,6 @@ class Relay(TableRuns):
 
 
 RELAY = Relay()
-METRICS = SimpleNamespace(name="relay", gates_file={{}}, measure=lambda run: {{}})
 """
 
 

@@ -87,6 +87,12 @@ def test_segment_2b_has_pinned_budgets_and_those_of_the_record_beside_them():
     assert colours == {"S3": "AMBER", "S4": "AMBER", "S5": "RED"}, "as its own closure says"
 
 
+def test_the_pinned_limits_keep_every_profile_far_within_its_minutes():
+    total = budgets_of("segment_2b").total
+    for row in profile_budgets(gates_of_engine("segment_2b").profiles.values(), total.limit_s):
+        assert row.colour == "GREEN" and row.estimated_s <= 60 * 5, "an iteration takes minutes"
+
+
 @pytest.mark.plan("4.2.2", "4.2.3", "4.2.4")
 def test_the_profiles_of_the_gate_file_take_seeds_times_a_run():
     rows = {row.name: row for row in profile_budgets(gates_of_engine("segment_2b").profiles.values(), 1200.0)}
