@@ -66,7 +66,7 @@ STANDS_ON = {  # room -> the rooms it may import; it may also import what those 
     "sweeps.proof": {"sweeps.pages", "sweeps.provenance", "sweeps.search"},
     "sweeps.sensitivity": {"sweeps.search"},
     "sweeps.reports": {"sweeps.proof", "sweeps.sensitivity", "sweeps.trail"},
-    "sweeps.probing": {"sweeps.reports", "sweeps.trial"},
+    "sweeps.probing": {"sweeps.reports", "sweeps.work"},
     "sweeps.service": {"sweeps.locations", "sweeps.proof"},
     "sweeps.record": {"sweeps.locations", "sweeps.reports"},
     "sweeps.audit": {"sweeps.batch", "sweeps.proof", "sweeps.work"},

@@ -13,6 +13,7 @@ from lanelock.sweeps.lanes.knob import Value
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.survey import Ground
 from lanelock.sweeps.trial import SeedRun, first_run
+from lanelock.sweeps.work.trials import place_for, runs_at
 
 Values = Mapping[str, Value]
 Watch = Callable[[int, int, float], None]  # runs done, runs in all, seconds
@@ -63,22 +64,26 @@ def distinct(candidates: Iterable[Values]) -> dict[Any, Values]:
 def measure(ground: Ground, candidates: Iterable[Values], jobs: int, watch: Watch) -> Points:
     """Runs every candidate once on every seed of the lane. The first run is made alone, to tell what one takes.
 
-    What the engine raises on a candidate is a failure in its runs. After an interrupt no further run is begun.
+    What the engine raises on a candidate is a failure in its runs, and so is a limit of the lane that it breaks. After
+    an interrupt no further run is begun.
     """
     rows, seeds, began = distinct(candidates), ground.lane.seeds, time.perf_counter()
     pairs = [(values, seed) for values in rows.values() for seed in seeds]
     done = list[SeedRun]()
 
-    def run(pair: tuple[Values, int]) -> SeedRun:
-        return first_run(ground, *pair)
-
     def note(finished: SeedRun) -> None:
         done.append(finished)
         watch(len(done), len(pairs), time.perf_counter() - began)
 
-    note(run(pairs[0]))
-    with ThreadPoolExecutor(jobs, thread_name_prefix="probe") as workers:
+    with ThreadPoolExecutor(jobs, thread_name_prefix="probe") as workers, place_for(ground.lane, jobs, False) as place:
+        runs = runs_at(place, ground)
+
+        def run(pair: tuple[Values, int]) -> SeedRun:
+            values, seed = pair
+            return first_run(ground, values, seed, runs(values))
+
         try:
+            note(run(pairs[0]))
             for finished in workers.map(run, pairs[1:]):
                 note(finished)
         finally:

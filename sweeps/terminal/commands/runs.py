@@ -97,7 +97,7 @@ def run(
         over = sharded(engine, shard_size, jobs or os.cpu_count() or 1)
         document, states, card = stream(over, pack, seed, world=world_folder(world), scored=scored)
         note = f"{document['shards']} shards; seconds are summed over all threads"
-        return _show(session, document, [state_table(states, engine.name), note], card)
+        return _show(session, document, [state_table(states, None), note], card)
     publisher = engine.part(Publishing, "--publish") if publish else None
     exporter = engine.part(Exporting, "--jsonl") if jsonl else None
     laying_out = engine.with_layout(layout) if layout else None

@@ -16,9 +16,12 @@ def state_documents(states: Sequence[StateReport], engine: str) -> list[dict[str
     return [asdict(state) | {"budget": colour} for state, colour in zip(states, _colours(states, engine), strict=True)]
 
 
-def state_table(states: Sequence[StateReport], engine: str) -> str:
-    """Returns the states as text, with a column of colours where the engine has budgets."""
-    colours = _colours(states, engine)
+def state_table(states: Sequence[StateReport], engine: str | None) -> str:
+    """Returns the states as text, with a column of colours where the engine has budgets.
+
+    `None`: without them, since the seconds are not those of a wall clock.
+    """
+    colours = [""] * len(states) if engine is None else _colours(states, engine)
     head: tuple[str, ...] = ("state", "rows", "seconds", "", "key")
     rows = [
         (s.name, f"{s.rows:,}", f"{s.seconds:.3f}", "reused" if s.reused else "computed", s.key[:16]) for s in states

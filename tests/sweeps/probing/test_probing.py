@@ -161,6 +161,11 @@ def test_a_candidate_that_fails_is_named_and_its_level_counts_nowhere(tmp_path):
     assert curve and not any(0.6 < point["at"] < 1.0 for point in curve)
 
 
+def test_a_lane_that_limits_its_trials_is_probed_within_the_limits(tmp_path):
+    probed = run(lane_with(tmp_path, limits={"seconds": 600}, seeds=[1]), steps=2)
+    assert {**probed.document, "seconds": 0} == {**run(lane_with(tmp_path, seeds=[1]), steps=2).document, "seconds": 0}
+
+
 def test_an_interrupt_ends_it_before_the_next_run(tmp_path):
     done = []
 
