@@ -160,9 +160,9 @@ def arrivals(tree: Tree) -> None:
     if roster["is_virtual"].null_count:
         roster = roster.set_column(3, "is_virtual", pc.fill_null(roster["is_virtual"], False))
     chosen, edges = _counted(tree.table(datasets.SELECTIONS)), _counted(tree.table(datasets.EDGES))
-    if chosen not in (_counted(roster), _counted(roster.filter(pc.invert(roster["is_virtual"])))):
+    if not any(map(chosen.equals, (_counted(roster.filter(pc.invert(roster["is_virtual"]))), _counted(roster)))):
         refuse(datasets.SELECTIONS.path, "the rows are not the roster's arrivals")
-    if edges != _counted(roster.filter(roster["is_virtual"])):
+    if not edges.equals(_counted(roster.filter(roster["is_virtual"]))):
         refuse(datasets.EDGES.path, "the rows are not the roster's virtual arrivals")
     zones = set(_merchant_zones(tree.table(datasets.S4)))
     for dataset in (datasets.ROSTER, datasets.SELECTIONS, datasets.EDGES):
@@ -181,10 +181,10 @@ def streams(tree: Tree) -> None:
             refuse(dataset.path, "rng_stream_id: not the policy's")
 
 
-def _counted(rows: pa.Table) -> dict[tuple[Any, ...], int]:
-    counts = rows.group_by(["merchant_id", "utc_timestamp"]).aggregate([([], "count_all")])
-    columns = (counts[name].to_pylist() for name in ("merchant_id", "utc_timestamp", "count_all"))
-    return {(merchant, moment): count for merchant, moment, count in zip(*columns, strict=True)}
+def _counted(rows: pa.Table) -> pa.Table:
+    """Returns how many arrivals each merchant has at each moment, in one order."""
+    keys = ["merchant_id", "utc_timestamp"]
+    return rows.group_by(keys).aggregate([([], "count_all")]).sort_by([(key, "ascending") for key in keys])
 
 
 _LOGS: Mapping[str, tuple[datasets.Table, str]] = {

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from record_readers import datasets
 
 from lanelock.engine.segment_2b.record.policies import read_policies, stream_of, write_policies
@@ -45,6 +47,30 @@ def test_every_shipped_pack_comes_back(name):
     assert again(pack).digest == pack.digest == again(pack, load_pack("p3_wide", SCHEMAS)).digest
     for policy, document in write_policies(pack).items():
         datasets.POLICIES[policy].kind.value(document, policy)  # by the readers, which know nothing of this writer
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    law=st.sampled_from(["smooth_soft_cap_v1", "uniform_blend_v1"]),
+    effects=st.sampled_from(["scalar_sigma_v1", "sigma_gamma_policy_v2"]),
+    weights=st.sampled_from(["uniform", "profile_mixture_v2"]),
+    cap=st.floats(0.55, 1.0),
+    jitter=st.sampled_from([0, 0.0, 0.5]) | st.floats(0.0, 0.95),
+    days=st.integers(1, 400),
+    stream=st.from_regex(r"[A-Za-z0-9_.-]{1,58}", fullmatch=True),
+    rules=st.lists(st.tuples(st.sampled_from(["Europe/", "Asia/", "A"]), st.floats(0.1, 5.0)), max_size=4),
+)
+def test_any_pack_comes_back(law, effects, weights, cap, jitter, days, stream, rules):
+    sigma = f"{EFFECTS}#/sigma_gamma_policy_v2"
+    pack = BASE.with_knobs({
+        f"{MIX}#/law": law, f"{MIX}#/max_p_group_soft_cap": cap, f"{LAYOUT}#/law": weights, f"{EFFECTS}#/law": effects,
+        f"{EFFECTS}#/horizon/days": days, f"{EFFECTS}#/rng_stream_id": stream, f"{sigma}/jitter_amplitude": jitter,
+        f"{sigma}/tz_multipliers": [{"prefix": prefix, "multiplier": factor} for prefix, factor in rules],
+        f"{ROUTING}#/streams/group": f"{stream}.group", f"{ROUTING}#/streams/edge": "2B.edge",
+    })  # fmt: skip
+    assert again(pack).digest == pack.digest
+    for policy, document in write_policies(pack).items():
+        datasets.POLICIES[policy].kind.value(document, policy)
 
 
 def test_what_the_form_cannot_state_travels_as_an_extension():
