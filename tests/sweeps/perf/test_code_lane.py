@@ -70,7 +70,7 @@ def test_a_faster_build_that_gives_the_same_closes_go(faster, workspace):
     assert gain["middle"].ratio.high < 0.5 and gain["middle"].saved.low > 0
     assert next(iter(rows(faster)))[0] == "middle", "the state that changed most stands first"
     assert [rail.rail for rail in found.rails] == ["surfaces", "rows", "replay", "audit"]
-    assert all(rail.ok for rail in found.rails) and "4 files" not in found.rails[3].witness
+    assert all(rail.ok for rail in found.rails)
     assert faster.candidate.replay == faster.reference.replay == "" and faster.candidate.audit is True
     assert faster.candidate.code_version != faster.reference.code_version, "each side ran its own code"
     assert [len(side.cpu_s["middle"]) for side in (faster.reference, faster.candidate)] == [3, 3]
