@@ -63,33 +63,35 @@ def _site_weights(run: Run) -> Counters:
         "zero_weight_rows": int(np.count_nonzero(p <= 0.0)),
     }
     if policy["law"] == "uniform":
-        weight, capped, floored = p, 0, 0
+        even, capped, floored = p, 0, 0
         p = s1_site_weights.site_quanta(world, p, int(policy["quantised_bits"])) / float(1 << policy["quantised_bits"])
+        worst = float(np.max(np.abs(p - even)))
     else:
-        weight, capped, floored = _acted(world.site_offsets, bucket, component, surface, policy["profile_mixture_v2"])
-    worst = float(np.max(np.abs(p - weight)))
+        worst, capped, floored = _acted(world.site_offsets, bucket, component, surface, policy["profile_mixture_v2"])
     return {**counted, "soft_cap_rows": capped, "floor_rows": floored, "max_abs_quantisation_error": worst}
 
 
 def _acted(
     offsets: NDArray[np.int64], bucket: NDArray[np.int8], component: NDArray[np.int8], surface: Surface,
     profile: Mapping[str, Any],
-) -> tuple[NDArray[np.float64], int, int]:  # fmt: skip
-    """Returns the weights before quantisation, and in how many rows the soft cap and the floor changed one.
+) -> tuple[float, int, int]:  # fmt: skip
+    """Returns the greatest quantisation error, and in how many rows the soft cap and the floor changed a weight.
 
-    Weights fall with the rank, and quanta with them, so the published weights give the ranks but for ties; which of two
-    equal weights ranks first changes no counter.
+    The weights before quantisation are known by rank, not by site. Quantisation keeps their order, so that a merchant's
+    least weight belongs to its least published one, and so on.
     """
     p, alpha = np.asarray(surface["p_weight"]), np.asarray(surface["alpha_used"])[offsets[:-1]]
     owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    order = np.lexsort((-p, owner)) - offsets[owner]
+    rank = np.arange(len(owner)) - offsets[owner]
     cap, floor = s1_site_weights.limits(profile, bucket)
     free, none = np.ones(len(cap)), np.zeros(len(cap))
     raw, capped, whole = (
-        s1_site_weights.weighed(offsets, order, component, alpha, *limits)
+        s1_site_weights.weighed(offsets, rank, component, alpha, *limits)
         for limits in ((free, none), (cap, none), (cap, floor))
     )
-    return whole, int(np.count_nonzero(capped != raw)), int(np.count_nonzero(whole != capped))
+    published, weights = (each[np.lexsort((each, owner))] for each in (p, whole))
+    worst = float(np.max(np.abs(published - weights)))
+    return worst, int(np.count_nonzero(capped != raw)), int(np.count_nonzero(whole != capped))
 
 
 def _alias_index(run: Run) -> Counters:
@@ -120,7 +122,7 @@ def _day_effects(run: Run) -> Counters:
 
 def _group_weights(run: Run) -> Counters:
     surface, policy = run.surfaces["s4_group_weights"], run.pack["group_mix_regularizer_v1"]
-    starts = _merchant_days(surface)
+    starts = merchant_days(surface)
     moved = np.asarray(surface["regularizer_delta_mass"])[starts[:-1]]
     mass, denom = (np.asarray(surface[f"{name}_raw"]) for name in ("mass", "denom"))
     free = {**policy, "max_p_group_soft_cap": 1.0, "entropy_floor": 0.0}
@@ -180,7 +182,7 @@ _COUNTED: Mapping[str, Callable[[Run], Counters]] = {
 }
 
 
-def _merchant_days(surface: Surface) -> NDArray[np.int64]:
+def merchant_days(surface: Surface) -> NDArray[np.int64]:
     """Returns where each merchant-day of S4 starts, and the number of rows."""
     merchant, day = np.asarray(surface["merchant_id"]), surface["utc_day"]
     assert isinstance(day, Categories)

@@ -3,7 +3,7 @@
 Philox4x64-10 (Salmon et al., 2011) over 64-bit words. A stream's key is SHA-256 over the manifest
 fingerprint, the seed and the stream's id, so no two states, worlds or seeds share a stream; within a
 stream the counter words are (lo, hi, 0, 0). `stable_uniform` is the same function under a key without
-seed and world: ENGINE facts call it a stable hash.
+seed and world: a merchant's own jitter and phase in S3, whatever else is drawn.
 """
 
 from __future__ import annotations

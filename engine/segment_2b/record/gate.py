@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from lanelock.engine.protocol import Run
+from lanelock.engine.segment_2b.counters import merchant_days
 from lanelock.engine.segment_2b.layout import Address
 from lanelock.engine.segment_2b.record.bundle import FLAG, digest_of, sha256
 from lanelock.engine.segment_2b.record.places import partition, place
@@ -158,8 +159,9 @@ def _metrics(surfaces: Mapping[str, Surface]) -> Row:
     day = s4["utc_day"]
     assert isinstance(day, Categories)
     merchant, p_group = np.asarray(s4["merchant_id"]), np.asarray(s4["p_group"])
+    total = np.add.reduceat(p_group, merchant_days(s4)[:-1])
     drawn = [surfaces[f"s{name}"].rows for name in ("5_rng_event_group", "5_rng_event_site", "6_rng_event_edge")]
-    days, starts = len(set(day.codes.tolist())), np.flatnonzero(np.r_[True, np.diff(day.codes) != 0])
+    days = len(set(day.codes.tolist()))
     return {
         "merchants_total": len(np.unique(merchant)),
         "groups_total": s4.rows // days,
@@ -168,7 +170,7 @@ def _metrics(surfaces: Mapping[str, Surface]) -> Row:
         "draws_expected": 2 * selected + surfaces["s6_edge_log"].rows,
         "draws_observed": sum(drawn),
         "alias_decode_max_abs_delta": _alias_delta(surfaces),
-        "max_abs_mass_error_s4": float(np.max(np.abs(np.add.reduceat(p_group, starts) - 1.0))),
+        "max_abs_mass_error_s4": float(np.max(np.abs(total - 1.0))),
     }
 
 

@@ -1,9 +1,9 @@
 """The record's logs, as JSON Lines made a part of a day at a time.
 
 The roster, the selection and edge logs hold the rows of our own; streams have their names in the record's policies. Of
-each draw there is an event, and a row of the trace
-with the totals of its stream so far. A draw takes one block of its counter, so `after` is `before + 1`, in 128 bits
-over (hi, lo). `ts_utc` is the moment of the arrival that was drawn for, and that of S0 in the audit log: no clock.
+each draw there is an event, and a row of the trace with the totals of its stream so far. A draw takes one block of its
+counter, so `after` is `before + 1`, in 128 bits over (hi, lo). `ts_utc` is the moment of the arrival that was drawn
+for, and that of S0 in the audit log: no clock.
 
 S5 routes physical arrivals only, and S6 gives virtual ones an edge. The record's edge log names a zone and a site for
 them too: those that S5's law gives for the arrival at its own address. No event stands for these, since S6 uses

@@ -62,9 +62,13 @@ def slow_weights(merchant_id, orders, component, alpha, law):
     return dict(zip(ranks, weights, strict=True)), capped, floored
 
 
-@pytest.mark.parametrize("name", ["p1", "p2_lively"])
-def test_site_weights_are_counted(run_of, name):
-    run = run_of(name)
+LOW = {f"{LAYOUT}#/profile_mixture_v2/top1_soft_cap/{size}": 0.2 for size in ("small", "mid", "large")}
+
+
+@pytest.mark.parametrize(("name", "moves"), [("p1", {}), ("p2_lively", {}), ("p1", LOW)])
+def test_site_weights_are_counted(run_of, name, moves):
+    """Also where a low cap leaves the first site less than the second one."""
+    run = run_of(name, **moves)
     s1, law = run.surfaces["s1_site_weights"].table().to_pydict(), run.pack[LAYOUT]["profile_mixture_v2"]
     capped = floored = 0
     worst, components, buckets = 0.0, dict.fromkeys(law["mixture"], 0), dict.fromkeys(("small", "mid", "large"), 0)

@@ -248,6 +248,15 @@ def test_the_index_and_the_audit_say_what_the_tables_hold(run, tree):
     assert metrics["max_abs_mass_error_s4"] == 0.0 and metrics["alias_decode_max_abs_delta"] <= 1.2e-7
 
 
+@pytest.mark.parametrize("days", [1, 2])
+def test_the_mass_of_each_merchants_day_is_its_own(packs, tmp_path, days):
+    """Also of a single day, on which only the merchant changes from row to row."""
+    moves = {"day_effect_policy_v1#/horizon/days": days, "world_v1#/merchants/count": 20}
+    write_record(Segment2B().evaluate(packs("p3_recorded").with_knobs(moves), 42), tmp_path / "short")
+    metrics = documents(tmp_path / "short", "data/layer1/2B/s7_audit_report/**/*.json")["metrics"]
+    assert metrics["max_abs_mass_error_s4"] == 0.0 and metrics["days_total"] == days
+
+
 def test_a_failed_check_has_a_code_and_a_failed_run_no_flag(run, tmp_path):
     first, *others = run.audit.checks
     bad = replace(first, passed=False, failures=2, first=7, reason="row 7")

@@ -4,6 +4,7 @@ import pytest
 
 from lanelock.policies import LaneError, RefusedError
 from lanelock.scoring.gates import Severity
+from lanelock.scoring.scorecard import score
 from lanelock.sweeps.decision.decision import refusal
 from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.lanes.survey import prospect
@@ -28,6 +29,22 @@ def test_a_local_lane_moves_its_own_states_and_is_refused_by_the_floor(name):
     refused = refusal(lane, prospect(lane, None))
     assert refused is not None and [row.gate for row in refused.blockers] == ["s4_tail"]
     assert "share(n_groups = 1)" in str(refused.blockers[0].proof)
+
+
+@pytest.mark.parametrize("name", [*LOCAL, "p1_reopen", "reopen_1b", "reopen_2a", "reopen_2a_r2", "reopen_2a_final"])
+def test_what_the_record_played_after_p3_starts_from_its_candidate(name):
+    assert load_lane(name).authority.name == load_lane("p1_reopen").authority.name == "p3_recorded"
+
+
+def test_the_last_lane_of_2a_keeps_p3s_mix_so_that_its_rails_hold():
+    lane = load_lane("reopen_2a_final")
+    (values,) = lane.enqueued()
+    assert lane.candidate(values)["group_mix_regularizer_v1"] == lane.authority["group_mix_regularizer_v1"]
+    authority, moved = (
+        lane.measure(lane.engine.evaluate(pack, 42, until="S4")) for pack in (lane.authority, lane.candidate(values))
+    )
+    card = score(moved, lane.gates, seed=42, authority=authority)
+    assert card.vetoed == (), "its tail alone is left to judge it by"
 
 
 @pytest.mark.plan("P1L.4")
