@@ -372,6 +372,26 @@ def test_anothers_tree_is_read_once_its_flag_passes(run, copy):
         open_world(copy, run.pack["world_v1"])
 
 
+def test_a_link_brings_no_table_in_that_no_bundle_lists(run, copy, tmp_path_factory):
+    (folder,) = copy.glob("data/layer1/1B/site_locations/*/*")
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "sites"
+    shutil.move(folder, elsewhere)
+    folder.symlink_to(elsewhere)
+    assert open_world(copy, run.pack["world_v1"]).digest == run.world_digest
+    sites = pq.ParquetFile(elsewhere / "part-00000.parquet").read()
+    one_more = sites.slice(0, 1).set_column(0, sites.schema.field(0), [pa.array([10**9], pa.uint64())])
+    pq.write_table(one_more, elsewhere / "part-00001.parquet")
+    with pytest.raises(IntegrityError, match=r"part-00001\.parquet: no bundle lists"):
+        open_world(copy, run.pack["world_v1"])
+
+
+def test_a_folder_named_like_a_table_is_refused_in_one_line(run, copy):
+    anothers(copy, {"evidence.json": b"{}"})
+    next(copy.glob("data/layer1/2A/site_timezones/*/*")).joinpath("part-00001.parquet").mkdir()
+    with pytest.raises(IntegrityError, match=r"part-00001\.parquet: a folder, not a file"):
+        open_world(copy, run.pack["world_v1"])
+
+
 def test_a_tree_with_two_seeds_or_no_zones_is_refused(run, copy):
     anothers(copy, {"evidence.json": b"{}"})
     seed = next(copy.glob("data/layer1/1B/site_locations/seed=42"))
@@ -384,7 +404,7 @@ def test_a_tree_with_two_seeds_or_no_zones_is_refused(run, copy):
         open_world(copy, run.pack["world_v1"])
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a\\b", ""])
+@pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a\\b", "", "a\0b"])
 def test_an_index_that_leads_out_of_its_folder_is_refused(tmp_path, path):
     with pytest.raises(IntegrityError, match="leads out of its folder"):
         bundle.listed_in(tmp_path, json.dumps([{"path": path, "sha256_hex": "0" * 64}]).encode())
