@@ -277,12 +277,25 @@ def test_from_the_published_run_it_is_the_same_to_the_byte(run, tree, tmp_path):
     assert digests(tmp_path / "again") == digests(tree)
 
 
-def test_arrivals_from_outside_are_sealed_and_drawn_ones_are_not(run, tree, tmp_path):
-    world, file = tmp_path / "world", tmp_path / "arrivals.csv"
+@pytest.fixture(scope="module")
+def fed_run(run, tmp_path_factory):
+    """The same run with one physical arrival, brought in from outside."""
+    folder = tmp_path_factory.mktemp("fed")
+    world, file = folder / "world", folder / "arrivals.csv"
     world_import.write_world(run.upstream, world)
     head = "utc_timestamp,merchant_id,utc_day,is_virtual,arrival_class,channel"
     file.write_text(f"{head}\n2026-01-01T00:00:01Z,1,2026-01-01,false,purchase,online\n")
-    write_record(Segment2B().evaluate(run.pack, 42, world=world, roster=file), tmp_path / "fed")
+    return Segment2B().evaluate(run.pack, 42, world=world, roster=file)
+
+
+def test_a_published_run_without_a_single_edge_gives_the_same_form(fed_run, tmp_path):
+    write_record(fed_run, tmp_path / "live")
+    write_record(SEGMENT_2B.open_run(store.publish(fed_run, tmp_path / "runs")), tmp_path / "published")
+    assert digests(tmp_path / "live") == digests(tmp_path / "published")
+
+
+def test_arrivals_from_outside_are_sealed_and_drawn_ones_are_not(fed_run, tree, tmp_path):
+    write_record(fed_run, tmp_path / "fed")
     drawn, fed = (
         {asset["asset_id"]: asset for asset in documents(root, "data/layer1/2B/sealed_inputs/*/*.json")}
         for root in (tree, tmp_path / "fed")
