@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from lanelock.policies.files import read_bytes
 
 INDEX, FLAG, FILES = "index.json", "_passed.flag", "files.json"
 _LARGEST = 1 << 28  # bytes of a list of files
+_ELSEWHERE = re.compile(r"\\|\.\.|\0")  # in a path: it may lead out of its folder, or names no file at all
 
 
 def bundled(evidence: Mapping[str, bytes], *, passed: bool = True) -> dict[str, bytes]:
@@ -74,7 +76,7 @@ def listed_in(path: Path, data: bytes) -> dict[str, str]:
         raise IntegrityError(
             f"{path}: not a list of files, each once, with path and sha256_hex; nothing was read"
         ) from None
-    if outside := [name for name in listed if name.startswith("/") or "\\" in name or ".." in name or not name]:
+    if outside := [name for name in listed if name.startswith("/") or _ELSEWHERE.search(name) or not name]:
         raise IntegrityError(f"{path}: /path: {json.dumps(outside[0])} leads out of its folder; nothing was read")
     return listed
 
@@ -82,14 +84,20 @@ def listed_in(path: Path, data: bytes) -> dict[str, str]:
 def check_files(root: Path, listed: Mapping[str, str]) -> None:
     """Raises IntegrityError at the first file below `root` that is missing or does not digest to what is listed."""
     for name in sorted(listed):
-        _check(root / name, _digest(root / name), listed[name])
+        _check(root / name, digest_at(root / name), listed[name])
 
 
 def check_only(folder: Path, root: Path, names: set[str]) -> None:
     """Raises IntegrityError if a folder holds a file that is not among `names`, paths relative to `root`."""
     for path in sorted(folder.rglob("*")):
-        if not path.is_dir() and path.relative_to(root).as_posix() not in names:
-            raise IntegrityError(f"{path}: no bundle lists this file; nothing was read")
+        if not path.is_dir():
+            check_listed(path, root, names)
+
+
+def check_listed(path: Path, root: Path, names: set[str]) -> None:
+    """Raises IntegrityError if a file is not among `names`, paths relative to `root`."""
+    if path.relative_to(root).as_posix() not in names:
+        raise IntegrityError(f"{path}: no bundle lists this file; nothing was read")
 
 
 def _check(path: Path, actual: str, stated: str) -> None:
@@ -104,7 +112,8 @@ def _bytes(path: Path) -> bytes:
         raise _missing(path, error) from None
 
 
-def _digest(path: Path) -> str:
+def digest_at(path: Path) -> str:
+    """Returns the SHA-256 of a file that a bundle must vouch for. Raises IntegrityError if it cannot be read."""
     try:
         return file_digest(path)
     except OSError as error:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from lanelock.engine.keep.receipts import file_digest
 from lanelock.engine.segment_2b.record import bundle
 from lanelock.engine.segment_2b.record.places import PATHS, UPSTREAM
 from lanelock.engine.segment_2b.user_tables import read_table
@@ -35,8 +34,7 @@ def is_tree(folder: Path) -> bool:
 def checked(root: Path) -> dict[str, str]:
     """Returns the SHA-256 of each file with a table of the upstream, by path, once the bundle has been checked."""
     _check_bundle(root)
-    files = [file for name in _TABLES for file in _files(root, name)]
-    return {file.relative_to(root).as_posix(): file_digest(file) for file in files}
+    return {file.relative_to(root).as_posix(): bundle.digest_at(file) for file in _read_files(root)}
 
 
 def read(root: Path, name: str, known: Collection[str]) -> tuple[Path, pa.Table | None]:
@@ -64,6 +62,12 @@ def _check_bundle(root: Path) -> None:
         own = {(folder / each).relative_to(root).as_posix() for each in (*evidence, bundle.INDEX, bundle.FLAG)}
         for segment in ("1B", "2A"):
             bundle.check_only(root / UPSTREAM / segment, root, own | listed.keys())
+        for file in _read_files(root):  # a link may lead to a folder with more than the look above has seen
+            bundle.check_listed(file, root, own | listed.keys())
+
+
+def _read_files(root: Path) -> list[Path]:
+    return [file for name in _TABLES for file in _files(root, name)]
 
 
 def _files(root: Path, name: str) -> list[Path]:

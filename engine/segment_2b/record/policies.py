@@ -63,12 +63,14 @@ def read_policies(documents: Mapping[str, Document], base: Pack) -> tuple[dict[s
         name = _named(document, where)
         if name in found:
             raise PolicyError(f"{where}: /policy_id: {name} is in another of the files as well; keep one of them")
-        own = _extension(document, where)
+        own = _extension(name, document, where)
         read = _patched(_READ[name](document, where), own.get(name, {}))
         found[name] = _filled(read, base[name], base.schemas[name])
         validate(found[name], base.schemas[name], f"{where}, as {name} of a pack")
         unused[where] = _unused(name, document, found[name])
-        found |= {WORLD: own[WORLD]} if WORLD in own else {}
+        if WORLD in own:
+            validate(own[WORLD], base.schemas[WORLD], f"{where}: /extensions/{_OWN}/{WORLD}")
+            found[WORLD] = own[WORLD]
     return {**base.documents(), **found}, unused
 
 
@@ -94,10 +96,10 @@ def _named(document: Document, where: str) -> str:
     """Returns the policy_id of a document that the form allows."""
     known = read_schema(_SCHEMA)["properties"]
     name = document.get("policy_id") if isinstance(document, Mapping) else None
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise PolicyError(f"{where}: /policy_id: {name!r} is not one of {', '.join(known)}")
     validate(document, known[name], where)
-    return str(name)
+    return name
 
 
 _SCHEMA = ROOT / "segment_2b" / "schemas" / "record_policies.schema.json"
@@ -108,11 +110,14 @@ def _schema(name: str) -> Mapping[str, Any]:
     return found
 
 
-def _extension(document: Document, where: str) -> Document:
-    """Returns what a document states beyond the form."""
+def _extension(name: str, document: Document, where: str) -> Document:
+    """Returns what a document states beyond the form: of its own policy, and beside that of the sites, of the world."""
     own = document.get("extensions", {}).get(_OWN, {})
     if not isinstance(own, Mapping):
         raise PolicyError(f"{where}: /extensions/{_OWN}: not an object")
+    known = (name, WORLD) if name == ALIAS else (name,)
+    if unknown := own.keys() - set(known):
+        raise PolicyError(f"{where}: /extensions/{_OWN}: unknown field {min(unknown)} (known: {', '.join(known)})")
     return own
 
 

@@ -286,12 +286,25 @@ def test_from_the_published_run_it_is_the_same_to_the_byte(run, tree, tmp_path):
     assert digests(tmp_path / "again") == digests(tree)
 
 
-def test_arrivals_from_outside_are_sealed_and_drawn_ones_are_not(run, tree, tmp_path):
-    world, file = tmp_path / "world", tmp_path / "arrivals.csv"
+@pytest.fixture(scope="module")
+def fed_run(run, tmp_path_factory):
+    """The same run with one physical arrival, brought in from outside."""
+    folder = tmp_path_factory.mktemp("fed")
+    world, file = folder / "world", folder / "arrivals.csv"
     world_import.write_world(run.upstream, world)
     head = "utc_timestamp,merchant_id,utc_day,is_virtual,arrival_class,channel"
     file.write_text(f"{head}\n2026-01-01T00:00:01Z,1,2026-01-01,false,purchase,online\n")
-    write_record(Segment2B().evaluate(run.pack, 42, world=world, roster=file), tmp_path / "fed")
+    return Segment2B().evaluate(run.pack, 42, world=world, roster=file)
+
+
+def test_a_published_run_without_a_single_edge_gives_the_same_form(fed_run, tmp_path):
+    write_record(fed_run, tmp_path / "live")
+    write_record(SEGMENT_2B.open_run(store.publish(fed_run, tmp_path / "runs")), tmp_path / "published")
+    assert digests(tmp_path / "live") == digests(tmp_path / "published")
+
+
+def test_arrivals_from_outside_are_sealed_and_drawn_ones_are_not(fed_run, tree, tmp_path):
+    write_record(fed_run, tmp_path / "fed")
     drawn, fed = (
         {asset["asset_id"]: asset for asset in documents(root, "data/layer1/2B/sealed_inputs/*/*.json")}
         for root in (tree, tmp_path / "fed")
@@ -381,6 +394,26 @@ def test_anothers_tree_is_read_once_its_flag_passes(run, copy):
         open_world(copy, run.pack["world_v1"])
 
 
+def test_a_link_brings_no_table_in_that_no_bundle_lists(run, copy, tmp_path_factory):
+    (folder,) = copy.glob("data/layer1/1B/site_locations/*/*")
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "sites"
+    shutil.move(folder, elsewhere)
+    folder.symlink_to(elsewhere)
+    assert open_world(copy, run.pack["world_v1"]).digest == run.world_digest
+    sites = pq.ParquetFile(elsewhere / "part-00000.parquet").read()
+    one_more = sites.slice(0, 1).set_column(0, sites.schema.field(0), [pa.array([10**9], pa.uint64())])
+    pq.write_table(one_more, elsewhere / "part-00001.parquet")
+    with pytest.raises(IntegrityError, match=r"part-00001\.parquet: no bundle lists"):
+        open_world(copy, run.pack["world_v1"])
+
+
+def test_a_folder_named_like_a_table_is_refused_in_one_line(run, copy):
+    anothers(copy, {"evidence.json": b"{}"})
+    next(copy.glob("data/layer1/2A/site_timezones/*/*")).joinpath("part-00001.parquet").mkdir()
+    with pytest.raises(IntegrityError, match=r"part-00001\.parquet: a folder, not a file"):
+        open_world(copy, run.pack["world_v1"])
+
+
 def test_a_tree_with_two_seeds_or_no_zones_is_refused(run, copy):
     anothers(copy, {"evidence.json": b"{}"})
     seed = next(copy.glob("data/layer1/1B/site_locations/seed=42"))
@@ -393,7 +426,7 @@ def test_a_tree_with_two_seeds_or_no_zones_is_refused(run, copy):
         open_world(copy, run.pack["world_v1"])
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a\\b", ""])
+@pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a\\b", "", "a\0b"])
 def test_an_index_that_leads_out_of_its_folder_is_refused(tmp_path, path):
     with pytest.raises(IntegrityError, match="leads out of its folder"):
         bundle.listed_in(tmp_path, json.dumps([{"path": path, "sha256_hex": "0" * 64}]).encode())

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from record_readers import datasets
 
-from lanelock.engine.segment_2b.record.policies import read_policies, stream_of, write_policies
+from lanelock.engine.segment_2b.record.policies import WORLD, read_policies, stream_of, write_policies
 from lanelock.engine.segment_2b.run import EDGES, EFFECTS, LAYOUT, MIX, ROUTING, SEGMENT_2B
 from lanelock.policies import PolicyError, load_pack, pack_of
 from lanelock.policies.documents import ROOT as POLICIES
@@ -158,7 +158,11 @@ def test_edges_alone_are_the_default_ones():
         (MIX, {"max_p_group_soft_cap": 0.5}, "max_p_group_soft_cap: 0.5.*0.55"),
         (MIX, {"knee": 1.0}, ": unknown field knee"),
         (MIX, {"policy_id": "group_mix_v9"}, "policy_id: 'group_mix_v9' is not one of"),
+        (MIX, {"policy_id": [MIX]}, r"policy_id: \['group_mix_regularizer_v1'\] is not one of"),
         (MIX, {"extensions": {"lanelock": 3}}, "extensions/lanelock: not an object"),
+        (MIX, {"extensions": {"lanelock": {EDGES: {}}}}, "extensions/lanelock: unknown field virtual_edge_policy_v1"),
+        (MIX, {"extensions": {"lanelock": {WORLD: {}}}}, "extensions/lanelock: unknown field world_v1"),
+        (LAYOUT, {"extensions": {"lanelock": {WORLD: {}}}}, "extensions/lanelock/world_v1.*missing field"),
         (MIX, {"extensions": {"lanelock": {MIX: {"knee": 99}}}}, r", as group_mix_regularizer_v1 of a pack: /knee: 99"),
         (MIX, {"extensions": {"lanelock": {MIX: 3}}}, ", as group_mix_regularizer_v1 of a pack: /: 3 is not of type"),
         (
