@@ -45,6 +45,7 @@ class Relay(TableRuns):
         ready = step("preparing", ("first",), (), (), lambda _: self.preparing(first))
         middle = step("middle", ("preparing",), (), (), lambda _: self.middle(ready))
         last = step("last", ("middle",), (), (), lambda _: self.last(middle))
+        {between}
         surfaces = {{one.name: one for one in (first, middle, last)}}
         run_id = digest([self.name, pack.digest, seed])[:32]
         audit = SimpleNamespace(passed={audit})
@@ -74,10 +75,12 @@ RELAY = Relay()
 """
 
 
-def installed(folder, *, middle="pass", last="pass", held_mb=0, twist="", audit=True, version="1"):
+def installed(folder, *, middle="pass", last="pass", between="pass", held_mb=0, twist="", audit=True, version="1"):
     """Writes the engine, its entry point and its pack `pack` to a folder. Returns the side that finds them there."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = CODE.format(middle=middle, last=last, held_mb=held_mb, twist=twist, audit=audit, version=version)
+    text = CODE.format(
+        middle=middle, last=last, between=between, held_mb=held_mb, twist=twist, audit=audit, version=version
+    )
     (folder / "relay_code.py").write_text(text)
     info = folder / "relay_code-0.1.dist-info"
     info.mkdir(exist_ok=True)

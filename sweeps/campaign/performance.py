@@ -101,9 +101,10 @@ class Performing:
         rounds = len(next(iter(reference.cpu_s.values())))
         terms = Terms(rounds=rounds, seed=self.campaign.seeds[0], explained=self.phase.document.get("explained", {}))
         if (against := self.phase.document.get("against")) is not None:
-            made = compare(pack, self._engine, against, self.workspace, name, terms)
-        else:
-            made = compared(pack, self._engine, reference, self.workspace, name, terms)
+            return compare(pack, self._engine, against, self.workspace, name, terms, keep=self._kept)
+        return self._kept(compared(pack, self._engine, reference, self.workspace, name, terms))
+
+    def _kept(self, made: Comparison) -> Comparison:
         made = _explained(made)
         store(made, self.workspace)
         return made
@@ -159,7 +160,7 @@ def _beside(gain: Gain, recorded: dict[str, float]) -> str:
 def _explained(comparison: Comparison) -> Comparison:
     """Returns a comparison of one code with itself in which whatever got slower has that as its cause."""
     reference, candidate = comparison.reference, comparison.candidate
-    if not comparison.derived.slower or reference.code_version != candidate.code_version:
+    if not comparison.derived.slower or not comparison.same_code:
         return comparison
     terms = replace(comparison.terms, explained=dict.fromkeys(comparison.derived.slower, _SAME_CODE))
     again = derived(reference, candidate, terms, comparison.order, comparison.metric_states)

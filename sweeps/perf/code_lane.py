@@ -7,6 +7,9 @@ What the two gave is compared before what they took. Rails, all of which must ho
     replay     each side gives the same bytes in every round, and replays its own published run to the same files
     audit      the engine's own audit of its run passed, on both sides
 
+What a run does outside its states has a row as well, and counts with them: a state is not made faster by doing its work
+elsewhere. What is done on loading is apart, since a process loads once for many runs; it may not get slower either.
+
 A state whose law was changed on purpose is `allowed` to differ; what follows from it differs as well and is not
 compared. The lane closes GO if the interval of what all states save excludes zero, and NO_GO otherwise; a state that
 got slower by more than the limit, and whose cause nobody has explained, makes it NO_GO whatever all states save.
@@ -18,7 +21,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,12 +29,12 @@ from typing import Any
 
 from lanelock.engine.keep.staging import staging
 from lanelock.engine.resolved import Resolved
-from lanelock.policies import EngineError, Pack, PolicyError
+from lanelock.policies import EngineError, IntegrityError, Pack, PolicyError
 from lanelock.policies.pack import PACK, CarriedPack
 from lanelock.scoring.scorecard import gates_of
 from lanelock.sweeps.engines import metrics_named
 from lanelock.sweeps.perf.environments import HERE, sides, this_tree
-from lanelock.sweeps.perf.gains import ALL, Gain, Limit, gains
+from lanelock.sweeps.perf.gains import ALL, LOADING, Gain, Limit, gains
 from lanelock.sweeps.perf.machine import machine
 from lanelock.sweeps.perf.measure import Request, Round, Side, one_round
 from lanelock.sweeps.provenance import user
@@ -39,6 +42,8 @@ from lanelock.sweeps.workspace import Workspace
 
 FORMAT = "lanelock.comparison/1"
 PUBLISHING = "publishing"  # in place of a state: writing the run as files
+ELSEWHERE = "elsewhere"  # in place of a state: what a run does that it charges no state with
+BESIDE = (PUBLISHING, ELSEWHERE, LOADING)  # measured as states are, so that nothing is hidden between them
 EQUAL, METRICS = "equal", "metrics"  # what the rail of the surfaces asks
 SAME, OWN = "same", "own"  # which pack the other side runs
 WORLD = "world"  # stands among the surfaces: the digest of the world
@@ -154,15 +159,24 @@ class Comparison:
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Comparison:
-        """Returns the comparison in a document, with all that follows from its rounds derived again."""
+        """Returns the comparison in a document, with all that follows from its rounds derived again.
+
+        Raises IntegrityError where it does not hold the rounds that it states.
+        """
         fields = {name: document[name] for name in ("name", "engine", "at", "who", "machine", "metric_states")}
         terms, order = Terms.of(document["terms"]), tuple(document["order"])
         reference, candidate = (Measured(**document[side]) for side in ("reference", "candidate"))
+        _check_whole(reference, candidate, terms, order)
         again = derived(reference, candidate, terms, order, fields["metric_states"])
         return cls(
             **fields, pack=CarriedPack.of(document["pack"]), terms=terms, reference=reference, candidate=candidate,
             order=order, derived=again,
         )  # fmt: skip
+
+    @property
+    def same_code(self) -> bool:
+        """Whether both sides ran the same code."""
+        return self.reference.code_version == self.candidate.code_version
 
     @property
     def document(self) -> dict[str, Any]:
@@ -173,6 +187,19 @@ class Comparison:
             "order": list(self.order), "reference": self.reference.document, "candidate": self.candidate.document,
             **self.derived.document,
         }  # fmt: skip
+
+
+def _check_whole(reference: Measured, candidate: Measured, terms: Terms, order: Sequence[str]) -> None:
+    """Raises IntegrityError where a side lacks rounds of a state, or the order lacks a state."""
+    for side in (reference, candidate):
+        rounds = {len(values) for clock in (side.cpu_s, side.wall_s) for values in clock.values()}
+        if rounds != {terms.rounds} or side.cpu_s.keys() != side.wall_s.keys():
+            raise IntegrityError(f"{side.name}: not {terms.rounds} rounds of every state, on both clocks")
+    named = {*candidate.rows, *candidate.cpu_s, *terms.allowed, *terms.explained} - {ALL}
+    if unknown := sorted(named - {*order}):
+        raise IntegrityError(f"/order: {unknown[0]} is missing")
+    if len({*order}) < len(order) or not {*order} & {*reference.cpu_s} - {LOADING}:
+        raise IntegrityError("/order: not the states of both sides, each once")
 
 
 def compared(
@@ -192,30 +219,39 @@ def compared(
 
 def compare(
     pack: Pack, engine: Resolved, against: str, workspace: Workspace, name: str, terms: Terms,
-    watch: Watch = lambda turn, side: None,
+    watch: Watch = lambda turn, side: None, keep: Callable[[Comparison], Comparison] = lambda made: made,
 ) -> Comparison:  # fmt: skip
     """Compares this tree with the side that `against` names. The first round warms up and does not count.
 
-    Raises EngineError where a side cannot run the pack, PolicyError for a state that the engine does not have.
+    `keep` stores the comparison and returns it as it is kept: before what is laid out is removed, during which the
+    process may be ended. Raises EngineError where a side cannot run the pack, PolicyError for a state that the engine
+    does not have.
     """
     with sides(against, workspace) as (here, other), staging(workspace.scratch, "pack") as folder:
         _write_pack(pack, engine.name, folder)
         packs = {here.name: str(folder), other.name: pack.name if terms.packs == OWN else str(folder)}
+        first = dict[str, Round]()
+        for side in (other, here):
+            first[side.name] = _turn(side, 0, packs, folder, terms, watch)
+        _check_first(pack, engine, first, terms)
         rounds = _rounds((here, other), packs, folder, terms, watch)
-    candidate, reference = (
-        measured_of(side.name, rounds[side.name][0], rounds[side.name][1:]) for side in (here, other)
-    )
-    for side in (candidate, reference) if terms.packs == SAME else (candidate,):
-        if side.pack != pack.digest:
-            raise EngineError(f"{side.name}: pack {pack.name}", f"it reads another pack, {side.pack[:12]}")
-    return _closed(pack, engine, reference, candidate, name, terms)
+        candidate, reference = (measured_of(side.name, first[side.name], rounds[side.name]) for side in (here, other))
+        return keep(_closed(pack, engine, reference, candidate, name, terms))
+
+
+def _check_first(pack: Pack, engine: Resolved, first: Mapping[str, Round], terms: Terms) -> None:
+    """Raises an error for what the first round shows already, before hours are spent on all others."""
+    check_states(terms, _order([state.state for state in first[HERE].states], engine))
+    for name, row in first.items():
+        if row.answer["pack"] != pack.digest and (name == HERE or terms.packs == SAME):
+            raise EngineError(f"{name}: pack {pack.name}", f"it reads another pack, {row.answer['pack'][:12]}")
 
 
 def _closed(
     pack: Pack, engine: Resolved, reference: Measured, candidate: Measured, name: str, terms: Terms
 ) -> Comparison:
     """Returns the comparison of two measured sides."""
-    order = tuple(dict.fromkeys([*candidate.rows, *engine.states, PUBLISHING]))
+    order = _order(candidate.rows, engine)
     check_states(terms, order)
     metric_states = _metric_states(engine) if terms.surfaces == METRICS else {}
     found = derived(reference, candidate, terms, order, metric_states)
@@ -224,6 +260,10 @@ def _closed(
         who=user(), machine=machine(), terms=terms, reference=reference, candidate=candidate, order=order,
         metric_states=metric_states, derived=found,
     )  # fmt: skip
+
+
+def _order(states: Iterable[str], engine: Resolved) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([*states, *engine.states, *BESIDE]))
 
 
 def _write_pack(pack: Pack, engine: str, folder: Path) -> None:
@@ -237,12 +277,16 @@ def _rounds(
     sides: tuple[Side, Side], packs: Mapping[str, str], folder: Path, terms: Terms, watch: Watch
 ) -> dict[str, list[Round]]:
     found: dict[str, list[Round]] = {side.name: [] for side in sides}
-    for turn in range(terms.rounds + 1):
+    for turn in range(1, terms.rounds + 1):
         for side in sides if turn % 2 else reversed(sides):
-            watch(turn, side.name)
-            asked = Request(packs[side.name], terms.seed, replay=turn == 0, metrics=terms.surfaces == METRICS)
-            found[side.name].append(one_round(side, asked, below=folder))
+            found[side.name].append(_turn(side, turn, packs, folder, terms, watch))
     return found
+
+
+def _turn(side: Side, turn: int, packs: Mapping[str, str], folder: Path, terms: Terms, watch: Watch) -> Round:
+    watch(turn, side.name)
+    asked = Request(packs[side.name], terms.seed, replay=turn == 0, metrics=terms.surfaces == METRICS)
+    return one_round(side, asked, below=folder)
 
 
 def measured_of(name: str, first: Round, counted: Sequence[Round]) -> Measured:
@@ -271,7 +315,10 @@ def _given(row: Round) -> dict[str, str]:
 
 
 def _costs(row: Round) -> dict[str, tuple[float, float]]:
-    """Returns processor and wall seconds of each state, and of writing the files, which its own states are part of."""
+    """Returns processor and wall seconds of each state, and of what is done beside them.
+
+    Writing the files has its own states as parts.
+    """
     published = row.answer["published"]
     within = () if published is None else published["states"]
     costs = {
@@ -279,7 +326,16 @@ def _costs(row: Round) -> dict[str, tuple[float, float]]:
         for state in row.states
         if state.state not in within
     }
-    return costs if published is None else {**costs, PUBLISHING: (published["cpu_s"], published["wall_s"])}
+    if published is not None:
+        costs[PUBLISHING] = _clocks(published)
+    loading, work = (_clocks(row.answer[name]) for name in ("import", "work"))
+    charged = (sum(clock) for clock in zip(*costs.values(), strict=True))
+    used, passed = (max(0.0, whole - seconds) for whole, seconds in zip(work, charged, strict=True))
+    return {ELSEWHERE: (used, passed), LOADING: loading, **costs}
+
+
+def _clocks(cost: Mapping[str, float]) -> tuple[float, float]:
+    return cost["cpu_s"], cost["wall_s"]
 
 
 def _metric_states(engine: Resolved) -> dict[str, str]:
@@ -327,7 +383,7 @@ def _decided(rails: Sequence[Rail], rows: Sequence[Gain], unexplained: Sequence[
     if broken := next((rail for rail in rails if not rail.ok), None):
         return "NO_GO", f"{broken.rail}: {broken.witness}"
     if unexplained:
-        worst = max(unexplained, key=lambda row: row.weight)
+        worst = max(unexplained, key=lambda row: (row.state != LOADING, row.weight))
         return "NO_GO", (
             f"{worst.state} takes {worst.worst.value:.2f} times what it took, at least {worst.worst.low:.2f}, and "
             f"{1 + terms.slower_share:g} are allowed without an explained cause"
@@ -335,13 +391,14 @@ def _decided(rails: Sequence[Rail], rows: Sequence[Gain], unexplained: Sequence[
     whole = rows[-1]
     saved = f"{whole.saved.value:.3f} s of {whole.before.value:.3f} s ({whole.saved.low:.3f} to {whole.saved.high:.3f})"
     if not whole.faster:
-        return "NO_GO", f"no gain: all states together save {saved}, an interval that holds zero"
+        zero = ", an interval that holds zero" if whole.saved.high >= 0 else ""
+        return "NO_GO", f"no gain: all states together save {saved}{zero}"
     return "GO", f"all states together save {saved}"
 
 
 def _states_of(reference: Measured, candidate: Measured, order: Sequence[str]) -> dict[str, str]:
     """Returns the state of every surface; the last one's where an engine does not say."""
-    last = next((state for state in reversed(order) if state != PUBLISHING), order[-1])
+    last = next((state for state in reversed(order) if state not in BESIDE), order[-1])
     said = {**reference.states, **candidate.states, WORLD: WORLD if WORLD in order else order[0]}
     said = {name: state for name, state in said.items() if state in order}
     return {name: said.get(name, last) for name in {**reference.digests, **candidate.digests}}
@@ -357,7 +414,7 @@ def _above(state: str, side: Measured, order: Sequence[str]) -> set[str]:
     at = [name for name in order if name in side.rows]
     before = at[: at.index(state)] if state in at else [name for name in at if name != state]
     inputs = side.inputs.get(state)
-    if inputs is None or any(name not in at for name in inputs):
+    if inputs is None or any(name not in before for name in inputs):
         return set(before)
     return {above for name in inputs for above in (name, *_above(name, side, order))}
 

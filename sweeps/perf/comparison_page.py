@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from lanelock.sweeps.pages.page import Block, Heading, Paragraph, Points, table
 from lanelock.sweeps.pages.text import one_line
 from lanelock.sweeps.perf.code_lane import METRICS, Comparison
-from lanelock.sweeps.perf.gains import Gain
+from lanelock.sweeps.perf.gains import LOADING, Gain
 from lanelock.sweeps.perf.medians import Median
 
+SAME_CODE = "Both sides ran the same code."
 RAILS = ("rail", "", "witness")
 HEAD = ("state", "before, s", "after, s", "saved, s", "times", "wall, s", "times, wall", "")
 
@@ -34,8 +35,6 @@ def comparison_page(comparison: Comparison) -> Iterator[Block]:
         yield Points((f"differ: {', '.join(found.changed)}", f"differ since they follow from those: {follows}"))
     if sides[0].pack != sides[1].pack:
         yield Paragraph(f"{sides[1].name} ran the pack of that name that it ships, {sides[1].pack[:12]}.")
-    if sides[0].pack != sides[1].pack:
-        yield Paragraph(f"{sides[1].name} ran the pack of that name that it ships, {sides[1].pack[:12]}.")
     if terms.allowed:
         yield Paragraph(f"Allowed to differ, with what follows from them: {', '.join(terms.allowed)}.")
     yield Heading(2, "What each state takes")
@@ -50,8 +49,8 @@ def comparison_page(comparison: Comparison) -> Iterator[Block]:
             for side in sides
         ),
     )  # fmt: skip
-    if sides[0].code_version == sides[1].code_version:
-        yield Paragraph("Both sides ran the same code.")
+    if comparison.same_code:
+        yield Paragraph(SAME_CODE)
 
 
 def rails(comparison: Comparison) -> Iterator[tuple[str, ...]]:
@@ -60,9 +59,9 @@ def rails(comparison: Comparison) -> Iterator[tuple[str, ...]]:
 
 
 def rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:
-    """Yields each state as a row under HEAD, the one that changed most first and all states last."""
+    """Yields each state as a row under HEAD, the one that changed most first, then loading, and all states last."""
     *states, whole = comparison.derived.gains
-    for gain in (*sorted(states, key=lambda row: -row.weight), whole):
+    for gain in (*sorted(states, key=lambda row: (row.state == LOADING, -row.weight)), whole):
         yield _row(gain)
 
 

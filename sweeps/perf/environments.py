@@ -14,8 +14,10 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from lanelock.engine.keep.staging import staging
@@ -36,7 +38,8 @@ def sides(against: str, workspace: Workspace) -> Iterator[tuple[Side, Side]]:
     Raises PolicyError where it is none of them, WorkspaceError where git or an environment cannot give it.
     """
     with writing(workspace.root), staging(workspace.scratch, "perf") as scratch:
-        yield this_tree(), _side(against, scratch)
+        other = _side(against, scratch)
+        yield this_tree(), replace(other, name=f"./{HERE}") if other.name == HERE else other
 
 
 def this_tree() -> Side:
@@ -45,16 +48,26 @@ def this_tree() -> Side:
 
 
 def _side(against: str, scratch: Path) -> Side:
+    if not against.strip():
+        raise PolicyError("--against: name a commit, a wheel, a folder or a Python")
     path = Path(against)
     if path.suffix == ".whl":
         return _wheel(path, scratch)
-    if path.is_dir():
+    if _is(path.is_dir):
         return _folder(path.absolute(), against)
-    if path.is_file():
+    if _is(path.is_file):
         if not os.access(path, os.X_OK):
             raise PolicyError(f"{against}: a file is a side only as a wheel (.whl) or as the Python of an environment")
         return Side(against, str(path.absolute()), folder=str(Path.cwd()))
     return _commit(against, scratch)
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """Returns what a path is; false where it cannot be one, such as a name that is too long."""
+    try:
+        return kind()
+    except OSError:
+        return False
 
 
 def _wheel(path: Path, scratch: Path) -> Side:
@@ -64,9 +77,9 @@ def _wheel(path: Path, scratch: Path) -> Side:
             archive.extractall(scratch)
     except FileNotFoundError:
         raise PolicyError(f"{path}: no such file") from None
-    except (OSError, zipfile.BadZipFile) as error:
+    except (IsADirectoryError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise PolicyError(f"{path}: not a wheel: {error}") from None
-    return Side(path.name, sys.executable, (str(scratch), *_searched()), str(Path.cwd()))
+    return Side(path.name, sys.executable, (str(scratch), *_searched()), str(Path.cwd()), root=str(scratch))
 
 
 def _folder(folder: Path, name: str) -> Side:
@@ -79,8 +92,8 @@ def _folder(folder: Path, name: str) -> Side:
 def _laid_out(root: Path, name: str, project: Path, python: str) -> Side:
     """Returns the side of a tree: its packages in `src/` or beside each other, its project in `project`."""
     source = root / "src" if (root / "src").is_dir() else root
-    folder = project if (project / FILE).is_file() else Path.cwd()
-    return Side(name, python, (str(source), *_searched()), str(folder))
+    folder, within = (project, project) if (project / FILE).is_file() else (Path.cwd(), root)
+    return Side(name, python, (str(source), *_searched()), str(folder), root=str(within))
 
 
 def _searched() -> tuple[str, ...]:
@@ -111,6 +124,8 @@ def _archived(top: Path, commit: str, scratch: Path, ref: str) -> None:
                 files.extractall(scratch, filter="data")
         except (tarfile.TarError, OSError) as error:
             raise WorkspaceError(f"{ref}: git archive gives no whole tree: {error}") from None
+    if archive.returncode:
+        raise WorkspaceError(f"{ref}: git archive gives no whole tree: exit code {archive.returncode}")
 
 
 def _git(ref: str, *arguments: str) -> str:

@@ -14,7 +14,8 @@ from typing import Any
 from lanelock.sweeps.perf.medians import Median, median_of
 
 ALL = "all"  # in place of a state: the sum of all
-_JITTER = 10.0  # times the seconds of the limit, on the wall clock: what else runs on a machine delays a state
+LOADING = "loading"  # in place of a state: importing and opening the pack; once in a process, and in no sum
+_JITTER = 10.0  # times the seconds of the limit, on the wall clock and on loading: what else a machine does delays it
 _TICK = 1e-6  # seconds: finer than what a processor's clock shows
 
 
@@ -70,13 +71,14 @@ Sides = tuple[Seconds, Seconds]  # before and after
 
 
 def gains(order: Sequence[str], processor: Sides, wall: Sides, limit: Limit) -> tuple[Gain, ...]:
-    """Returns the gain of every state that both sides have, in `order`, and of all states together at the end."""
+    """Returns the gain of every state that both sides have, in `order`, and of all together at the end."""
     known = [[state for state in order if state in side] for side in processor]
     rows = [
         _gain(state, *(side[state] for side in (*processor, *wall)), limit=limit)
         for state in known[1] if state in known[0]
     ]  # fmt: skip
-    sums = (_summed(side, states) for clock in (processor, wall) for side, states in zip(clock, known, strict=True))
+    summed = [[state for state in states if state != LOADING] for states in known]
+    sums = (_summed(side, states) for clock in (processor, wall) for side, states in zip(clock, summed, strict=True))
     return (*rows, _gain(ALL, *sums, limit=limit))
 
 
@@ -89,7 +91,8 @@ def _gain(
     wall_after: Sequence[float], *, limit: Limit,
 ) -> Gain:  # fmt: skip
     processor, wall = _clock(before, after), _clock(wall_before, wall_after)
-    slower = limit.exceeded(*processor[2:]) or limit.exceeded(*wall[2:], _JITTER)
+    times = _JITTER if state == LOADING else 1.0
+    slower = limit.exceeded(*processor[2:], times) or limit.exceeded(*wall[2:], _JITTER)
     return Gain(state, *processor, *wall, slower)
 
 

@@ -38,6 +38,7 @@ class Side:
     path: tuple[str, ...] = ()  # folders of PYTHONPATH, in order; empty: what the interpreter has installed
     folder: str = "."  # where it runs: the folder of the project whose engine is measured
     environment: Mapping[str, str] = field(default_factory=dict)  # beside this process's own
+    root: str | None = None  # folder that its code must come from; None: from wherever it is found
 
     @classmethod
     def here(cls, name: str = "here") -> Side:
@@ -138,7 +139,7 @@ def one_round(side: Side, request: Request, *, timeout_s: float = _LONGEST, belo
     Raises EngineError naming the side that did not run.
     """
     with tempfile.TemporaryDirectory(prefix="lanelock-perf-", dir=below) as scratch:
-        asked = json.dumps({**asdict(request), "folder": scratch})
+        asked = json.dumps({**asdict(request), "folder": scratch, "root": side.root})
         began = time.perf_counter()
         try:
             done = subprocess.run(
@@ -158,6 +159,11 @@ def _round(side: Side, wall: float, done: subprocess.CompletedProcess[bytes]) ->
     if done.returncode:
         why = _KIND.sub("", printed[-1]) if printed else f"exit code {done.returncode}"
         raise EngineError(side.name, why, "\n".join(printed))
-    answer = json.loads(done.stdout)
+    try:
+        answer = json.loads(done.stdout)
+    except ValueError:
+        raise EngineError(side.name, "ended without an answer, and said that all is well", "\n".join(printed)) from None
+    if not answer["files_within"]:
+        raise DataError(f"{side.name}: nothing in it was run: it holds neither this engine nor Lanelock")
     states = tuple(StateCost(**state) for state in answer["states"])
     return Round(side.name, wall, len(done.stderr), states, answer)

@@ -40,6 +40,7 @@ _PDEATHSIG = 1  # of prctl(2)
 _SHOWN = 25  # functions per state in a profile
 _TABLES = {".parquet", ".arrow", ".feather", ".csv", ".npy", ".npz", ".bin"}  # of published files; all others are logs
 _LOOK = 0.02  # seconds between two looks at the processes below
+_PROJECT = "lanelock.toml"  # of an engine without a package: its folder is where it runs
 _PUBLISHING = "publishing"  # stands for a state where an engine reports none for it
 
 
@@ -49,7 +50,7 @@ def measured(request: Mapping[str, Any]) -> dict[str, Any]:
     engines = import_module("lanelock.sweeps.engines")
     pack, engine = engines.open_pack(request["pack"])
     str(engine.code_version)  # the engine digests its code once; no state is charged with it
-    loaded, watch = loading.read(), _Watch(profiled=bool(request.get("profile")))
+    loaded, watch, working = loading.read(), _Watch(profiled=bool(request.get("profile"))), _Clock()
     world = {"world": Path(request["world"])} if request.get("world") else {}
     with watch.steps(), _Below() as below:
         run = watch.of("", lambda: engine.evaluate(pack, request["seed"], **world))
@@ -62,19 +63,20 @@ def measured(request: Mapping[str, Any]) -> dict[str, Any]:
         "inputs": _inputs(run.states), "surfaces": _surfaces(engine),
         "metrics": _metrics(run) if request.get("metrics") else None,
     }  # fmt: skip
-    own, used = getattr(engine, "own", engine), _processor()
+    own, used, answer["work"] = getattr(engine, "own", engine), _processor(), working.read()
     if request.get("publish") and hasattr(own, "publish"):
         folder = Path(request["folder"])
         published = watch.of(_PUBLISHING, lambda: own.publish(run, folder / "kept"))
         within = getattr(published, "states", ())
         states += watch.states(within)
-        used = _processor()
+        used, answer["work"] = _processor(), working.read()
         made = Path(getattr(published, "folder", published))
         answer["published"] = {**watch.whole, **_written(made), "states": [report.name for report in within]}
         if request.get("replay"):
             answer["replay"] = _replayed(own, made, folder / "again")
     whole = {"cpu_s": used, "peak_mb": watch.highest}  # of the process, its start and imports included
-    return {**answer, "states": states, "profiles": watch.profiles, "process": whole}
+    within = _within(request.get("root"))
+    return {**answer, "states": states, "profiles": watch.profiles, "process": whole, "files_within": within}
 
 
 class _Clock:
@@ -323,6 +325,17 @@ def _version() -> str:
         return metadata.version("lanelock")
     except metadata.PackageNotFoundError:  # from a folder that is not installed
         return ""
+
+
+def _within(root: str | None) -> bool:
+    """Returns whether anything that was loaded lies below a folder; true without one."""
+    if root is None:
+        return True
+    if Path(root, _PROJECT).is_file():
+        return True
+    files = [Path(file) for module in [*sys.modules.values()] if (file := getattr(module, "__file__", None))]
+    resolved = Path(root).resolve()
+    return any(file.is_relative_to(root) or file.resolve().is_relative_to(resolved) for file in files)
 
 
 def _inputs(states: Sequence[Any]) -> dict[str, list[str]]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import click
 
 from lanelock.policies.errors import PolicyError
+from lanelock.policies.names import inside
 from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.pages.text import columns
 from lanelock.sweeps.perf.code_lane import EQUAL, METRICS, OWN, SAME, Terms, compare
-from lanelock.sweeps.perf.comparison_page import HEAD, RAILS, rails, rows
-from lanelock.sweeps.perf.comparisons import find_comparison, read, store, unused_name
+from lanelock.sweeps.perf.comparison_page import HEAD, RAILS, SAME_CODE, rails, rows
+from lanelock.sweeps.perf.comparisons import find_comparison, read, store_next, unused_name
 from lanelock.sweeps.perf.locking import lock_runtime
 from lanelock.sweeps.proof.packs import find_pack
 from lanelock.sweeps.proof.runtime_locks import STATUS, RuntimeLock
@@ -22,6 +26,16 @@ def _odd(context: click.Context, parameter: click.Parameter, rounds: int) -> int
     if rounds % 2 == 0:
         raise click.BadParameter("give an odd number, so that the median is one of the rounds")
     return rounds
+
+
+class Share(click.FloatRange):
+    """A number in a range, which NaN is not."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        share: float = super().convert(value, param, ctx)
+        if math.isnan(share):
+            self.fail(f"{value} is not a number", param, ctx)
+        return share
 
 
 @click.command("compare")
@@ -57,7 +71,7 @@ def _odd(context: click.Context, parameter: click.Parameter, rounds: int) -> int
 )
 @click.option(
     "--tolerance",
-    type=click.FloatRange(0, 1),
+    type=Share(0, 1),
     default=1e-9,
     show_default=True,
     help="Of a metric, relative to its size or to 1.",
@@ -72,7 +86,7 @@ def _odd(context: click.Context, parameter: click.Parameter, rounds: int) -> int
 @click.option(
     "--slower",
     "share",
-    type=click.FloatRange(0, 100),
+    type=Share(0, 100),
     default=0.1,
     show_default=True,
     help="How much slower a state may get, as a share.",
@@ -95,16 +109,19 @@ def compare_code(
         if session.live:
             say(f"{name}: {f'round {turn} of {rounds}' if turn else 'warming up'}: {side}")
 
-    comparison = compare(opened, engine, against, workspace, name, terms, watch)
-    path = store(comparison, workspace)
-    found = comparison.derived
+    comparison = compare(
+        opened, engine, against, workspace, name, terms, watch, lambda made: store_next(made, workspace)
+    )
+    path, found = inside(workspace.perf, f"{comparison.name}.json"), comparison.derived
     lines = [
         f"{found.outcome}  {comparison.candidate.name} against {comparison.reference.name}",
         f"  {found.reason}",
         "",
     ]
     lines += [columns(RAILS, rails(comparison))]
-    lines += ["", columns(HEAD, rows(comparison)), "", f"comparison {path}", f"page       {path.with_suffix('.html')}"]
+    lines += ["", columns(HEAD, rows(comparison)), ""]
+    lines += [SAME_CODE] if comparison.same_code else []
+    lines += [f"comparison {path}", f"page       {path.with_suffix('.html')}"]
     session.show({**comparison.document, "comparison": str(path)}, "\n".join(lines))
     return 0 if found.outcome == "GO" else 1
 

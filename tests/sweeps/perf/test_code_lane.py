@@ -1,31 +1,35 @@
 """A code lane: two builds of a small engine in real processes; what must hold, what is gained, what is refused."""
 
 import copy
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
+import click
 import pytest
 import relay
 
 from lanelock.engine.keep.staging import clear_abandoned
-from lanelock.policies import EngineError, IntegrityError, PolicyError, WorkspaceError, load_pack
+from lanelock.policies import DataError, EngineError, IntegrityError, PolicyError, WorkspaceError, load_pack
 from lanelock.policies.documents import read_json, shipped_schema, validate
 from lanelock.policies.project import FILE
 from lanelock.sweeps.pages.page import as_markdown
 from lanelock.sweeps.perf.code_lane import Comparison, Measured, Terms, check_states, compare, derived
 from lanelock.sweeps.perf.comparison_page import comparison_page, rows
-from lanelock.sweeps.perf.comparisons import find_comparison, read, store
+from lanelock.sweeps.perf.comparisons import find_comparison, read, store, store_next
 from lanelock.sweeps.perf.environments import sides
 from lanelock.sweeps.perf.measure import Request, one_round
+from lanelock.sweeps.terminal.commands.code_lanes import Share
 from lanelock.sweeps.workspace import Workspace
 
 BUSY = "sum(range(3_000_000))"  # tens of milliseconds of a processor
-STATES = ("first", "middle", "last", "publishing")
+STATES = ("first", "middle", "last", "publishing", "elsewhere", "loading")
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +40,7 @@ def builds(tmp_path_factory):
     relay.installed(root / "busy", middle=BUSY, version="busy")
     relay.installed(root / "rests", middle="time.sleep(0.2)", version="rests")
     relay.installed(root / "twisted", twist=", 1", version="twisted")
+    relay.installed(root / "wanders", between="time.sleep(0.4)", version="wanders")
     return root
 
 
@@ -44,13 +49,15 @@ def workspace(tmp_path_factory):
     return Workspace.at(tmp_path_factory.mktemp("lanes") / "ws")
 
 
-def compared(builds, here, against, workspace, name="relay-compare-1", **terms):
+def compared(
+    builds, here, against, workspace, name="relay-compare-1", watch=lambda *_: None, keep=lambda it: it, **terms
+):
     """The comparison of the build `here`, as this tree, with another."""
     engine, before = relay.engine(builds / here), list(sys.path)
     pack = load_pack(builds / here / "pack", engine.policy_schemas)
     sys.path.insert(0, str(builds / here))
     try:
-        return compare(pack, engine, str(builds / against), workspace, name, Terms(**terms))
+        return compare(pack, engine, str(builds / against), workspace, name, Terms(**terms), watch, keep)
     finally:
         sys.path[:] = before
 
@@ -58,7 +65,14 @@ def compared(builds, here, against, workspace, name="relay-compare-1", **terms):
 @pytest.fixture(scope="module")
 def faster(builds, workspace):
     """The plain build against the busy one, over three rounds."""
-    return compared(builds, "plain", "busy", workspace, rounds=3)
+
+    def keep(made):
+        assert [*workspace.scratch.iterdir()], (
+            "what is laid out is still there, and an end while it is removed is no loss"
+        )
+        return store_next(made, workspace)
+
+    return compared(builds, "plain", "busy", workspace, keep=keep, rounds=3)
 
 
 @pytest.mark.plan("5.1.1", "5.1.2", "5.1.3", "5.2.2", "5.4.1", "5.4.2", "5.4.3")
@@ -75,6 +89,7 @@ def test_a_faster_build_that_gives_the_same_closes_go(faster, workspace):
     assert faster.candidate.code_version != faster.reference.code_version, "each side ran its own code"
     assert [len(side.cpu_s["middle"]) for side in (faster.reference, faster.candidate)] == [3, 3]
     assert not [*workspace.scratch.iterdir()], "what was laid out is gone"
+    assert read(find_comparison(faster.name, workspace)) == faster
 
 
 def test_what_a_comparison_states_follows_from_its_rounds(faster, tmp_path):
@@ -107,6 +122,25 @@ def test_a_state_that_rests_is_found_though_it_takes_no_processor_and_blocks(bui
     why = Terms(rounds=1, explained=dict.fromkeys(found.slower, "it waits for a lamp"))
     again = derived(slowed.reference, slowed.candidate, why, slowed.order, {})
     assert again.holds and again.slower == found.slower, "an explained cause lets it close"
+
+
+def test_what_is_hidden_outside_of_all_states_is_found_and_blocks(builds, workspace, faster):
+    found = compared(builds, "wanders", "plain", workspace, rounds=1).derived
+    assert not found.holds and "elsewhere" in found.slower and found.reason.startswith("elsewhere takes "), found.reason
+    gain = {row.state: row for row in found.gains}
+    assert gain["all"].wall_after.value >= gain["elsewhere"].wall_after.value > 0.4, "and it counts with the states"
+
+    def moved(seconds, **to):
+        """The faster build with seconds of each round somewhere else."""
+        side = copy.deepcopy(faster.candidate.document)
+        for clock in ("cpu_s", "wall_s"):
+            side[clock].update({name: [one + seconds for one in side[clock][name]] for name in to})
+        return derived(faster.reference, Measured(**side), faster.terms, faster.order, {})
+
+    assert moved(0).outcome == "GO"
+    assert moved(1, elsewhere=True).slower == ("elsewhere", "all")
+    loading = moved(1, loading=True)
+    assert loading.slower == ("loading",) and loading.outcome == "NO_GO" and loading.whole.faster
 
 
 @pytest.mark.plan("5.2")
@@ -221,7 +255,9 @@ def test_what_is_no_side_is_said_in_one_line(builds, tmp_path, monkeypatch):
     assert refused("broken.whl").startswith("broken.whl: not a wheel: ")
     assert "as a wheel (.whl) or as the Python" in refused("notes.txt")
     assert "is in no git repository" in refused("v1.0", WorkspaceError)
-    assert "no name of a commit" in refused("--output=x")
+    assert "no name of a commit" in refused("--output=x") and "no name of a commit" in refused("--help")
+    assert refused(" ") == refused("") == "--against: name a commit, a wheel, a folder or a Python"
+    assert "is in no git repository" in refused("a" * 5000, WorkspaceError)
     (tmp_path / "repo").mkdir()
     (tmp_path / "repo" / "a.txt").write_text("")
     _committed(tmp_path / "repo", "one")
@@ -240,17 +276,80 @@ def test_a_state_that_there_is_not_and_a_side_that_does_not_run_are_named(worksp
         compared(tmp_path, "broken", "broken", workspace, rounds=1)
 
 
+def test_two_that_end_at_once_are_both_kept_and_none_takes_the_name_of_a_lock(faster, tmp_path):
+    place = Workspace.at(tmp_path / "ws")
+    first, second = (store_next(faster, place) for _ in range(2))
+    assert first == faster and second == replace(faster, name="pack-compare-1")
+    place.runtime_locks.mkdir(parents=True)
+    (place.runtime_locks / "pack-compare-2.json").write_text("{}")
+    third = store_next(faster, place)
+    assert third.name == "pack-compare-3"
+    assert [read(find_comparison(made.name, place)) for made in (first, second, third)] == [first, second, third]
+
+
+def more_rounds(document):
+    document["candidate"]["cpu_s"]["middle"].append(1.0)
+
+
+FORGED = {
+    "a round more": more_rounds,
+    "fewer rounds": lambda it: it["terms"].update(rounds=1),
+    "a state of one clock": lambda it: it["candidate"]["wall_s"].pop("middle"),
+    "no state": lambda it: [it[side].update(cpu_s={}, wall_s={}) for side in ("candidate", "reference")],
+    "no order": lambda it: it.update(order=[]),
+    "an order twice": lambda it: it.update(order=[*it["order"], *it["order"]]),
+    "a cause of no state": lambda it: it["terms"]["explained"].update(fourth="why"),
+    "another name": lambda it: it.update(name="other"),
+}
+
+
+@pytest.mark.parametrize("change", FORGED.values(), ids=FORGED)
+def test_a_comparison_without_all_its_rounds_is_refused_in_one_line(faster, tmp_path, change):
+    path = store(faster, Workspace.at(tmp_path / "ws"))
+    document = read_json(path)
+    change(document)
+    path.write_text(json.dumps(document))
+    with pytest.raises(IntegrityError, match=r"^[^\n]*relay-compare-1\.json: [^\n]*$"):
+        read(path)
+
+
+def test_a_state_that_says_to_read_itself_ends(faster):
+    side = Measured(**{**altered(faster, last="0" * 64).document, "inputs": {"middle": ["middle"], "last": ["last"]}})
+    assert derived(side, replace(faster.candidate, inputs=side.inputs), faster.terms, faster.order, {}).changed == (
+        "last",
+    )
+
+
+def test_terms_that_cannot_be_met_are_said_after_the_first_round(builds, workspace):
+    turns = []
+    with pytest.raises(PolicyError, match="--allow: 'fourth' is not a state"):
+        compared(builds, "plain", "busy", workspace, watch=lambda *turn: turns.append(turn), allowed=("fourth",))
+    assert [turn for turn, _ in turns] == [0, 0]
+    for kind, text in ((Share(0, 1), "nan"), (Share(0, 100), "inf")):
+        with pytest.raises(click.BadParameter):
+            kind.convert(text, None, None)
+
+
+def test_a_side_that_holds_nothing_or_ends_without_an_answer_is_no_side(builds, tmp_path, monkeypatch):
+    place = Workspace.at(tmp_path / "ws")
+    _lamp(tmp_path / "lamp", "return {'light': params['load']}")
+    monkeypatch.chdir(tmp_path / "lamp")
+    Path("em pty").mkdir()
+    with zipfile.ZipFile("other-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("other/__init__.py", "")
+    for against in ("em pty", "other-1.0-py3-none-any.whl"):
+        with sides(against, place) as (_, other), pytest.raises(DataError, match="nothing in it was run"):
+            one_round(other, Request("start", publish=False))
+    with sides("/bin/true", place) as (_, other), pytest.raises(EngineError, match="ended without an answer"):
+        one_round(other, Request("start"))
+    Path("this tree").mkdir()
+    with sides("this tree", place) as (here, other):
+        assert here.name != other.name
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_a_comparison_that_is_ended_leaves_nothing(tmp_path, number, code):
-    project = tmp_path / "lamp"
-    project.mkdir()
-    (project / "lamp.py").write_text(
-        "import os, time\ndef run(params, seed):\n    open('began', 'w').write(str(os.getpid()))\n    time.sleep(300)\n"
-    )
-    (project / FILE).write_text(
-        '[engine]\nid = "lamp"\nfunction = "lamp:run"\n[params]\nload = { value = 1, low = 0, high = 2 }\n'
-        '[gates]\nlight = "light >= 1, 2"\n[sweep]\nminimize = "light"\n'
-    )
+    project = _lamp(tmp_path / "lamp", "open('began', 'w').write(str(os.getpid())); time.sleep(300)")
     call = [sys.executable, "-m", "lanelock", "perf", "compare", "start", "--against", ".", "--workspace", "ws"]
     with subprocess.Popen(call, cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as ours:
         worker = _until(lambda: (project / "began").exists() and (project / "began").read_text())
@@ -260,6 +359,17 @@ def test_a_comparison_that_is_ended_leaves_nothing(tmp_path, number, code):
     place = Workspace(project / "ws")
     clear_abandoned(place.scratch)  # as whatever is laid out there next does; after a kill there is something to clear
     assert not [*place.scratch.iterdir()] and not place.perf.exists()
+
+
+def _lamp(project, does):
+    """Writes a project of one function, and returns its folder."""
+    project.mkdir()
+    (project / "lamp.py").write_text(f"import os, time\ndef run(params, seed):\n    {does}\n")
+    (project / FILE).write_text(
+        '[engine]\nid = "lamp"\nfunction = "lamp:run"\n[params]\nload = { value = 1, low = 0, high = 2 }\n'
+        '[gates]\nlight = "light >= 1, 2"\n[sweep]\nminimize = "light"\n'
+    )
+    return project
 
 
 def _until(seen):
