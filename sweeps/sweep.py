@@ -24,6 +24,7 @@ from lanelock.sweeps.decision.decision import Decision, decide
 from lanelock.sweeps.decision.runtime import Runtime, hold_to_runtime, time_candidate
 from lanelock.sweeps.decision.stopping import stopped
 from lanelock.sweeps.interrupts import deferred
+from lanelock.sweeps.lanes.knob import Value
 from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.ledger import Ledger
 from lanelock.sweeps.lanes.sampler_names import AUTO
@@ -42,6 +43,7 @@ from lanelock.sweeps.search.played_by import other_code, played_by
 from lanelock.sweeps.search.study import Studies, Study
 from lanelock.sweeps.search.tally import tallied
 from lanelock.sweeps.sensitivity.sensitivity import sensitivity
+from lanelock.sweeps.trial import OnSeed
 from lanelock.sweeps.work.executor import Executor
 from lanelock.sweeps.work.trials import place_for, runs_at
 from lanelock.sweeps.workspace import Workspace
@@ -135,6 +137,7 @@ def play(
             ground = survey(lane, world, reach)
             ledger = Ledger(ground)
             recorder.connected()  # raises before the study is created
+            runs = runs_at(after.enter_context(place), ground)  # as does this, where no process can run a trial
             if not resume:
                 attributes = {**_attributes(ground, workspace), **first_of(ground, beginning, studies, workspace)}
             study = studies.open(name, lane) if resume else studies.create(name, lane, attributes)
@@ -146,7 +149,7 @@ def play(
             record = recorder.begin(study, ledger)
             surveyed = time.perf_counter()
             with tallied(workspace, studies, study, lane) as tally:
-                stopped_by = _search(study, ledger, record, place, jobs, began, tally, watch)
+                stopped_by = _search(study, ledger, record, place, runs, jobs, began, tally, watch)
             record.settle()
             searched = time.perf_counter() - surveyed
             decision = decide_confirmed(study.history, ledger)
@@ -174,14 +177,13 @@ def play(
 
 
 def _search(
-    study: Study, ledger: Ledger, record: Recording, place: AbstractContextManager[Executor], jobs: int, began: float,
-    tally: Callable[[], None], watch: Watch,
+    study: Study, ledger: Ledger, record: Recording, place: AbstractContextManager[Executor],
+    runs: Callable[[Mapping[str, Value]], OnSeed], jobs: int, began: float, tally: Callable[[], None], watch: Watch,
 ) -> str:  # fmt: skip
-    """Runs trials until the budget is spent or nothing is left to find. Returns which, in words."""
+    """Runs trials until the budget is spent or nothing is left to find. Returns which, in words. Leaves the place."""
     lane = ledger.ground.lane
     budget, batch = lane.document["budget"], lane.document["batch"]
-    with ThreadPoolExecutor(jobs, thread_name_prefix="trial") as workers, place as work, deferred() as stop:
-        runs = runs_at(work, ledger.ground)
+    with ThreadPoolExecutor(jobs, thread_name_prefix="trial") as workers, place, deferred() as stop:
         while (paid := sum(trial.paid for trial in study.history)) < budget["trials"] or study.interrupted:
             if why := stopped(study.history, ledger):
                 return why

@@ -37,7 +37,7 @@ def text(document: Document) -> str:
     )
     rows = [(row["gate"], row["metric"], _ranked(row)) for row in document["gates"] if row["effects"]]
     table = columns(("gate", "metric", f"effect by knob{_of_interval(document)}"), rows)
-    return "\n\n".join([head, table, *_notes(document)])
+    return "\n\n".join([head, *([table] if rows else []), *_notes(document)])
 
 
 def _of_interval(document: Document) -> str:
@@ -60,6 +60,8 @@ def _notes(document: Document) -> Iterator[str]:
     """Yields what a reader must know beside the effects."""
     if document["still"]:
         yield f"move no gate, and could be fixed: {', '.join(document['still'])}"
+    if document["unknown"]:
+        yield f"too few candidates have a result to say what moves with: {', '.join(document['unknown'])}"
     for row in document["knobs"]:
         if row["while"]:
             yield f"{row['knob']} does not count at the start; moved while {_stated(row['while'])}"

@@ -130,6 +130,7 @@ class Probed:
             "vetoed": [*self._marked()],
             "failed": [*self._failed()],
             "still": self.still,
+            "unknown": self.unknown,
             "out_of_order": self.out_of_order,
             "gates": rows,
         }
@@ -144,7 +145,13 @@ class Probed:
         """The knobs that were moved and moved no gate's metric: they could be fixed."""
         metrics = {gate.metric for gate in self.lane.gates.gates}
         moved = {knob.name for metric in metrics for knob in self.lane.knobs if self._moves(knob, metric)}
-        return [knob.name for knob in self.lane.knobs if knob.name not in moved and self._was_moved(knob)]
+        return [knob.name for knob in self.lane.knobs if knob.name not in {*moved, *self.unknown}]
+
+    @cached_property
+    def unknown(self) -> list[str]:
+        """The knobs of which too few candidates have a result to say what they move."""
+        metrics = {gate.metric for gate in self.lane.gates.gates}
+        return [knob.name for knob in self.lane.knobs if not all(self._by_seed(knob, metric) for metric in metrics)]
 
     @cached_property
     def out_of_order(self) -> list[dict[str, str]]:
@@ -238,9 +245,6 @@ class Probed:
 
     def _moves(self, knob: Knob, metric: str) -> bool:
         return any(effect != 0 for effect in self._by_seed(knob, metric))
-
-    def _was_moved(self, knob: Knob) -> bool:
-        return self.plan.method != OAT or any(len(each.admitted) > 1 for each in self.plan.ladders if each.knob is knob)
 
     def _knobs(self) -> Iterator[dict[str, Any]]:
         for each in self.plan.ladders:

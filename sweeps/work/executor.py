@@ -67,6 +67,9 @@ class Executor(Protocol):
     def apart(self) -> bool:
         """Whether it works in processes of their own, which can be ended."""
 
+    def begin(self, task: Task, terms: Terms = NO_LIMITS) -> None:
+        """Makes ready for a task's first item. Raises LaneError or WorkspaceError where no item could be done."""
+
     def map(self, task: Task, items: Sequence[Json], terms: Terms = NO_LIMITS) -> Iterator[Answer]:
         """Yields what came of each item, in order. Several threads may call it at once.
 
@@ -87,6 +90,9 @@ class Threads:
 
     def __exit__(self, *raised: object) -> None:
         self._pool.shutdown(cancel_futures=True)
+
+    def begin(self, task: Task, terms: Terms = NO_LIMITS) -> None:
+        """Does nothing: everything is at hand."""
 
     def map(self, task: Task, items: Sequence[Json], terms: Terms = NO_LIMITS) -> Iterator[Answer]:
         """Yields the result of each item, in order."""

@@ -54,6 +54,11 @@ class Processes:
         for worker in (*self._idle, *self._busy):
             worker.close()
 
+    def begin(self, task: Task, terms: Terms = NO_LIMITS) -> None:
+        """Starts the first worker; see `Executor`."""
+        with self._worker(task, terms, fresh=False):
+            pass
+
     def map(self, task: Task, items: Sequence[Json], terms: Terms = NO_LIMITS) -> Iterator[Answer]:
         """Yields what came of each item, in order; see `Executor`."""
         return self._pool.map(partial(self._done, task, terms), items)
@@ -104,6 +109,9 @@ class Processes:
                 worker.open(task, terms)
                 break
             except _Died as died:
+                worker.close()
+                with self._lock:
+                    self._busy.discard(worker)
                 if self._left or attempt == terms.tries:
                     raise WorkspaceError(f"a worker process ended before it began to work: {died}") from None
         return worker

@@ -52,10 +52,14 @@ def terms_of(lane: Lane) -> Terms:
 
 
 def runs_at(place: Executor, ground: Ground) -> Callable[[Mapping[str, Value]], OnSeed]:
-    """Returns how a candidate is run on a seed at a place; in this process as `run_on` does."""
+    """Returns how a candidate is run on a seed at a place; in this process as `run_on` does.
+
+    Raises LaneError or WorkspaceError where the place cannot begin to run a trial.
+    """
     if not place.apart:
         return lambda values: run_on
     task, terms = trial_task(ground), terms_of(ground.lane)
+    place.begin(task, terms)
 
     def of(values: Mapping[str, Value]) -> OnSeed:
         def on_seed(at: Ground, pack: Pack, seed: int) -> SeedRun:

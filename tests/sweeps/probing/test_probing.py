@@ -13,6 +13,7 @@ from lanelock.engine.segment_2b.world_import import write_world
 from lanelock.policies import LaneError
 from lanelock.policies.documents import read_json
 from lanelock.sweeps.lanes.lane import load_lane
+from lanelock.sweeps.notebook import lane_of_function
 from lanelock.sweeps.probing.page import text
 from lanelock.sweeps.probing.points import on_seeds
 from lanelock.sweeps.probing.probe import plan_of, probe
@@ -159,6 +160,25 @@ def test_a_candidate_that_fails_is_named_and_its_level_counts_nowhere(tmp_path):
     assert "pump burst" in document["failed"][0]["why"] and "failed: " in text(document)
     curve = effects(document, "wait")["service"]["curve"]
     assert curve and not any(0.6 < point["at"] < 1.0 for point in curve)
+
+
+def fragile(params, seed):
+    if params["mode"] == "bad":
+        raise ValueError("the seal leaks")
+    return {"level": params["level"]}
+
+
+@pytest.mark.parametrize(("method", "unknown"), [("oat", ["mode"]), (MORRIS, ["level", "mode"])])
+def test_a_knob_of_which_too_little_has_a_result_is_not_said_to_move_nothing(method, unknown):
+    if method == MORRIS:
+        pytest.importorskip("SALib")
+    level = {"value": 0.5, "low": 0.0, "high": 4.0}
+    params = {"level": level, "mode": {"value": "good", "choices": ["good", "bad"]}}
+    document = run(lane_of_function(fragile, id="fragile", params=params, gates={"low": "level <= 9"}), method).document
+    assert document["failed"] and document["unknown"] == unknown and document["still"] == []
+    said = text(document)
+    assert f"too few candidates have a result to say what moves with: {', '.join(unknown)}" in said
+    assert "could be fixed" not in said
 
 
 def test_a_lane_that_limits_its_trials_is_probed_within_the_limits(tmp_path):

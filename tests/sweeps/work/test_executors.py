@@ -12,6 +12,7 @@ from lanelock.sweeps.lanes.lane import load_lane
 from lanelock.sweeps.lanes.survey import survey
 from lanelock.sweeps.notebook import lane_of_function
 from lanelock.sweeps.search.recorded import recorded
+from lanelock.sweeps.search.study import Studies
 from lanelock.sweeps.sweep import play
 from lanelock.sweeps.work.executor import Terms, Threads
 from lanelock.sweeps.work.processes import Processes
@@ -140,7 +141,8 @@ def test_limits_that_are_none_are_refused_by_name(tmp_path, limits, said):
         lane_with(tmp_path, limits=limits)
 
 
-def test_a_limit_below_what_a_process_needs_at_all_is_refused_before_a_trial(tmp_path):
-    lane = lane_with(tmp_path, limits={"memory_mb": 8})
+def test_a_limit_below_what_a_process_needs_at_all_is_refused_before_a_study_is_begun(tmp_path):
+    lane, workspace = lane_with(tmp_path, limits={"memory_mb": 8}), Workspace.at(tmp_path / "w")
     with pytest.raises(LaneError, match=r"/limits/memory_mb: 8: a process needs \d+ MiB before it runs anything"):
-        play(lane, Workspace.at(tmp_path / "w"), track=False)
+        play(lane, workspace, track=False)
+    assert Studies(workspace.study_storage).names() == ()
