@@ -369,7 +369,13 @@ def _cannot_write(place: Path, error: OSError) -> WorkspaceError:
 
 def why_unwritten(error: OSError) -> str:
     """Returns why something could not be written, and what to do: the one wording of it, a full disk's above all."""
-    why = {
+    room = "make room and repeat the command (a sweep with --resume), or " if error.errno in _ROOM else ""
+    return f"{cause(error)}; {room}name another with --workspace DIR or LANELOCK_WORKSPACE"
+
+
+def cause(error: OSError) -> str:
+    """Returns why something could not be written."""
+    return {
         errno.ENOSPC: "the disk is full",
         errno.EDQUOT: "the quota is spent",
         errno.EROFS: "the file system is read-only",
@@ -378,5 +384,3 @@ def why_unwritten(error: OSError) -> str:
         errno.ENOTDIR: "it is not a folder",
         errno.EEXIST: "it is not a folder",
     }.get(error.errno or 0, error.strerror or str(error))
-    room = "make room and repeat the command (a sweep with --resume), or " if error.errno in _ROOM else ""
-    return f"{why}; {room}name another with --workspace DIR or LANELOCK_WORKSPACE"

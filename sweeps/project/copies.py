@@ -16,7 +16,7 @@ from lanelock.policies.documents import SCHEMAS, resolve
 from lanelock.policies.notations import SUFFIXES, read_document
 from lanelock.policies.pack import PACK
 from lanelock.policies.project import FILE, PARAMS, START, Project
-from lanelock.sweeps.workspace import writing
+from lanelock.sweeps.workspace import cause
 
 _FILES = ("lanes", "campaigns", "gates")  # kinds of shipped documents that are a file; a pack is a folder
 _REFERENCES = ("$schema", "authority", "pack", "lane", "file")  # fields that may hold a path seen from their file
@@ -134,14 +134,13 @@ def _written(folder: Path, texts: Mapping[str, str]) -> list[Path]:
     if there := next((path for path in files if os.path.lexists(path)), None):
         raise WorkspaceError(f"{there}: exists; name another place, or remove it first")
     made = list[Path]()
-    with writing(folder):
-        try:
-            for path, text in files.items():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                made.append(path)
-                path.write_text(text)
-        except OSError:
-            for path in made:
-                path.unlink(missing_ok=True)
-            raise
+    try:
+        for path, text in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made.append(path)
+            path.write_text(text)
+    except OSError as error:
+        for path in made:
+            path.unlink(missing_ok=True)
+        raise WorkspaceError(f"{folder}: {cause(error)}; name another place") from None
     return made

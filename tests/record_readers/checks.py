@@ -138,13 +138,16 @@ def group_weights(tree: Tree) -> None:
         expected = share[row["merchant_id"], row["tz_group_id"]]
         if max(abs(row["base_share_min"] - expected), abs(row["base_share_max"] - expected)) > _EXACT:
             refuse(where, f"merchant {row['merchant_id']}: base_share is not the sum of its sites' weights")
-    mass = rows["base_share"].to_numpy() * rows["gamma"].to_numpy()
-    if not np.allclose(mass, rows["mass_raw"].to_numpy(), rtol=_EXACT, atol=_EXACT):
+    stated = rows.filter(pc.is_valid(rows["mass_raw"]))
+    mass = stated["base_share"].to_numpy() * stated["gamma"].to_numpy()
+    if not np.allclose(mass, stated["mass_raw"].to_numpy(), rtol=_EXACT, atol=_EXACT):
         refuse(where, "mass_raw is not base_share times gamma")
     for name, total in (("p_group", None), ("mass_raw", "denom_raw")):
-        days = rows.group_by(["merchant_id", "utc_day"]).aggregate([(name, "sum"), ("denom_raw", "max")])
+        whole = pc.ScalarAggregateOptions(skip_nulls=False)  # a day that states not all of its masses has no sum
+        wanted = [(name, "sum", whole), ("denom_raw", "max", whole)]
+        days = rows.group_by(["merchant_id", "utc_day"]).aggregate(wanted)
         expected = 1.0 if total is None else days["denom_raw_max"].to_numpy()
-        if np.abs(days[f"{name}_sum"].to_numpy() - expected).max() > _EXACT:
+        if np.any(np.abs(days[f"{name}_sum"].to_numpy() - expected) > _EXACT):
             refuse(where, f"{name}: does not sum to {total or 'one'} per merchant-day")
 
 

@@ -54,14 +54,15 @@ class Document:
 class Table:
     """Rows in files: Parquet where the path is a folder, else JSON Lines (`*`: several files, in order of names).
 
-    `may`: columns that a row may lack. `open`: further columns are allowed (upstream's own). `unique`: no two rows
-    have the same values in `order`.
+    `may`: columns that a row may lack. `nullable`: columns that a row may have no value in. `open`: further columns are
+    allowed (upstream's own). `unique`: no two rows have the same values in `order`.
     """
 
     path: str
     columns: Mapping[str, Any]
     order: tuple[str, ...] = ()
     may: Mapping[str, Any] | None = None
+    nullable: tuple[str, ...] = ()
     open: bool = False
     unique: bool = False
 
@@ -349,6 +350,7 @@ S4 = Table(
         "denom_raw": Number(0.0),
     },
     order=tuple(_GROUP_DAY),
+    nullable=("mass_raw", "denom_raw"),
     unique=True,
 )
 ROSTER = Table(

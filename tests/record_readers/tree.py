@@ -145,7 +145,7 @@ class Tree:
         _columns(found, dataset, path)
         for name, kind in kinds.items():
             column = found[name]
-            if name in dataset.columns and column.null_count:
+            if name in dataset.columns and name not in dataset.nullable and column.null_count:
                 refuse(str(path), f"{name}: missing in {column.null_count} rows")
             kind.column(column.drop_null(), f"{path}: {name}")
         self._partition(found, path)

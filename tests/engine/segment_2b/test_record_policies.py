@@ -268,6 +268,15 @@ def test_a_wrong_call_is_one_line(here, tmp_path, call, said):
     assert code == 2 and out == "" and said in err and err.count("\n") == 1
 
 
+def test_a_place_that_is_no_folder_is_named_as_itself(here, tmp_path):
+    file = tmp_path / "taken"
+    file.write_text("mine")
+    for place in (file, file / "below"):
+        code, out, err = here("policy", "export", "p1", "--to", place, workspace=tmp_path / "ws")
+        assert (code, out, err) == (2, "", f"lanelock: {place}: it is not a folder; name another place\n")
+    assert file.read_text() == "mine"
+
+
 FREE = """cap_spec country_weights encode_spec extensions fallback floor_spec geo_metadata required_s1_provenance
     weight_source"""
 

@@ -112,7 +112,7 @@ def _with_null(name: str, column: str) -> Change:
     """Returns a change after which the first row has no value in a column."""
 
     def change(made: Made) -> None:
-        table = table_of(made[name])
+        table = made[name] if isinstance(made[name], pa.Table) else table_of(made[name])
         values = pa.array([None, *table[column].to_pylist()[1:]], table[column].type)
         made[name] = table.set_column(table.column_names.index(column), column, values)
 
@@ -221,6 +221,17 @@ BEFORE_SEALING: dict[str, tuple[Change, str]] = {
         _policy("day_effect_policy_v1", day_range={"start_day": "2026-01-01", "end_day": "2026-01-03"}), "not the"
     ),
 }  # fmt: skip
+
+
+def test_a_mass_may_be_left_out_and_no_other_is_excused_by_it(tmp_path: Path) -> None:
+    def change(made: Made) -> None:
+        made["s4"][-1]["mass_raw"] = 0.5
+        for column in ("mass_raw", "denom_raw"):
+            _with_null("s4", column)(made)
+
+    read_all(tree_in(tmp_path / "whole", _with_null("s4", "mass_raw")))
+    with pytest.raises(Unreadable, match="not base_share times gamma"):
+        read_all(tree_in(tmp_path / "wrong", change))
 
 
 @pytest.mark.parametrize("damage", BEFORE_SEALING)
