@@ -12,6 +12,7 @@ from lanelock.policies import IntegrityError, LaneError, PolicyError, RefusedErr
 from lanelock.policies.documents import digest, read_json, shipped_schema, validate
 from lanelock.sweeps.decision.decision import Decision
 from lanelock.sweeps.decision.runtime import hold_to_runtime, time_candidate
+from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.pages.page import as_markdown
 from lanelock.sweeps.perf import locking
 from lanelock.sweeps.perf.code_lane import Comparison, Measured, Terms, compared, derived, measured_of
@@ -195,6 +196,18 @@ def test_code_that_differs_from_what_is_locked_is_said_and_refused_where_a_lane_
     lane.document = {"runtime": {"against": f"lock:{NAME}"}}
     assert reference_of(lane, here.workspace).digest == here.pack.digest, "else it is said, and nothing more"
     assert not verify_runtime(here.path).ok
+
+
+def test_the_files_of_the_code_are_those_that_its_version_covers_and_an_edit_names_one(here, tmp_path, monkeypatch):
+    lock = newest(here.workspace, "relay")
+    assert lock.changed(here.engine) == ()
+    monkeypatch.setitem(sys.modules, "relay_code", sys.modules["relay_code"])  # put back when this is done
+    relay.installed(tmp_path / "edited", middle="time.sleep(0)")
+    edited = relay.engine(tmp_path / "edited")
+    assert lock.changed(edited) == tuple(lock.code) == ("relay_code.py",)
+    shipped = engine_named("segment_2b").code_files
+    assert {"steps", "workers", "surface", "s5_routing"} <= {name.rpartition(".")[2] for name in shipped}
+    assert all(len(sha256) == 64 for sha256 in shipped.values())
 
 
 def test_a_lane_names_its_lock_or_has_none(here, tmp_path):
