@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lanelock.engine.resolved import Resolved
-from lanelock.policies import IntegrityError, RefusedError
+from lanelock.policies import IntegrityError, RefusedError, WorkspaceError
 from lanelock.policies.names import inside
 from lanelock.sweeps.campaign.plan import Campaign, Phase
 from lanelock.sweeps.campaign.records import Cost, Performance, PhaseRecord, Result
@@ -119,6 +119,10 @@ class Performing:
         except RefusedError as refused:
             return Result(outcome="NO_GO", reason=str(refused), performance=self._found(comparison, LOCK))
         lock = RuntimeLock.read(path)
+        if lock.comparison != comparison.document:  # of a run whose records were removed
+            raise WorkspaceError(
+                f"{path}: locks another comparison of that name; move it away, and go on with --resume"
+            )
         found = replace(self._found(comparison, LOCK), lock=lock.name, runtime_id=lock.runtime_id)
         reason = f"{STATUS}: {lock.name}, {len(lock.code)} files of code: {comparison.derived.reason}"
         return Result(outcome="GO", reason=reason, performance=found)

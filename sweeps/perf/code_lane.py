@@ -207,7 +207,7 @@ def compared(
 ) -> Comparison:
     """Compares this tree with what was measured before, in as many rounds, which are then not turn by turn."""
     with staging(workspace.scratch, "pack") as folder:
-        _write_pack(pack, engine.name, folder)
+        write_pack(pack, engine.name, folder)
         here = this_tree()
         rounds = [
             one_round(here, Request(str(folder), terms.seed, replay=turn == 0), below=folder)
@@ -228,7 +228,7 @@ def compare(
     does not have.
     """
     with sides(against, workspace) as (here, other), staging(workspace.scratch, "pack") as folder:
-        _write_pack(pack, engine.name, folder)
+        write_pack(pack, engine.name, folder)
         packs = {here.name: str(folder), other.name: pack.name if terms.packs == OWN else str(folder)}
         first = dict[str, Round]()
         for side in (other, here):
@@ -266,7 +266,7 @@ def _order(states: Iterable[str], engine: Resolved) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*states, *engine.states, *BESIDE]))
 
 
-def _write_pack(pack: Pack, engine: str, folder: Path) -> None:
+def write_pack(pack: Pack, engine: str, folder: Path) -> None:
     """Writes a pack where both sides read it: the same policies, whatever either ships under that name."""
     documents = {PACK: {"engine": engine}, **{f"{name}.json": document for name, document in pack.documents().items()}}
     for name, document in documents.items():

@@ -1,7 +1,8 @@
 """Makes a runtime lock of a comparison that holds, and proves one: what it states follows, or is said to be open.
 
-`verify` recomputes the id, derives everything from the rounds again, runs the pack again on this machine, and compares
-run, surfaces and audit with what was locked, and the code file by file. Seconds of that moment nobody can compute.
+`verify` recomputes the id, derives everything from the rounds again, runs the pack again on this machine as a round
+does, publishes and replays it, and compares all that it gives with what was locked, and the code file by file. Seconds
+of that moment nobody can compute.
 """
 
 from __future__ import annotations
@@ -10,24 +11,31 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from lanelock.engine.resolved import Resolved
-from lanelock.policies import RefusedError
+from lanelock.policies import Pack, RefusedError
 from lanelock.policies.documents import shipped_schema, validate
 from lanelock.policies.names import inside
 from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.pages.page import as_html, as_markdown
 from lanelock.sweeps.perf.budgets import budgets_of
-from lanelock.sweeps.perf.code_lane import WORLD, Comparison
+from lanelock.sweeps.perf.code_lane import METRICS, Comparison, Measured, Terms, measured_of, write_pack
+from lanelock.sweeps.perf.environments import HERE, this_tree
 from lanelock.sweeps.perf.locked_page import locked_page
+from lanelock.sweeps.perf.measure import Request, one_round
 from lanelock.sweeps.perf.tracked import record_measurement
 from lanelock.sweeps.proof.checks import Check, Findings, Proved, Unproved, Watch, collected, same
 from lanelock.sweeps.proof.runtime_locks import STATUS, RuntimeLock
-from lanelock.sweeps.proof.whole import audit_of
 from lanelock.sweeps.provenance import here, user
 from lanelock.sweeps.record.letters import as_text
 from lanelock.sweeps.workspace import Workspace, write_document, write_whole, writing
+
+_GIVEN = {  # what is compared of a side, beside its surfaces -> its field
+    "run": "run_id", "audit": "audit", "code": "code_version", "replay": "replay", "rows": "rows", "inputs": "inputs",
+    "states of surfaces": "states", "metrics": "metrics",
+}  # fmt: skip
 
 
 def lock_runtime(
@@ -66,6 +74,8 @@ def _refusal(comparison: Comparison, engine: Resolved) -> str:
         return comparison.derived.reason
     if comparison.candidate.code_version != engine.code_version:
         return f"it ran code {comparison.candidate.code_version[:12]}, here is {engine.code_version[:12]}"
+    if comparison.pack.opened(engine.policy_schemas, comparison.name).digest != comparison.candidate.pack:
+        return f"it ran another pack than it carries, {comparison.candidate.pack[:12]}"
     return ""
 
 
@@ -111,20 +121,35 @@ def _again(lock: RuntimeLock, engine: Resolved) -> Iterator[Check | Proved | Unp
     stated = Comparison.of(lock.comparison).candidate
     pack = lock.pack.opened(engine.policy_schemas, lock.name)
     yield same("pack digest", lock.pack.digest, pack.digest)
-    run = engine.evaluate(pack, lock.comparison["terms"]["seed"])
-    found = {**run.digests(), WORLD: run.world_digest}
-    yield same("run", stated.run_id, run.run_id)
-    yield same("surfaces", sorted(stated.digests), sorted(found))
-    yield from (same(f"surface {name}", sha256, found.get(name)) for name, sha256 in stated.digests.items())
-    yield same("audit", stated.audit, audit_of(run))
-    yield same("code", stated.code_version, engine.code_version)
+    found = _measured(pack, engine, Terms.of(lock.comparison["terms"]))
+    yield same("surfaces", sorted(stated.digests), sorted(found.digests))
+    yield from (same(f"surface {name}", sha256, found.digests.get(name)) for name, sha256 in stated.digests.items())
+    yield from (same(name, getattr(stated, part), getattr(found, part)) for name, part in _GIVEN.items())
+    yield same("states that are timed", sorted(stated.cpu_s), sorted(found.cpu_s))
+    yield same("files published", _files(stated), _files(found))
     now = engine.code_files
     yield from (same(f"code {name}", lock.code.get(name), now.get(name)) for name in lock.changed(engine))
-    yield Proved(f"this code gives {len(found) - 1} surfaces of pack {lock.pack.name} as they were locked")
+    yield Proved(
+        f"this code gives {len(found.digests) - 1} surfaces of pack {lock.pack.name} as they were locked"
+        f"{', and replays them' * (found.replay == '')}"
+    )
     machine = lock.comparison["machine"]
     yield Unproved(
         f"the seconds of every round, which were measured on {machine['processor']} at {lock.comparison['at']}"
     )
-    if (before := lock.comparison["reference"])["code_version"] != stated.code_version:
-        yield Unproved(f"that {before['name']} gave and took what is stated: its code is not here")
+    yield Unproved(f"that {lock.comparison['reference']['name']} gave and took what is stated: its code is not run")
+    yield Unproved("the budgets, and what it was made with, which were noted when it was locked")
     yield Unproved(f"locked at {lock.at} by {lock.who}: {lock.why}")
+
+
+def _measured(pack: Pack, engine: Resolved, terms: Terms) -> Measured:
+    """Returns what one round of the code that is here gives, in a process of its own."""
+    with TemporaryDirectory(prefix="lanelock-verify-") as folder:
+        write_pack(pack, engine.name, Path(folder))
+        asked = Request(folder, terms.seed, replay=True, metrics=terms.surfaces == METRICS)
+        row = one_round(this_tree(), asked)
+    return measured_of(HERE, row, [row])
+
+
+def _files(side: Measured) -> int | None:
+    return None if side.published is None else side.published["files"]

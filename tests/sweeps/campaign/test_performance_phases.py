@@ -6,18 +6,19 @@ from types import SimpleNamespace
 
 import pytest
 from lanes import QUEUE
-from small import END, played, start
+from small import END, campaign, played, start
 
 from lanelock.engine.resolved import Resolved
-from lanelock.policies import IntegrityError, LaneError, PolicyError
+from lanelock.policies import IntegrityError, LaneError, PolicyError, WorkspaceError
 from lanelock.policies.documents import read_json, shipped
+from lanelock.sweeps.campaign import performance
 from lanelock.sweeps.campaign.checks import CHECKS, Closing
 from lanelock.sweeps.campaign.frozen_proof import verify_freeze
 from lanelock.sweeps.campaign.plan import load_campaign
 from lanelock.sweeps.campaign.records import records_in
 from lanelock.sweeps.campaign.report import report, write_report
 from lanelock.sweeps.pages.page import as_markdown
-from lanelock.sweeps.perf.comparisons import read
+from lanelock.sweeps.perf.comparisons import read, store
 from lanelock.sweeps.proof.runtime_locks import STATUS, RuntimeLock, newest
 from lanelock.sweeps.workspace import Workspace, write_document
 
@@ -114,6 +115,48 @@ def test_its_report_shows_the_seconds_beside_the_record_and_its_freeze_is_proved
     assert [path.is_file() for path in write_report(done.standing, done.workspace.campaigns / RUN)] == [True, True]
     found = verify_freeze(done.workspace.freezes / f"{RUN}.json", done.workspace)
     assert found.ok, [check for check in found if not check.ok]
+
+
+@pytest.mark.parametrize("killed_at", ["compared", "_kept", "lock_runtime"])
+def test_a_phase_that_was_killed_is_measured_again_and_what_was_measured_before_it_is_not(
+    tmp_path, monkeypatch, killed_at
+):
+    phases = {
+        "popt0": measuring("popt1"), "popt1": comparing("popt0", "popt5", state="Q1"),
+        "popt5": locking("popt1", "start"), "start": start("end"),
+    }  # fmt: skip
+    plan, place = campaign(tmp_path, **phases, first="popt0"), Workspace.at(tmp_path / "ws")
+    home = performance.Performing if killed_at == "_kept" else performance
+    usual = getattr(home, killed_at)
+
+    def killed(*given, **named):
+        usual(*given, **named)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as until, pytest.raises(KeyboardInterrupt):
+        until.setattr(home, killed_at, killed)
+        played(plan, place)
+    before = [*records_in(place.campaigns / RUN)]
+    assert [row.phase for row in before] == ["popt0"] + ["popt1"] * (killed_at == "lock_runtime")
+    assert (place.perf / f"{RUN}.popt1.json").is_file() is (killed_at != "compared")
+    records = played(plan, place, resume=True).records
+    assert records[: len(before)] == tuple(before)
+    assert [row.phase for row in records] == ["popt0", "popt1", "popt5", "start", "end"]
+    lock = newest(place, "queue")
+    assert lock is not None and lock.comparison == read(place.perf / f"{RUN}.popt1.json").document
+    assert records[2].performance.runtime_id == lock.runtime_id
+
+
+def test_a_lock_of_that_name_which_an_earlier_run_left_is_not_taken_for_this_ones(done, tmp_path):
+    place, name = Workspace.at(tmp_path / "ws"), f"{RUN}.popt1.json"
+    comparison = read(done.workspace.perf / name)
+    store(replace(comparison, who="another"), place)
+    place.runtime_locks.mkdir(parents=True)
+    (place.runtime_locks / name).write_text((done.workspace.runtime_locks / name).read_text())
+    phase = done.plan.phases["popt5"]
+    playing = performance.Performing(done.plan, place, RUN, done.standing.records, phase, track=False)
+    with pytest.raises(WorkspaceError, match="locks another comparison of that name"):
+        playing.played()
 
 
 def closing(done, phase, record=None):

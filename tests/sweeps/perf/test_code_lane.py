@@ -230,13 +230,45 @@ def test_a_side_is_a_wheel_or_a_commit_laid_out_and_removed(builds, tmp_path, mo
     assert not laid_out.exists() and not [*place.scratch.iterdir()]
 
 
-def _committed(root, what):
+def _committed(root, what, tag="before"):
     """Commits everything in a folder, and returns the name of a tag on it."""
     said = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
     who = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"]
-    for call in (["init", "-q"], ["add", "-A"], ["commit", "-qm", what], ["tag", "before"]):
+    for call in (["init", "-q"], ["add", "-A"], ["commit", "-qm", what], ["tag", tag]):
         subprocess.run(["git", *who, *call], cwd=root, env=said, check=True)
-    return "before"
+    return tag
+
+
+@pytest.mark.slow
+def test_a_commit_that_asks_for_other_libraries_runs_in_an_environment_of_its_own(tmp_path, monkeypatch):
+    root, place = tmp_path / "repo", Workspace.at(tmp_path / "ws")
+    _lamp(root, "import sys; open('prefix', 'w').write(sys.prefix); return {'light': params['load']}")
+    (root / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
+        '[project]\nname = "lamp"\nversion = "0.1"\n[tool.setuptools]\npy-modules = ["lamp"]\n'
+    )
+    (root / "requirements.lock").write_text("# as it was\n")
+    before = _committed(root, "as it was")
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("PIP_NO_BUILD_ISOLATION", "false")  # which pip reads as: build with what is here
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+    with sides(before, place) as (here, other):
+        assert other.python == here.python == sys.executable, "the same libraries: the same Python"
+    (root / "requirements.lock").write_text("# as it is\n")
+    with sides(before, place) as (here, other):
+        assert Path(other.python).is_relative_to(place.scratch) and other.python != here.python
+        row = one_round(other, Request("start", publish=False))
+        assert Path((Path(other.folder) / "prefix").read_text()) == Path(other.python).parents[1]
+    assert row.answer["engine"] == "lamp" and not Path(other.python).exists() and not [*place.scratch.iterdir()]
+    (root / "requirements.lock").write_text("no-such-library==0 ; python_version < '3'\n-r gone.lock\n")
+    _committed(root, "wrong", "wrong")
+    (root / "requirements.lock").write_text("# as it is\n")
+    with (
+        pytest.raises(WorkspaceError, match=r"^wrong: its requirements.lock is another .*gone.lock"),
+        sides("wrong", place),
+    ):
+        pass
+    assert not [*place.scratch.iterdir()]
 
 
 def test_what_is_no_side_is_said_in_one_line(builds, tmp_path, monkeypatch):

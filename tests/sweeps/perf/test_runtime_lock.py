@@ -12,6 +12,7 @@ from lanelock.policies import IntegrityError, LaneError, PolicyError, RefusedErr
 from lanelock.policies.documents import digest, read_json, shipped_schema, validate
 from lanelock.sweeps.decision.decision import Decision
 from lanelock.sweeps.decision.runtime import hold_to_runtime, time_candidate
+from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.pages.page import as_markdown
 from lanelock.sweeps.perf import locking
 from lanelock.sweeps.perf.code_lane import Comparison, Measured, Terms, compared, derived, measured_of
@@ -69,6 +70,7 @@ def slower_reference(first):
 def here(made, monkeypatch):
     """What was made, where verifying finds the engine by its name."""
     monkeypatch.setattr(locking, "engine_named", lambda name: made.engine)
+    monkeypatch.syspath_prepend(str(made.workspace.root.parent / "code"))
     return made
 
 
@@ -83,7 +85,9 @@ def test_a_runtime_lock_holds_code_pack_run_and_seconds_and_is_proved_from_itsel
     assert lock.comparison["candidate"]["digests"]["last"] and lock.made_by["python"] and lock.why and lock.who
     found = verify_runtime(here.path)
     assert found.ok and any("gives 3 surfaces" in row for row in found.proved)
-    assert any("the seconds of every round" in row for row in found.not_proved)
+    assert any("and replays them" in row for row in found.proved)
+    for said in ("the seconds of every round", "a build before gave and took", "the budgets", "locked at"):
+        assert any(said in row for row in found.not_proved), said
     assert here.path.with_suffix(".md").read_text() == as_markdown(locked_page(lock))
     boxes, _ = Outbox(here.workspace).addressed()
     letters = [letter for box in boxes for letter in box.letters() if letter.kind == "close"]
@@ -124,6 +128,12 @@ FORGERIES = {
     "an audit": lambda lock: lock["comparison"]["candidate"].update(audit=None),
     "a file of code": lambda lock: lock["code"].update({next(iter(lock["code"])): "0" * 64}),
     "another name": lambda lock: lock.update(name="relay-compare-2"),
+    "rows of a state": lambda lock: [lock["comparison"][side]["rows"].update(last=2) for side in SIDES],
+    "a replay": lambda lock: lock["comparison"]["candidate"].update(replay=None),
+    "what states read": lambda lock: lock["comparison"]["candidate"]["inputs"].clear(),
+    "the state of a surface": lambda lock: lock["comparison"]["candidate"]["states"].update(last="first"),
+    "published files": lambda lock: lock["comparison"]["candidate"]["published"].update(files=1),
+    "rounds that it lacks": lambda lock: lock["comparison"]["terms"].update(rounds=9),
     "the pack": lambda lock: lock["comparison"]["pack"]["policies"]["relay_v1"].update(rows=999),
 }
 
@@ -132,7 +142,11 @@ FORGERIES = {
 def test_whatever_is_edited_is_found_also_under_an_id_that_fits(here, tmp_path, change):
     with pytest.raises(IntegrityError, match="runtime_id"):
         verify_runtime(edited(here.path, tmp_path / "plain.json", change, signed=False))
-    assert not verify_runtime(edited(here.path, tmp_path / "signed.json", change, signed=True)).ok
+    signed = edited(here.path, tmp_path / "signed.json", change, signed=True)
+    try:
+        assert not verify_runtime(signed).ok
+    except IntegrityError as error:
+        assert "\n" not in str(error)
 
 
 def test_what_is_no_runtime_lock_any_more_is_said(here, tmp_path):
@@ -157,6 +171,9 @@ def test_a_comparison_that_does_not_hold_or_ran_other_code_is_not_locked(here, t
     other = Measured(**{**old.candidate.document, "code_version": "0" * 64})
     with pytest.raises(RefusedError, match="it ran code 000000000000, here is "):
         lock_runtime(Comparison.of({**old.document, "candidate": other.document}), here.engine, place, "why")
+    carried = {**old.document["pack"], "policies": {"relay_v1": {"rows": 7}}}
+    with pytest.raises(RefusedError, match="another pack than it carries"):
+        lock_runtime(Comparison.of({**old.document, "pack": carried}), here.engine, place, "why")
     assert not runtime_locks(place) and newest(place, "relay") is None
 
 
@@ -179,6 +196,18 @@ def test_code_that_differs_from_what_is_locked_is_said_and_refused_where_a_lane_
     lane.document = {"runtime": {"against": f"lock:{NAME}"}}
     assert reference_of(lane, here.workspace).digest == here.pack.digest, "else it is said, and nothing more"
     assert not verify_runtime(here.path).ok
+
+
+def test_the_files_of_the_code_are_those_that_its_version_covers_and_an_edit_names_one(here, tmp_path, monkeypatch):
+    lock = newest(here.workspace, "relay")
+    assert lock.changed(here.engine) == ()
+    monkeypatch.setitem(sys.modules, "relay_code", sys.modules["relay_code"])  # put back when this is done
+    relay.installed(tmp_path / "edited", middle="time.sleep(0)")
+    edited = relay.engine(tmp_path / "edited")
+    assert lock.changed(edited) == tuple(lock.code) == ("relay_code.py",)
+    shipped = engine_named("segment_2b").code_files
+    assert {"steps", "workers", "surface", "s5_routing"} <= {name.rpartition(".")[2] for name in shipped}
+    assert all(len(sha256) == 64 for sha256 in shipped.values())
 
 
 def test_a_lane_names_its_lock_or_has_none(here, tmp_path):
