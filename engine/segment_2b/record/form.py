@@ -24,7 +24,7 @@ from lanelock.engine.segment_2b.record import bundle, gate
 from lanelock.engine.segment_2b.record.logs import Logs
 from lanelock.engine.segment_2b.record.places import place
 from lanelock.engine.segment_2b.record.policies import write_policies
-from lanelock.engine.segment_2b.record.reports import record_reports
+from lanelock.engine.segment_2b.record.reports import STATES, record_reports
 from lanelock.engine.segment_2b.record.tables import state_tables, upstream_files
 from lanelock.engine.workers import mapped
 from lanelock.policies import IntegrityError
@@ -59,12 +59,21 @@ def _write(run: Run, folder: Path) -> None:
     for name, document in documents.items():
         files.add(place(name, address), _json(document))
     written = {path: (folder / path).stat().st_size for path in files.digests}
+    reports = {state: place("run_report", address, state=state, report=state.lower()) for state in STATES}
+    as_long = {**files.digests, **dict.fromkeys(reports.values(), "0" * 64)}  # S8's report states the bundle's bytes
+    written |= {path: len(data) for path, data in _bundle(run, address, documents, as_long).items()}
     for state, report in record_reports(run, written=written).items():
-        files.add(place("run_report", address, state=state, report=state.lower()), _json(report))
+        files.add(reports[state], _json(report))
+    for path, data in _bundle(run, address, documents, files.digests).items():
+        files.add(path, data)
+
+
+def _bundle(run: Run, address: Address, documents: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, bytes]:
+    """Returns the bundle of S8 by path. `digests`: of every other file, by path."""
     evidence = {f"{name}.json": _json(documents[name]) for name in _EVIDENCE}
-    evidence[bundle.FILES] = _json(bundle.rows(files.digests))
-    for name, data in bundle.bundled(evidence, passed=run.audit.passed).items():
-        files.add(place("validation_bundle_2B", address) + name, data)
+    evidence[bundle.FILES] = _json(bundle.rows(digests))
+    files = bundle.bundled(evidence, passed=run.audit.passed)
+    return {place("validation_bundle_2B", address) + name: data for name, data in files.items()}
 
 
 def _documents(run: Run, address: Address, sealed: list[gate.Row], policies: Mapping[str, gate.Row]) -> dict[str, Any]:

@@ -92,10 +92,12 @@ def record_reports(
 ) -> dict[str, Row]:  # fmt: skip
     """Returns state -> its run report, of S0 to S8.
 
-    `written`: bytes by path of the files that lie beside the reports. `environment`: engine_commit, python_version and
-    platform. `timed`: state the seconds of this run, which a published run that was read back does not know.
+    `written`: bytes by path of the files that lie beside the reports. `environment`: python_version and platform,
+    and engine_commit where it is not the run's code version. `timed`: state the seconds of this run, which a published
+    run that was read back does not know.
     """
     policies, counters = _policies(run), counters_of(run)
+    made_by = {"engine_commit": run.code_version, **(environment or {})}
     reports = {}
     for state in STATES:
         validators = _validators(state, run)
@@ -107,7 +109,7 @@ def record_reports(
             "policies": [policies[name] for name in _POLICIES.get(state, ())],
             "inputs": _inputs(state, run),
             "publish": _publish(state, written or {}),
-            "environment": {name: (environment or {}).get(name, _UNKNOWN) for name in _ENVIRONMENT},
+            "environment": {name: made_by.get(name, _UNKNOWN) for name in _ENVIRONMENT},
             "counters": counters.get(state, {}),
             "samples": {"rows": _samples(state, run)},
             "validators": validators,

@@ -165,7 +165,9 @@ def test_record_reports_are_those_of_the_form(run_of):
             "fail_count": 0,
             "warn_count": 0,
         }
-        assert set(report["environment"].values()) == {"not recorded"} and "durations_ms" not in report
+        assert (
+            set(report["environment"].values()) == {run.code_version, "not recorded"} and "durations_ms" not in report
+        )
     again = SEGMENT_2B.__class__().evaluate(run.pack, 42)
     assert json.loads(json.dumps(record_reports(again))) == reports
 

@@ -280,6 +280,21 @@ def test_the_timetable_holds_the_changes_of_the_worlds_zones(run, tree):
     }
 
 
+def test_every_states_report_says_what_it_wrote_and_by_which_code(run, tree):
+    reports = [json.loads(path.read_text()) for path in tree.glob("reports/**/*.json")]
+    assert len(reports) == 9
+    for report in reports:
+        outputs, found = report["publish"]["outputs"], {}
+        for path in (output["path"] for output in outputs):
+            files = [file for file in (tree / path, *(tree / path).rglob("*")) if file.is_file()]
+            found[path] = [file.stat().st_size for file in files]
+        assert {output["path"]: (output["files"], output["bytes"]) for output in outputs} == {
+            path: (len(sizes), sum(sizes)) for path, sizes in found.items()
+        }
+        assert report["publish"]["bytes"] == sum(map(sum, found.values())) > 0
+        assert report["environment"]["engine_commit"] == run.code_version
+
+
 def test_from_the_published_run_it_is_the_same_to_the_byte(run, tree, tmp_path):
     opened = SEGMENT_2B.open_run(store.publish(run, tmp_path / "runs"))
     assert SEGMENT_2B.lay_out(opened, "record", tmp_path / "again") == tmp_path / "again"
