@@ -84,7 +84,7 @@ class Performing:
     def _compare(self) -> Result:
         comparison = self._comparison()
         gain, whole = _gain(comparison, self._focus), comparison.derived
-        outcome = "GO" if whole.holds and gain.faster else "NO_GO"
+        outcome = "GO" if whole.holds and gain.faster and not comparison.alone else "NO_GO"
         reason = _reason(gain, outcome) if whole.holds else whole.reason
         if recorded := self.phase.document.get("recorded"):
             reason += f"; {_beside(gain, recorded)}"

@@ -174,6 +174,11 @@ class Comparison:
         )  # fmt: skip
 
     @property
+    def alone(self) -> bool:
+        """Whether one tree was measured twice."""
+        return self.reference.name == self.candidate.name
+
+    @property
     def same_code(self) -> bool:
         """Whether both sides ran the same code."""
         return self.reference.code_version == self.candidate.code_version
@@ -374,12 +379,14 @@ def derived(
     if len(unexplained) > 1 or terms.explained:
         unexplained = [row for row in unexplained if row.state != ALL]  # its states say why
     holds = all(rail.ok for rail in rails) and not unexplained
-    outcome, reason = _decided(rails, rows, unexplained, terms)
+    outcome, reason = _decided(rails, rows, unexplained, terms, alone=reference.name == candidate.name)
     return Derived(rails, changed, following, rows, slower, holds, outcome, reason)
 
 
-def _decided(rails: Sequence[Rail], rows: Sequence[Gain], unexplained: Sequence[Gain], terms: Terms) -> tuple[str, str]:
-    """Returns the outcome and its reason."""
+def _decided(
+    rails: Sequence[Rail], rows: Sequence[Gain], unexplained: Sequence[Gain], terms: Terms, alone: bool
+) -> tuple[str, str]:
+    """Returns the outcome and its reason. `alone`: one tree, measured twice; a difference is then the machine's."""
     if broken := next((rail for rail in rails if not rail.ok), None):
         return "NO_GO", f"{broken.rail}: {broken.witness}"
     if unexplained:
@@ -388,6 +395,8 @@ def _decided(rails: Sequence[Rail], rows: Sequence[Gain], unexplained: Sequence[
             f"{worst.state} takes {worst.worst.value:.2f} times what it took, at least {worst.worst.low:.2f}, and "
             f"{1 + terms.slower_share:g} are allowed without an explained cause"
         )
+    if alone:
+        return "NO_GO", "no gain: this tree was measured twice, and lost nothing"
     whole = rows[-1]
     saved = f"{whole.saved.value:.3f} s of {whole.before.value:.3f} s ({whole.saved.low:.3f} to {whole.saved.high:.3f})"
     if not whole.faster:
