@@ -249,7 +249,9 @@ def _known(studies: Studies, lane: Lane, name: str | None, resume: bool) -> str 
 def _resumed(studies: Studies, lane: Lane, name: str, workspace: Workspace) -> tuple[Lane, Path | None]:
     """Returns the lane with the sweep's own search settings, waiver and candidate before it, and the sweep's world."""
     begun = studies.attributes(name)
-    lane = lane.with_search(sampler=begun["lane"].get("sampler", {}).get("name"), batch=begun["lane"]["batch"])
+    own = begun["lane"].get("sampler", {})
+    sampler = None if lane.document.get("sampler") == own else own.get("name")  # which would add a seed left out
+    lane = lane.with_search(sampler=sampler, batch=begun["lane"]["batch"])
     if "after" in begun["lane"] and "after" not in lane.document:
         lane = lane.after(begun["lane"]["after"])
     if "waiver" in begun["lane"] and "waiver" not in lane.document:

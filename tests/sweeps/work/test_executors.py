@@ -58,6 +58,15 @@ def test_a_sweep_that_was_begun_on_threads_goes_on_in_processes(tmp_path):
     assert audit("queue-1", parted, 0.2).findings.ok
 
 
+@pytest.mark.parametrize("sampler", [{"name": "random"}, {"seed": 3}, {"name": "random", "seed": 3}])
+def test_a_sweep_goes_on_whatever_its_lane_leaves_out_of_its_sampler(tmp_path, sampler):
+    workspace = Workspace.at(tmp_path / "w")
+    for trials in (1, 2):
+        lane = lane_with(tmp_path, sampler=sampler, batch=1, budget={"trials": trials, "seconds": 600})
+        closed = play(lane, workspace, resume=trials > 1, track=False)
+    assert len(closed.trials) == 2
+
+
 @pytest.fixture
 def ground(tmp_path):
     return survey(lane_with(tmp_path), None)
