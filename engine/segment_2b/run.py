@@ -158,8 +158,10 @@ class Segment2B:
 
     @property
     def code_files(self) -> Mapping[str, str]:
-        """Returns the files that decide what a run gives and takes."""
-        return files_of(*_CODE, sys.modules[__name__], compiled, steps, workers)
+        """Returns the files that decide what a run and its publishing give and take."""
+        from lanelock.engine.segment_2b import layout, store  # import Parquet, which only files need
+
+        return files_of(*_CODE, sys.modules[__name__], compiled, steps, workers, layout, store)
 
     @property
     def fingerprint(self) -> str:
