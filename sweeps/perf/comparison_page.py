@@ -21,9 +21,10 @@ def comparison_page(comparison: Comparison) -> Iterator[Block]:
     yield Heading(1, f"{found.outcome}: {sides[0].name} against {sides[1].name}")
     yield Paragraph(f"{one_line(found.reason)}.")
     machine = comparison.machine
+    order = "one side after the other" if comparison.alone else "turn by turn"
     yield Paragraph(
         f"Engine {comparison.engine}, pack {sides[0].pack[:12]}, seed {terms.seed}: {terms.rounds} rounds after one "
-        f"that warmed up, turn by turn, each run in a process of its own, on {machine['processor']} with "
+        f"that warmed up, {order}, each run in a process of its own, on {machine['processor']} with "
         f"{machine['cores']} cores, {comparison.at}. Seconds are of the processor; medians, with their intervals."
     )
     yield Heading(2, "What must hold")
@@ -62,11 +63,11 @@ def rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:
     """Yields each state as a row under HEAD, the one that changed most first, then loading, and all states last."""
     *states, whole = comparison.derived.gains
     for gain in (*sorted(states, key=lambda row: (row.state == LOADING, -row.weight)), whole):
-        yield _row(gain)
+        yield _row(gain, may_gain=not comparison.alone)
 
 
-def _row(gain: Gain) -> tuple[str, ...]:
-    said = "SLOWER" if gain.slower else "faster" if gain.faster else ""
+def _row(gain: Gain, may_gain: bool) -> tuple[str, ...]:
+    said = "SLOWER" if gain.slower else "faster" if gain.faster and may_gain else ""
     wall = f"{gain.wall_before.value:.3f} → {gain.wall_after.value:.3f}"
     numbers = map(_median, (gain.before, gain.after, gain.saved, gain.ratio))
     return gain.state, *numbers, wall, _median(gain.wall_ratio), said
