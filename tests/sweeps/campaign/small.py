@@ -51,11 +51,11 @@ def question(yes="end", no="end", **more):
 END = {"kind": "freeze", "title": "End"}
 
 
-def campaign(folder, first="start", **phases):
+def campaign(folder, begin="start", **phases):
     """Returns a campaign of these phases and an end, loaded from a file in `folder`."""
     document = {
         "id": "small", "title": "Small", "why": "A test.", "engine": "queue", "until": "Q1", "seeds": [SEED],
-        "frozen": [], "floors": ["q1/servers"], "first": first, "phases": {**phases, "end": END} | {
+        "frozen": [], "floors": ["q1/servers"], "first": begin, "phases": {**phases, "end": END} | {
             name: row for name, row in phases.items() if name == "end"
         },
     }  # fmt: skip

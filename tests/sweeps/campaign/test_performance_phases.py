@@ -125,7 +125,7 @@ def test_a_phase_that_was_killed_is_measured_again_and_what_was_measured_before_
         "popt0": measuring("popt1"), "popt1": comparing("popt0", "popt5", state="Q1"),
         "popt5": locking("popt1", "start"), "start": start("end"),
     }  # fmt: skip
-    plan, place = campaign(tmp_path, **phases, first="popt0"), Workspace.at(tmp_path / "ws")
+    plan, place = campaign(tmp_path, **phases, begin="popt0"), Workspace.at(tmp_path / "ws")
     home = performance.Performing if killed_at == "_kept" else performance
     usual = getattr(home, killed_at)
 
