@@ -60,6 +60,10 @@ class Pack:
         """Returns the policies as plain JSON, by name, as `pack_of` takes them."""
         return {name: copy.deepcopy(dict(policy.document)) for name, policy in self.policies.items()}
 
+    def files(self, engine: str) -> dict[str, Any]:
+        """Returns the documents of the folder that this pack of an engine is, by the name of their file."""
+        return {PACK: {"engine": engine}, **{f"{name}.json": policy for name, policy in self.documents().items()}}
+
     def carried(self) -> CarriedPack:
         """Returns the pack as locks, studies and campaigns store it."""
         return CarriedPack(self.name, self.digest, self.documents())

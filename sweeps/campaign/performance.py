@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from lanelock.engine.resolved import Resolved
 from lanelock.policies import IntegrityError, RefusedError, WorkspaceError
@@ -19,7 +18,7 @@ from lanelock.sweeps.campaign.plan import Campaign, Phase
 from lanelock.sweeps.campaign.records import Cost, Performance, PhaseRecord, Result
 from lanelock.sweeps.perf import page
 from lanelock.sweeps.perf.baseline import Row, baseline
-from lanelock.sweeps.perf.budgets import Budgets, budgets_of
+from lanelock.sweeps.perf.budgets import Budget, Budgets, budgets_of
 from lanelock.sweeps.perf.code_lane import Comparison, Measured, Terms, compare, compared, derived, measured_of
 from lanelock.sweeps.perf.comparisons import read, store
 from lanelock.sweeps.perf.environments import HERE
@@ -27,6 +26,7 @@ from lanelock.sweeps.perf.gains import ALL, Gain
 from lanelock.sweeps.perf.locking import lock_runtime
 from lanelock.sweeps.perf.machine import machine
 from lanelock.sweeps.perf.measure import Request, reachable
+from lanelock.sweeps.perf.medians import Median
 from lanelock.sweeps.proof.runtime_locks import STATUS, RuntimeLock
 from lanelock.sweeps.workspace import Workspace
 
@@ -172,13 +172,16 @@ def _explained(comparison: Comparison) -> Comparison:
 
 
 def _cost_of_row(row: Row) -> Cost:
-    seconds, budget = row.processor or row.wall, row.budget
-    limits: tuple[Any, Any] = (None, None) if budget is None else (budget.target_s, budget.limit_s)
-    return Cost(row.state, seconds.value, seconds.low, seconds.high, row.wall.value, row.colour, *limits)
+    return _cost(row.state, row.processor or row.wall, row.wall, row.budget)
 
 
 def _cost_of_gain(row: Gain, budgets: Budgets | None) -> Cost:
-    budget = None if budgets is None else budgets.states.get(row.state)
-    limits: tuple[Any, Any] = (None, None) if budget is None else (budget.target_s, budget.limit_s)
-    colour = "" if budget is None else budget.colour(row.wall_after.value)
-    return Cost(row.state, row.after.value, row.after.low, row.after.high, row.wall_after.value, colour, *limits)
+    return _cost(row.state, row.after, row.wall_after, None if budgets is None else budgets.states.get(row.state))
+
+
+def _cost(state: str, seconds: Median, wall: Median, budget: Budget | None) -> Cost:
+    """Returns what a state takes, beside its budget, which is one of the wall clock."""
+    taken = (state, seconds.value, seconds.low, seconds.high, wall.value)
+    if budget is None:
+        return Cost(*taken, "", None, None)
+    return Cost(*taken, budget.colour(wall.value), budget.target_s, budget.limit_s)

@@ -19,7 +19,6 @@ Everything but the rounds follows from them: `derived` gives it, and whoever pro
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -30,13 +29,13 @@ from typing import Any
 from lanelock.engine.keep.staging import staging
 from lanelock.engine.resolved import Resolved
 from lanelock.policies import EngineError, IntegrityError, Pack, PolicyError
-from lanelock.policies.pack import PACK, CarriedPack
+from lanelock.policies.pack import CarriedPack
 from lanelock.scoring.scorecard import gates_of
 from lanelock.sweeps.engines import metrics_named
 from lanelock.sweeps.perf.environments import HERE, sides, this_tree
 from lanelock.sweeps.perf.gains import ALL, LOADING, Gain, Limit, gains
 from lanelock.sweeps.perf.machine import machine
-from lanelock.sweeps.perf.measure import Request, Round, Side, one_round
+from lanelock.sweeps.perf.measure import Request, Round, Side, one_round, write_pack
 from lanelock.sweeps.provenance import user
 from lanelock.sweeps.workspace import Workspace
 
@@ -269,13 +268,6 @@ def _closed(
 
 def _order(states: Iterable[str], engine: Resolved) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*states, *engine.states, *BESIDE]))
-
-
-def write_pack(pack: Pack, engine: str, folder: Path) -> None:
-    """Writes a pack where both sides read it: the same policies, whatever either ships under that name."""
-    documents = {PACK: {"engine": engine}, **{f"{name}.json": document for name, document in pack.documents().items()}}
-    for name, document in documents.items():
-        (folder / name).write_text(json.dumps(document), encoding="utf-8")
 
 
 def _rounds(

@@ -21,10 +21,10 @@ from lanelock.policies.names import inside
 from lanelock.sweeps.engines import engine_named
 from lanelock.sweeps.pages.page import as_html, as_markdown
 from lanelock.sweeps.perf.budgets import budgets_of
-from lanelock.sweeps.perf.code_lane import METRICS, Comparison, Measured, Terms, measured_of, write_pack
+from lanelock.sweeps.perf.code_lane import METRICS, Comparison, Measured, Terms, measured_of
 from lanelock.sweeps.perf.environments import HERE, this_tree
 from lanelock.sweeps.perf.locked_page import locked_page
-from lanelock.sweeps.perf.measure import Request, one_round
+from lanelock.sweeps.perf.measure import Request, one_round, write_pack
 from lanelock.sweeps.perf.tracked import record_measurement
 from lanelock.sweeps.proof.checks import Check, Findings, Proved, Unproved, Watch, collected, same
 from lanelock.sweeps.proof.runtime_locks import STATUS, RuntimeLock

@@ -21,7 +21,6 @@ from typing import Any
 
 from lanelock.policies import DataError, EngineError, Pack, PolicyError
 from lanelock.policies.documents import resolve
-from lanelock.policies.pack import PACK
 from lanelock.policies.project import START
 from lanelock.sweeps.perf import worker
 
@@ -116,9 +115,14 @@ def reachable(name: str, pack: Pack, engine: str) -> Iterator[str]:
         yield place
         return
     with tempfile.TemporaryDirectory(prefix="lanelock-pack-") as folder:
-        for file, document in {PACK: {"engine": engine}, **_policies(pack)}.items():
-            Path(folder, file).write_text(json.dumps(document))
+        write_pack(pack, engine, Path(folder))
         yield folder
+
+
+def write_pack(pack: Pack, engine: str, folder: Path) -> None:
+    """Writes a pack where another process reads it, whatever is shipped there under its name."""
+    for name, document in pack.files(engine).items():
+        (folder / name).write_text(json.dumps(document), encoding="utf-8")
 
 
 def _folder(name: str) -> str | None:
@@ -127,10 +131,6 @@ def _folder(name: str) -> str | None:
     except PolicyError:
         return None
     return str(found.absolute()) if found.is_dir() else None
-
-
-def _policies(pack: Pack) -> dict[str, Any]:
-    return {f"{name}.json": document for name, document in pack.documents().items()}
 
 
 def one_round(side: Side, request: Request, *, timeout_s: float = _LONGEST, below: Path | None = None) -> Round:

@@ -18,7 +18,6 @@ from lanelock.sweeps.pages.page import (
     Heading,
     Paragraph,
     Points,
-    Table,
     as_html,
     as_markdown,
     banner,
@@ -100,15 +99,15 @@ def _body(made: Baseline, document: dict[str, Any]) -> Iterator[Block]:
     if made.busy:
         yield Paragraph(f"{made.busy[0].upper()}{made.busy[1:]}.")
     yield Heading(2, "States")
-    yield _set(*_states(made))
+    yield table(*_states(made))
     yield Paragraph(_explained(made.all.wall))
     if made.beside:
         yield Heading(2, "Beside")
-        yield _set(*_beside(made))
+        yield table(*_beside(made))
         yield Points(tuple(f"`{other.id}`: {other.title}" for other in made.beside))
     if made.graded:
         yield Heading(2, "Profiles of the gate file")
-        yield _set(*_graded(made))
+        yield table(*_graded(made))
     yield Heading(2, "Hot spots")
     for rank, row in enumerate(made.hot_spots, 1):
         yield Heading(3, f"{rank}. {row.state}: {100 * row.share:.0f} % {row.colour}".rstrip())
@@ -119,10 +118,6 @@ def _body(made: Baseline, document: dict[str, Any]) -> Iterator[Block]:
                 for one in profile.functions[:_FUNCTIONS]
             ]  # fmt: skip
             yield table(("share", "own s", "with calls", "calls", "function"), rows)
-
-
-def _set(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
-    return table(head, rows)
 
 
 def _explained(median: Median) -> str:

@@ -20,7 +20,7 @@ from lanelock.sweeps.lanes.lane import Lane
 from lanelock.sweeps.lanes.survey import Ground, survey
 from lanelock.sweeps.probing.ladder import Ladder, Values, ladder
 from lanelock.sweeps.probing.points import Points, Watch, distinct, measure
-from lanelock.sweeps.probing.sampled import MORRIS, SOBOL, Array, Design, design
+from lanelock.sweeps.probing.sampled import MORRIS, SOBOL, Array, Design, Effect, design
 from lanelock.sweeps.sensitivity.sensitivity import able
 
 OAT = "oat"
@@ -141,25 +141,29 @@ class Probed:
         return [self._gate(gate) for gate in self.lane.gates.gates]
 
     @cached_property
+    def _metrics(self) -> tuple[str, ...]:
+        """The metrics of the gates, each once."""
+        return tuple(dict.fromkeys(gate.metric for gate in self.lane.gates.gates))
+
+    @cached_property
     def still(self) -> list[str]:
         """The knobs that were moved and moved no gate's metric: they could be fixed."""
-        metrics = {gate.metric for gate in self.lane.gates.gates}
-        moved = {knob.name for metric in metrics for knob in self.lane.knobs if self._moves(knob, metric)}
+        moved = {knob.name for metric in self._metrics for knob in self.lane.knobs if self._moves(knob, metric)}
         return [knob.name for knob in self.lane.knobs if knob.name not in {*moved, *self.unknown}]
 
     @cached_property
     def unknown(self) -> list[str]:
         """The knobs of which too few candidates have a result to say what they move."""
-        metrics = {gate.metric for gate in self.lane.gates.gates}
-        return [knob.name for knob in self.lane.knobs if not all(self._by_seed(knob, metric) for metric in metrics)]
+        return [
+            knob.name for knob in self.lane.knobs if not all(self._by_seed(knob, metric) for metric in self._metrics)
+        ]
 
     @cached_property
     def out_of_order(self) -> list[dict[str, str]]:
         """The knobs that moved a metric of a state before their own, so that one of the two is misstated."""
-        metrics = dict.fromkeys(gate.metric for gate in self.lane.gates.gates)
         return [
             {"knob": knob.name, "metric": metric}
-            for metric in metrics
+            for metric in self._metrics
             for knob in self.lane.knobs
             if knob not in self._able(metric) and self._moves(knob, metric)
         ]
@@ -197,7 +201,7 @@ class Probed:
             row |= {"low": _short(min(by_seed)), "high": _short(max(by_seed))}
         if self.plan.method == OAT:
             return row | {"curve": [*self._curve(knob, gate.metric)]}
-        found = [of[self.lane.knobs.index(knob)] for of in self._sampled(gate.metric)]
+        found = [of[self.lane.knobs.index(knob)] for of in self._sampled[gate.metric]]
         return row | {
             "sampling": _short(max(of.sampling for of in found)),
             "sigma" if self.plan.method == MORRIS else "alone": _short(float(np.mean([of.other for of in found]))),
@@ -206,7 +210,7 @@ class Probed:
     def _by_seed(self, knob: Knob, metric: str) -> list[float]:
         """Returns a knob's effect on each seed on which it is known."""
         if self.plan.method != OAT:
-            return [of[self.lane.knobs.index(knob)].effect for of in self._sampled(metric)]
+            return [of[self.lane.knobs.index(knob)].effect for of in self._sampled[metric]]
         values = np.array([row for _, row in self._measured(knob, metric)])
         if len(values) < 2:
             return []
@@ -225,18 +229,16 @@ class Probed:
                 yield {"at": at, "mean": _short(np.mean(row)), "low": _short(min(row)), "high": _short(max(row))}
 
     @cached_property
-    def _known(self) -> dict[str, list[Any]]:
-        return {}
+    def _sampled(self) -> dict[str, list[list[Effect]]]:
+        """Metric -> for each seed on which it is known, the effect of each knob over the box."""
+        return {metric: [*self._over_the_box(metric)] for metric in self._metrics}
 
-    def _sampled(self, metric: str) -> list[Any]:
-        """Returns, for each seed, the effect of each knob over the box."""
-        if metric not in self._known:
-            assert self.plan.design is not None
-            values = np.array([self._row(row, whole, metric) for row, whole in zip(
-                self.plan.rows, self.plan._whole, strict=True)])  # fmt: skip
-            found = [self.plan.design.effects(values[:, at]) for at in range(len(self.lane.seeds))]
-            self._known[metric] = [of for of in found if of is not None]
-        return self._known[metric]
+    def _over_the_box(self, metric: str) -> Iterator[list[Effect]]:
+        assert self.plan.design is not None
+        rows = zip(self.plan.rows, self.plan._whole, strict=True)
+        values = np.array([self._row(row, whole, metric) for row, whole in rows])
+        found = (self.plan.design.effects(values[:, at]) for at in range(len(self.lane.seeds)))
+        yield from (effects for effects in found if effects is not None)
 
     def _row(self, row: Values | None, whole: bool, metric: str) -> list[float]:
         if row is None or not whole:

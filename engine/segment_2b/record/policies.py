@@ -236,7 +236,7 @@ def _write_effects(policy: Document) -> dict[str, Any]:
     first = dt.date.fromisoformat(policy["horizon"]["start_day"])
     last = first + dt.timedelta(days=policy["horizon"]["days"] - 1)
     key = ["manifest_fingerprint_bytes", "seed_u64", "rng_stream_id"]
-    written: dict[str, Any] = {
+    return {
         "rng_engine": "philox2x64-10",
         "rng_stream_id": stream_of(policy["rng_stream_id"]),
         "draws_per_row": 1,
@@ -252,10 +252,10 @@ def _write_effects(policy: Document) -> dict[str, Any]:
         },
         "record_fields": _FIELDS,
         "created_utc_policy_echo": False,
+        "sigma_gamma_policy_v2": _write_sigma(
+            policy["sigma_gamma_policy_v2"], policy["law"] == "sigma_gamma_policy_v2"
+        ),
     }
-    if (law := policy.get("sigma_gamma_policy_v2")) is None:
-        return written
-    return {**written, "sigma_gamma_policy_v2": _write_sigma(law, policy["law"] == "sigma_gamma_policy_v2")}
 
 
 _FIELDS = ["gamma", "log_gamma", "sigma_gamma", "rng_stream_id", "rng_counter_lo", "rng_counter_hi", "created_utc"]

@@ -11,7 +11,6 @@ from lanelock.engine.protocol import PolicyForms
 from lanelock.engine.resolved import Resolved
 from lanelock.policies import Pack, PolicyError, diff, pack_of
 from lanelock.policies.documents import read_json, shipped_schema, validate
-from lanelock.policies.pack import PACK as PACK_FILE
 from lanelock.sweeps.engines import engine_with
 from lanelock.sweeps.lanes.lane import pack_for
 from lanelock.sweeps.pages.text import columns
@@ -91,8 +90,7 @@ def policy_import(session: Session, files: tuple[Path, ...], to: Path, base: str
     forms, named = _forms(engine, form)
     documents, unused = forms.import_policies({str(file): read_json(file) for file in files}, named, before)
     made = pack_of(to.resolve().name, documents, engine.policy_schemas, str(to))
-    policies = {f"{name}.json": document for name, document in made.documents().items()}
-    written = write_documents({PACK_FILE: {"engine": engine.name}, **policies}, to)
+    written = write_documents(made.files(engine.name), to)
     for file, fields in unused.items():
         if fields:
             say(f"{file}: no meaning here: {', '.join(fields)}")

@@ -11,14 +11,13 @@ from typing import Any
 import click
 
 from lanelock.engine.chain import Chain
-from lanelock.engine.keep.published import run_folder
 from lanelock.engine.protocol import Declaring, Exporting, Feeding, Keeping, Publishing, Run
 from lanelock.engine.resolved import Resolved
 from lanelock.policies import PolicyError
 from lanelock.policies.project import FILE, START
 from lanelock.scoring.gates import GateSet
 from lanelock.scoring.scorecard import Scorecard, measured
-from lanelock.sweeps.engines import engine_named, engine_with, metrics_named, project_here, publisher_of, world_folder
+from lanelock.sweeps.engines import engine_named, engine_with, metrics_named, project_here, world_folder
 from lanelock.sweeps.pages.gates import one_run_text, scorecard_text
 from lanelock.sweeps.pages.text import columns
 from lanelock.sweeps.proof.grading import gates_of_engine
@@ -166,8 +165,7 @@ def _show(session: Session, document: dict[str, Any], parts: list[str], card: Sc
 @common_options
 def score(session: Session, run_id: str) -> int:
     """Score a published run again, from its files."""
-    folder = run_folder(run_id, session.as_it_stands().runs)
-    made = publisher_of(folder).open_run(folder)
+    made = opened(run_id, session.as_it_stands())
     card, gates = _score(made), gates_of_engine(made.engine)
     text = f"{scorecard_text(card)}\n\n{one_run_text(gates, made.seed)}"
     session.show({**card.as_document(), **_profile(gates, card)}, text)
